@@ -1,0 +1,22 @@
+"""Add cross-attention to a BERT, or make a small one from reports alone.
+
+    python build_text_encoder.py
+    python build_text_encoder.py --source <hub id or folder> --output ../pretrained_weights/BERT/<name>
+    python build_text_encoder.py --from_reports pairs.csv --output ../pretrained_weights/BERT/<name>
+"""
+
+from __future__ import annotations
+
+from retfiner.common.cli import parse
+from retfiner.common.errors import run_entry_point
+from retfiner.text_encoder import TextEncoderConfig, build_text_encoder
+
+
+def main() -> None:
+    """Parse the command line and build."""
+    config = parse(TextEncoderConfig, "Add cross-attention to a BERT; every weight it has is kept.")
+    build_text_encoder(config)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,1 @@
+"""Refine retinal vision foundation models on OCT B-scans paired with the reports that describe them."""

@@ -1,0 +1,83 @@
+"""Command lines from dataclasses: one field, one flag, one line of ``--help``."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jsonargparse import ArgumentParser
+
+T = TypeVar("T")
+
+
+def flag(help_text: str, default: Any = dataclasses.MISSING) -> Any:
+    """Declare a dataclass field that is also a command-line flag.
+
+    Args:
+        help_text: The flag's line in ``--help``, with its unit.
+        default: Its default; a list is copied for each instance. Without one, the flag is required.
+    """
+    metadata = {"help": help_text}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def build_parser(config_class: type, description: str) -> ArgumentParser:
+    """Build the parser of a configuration dataclass.
+
+    A field of type ``list[X]`` takes one or more values after its flag (``--seed 0 1 2``). Unknown
+    flags and unknown keys of a ``--config`` file are errors.
+
+    Args:
+        config_class: A dataclass whose fields were made by :func:`flag`.
+        description: What the script does, for ``--help``.
+    """
+    parser = ArgumentParser(description=description, allow_abbrev=False, default_env=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of the flags below")
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        options: dict[str, Any] = {"type": hints[field.name], "help": field.metadata["help"]}
+        if typing.get_origin(hints[field.name]) is list:
+            options |= {"type": typing.get_args(hints[field.name])[0], "nargs": "+"}
+        if field.default is not dataclasses.MISSING:
+            options["default"] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            options["default"] = field.default_factory()
+        else:
+            options["required"] = True
+        parser.add_argument(f"--{field.name}", **options)
+    return parser
+
+
+def parse(config_class: type[T], description: str, arguments: Sequence[str] | None = None) -> T:
+    """Parse a command line into a configuration.
+
+    Args:
+        config_class: A dataclass whose fields were made by :func:`flag`.
+        description: What the script does, for ``--help``.
+        arguments: The words of the command line; by default those of the process.
+
+    Returns:
+        An instance of ``config_class``.
+
+    Raises:
+        SystemExit: On ``--help`` (status 0) or a line that cannot be parsed (status 2).
+    """
+    values = build_parser(config_class, description).parse_args(arguments).as_dict()
+    values.pop("config", None)
+    return config_class(**values)
+
+
+def as_plain(value: Any) -> Any:
+    """Turn a configuration, or any part of one, into what YAML and JSON can hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): as_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

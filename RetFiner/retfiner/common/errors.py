@@ -1,0 +1,54 @@
+"""One kind of error for everything a user can put right."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; says what was got, what is expected and what to do.
+
+    Args:
+        problem: One sentence that names the thing that is wrong.
+        got: What was found.
+        expected: What would have been right.
+        remedy: What the user can do about it.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        got: object | None = None,
+        expected: object | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        parts = [problem]
+        for label, value in (("got", got), ("expected", expected), ("remedy", remedy)):
+            if value is not None:
+                parts.append(f"  {label + ':':<9} {value}")
+        super().__init__("\n".join(parts))
+        self.problem = problem
+
+
+def run_entry_point(main: Callable[[], object]) -> None:
+    """Run a script's ``main``; a user's error becomes a clear message and exit status 2.
+
+    Args:
+        main: The script's entry point, called without arguments.
+    """
+    try:
+        main()
+    except InputError as error:
+        sys.stderr.write(f"\nerror: {error}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped by the user\n")
+        raise SystemExit(130) from None
+
+
+def shorten(items: list[str], limit: int = 8) -> str:
+    """Join names for a message, the first ``limit`` of them, and say how many are left out."""
+    text = ", ".join(items[:limit])
+    return text if len(items) <= limit else f"{text}, ... ({len(items) - limit} more)"

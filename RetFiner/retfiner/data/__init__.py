@@ -1,0 +1,1 @@
+"""What is trained on: manifests, image-report pairs, and phantoms to try everything with."""

@@ -1,0 +1,107 @@
+"""A data set of the user's own: ``--dataset path/to/file.py:Class``."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from retfiner.common.errors import InputError
+
+
+def load_dataset_class(reference: str) -> type:
+    """Load a class from a file.
+
+    Args:
+        reference: ``path/to/file.py:Class``.
+
+    Raises:
+        InputError: If the reference has another form, or file or class do not exist.
+    """
+    file_name, separator, class_name = reference.rpartition(":")
+    path = Path(file_name)
+    if not separator or path.suffix != ".py" or not class_name.isidentifier():
+        raise InputError(
+            "--dataset cannot be understood", got=reference, expected="path/to/file.py:Class"
+        )
+    if not path.is_file():
+        raise InputError(f"there is no file {path}", remedy="check the path before the colon")
+    name = f"retfiner_dataset_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and the like look their own module up
+    spec.loader.exec_module(module)
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        raise InputError(
+            f"{path} has no class {class_name}", got=f"classes {', '.join(classes) or 'none'}"
+        )
+    return found
+
+
+class UserDataset(Dataset[Any]):
+    """The user's data set, built with as many of the offered arguments as its class takes.
+
+    It is pickled as its reference and rebuilt from the file: a spawned worker cannot import a class
+    that was loaded from a path.
+
+    Args:
+        reference: ``path/to/file.py:Class``.
+        offered: ``split``, ``transform``, ``image_root``.
+
+    Raises:
+        InputError: If the class asks for an argument that is not offered, or is no data set.
+    """
+
+    def __init__(self, reference: str, **offered: Any) -> None:
+        self.reference = reference
+        self.offered = offered
+        self.pairs = _build(reference, offered)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.pairs[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"reference": self.reference, "offered": self.offered}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["reference"], **state["offered"])  # type: ignore[misc]
+
+
+def _build(reference: str, offered: dict[str, Any]) -> Any:
+    dataset_class = load_dataset_class(reference)
+    parameters = inspect.signature(dataset_class).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    unknown = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        if name not in offered
+    ]
+    if unknown:
+        raise InputError(
+            f"{reference} asks for arguments that are not known",
+            got=", ".join(unknown),
+            expected=f"any of {', '.join(offered)}",
+            remedy="give the others a default",
+        )
+    dataset = dataset_class(
+        **{key: value for key, value in offered.items() if takes_any or key in parameters}
+    )
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise InputError(f"{reference} is not a data set", expected="__len__ and __getitem__")
+    return dataset
+
+
+def takes_split(reference: str) -> bool:
+    """Say whether the user's class makes its own training and validation parts."""
+    return "split" in inspect.signature(load_dataset_class(reference)).parameters

@@ -1,0 +1,185 @@
+"""From settings to the loaders of training and validation."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from retfiner.batch import Batch
+from retfiner.common.errors import InputError
+from retfiner.config import RefineConfig
+from retfiner.data.custom import UserDataset, takes_split
+from retfiner.data.manifest import (
+    Manifest,
+    read_manifest,
+    require_disjoint_patients,
+    split_by_patient,
+)
+from retfiner.data.pairs import (
+    Collate,
+    EvenBatches,
+    ImageCaptionDataset,
+    NumberedPairs,
+    Transform,
+)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The two parts of the data.
+
+    Attributes:
+        train: Pairs to train on.
+        validation: Pairs of other patients.
+        manifests: Their tables, where they came from a CSV.
+    """
+
+    train: Dataset[Any]
+    validation: Dataset[Any]
+    manifests: tuple[Manifest, Manifest] | None
+
+    @property
+    def train_size(self) -> int:
+        """Number of pairs to train on."""
+        return len(self.train)  # type: ignore[arg-type]
+
+    @property
+    def validation_size(self) -> int:
+        """Number of pairs to validate on."""
+        return len(self.validation)  # type: ignore[arg-type]
+
+
+def load_pairs(config: RefineConfig, transform: Transform) -> Pairs:
+    """Read, check and split the data that the settings name.
+
+    Args:
+        config: The settings.
+        transform: What turns a B-scan into the backbone's input.
+
+    Raises:
+        InputError: If the data cannot be used, or a part has fewer than two pairs.
+    """
+    pairs = _from_dataset(config, transform) if config.dataset else _from_csv(config, transform)
+    for part, size in (("training", pairs.train_size), ("validation", pairs.validation_size)):
+        if size < 2:
+            raise InputError(
+                f"the {part} part is too small",
+                got=f"{size} pair{'s' if size != 1 else ''}",
+                expected="at least two: a batch of one has nothing to contrast",
+                remedy="more pairs or patients, or another --val_fraction",
+            )
+    return pairs
+
+
+def _from_csv(config: RefineConfig, transform: Transform) -> Pairs:
+    assert config.train_csv is not None
+    columns = (config.image_column, config.report_column, config.patient_column)
+    train = read_manifest(config.train_csv, config.image_root, *columns, config.on_bad_row)
+    if config.val_csv is None:
+        train, validation = split_by_patient(train, config.val_fraction, config.seed)
+    else:
+        validation = read_manifest(config.val_csv, config.image_root, *columns, config.on_bad_row)
+    require_disjoint_patients(train, validation)
+    return Pairs(
+        ImageCaptionDataset(train, transform),
+        ImageCaptionDataset(validation, transform),
+        (train, validation),
+    )
+
+
+def _from_dataset(config: RefineConfig, transform: Transform) -> Pairs:
+    assert config.dataset is not None
+    offered = {"transform": transform, "image_root": config.image_root}
+    if takes_split(config.dataset):
+        parts = [UserDataset(config.dataset, split=s, **offered) for s in ("train", "validation")]
+        return Pairs(parts[0], parts[1], None)
+    whole = UserDataset(config.dataset, **offered)
+    patients = getattr(whole.pairs, "patients", None)
+    if patients is None and config.patient_column != "none":
+        raise InputError(
+            f"{config.dataset} cannot be split by patient",
+            got="a class without an argument `split` and without an attribute `patients`",
+            expected="`split` ('train' or 'validation'), or `patients`, one name an item",
+            remedy="--patient_column none splits item by item, patients on both sides included",
+        )
+    names = [""] * len(whole)
+    table = Manifest(
+        source=config.dataset,  # type: ignore[arg-type]
+        images=names,  # type: ignore[arg-type]
+        reports=names,
+        patients=None if patients is None else [str(p) for p in patients],
+        rows=list(range(len(whole))),
+        skipped=[],
+    )
+    train, validation = split_by_patient(table, config.val_fraction, config.seed)
+    return Pairs(Subset(whole, train.rows), Subset(whole, validation.rows), None)
+
+
+class PairsDataModule(pl.LightningDataModule):
+    """Loaders of image-report batches.
+
+    Args:
+        pairs: The two parts of the data.
+        collate: How a batch is put together.
+        config: Batch size, workers, seed, and what to do with unreadable pairs.
+    """
+
+    def __init__(self, pairs: Pairs, collate: Collate, config: RefineConfig) -> None:
+        super().__init__()
+        self.pairs = pairs
+        self.collate = collate
+        self.config = config
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches in another order each epoch."""
+        return self._loader(self.pairs.train, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Batches in one order, mixed once: neighbours in a CSV are often of one patient."""
+        return self._loader(self.pairs.validation, shuffle=False)
+
+    def on_before_batch_transfer(self, batch: Batch | InputError, dataloader_idx: int) -> Batch:
+        """Raise here, in the main process, what went wrong in a worker.
+
+        Raises:
+            InputError: If the batch could not be built.
+        """
+        if isinstance(batch, InputError):
+            raise batch
+        return batch
+
+    def _loader(self, dataset: Dataset[Any], shuffle: bool) -> DataLoader[Batch]:
+        numbered = NumberedPairs(dataset)
+        workers = count_workers(self.config.num_workers)
+        start = None if self.config.worker_start == "auto" else self.config.worker_start
+        return DataLoader(
+            numbered,
+            batch_sampler=EvenBatches(
+                len(numbered), self.config.batch_size, self.config.seed, shuffle
+            ),
+            collate_fn=self.collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            multiprocessing_context=start if workers > 0 else None,
+            worker_init_fn=_one_thread if workers > 0 else None,
+            pin_memory=self.trainer is not None
+            and self.trainer.strategy.root_device.type == "cuda",
+        )
+
+
+def count_workers(requested: int | None) -> int:
+    """Return how many processes read images: as asked, else one a core but at most 8."""
+    if requested is not None:
+        return requested
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(8, cores or 1)
+
+
+def _one_thread(worker: int) -> None:
+    """Keep a worker to one core: the readers run side by side, and the trainer needs cores too."""
+    torch.set_num_threads(1)

@@ -1,0 +1,189 @@
+"""Image-report pairs as a data set, and how a batch is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, Dataset
+from transformers import PreTrainedTokenizerBase
+
+from retfiner.batch import Batch, identify_reports
+from retfiner.common.errors import InputError
+from retfiner.common.seeds import generator
+from retfiner.data.manifest import Manifest, OnBadRow
+from retfiner.text.tokenizer import tokenize
+from retfiner.vision.preprocessing import read_image
+
+Transform = Callable[[np.ndarray], Tensor]
+
+
+class ImageCaptionDataset(Dataset[tuple[Tensor, str]]):
+    """The pairs of a CSV: item i is (image tensor, report).
+
+    Args:
+        manifest: The checked pairs.
+        transform: Turns a B-scan, (H, W) float in [0, 1], into a normalised (C, H, W) tensor.
+    """
+
+    def __init__(self, manifest: Manifest, transform: Transform) -> None:
+        self.manifest = manifest
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+        """Read a pair.
+
+        Raises:
+            InputError: If the image cannot be decoded; the message names its row and path.
+        """
+        try:
+            image = read_image(self.manifest.images[index])
+        except InputError as error:
+            raise InputError(
+                f"row {self.manifest.rows[index]} of {self.manifest.source}: {error}",
+                remedy="mend the file, or give --on_bad_row skip to train without it",
+            ) from error
+        return self.transform(image), self.manifest.reports[index]
+
+
+class Numbered(NamedTuple):
+    """An item of a data set, or why it cannot be read, with its position."""
+
+    row: int
+    item: Any
+
+
+class NumberedPairs(Dataset[Numbered]):
+    """Any data set of [image, report], with each item's position beside it.
+
+    An item that cannot be read is returned as its error instead of raised: workers hand exceptions
+    on as a page of traceback, and whether a bad row matters is decided where batches are made.
+
+    Args:
+        pairs: The data set.
+    """
+
+    def __init__(self, pairs: Dataset[Any]) -> None:
+        self.pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Numbered:
+        """Return the item at ``index``, or the error in its place."""
+        try:
+            return Numbered(index, self.pairs[index])
+        except InputError as error:
+            return Numbered(index, error)
+
+
+class Collate:
+    """Put pairs together to a batch: stack images, tokenise reports, find identical ones.
+
+    Args:
+        tokenizer: The text encoder's tokenizer.
+        max_tokens: Reports are cut at this many WordPieces.
+        image_shape: (C, H, W) the backbone expects.
+        on_bad_row: Whether an unreadable pair is an error or left out.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        image_shape: tuple[int, int, int],
+        on_bad_row: OnBadRow = "error",
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.image_shape = image_shape
+        self.on_bad_row = on_bad_row
+
+    def __call__(self, items: list[Numbered]) -> Batch | InputError:
+        """Build a batch of the items that could be read, or return the error that forbids it."""
+        try:
+            return self._build(items)
+        except InputError as error:
+            return error
+
+    def _build(self, items: list[Numbered]) -> Batch:
+        errors = [n.item for n in items if isinstance(n.item, InputError)]
+        if errors and self.on_bad_row == "error":
+            raise errors[0]
+        kept = [n for n in items if not isinstance(n.item, InputError)]
+        if len(kept) < min(2, len(items)):
+            raise InputError(
+                "a batch has lost its pairs",
+                got=f"{len(errors)} of {len(items)} images cannot be decoded",
+                expected="at least two readable pairs a batch",
+                remedy="mend the image files; --on_bad_row error names each",
+            )
+        pairs = [self._check(n.row, n.item) for n in kept]
+        reports = [report for _, report in pairs]
+        tokens = tokenize(self.tokenizer, reports, self.max_tokens)
+        return Batch(
+            images=torch.stack([image for image, _ in pairs]),
+            input_ids=tokens.input_ids,
+            attention_mask=tokens.attention_mask,
+            lengths=tuple(tokens.attention_mask.sum(1).tolist()),
+            report_ids=identify_reports(reports),
+            rows=torch.tensor([n.row for n in kept]),
+        )
+
+    def _check(self, row: int, pair: Any) -> tuple[Tensor, str]:
+        is_pair = isinstance(pair, list | tuple) and len(pair) == 2
+        if is_pair and isinstance(pair[0], Tensor) and isinstance(pair[1], str):
+            image, report = pair
+            if tuple(image.shape) == self.image_shape and image.is_floating_point():
+                return image, report
+            got = f"an image tensor of shape {tuple(image.shape)} and type {image.dtype}"
+        else:
+            kinds = [type(part).__name__ for part in pair] if is_pair else type(pair).__name__
+            got = f"{kinds}"
+        raise InputError(
+            f"item {row} of the data set is not an image-report pair",
+            got=got,
+            expected=f"[float image tensor {self.image_shape}, report string]",
+            remedy="apply the transform that the data set is given to each image",
+        )
+
+
+class EvenBatches(BatchSampler):
+    """Batches of almost equal size, so that none is too small for a contrast.
+
+    1,025 pairs at batch size 128 make nine batches of 113 or 114, not eight of 128 and one of 1.
+
+    Args:
+        size: Number of pairs.
+        batch_size: The most pairs in a batch.
+        seed: What the order depends on.
+        shuffle: Whether each epoch has an order of its own.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, shuffle: bool) -> None:
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 0
+        # Lightning calls set_epoch on `.sampler`; the order is ours, so we are our own sampler.
+        self.sampler = self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration follows."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        purpose = self.epoch if self.shuffle else "fixed"
+        order = torch.randperm(self.size, generator=generator(self.seed, "order", purpose))
+        for chunk in order.tensor_split(len(self)):
+            yield chunk.tolist()

@@ -1,0 +1,357 @@
+"""OCT phantoms: generated B-scans with reports and labels, to try everything without patients.
+
+``python -m retfiner.data.phantom --output DIR`` writes
+
+- ``images/P0001_OD_v1.png`` ...: B-scans, 8-bit grayscale;
+- ``pairs.csv``: ``image,report,patient_id,eye``, ``image`` relative to ``DIR``;
+- ``findings.json``: image -> list of ``{"finding", "box"}``, boxes in pixels
+  ``[row0, col0, row1, col1]``;
+- ``tasks/<Task>/{train,val,test}/<Class>/*.png``: labelled sets for four probing tasks, whose
+  patients are in no other split and not among the pairs;
+- ``phantoms.json``: the settings, written last, so that a complete folder is known as such.
+
+Everything follows from the seed alone: not from the number of workers, nor from the order of work.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from retfiner.common.cli import flag, parse
+from retfiner.common.errors import InputError, run_entry_point
+from retfiner.common.files import whole_file, write_text
+from retfiner.data.phantom_cohort import TASKS, make_cohort, make_task, stream
+from retfiner.data.phantom_optics import DEFAULT_SIZE, Drawing, Size, draw
+from retfiner.data.phantom_reports import describe
+from retfiner.data.phantom_scene import KINDS, Anatomy, Finding, Kind, Scan
+
+__all__ = [
+    "KINDS",
+    "TASKS",
+    "Anatomy",
+    "Drawing",
+    "Finding",
+    "Kind",
+    "Scan",
+    "contact_sheet",
+    "describe",
+    "draw",
+    "make_cohort",
+    "make_task",
+    "write_pairs",
+    "write_phantoms",
+    "write_tasks",
+]
+
+VERSION = 1  # raised whenever the same settings come to draw other pictures
+MARKER, UNFINISHED = "phantoms.json", "phantoms.unfinished.json"
+COLUMNS = ("image", "report", "patient_id", "eye")
+SPLITS = ("train", "val", "test")
+_PAIR_IMAGE, _PAIR_REPORT, _TASK_IMAGE = 10, 11, 12  # purposes of random streams
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One picture to draw and where to put it; ``purpose`` names its random stream."""
+
+    path: Path
+    scan: Scan
+    seed: int
+    purpose: tuple[int, ...]
+    size: Size
+
+
+def _draw_file(job: _Job) -> list[dict[str, Any]]:
+    drawing = draw(job.scan, stream(job.seed, *job.purpose), job.size)
+    Image.fromarray(drawing.image).save(job.path, compress_level=3)
+    return [{"finding": finding.kind, "box": list(box)} for finding, box in drawing.boxes]
+
+
+def _draw_files(jobs: Sequence[_Job], workers: int, label: str) -> list[list[dict[str, Any]]]:
+    """Draw all pictures, in this process or in several, and return the boxes in order."""
+    for folder in {job.path.parent for job in jobs}:
+        folder.mkdir(parents=True, exist_ok=True)
+    if workers < 0:
+        raise InputError("The number of workers is negative.", got=workers, expected="0 or more")
+    count = workers or len(os.sched_getaffinity(0))
+    bar: Any = tqdm(total=len(jobs), desc=label, unit="image", mininterval=0.5)
+    found = []
+    with bar, _mapper(count) as mapped:
+        for boxes in mapped(jobs):
+            found.append(boxes)
+            bar.update()
+    return found
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator[Any]:
+    """Yield a function that maps ``_draw_file`` over jobs, in order."""
+    if workers == 1:
+        yield lambda jobs: map(_draw_file, jobs)
+        return
+    # Spawned, not forked: a forked child of a process that runs threads (torch) may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        yield lambda jobs: pool.map(_draw_file, jobs, chunksize=16)
+
+
+def write_pairs(
+    output: Path | str,
+    n_patients: int = 500,
+    seed: int = 0,
+    *,
+    size: Size = DEFAULT_SIZE,
+    workers: int = 1,
+) -> Path:
+    """Write B-scans with their reports: ``images/``, ``findings.json`` and ``pairs.csv``.
+
+    Args:
+        output: Folder to write to; existing files of the same names are replaced.
+        n_patients: Number of patients, about three scans each.
+        seed: Any non-negative integer.
+        size: Height and width of the B-scans in pixels.
+        workers: Processes that draw; 0 means one per available core.
+
+    Returns:
+        The path of ``pairs.csv``.
+
+    Raises:
+        InputError: For settings out of range.
+    """
+    _check_size(size)
+    output = Path(output)
+    scans = make_cohort(n_patients, seed)
+    names = [f"images/{scan.name}.png" for scan in scans]
+    jobs = [
+        _Job(output / name, scan, seed, (_PAIR_IMAGE, index), size)
+        for index, (name, scan) in enumerate(zip(names, scans, strict=True))
+    ]
+    boxes = _draw_files(jobs, workers, "image-report pairs")
+    places = dict(zip(names, boxes, strict=True))
+    write_text(output / "findings.json", json.dumps(places, indent=1) + "\n")
+    lines = io.StringIO()
+    table = csv.writer(lines, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for index, (name, scan) in enumerate(zip(names, scans, strict=True)):
+        report = describe(scan, stream(seed, _PAIR_REPORT, index))
+        table.writerow((name, report, scan.patient_id, scan.eye))
+    write_text(output / "pairs.csv", lines.getvalue())
+    return output / "pairs.csv"
+
+
+def write_tasks(
+    output: Path | str,
+    images: tuple[int, int, int] = (160, 80, 160),
+    seed: int = 0,
+    *,
+    size: Size = DEFAULT_SIZE,
+    workers: int = 1,
+) -> list[Path]:
+    """Write labelled sets for the probing tasks: ``<Task>/{train,val,test}/<Class>/*.png``.
+
+    Args:
+        output: Folder to write to.
+        images: Number of training, validation and test images of each task.
+        seed: Any non-negative integer.
+        size: Height and width of the B-scans in pixels.
+        workers: Processes that draw; 0 means one per available core.
+
+    Returns:
+        The folders of the tasks, one for each of :data:`TASKS`.
+
+    Raises:
+        InputError: When a split is too small to hold every class, or for settings out of range.
+    """
+    _check_size(size)
+    most = max(len(recipes) for recipes, _ in TASKS.values())
+    if min(images) < most or seed < 0:
+        raise InputError(
+            "Every split of a task needs an image of each class, and the seed is not negative.",
+            got=f"images {images}, seed {seed}",
+            expected=f"at least {most} images a split, seed at least 0",
+        )
+    output = Path(output)
+    jobs = []
+    for number, task in enumerate(TASKS):
+        for split, (name, count) in enumerate(zip(SPLITS, images, strict=True)):
+            for index, (label, scan) in enumerate(make_task(task, count, seed, split)):
+                path = output / task / name / label / f"{scan.name}.png"
+                jobs.append(_Job(path, scan, seed, (_TASK_IMAGE, number, split, index), size))
+    _draw_files(jobs, workers, "probing tasks")
+    return [output / task for task in TASKS]
+
+
+def write_phantoms(
+    output: Path | str,
+    n_patients: int = 500,
+    images: tuple[int, int, int] = (160, 80, 160),
+    seed: int = 0,
+    *,
+    size: Size = DEFAULT_SIZE,
+    workers: int = 1,
+) -> Path:
+    """Write pairs and tasks, or reuse a complete folder that was written with the same settings.
+
+    Args:
+        output: Folder to write to: new, empty, or written by this function before. One that was
+            left unfinished is written anew.
+        n_patients: Number of patients among the pairs, about three scans each.
+        images: Number of training, validation and test images of each task.
+        seed: Any non-negative integer.
+        size: Height and width of the B-scans in pixels.
+        workers: Processes that draw; 0 means one per available core. Does not change the result.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        InputError: When the folder holds phantoms of other settings, or other files.
+    """
+    output = Path(output)
+    settings = {
+        "version": VERSION,
+        "n_patients": n_patients,
+        "images": list(images),
+        "seed": seed,
+        "size": list(size),
+    }
+    if _is_complete(output, settings):
+        return output
+    for leftover in ("images", "tasks"):
+        shutil.rmtree(output / leftover, ignore_errors=True)
+    write_text(output / UNFINISHED, json.dumps(settings) + "\n")
+    write_pairs(output, n_patients, seed, size=size, workers=workers)
+    write_tasks(output / "tasks", images, seed, size=size, workers=workers)
+    write_text(output / MARKER, json.dumps(settings) + "\n")
+    (output / UNFINISHED).unlink()
+    return output
+
+
+def _is_complete(output: Path, settings: dict[str, Any]) -> bool:
+    """Say whether the folder holds these very phantoms; refuse one that holds anything else."""
+    marker = output / MARKER
+    if marker.is_file():
+        written = json.loads(marker.read_text(encoding="utf-8"))
+        if written == settings:
+            return True
+        raise InputError(
+            f"{output} already holds phantoms of other settings.",
+            got=json.dumps(settings),
+            expected=json.dumps(written),
+            remedy="Choose another folder, or delete this one first.",
+        )
+    strange = output.is_file() or (output.is_dir() and any(output.iterdir()))
+    if strange and not (output / UNFINISHED).is_file():
+        raise InputError(
+            f"{output} holds other files.",
+            expected="a new or empty folder, or one written by this command",
+            remedy="Choose another folder.",
+        )
+    return False
+
+
+def _check_size(size: Size) -> None:
+    if min(size) < 64:
+        raise InputError(
+            "B-scans this small cannot show the retina's layers.",
+            got=f"{size[0]} x {size[1]}",
+            expected="at least 64 x 64 pixels",
+        )
+
+
+def contact_sheet(
+    path: Path | str, seed: int = 0, size: Size = DEFAULT_SIZE, columns: int = 4
+) -> Path:
+    """Draw every finding from mild to severe, one row each below a row of normal scans.
+
+    Args:
+        path: The picture to write, for example ``preview.png``.
+        seed: Any non-negative integer.
+        size: Height and width of each B-scan in pixels.
+        columns: Number of severities.
+
+    Returns:
+        ``path``.
+    """
+    _check_size(size)
+    height, width = size
+    rows: tuple[Kind | None, ...] = (None, *KINDS)
+    sheet = Image.new("L", (width * columns, height * len(rows)))
+    pen = ImageDraw.Draw(sheet)
+    subtypes = {"pigment_epithelial_detachment": "fibrovascular", "rnfl_thinning": "diffuse"}
+    for row, kind in enumerate(rows):
+        for column in range(columns):
+            severity = 0.15 + 0.85 * column / max(columns - 1, 1)
+            generator = stream(seed, row, column)
+            findings: tuple[Finding, ...] = ()
+            if kind is not None:
+                own = int(generator.integers(2**31))
+                findings = (Finding(kind, severity, 0.0, own, subtypes.get(kind, "")),)
+            scan = Scan("sheet", "OD", 1, Anatomy.sample(generator), findings)
+            drawing = draw(scan, generator, size)
+            corner = (column * width, row * height)
+            sheet.paste(Image.fromarray(drawing.image), corner)
+            for _, (row0, col0, row1, col1) in drawing.boxes:
+                x, y = corner
+                pen.rectangle((x + col0, y + row0, x + col1 - 1, y + row1 - 1), outline=110)
+            name = (
+                "normal" if kind is None else f"{kind.replace('_', ' ')}, severity {severity:.2f}"
+            )
+            pen.text((corner[0] + 6, corner[1] + 4), name, fill=200)
+    with whole_file(path) as temporary:
+        sheet.save(temporary, format="PNG")
+    return Path(path)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The command line of ``python -m retfiner.data.phantom``."""
+
+    output: str = flag("folder to write to; a complete one of the same settings is reused")
+    patients: int = flag("patients among the image-report pairs, about three scans each", 500)
+    train: int = flag("training images of each probing task", 160)
+    val: int = flag("validation images of each probing task", 80)
+    test: int = flag("test images of each probing task", 160)
+    height: int = flag("height of a B-scan in pixels", DEFAULT_SIZE[0])
+    width: int = flag("width of a B-scan in pixels", DEFAULT_SIZE[1])
+    seed: int = flag("everything follows from it", 0)
+    workers: int = flag("processes that draw; 0: one per available core", 0)
+    preview: str = flag("also write a contact sheet of all findings to this PNG file", "")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write phantoms as the command line asks."""
+    settings = parse(
+        Settings, "Write OCT phantoms: B-scans with reports, and probing tasks", arguments
+    )
+    size = (settings.height, settings.width)
+    images = (settings.train, settings.val, settings.test)
+    folder = write_phantoms(
+        settings.output,
+        settings.patients,
+        images,
+        settings.seed,
+        size=size,
+        workers=settings.workers,
+    )
+    print(f"phantoms: {folder}")
+    if settings.preview:
+        print(f"preview:  {contact_sheet(settings.preview, settings.seed, size)}")
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,36 @@
+"""What every loss is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from retfiner.batch import Batch
+from retfiner.model import Encoded, RetFiner
+
+
+class Loss(Protocol):
+    """A refinement objective: ``loss(model, batch, encoded, generator) -> scalar``.
+
+    Attributes:
+        uses_similarity: Whether it needs ``encoded.similarity``.
+        uses_fusion: Whether it needs ``encoded.image``.
+    """
+
+    uses_similarity: bool
+    uses_fusion: bool
+
+    def __call__(
+        self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
+    ) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            model: The model, whose shared parts the loss reads.
+            batch: The step's pairs.
+            encoded: What ``model.encode`` made of them.
+            generator: A CPU generator for whatever the loss draws.
+        """
+        ...

@@ -1,0 +1,53 @@
+"""Image-text contrastive loss (ITC)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from retfiner.batch import Batch
+from retfiner.model import Encoded, RetFiner
+
+
+class ImageTextContrastive:
+    """Symmetric InfoNCE over a batch (CLIP, ALBEF) with label smoothing.
+
+    Each image is to find its report among the batch's and each report its image. Where several
+    pairs carry the same report, they share the target in equal parts.
+
+    Args:
+        label_smoothing: Share of the target spread evenly over the batch, 0.1 as published.
+
+    Raises:
+        ValueError: If ``label_smoothing`` is not in [0, 1).
+    """
+
+    uses_similarity = True
+    uses_fusion = False
+
+    def __init__(self, label_smoothing: float = 0.1) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def __call__(
+        self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
+    ) -> Tensor:
+        """Return the mean of both directions; see :class:`retfiner.losses.base.Loss`."""
+        assert encoded.similarity is not None
+        return self.from_similarity(encoded.similarity, encoded.same_report)
+
+    def from_similarity(self, similarity: Tensor, same_report: Tensor) -> Tensor:
+        """Return the loss of given scores.
+
+        Args:
+            similarity: (B, B) score of image i and report j, divided by the temperature.
+            same_report: (B, B) true where report j counts as the report of image i.
+        """
+        target = same_report.to(similarity.dtype)
+        target = target / target.sum(1, keepdim=True)
+        image_to_text = F.cross_entropy(similarity, target, label_smoothing=self.label_smoothing)
+        # same_report is symmetric, so one target serves both directions.
+        text_to_image = F.cross_entropy(similarity.T, target, label_smoothing=self.label_smoothing)
+        return (image_to_text + text_to_image) / 2

@@ -1,0 +1,39 @@
+"""Masked language modelling (MLM) over the image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from retfiner.batch import Batch
+from retfiner.losses.masked import masked_prediction
+from retfiner.model import Encoded, RetFiner
+from retfiner.text.masking import mask_tokens
+
+
+class MaskedLanguageModelling:
+    """Fill in hidden words from the rest of the report and the image (BERT, ALBEF).
+
+    Args:
+        probability: Share of the words hidden, 0.15 as published.
+    """
+
+    uses_similarity = False
+    uses_fusion = True
+
+    def __init__(self, probability: float = 0.15) -> None:
+        self.probability = probability
+
+    def __call__(
+        self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
+    ) -> Tensor:
+        """Hide words and return the loss; see :class:`retfiner.losses.base.Loss`."""
+        masked = mask_tokens(
+            batch.input_ids,
+            batch.lengths,
+            self.probability,
+            model.mask_token_id,
+            model.vocab_size,
+            generator,
+        )
+        return masked_prediction(model, batch, encoded, masked, causal=False)

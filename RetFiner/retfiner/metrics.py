@@ -1,0 +1,66 @@
+"""How well images and reports find each other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+RECALL_AT = (1, 5, 10)
+
+
+def best_ranks(
+    queries: Tensor, candidates: Tensor, query_ids: Tensor, candidate_ids: Tensor, chunk: int = 1024
+) -> Tensor:
+    """Rank the candidates of each query by cosine and return the rank of the first right one.
+
+    A candidate is right if it carries the query's id, so that every image with the identical report
+    counts. Candidates that score the same as the first right one are ranked before it: a model that
+    gives everything the same score finds nothing.
+
+    Args:
+        queries: (N, E) unit vectors.
+        candidates: (M, E) unit vectors.
+        query_ids: (N,) which report each query carries.
+        candidate_ids: (M,) which report each candidate carries.
+        chunk: Queries compared at a time; memory is chunk x M.
+
+    Returns:
+        (N,) int64 ranks, 0 for the first place.
+
+    Raises:
+        ValueError: If a query has no right candidate.
+    """
+    ranks = []
+    for start in range(0, len(queries), chunk):
+        scores = queries[start : start + chunk] @ candidates.T
+        is_right = query_ids[start : start + chunk, None] == candidate_ids[None, :]
+        if not is_right.any(1).all():
+            raise ValueError("a query has no candidate with its id")
+        best = scores.masked_fill(~is_right, -torch.inf).amax(1, keepdim=True)
+        ranks.append(((scores >= best) & ~is_right).sum(1))
+    return torch.cat(ranks)
+
+
+def retrieval_recall(
+    image_embeddings: Tensor, text_embeddings: Tensor, report_ids: Tensor
+) -> dict[str, float]:
+    """Compute recall@k between images and reports, in both directions.
+
+    Args:
+        image_embeddings: (N, E) unit vectors.
+        text_embeddings: (N, E) unit vectors.
+        report_ids: (N,), equal for identical reports.
+
+    Returns:
+        ``image_to_text_recall@k`` and ``text_to_image_recall@k`` for k in 1, 5, 10, each in [0, 1].
+    """
+    images, texts = image_embeddings.float(), text_embeddings.float()
+    directions = {
+        "image_to_text": best_ranks(images, texts, report_ids, report_ids),
+        "text_to_image": best_ranks(texts, images, report_ids, report_ids),
+    }
+    return {
+        f"{name}_recall@{k}": (ranks < k).float().mean().item()
+        for name, ranks in directions.items()
+        for k in RECALL_AT
+    }

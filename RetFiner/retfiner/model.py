@@ -1,0 +1,188 @@
+"""The model that refinement trains: a ViT, a BERT with cross-attention, and what the losses share."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retfiner.batch import Batch
+from retfiner.text.encoder import CrossAttentionBert, KeysValues
+from retfiner.vision import Backbone
+
+DuplicateReports = Literal["shared", "ignore"]
+
+MIN_TEMPERATURE = 1e-3
+"""The temperature is held above this, so that it stays positive whatever the optimiser does."""
+
+
+class Encoded(NamedTuple):
+    """What a step computes once and its losses share; None where no active loss needs it.
+
+    Attributes:
+        image_tokens: (B, T, H) image tokens in the text encoder's width, CLS first.
+        image: The image tokens' keys and values for every cross-attention layer.
+        image_embedding: (B, E) unit vectors of the images.
+        text_embedding: (B, E) unit vectors of the reports.
+        similarity: (B, B) cosine of image i and report j, divided by the temperature.
+        same_report: (B, B) true where report j counts as the report of image i.
+    """
+
+    image_tokens: Tensor
+    image: list[KeysValues] | None
+    image_embedding: Tensor | None
+    text_embedding: Tensor | None
+    similarity: Tensor | None
+    same_report: Tensor
+
+
+class ContrastiveHead(nn.Module):
+    """A bias-free projection to the space where images and reports are compared.
+
+    Args:
+        width: Width of the tokens.
+        dim: Width of the shared space.
+    """
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, dim, bias=False)
+
+    def forward(self, cls_tokens: Tensor) -> Tensor:
+        """Project (B, width) CLS tokens to (B, dim) unit vectors."""
+        return F.normalize(self.linear(cls_tokens), dim=-1)
+
+
+class RetFiner(nn.Module):
+    """A vision encoder and a text encoder that are refined together.
+
+    The attribute names ``vision_encoder``, ``multimodal_encoder``, ``contra_head_t``,
+    ``contra_head_v``, ``itm_head`` and ``contra_temp`` are those of published checkpoints. The
+    vision encoder keeps exactly its pretrained keys: the projection to the text encoder's width,
+    where widths differ, is ``vision_proj`` and no part of the ViT.
+
+    Args:
+        backbone: The vision encoder with what it asks of images.
+        text: The text encoder with cross-attention.
+        mask_token_id: The tokenizer's [MASK].
+        contrastive_dim: Width of the shared space, 512 as published; None builds no contrastive
+            heads, for runs without ITC and ITM.
+        itm_head: Head of image-text matching; None for runs without it.
+        temperature: Temperature to start from, 0.07 as published.
+        exponential_temp: Learn the temperature's logarithm instead of the temperature itself.
+        duplicate_reports: ``shared``: identical reports are each other's match; ``ignore``: only
+            a pair's own report is (as published).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        text: CrossAttentionBert,
+        mask_token_id: int,
+        contrastive_dim: int | None = 512,
+        itm_head: nn.Module | None = None,
+        temperature: float = 0.07,
+        exponential_temp: bool = False,
+        duplicate_reports: DuplicateReports = "shared",
+    ) -> None:
+        super().__init__()
+        if temperature < MIN_TEMPERATURE:
+            raise ValueError(f"temperature must be at least {MIN_TEMPERATURE}, got {temperature}")
+        width = text.config.hidden_size
+        self.backbone = backbone
+        self.vision_encoder = backbone.encoder
+        self.vision_proj = (
+            nn.Identity() if backbone.width == width else nn.Linear(backbone.width, width)
+        )
+        self.multimodal_encoder = text
+        self.mask_token_id = mask_token_id
+        self.vocab_size = text.config.vocab_size
+        self.exponential_temp = exponential_temp
+        self.duplicate_reports = duplicate_reports
+        if contrastive_dim is not None:
+            self.contra_head_t = ContrastiveHead(width, contrastive_dim)
+            self.contra_head_v = ContrastiveHead(width, contrastive_dim)
+            # A float32 parameter of the module itself: it moves to the device, trains and is saved.
+            start = math.log(temperature) if exponential_temp else temperature
+            self.contra_temp = nn.Parameter(torch.tensor(start))
+        if itm_head is not None:
+            self.itm_head = itm_head
+
+    @property
+    def is_contrastive(self) -> bool:
+        """Whether the model compares images and reports."""
+        return hasattr(self, "contra_temp")
+
+    @property
+    def temperature(self) -> Tensor:
+        """The temperature, a positive scalar."""
+        return self.contra_temp.exp() if self.exponential_temp else self.contra_temp
+
+    @torch.no_grad()
+    def keep_temperature_positive(self) -> None:
+        """Hold the temperature at or above its minimum; to be called after each optimiser step."""
+        if self.is_contrastive:
+            lowest = math.log(MIN_TEMPERATURE) if self.exponential_temp else MIN_TEMPERATURE
+            self.contra_temp.clamp_(min=lowest)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Turn (B, C, H, W) normalised images into (B, T, H) tokens of the text encoder's width."""
+        return self.vision_proj(self.backbone.fusion_tokens(images))
+
+    def embed_images(self, image_tokens: Tensor) -> Tensor:
+        """Turn (B, T, H) image tokens into (B, E) unit vectors by their CLS token."""
+        return self.contra_head_v(image_tokens[:, 0])
+
+    def embed_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Turn (B, L) token ids into (B, E) unit vectors by a text-only pass and its [CLS]."""
+        return self.contra_head_t(self.multimodal_encoder.encode_text(input_ids, attention_mask)[:, 0])
+
+    def encode(self, batch: Batch, similarity: bool = True, fusion: bool = True) -> Encoded:
+        """Compute once what the losses of a step share.
+
+        Args:
+            batch: The step's pairs.
+            similarity: Whether any loss compares images and reports (ITC, ITM).
+            fusion: Whether any loss reads reports over images (ITM, MLM, GM).
+        """
+        image_tokens = self.encode_images(batch.images)
+        image_embedding = text_embedding = scores = None
+        if similarity:
+            image_embedding = self.embed_images(image_tokens)
+            text_embedding = self.embed_texts(batch.input_ids, batch.attention_mask)
+            scores = image_embedding @ text_embedding.T / self.temperature
+        return Encoded(
+            image_tokens=image_tokens,
+            image=self.multimodal_encoder.project_image(image_tokens) if fusion else None,
+            image_embedding=image_embedding,
+            text_embedding=text_embedding,
+            similarity=scores,
+            same_report=self._same_report(batch.report_ids),
+        )
+
+    def fuse(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        encoded: Encoded,
+        image_index: Tensor | None = None,
+        causal: bool = False,
+    ) -> Tensor:
+        """Read texts over the step's images; see :meth:`CrossAttentionBert.fuse`.
+
+        Raises:
+            ValueError: If ``encoded`` was made without ``fusion``.
+        """
+        if encoded.image is None:
+            raise ValueError("encode() was called with fusion=False, so there is nothing to fuse")
+        return self.multimodal_encoder.fuse(
+            input_ids, attention_mask, encoded.image, image_index, causal
+        )
+
+    def _same_report(self, report_ids: Tensor) -> Tensor:
+        if self.duplicate_reports == "shared":
+            return report_ids[:, None] == report_ids[None, :]
+        return torch.eye(len(report_ids), dtype=torch.bool, device=report_ids.device)

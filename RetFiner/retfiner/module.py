@@ -1,0 +1,172 @@
+"""The training loop's side of refinement: the weighted sum of the losses, each logged by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from retfiner.batch import Batch
+from retfiner.common.errors import InputError, shorten
+from retfiner.common.seeds import generator
+from retfiner.losses import LOSSES, Loss
+from retfiner.metrics import retrieval_recall
+from retfiner.model import RetFiner
+
+
+class RefinementModule(pl.LightningModule):
+    """Refine a model on image-report pairs.
+
+    Args:
+        model: The model.
+        loss_weights: The active losses by name, each with its weight.
+        lr: Learning rate of AdamW.
+        weight_decay: Weight decay of AdamW; the temperature is left out of it.
+        lr_schedule: Course of the learning rate after warm-up.
+        warmup_steps: Optimiser steps of linear warm-up.
+        seed: What masks and negatives depend on.
+        description: Plain data that each checkpoint carries, so that it can be read alone.
+    """
+
+    def __init__(
+        self,
+        model: RetFiner,
+        loss_weights: Mapping[str, float],
+        lr: float = 1e-4,
+        weight_decay: float = 0.01,
+        lr_schedule: Literal["constant", "cosine"] = "constant",
+        warmup_steps: int = 0,
+        seed: int = 0,
+        description: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.losses: dict[str, Loss] = {name: LOSSES[name]() for name in loss_weights}
+        self.loss_weights = dict(loss_weights)
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.lr_schedule = lr_schedule
+        self.warmup_steps = warmup_steps
+        self.seed = seed
+        self.description = dict(description or {})
+        self.uses_similarity = any(loss.uses_similarity for loss in self.losses.values())
+        self.uses_fusion = any(loss.uses_fusion for loss in self.losses.values())
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    # -- a step ------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the weighted sum of the losses of a batch.
+
+        Raises:
+            InputError: If a loss is not finite; nothing has been changed by then.
+        """
+        values, _ = self._batch_losses(batch, "train", self.current_epoch, batch_idx)
+        total = self._weighted_sum(values)
+        if not torch.isfinite(total):
+            raise self._not_finite(values, batch, batch_idx)
+        size = len(batch.images)
+        logged = {name: value.detach() for name, value in values.items()} | {"loss": total.detach()}
+        self.log_dict({f"train/{n}": v for n, v in logged.items()}, on_step=False, on_epoch=True, batch_size=size)
+        self.log_dict({f"step/{n}": v for n, v in logged.items()}, on_step=True, on_epoch=False, batch_size=size)
+        self.log("loss", total.detach(), prog_bar=True, logger=False, batch_size=size)
+        if self.model.is_contrastive:
+            self.log("step/temperature", self.model.temperature.detach(), batch_size=size)
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the losses of a batch; masks and negatives are the same at every call."""
+        values, encoded = self._batch_losses(batch, "validation", 0, batch_idx)
+        values["loss"] = self._weighted_sum(values)
+        for name, value in values.items():
+            self.log(
+                f"val/{name}", value, on_epoch=True, prog_bar=name == "loss", batch_size=len(batch.images)
+            )
+        if encoded.image_embedding is not None and encoded.text_embedding is not None:
+            self._seen.append((encoded.image_embedding, encoded.text_embedding, batch.report_ids))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log recall@k over the whole validation set."""
+        if self._seen:
+            images, texts, report_ids = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+            self._seen.clear()
+            recall = retrieval_recall(images, texts, report_ids)
+            self.log_dict({f"val/{name}": value for name, value in recall.items()})
+
+    def _batch_losses(
+        self, batch: Batch, phase: str, epoch: int, batch_idx: int
+    ) -> tuple[dict[str, Tensor], Any]:
+        encoded = self.model.encode(batch, self.uses_similarity, self.uses_fusion)
+        values = {
+            name: loss(
+                self.model, batch, encoded, generator(self.seed, phase, epoch, batch_idx, name)
+            )
+            for name, loss in self.losses.items()
+        }
+        return values, encoded
+
+    def _weighted_sum(self, values: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([self.loss_weights[name] * value for name, value in values.items()]).sum()
+
+    def _not_finite(self, values: Mapping[str, Tensor], batch: Batch, batch_idx: int) -> InputError:
+        bad = [name for name, value in values.items() if not torch.isfinite(value)]
+        kept = "the last good checkpoint stays as it is"
+        images = [int(row) for row, image in zip(batch.rows, batch.images, strict=True) if not torch.isfinite(image).all()]
+        if images:
+            remedy = f"mend the images at positions {shorten([str(i) for i in images])}; {kept}"
+        else:
+            remedy = f"a lower --lr, --gradient_clip_val 1, or --precision 32-true; {kept}"
+        return InputError(
+            f"the loss is not finite: {', '.join(bad) or 'the weighted sum'}",
+            got=", ".join(f"{name} = {value.item():g}" for name, value in values.items())
+            + f" at epoch {self.current_epoch}, batch {batch_idx}, pairs at positions "
+            + shorten([str(row) for row in batch.rows.tolist()], 16),
+            expected="finite numbers",
+            remedy=remedy,
+        )
+
+    # -- optimisation ------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with a learning rate that follows ``lr_schedule`` step by step."""
+        decayed, temperature = [], []
+        for name, parameter in self.model.named_parameters():
+            (temperature if name == "contra_temp" else decayed).append(parameter)
+        groups = [{"params": decayed}]
+        if temperature:
+            # Decay would pull the temperature to 0 whatever the data say.
+            groups.append({"params": temperature, "weight_decay": 0.0})
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.lr_factor(step, total)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def lr_factor(self, step: int, total: int) -> float:
+        """Return the share of the learning rate at an optimiser step.
+
+        Args:
+            step: Optimiser steps done.
+            total: Optimiser steps of the whole run.
+        """
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        if self.lr_schedule == "constant":
+            return 1.0
+        progress = (step - self.warmup_steps) / max(1, total - self.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Keep the temperature positive after the optimiser's step."""
+        self.model.keep_temperature_positive()
+
+    # -- checkpoints -------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the description into the checkpoint."""
+        checkpoint["retfiner"] = self.description

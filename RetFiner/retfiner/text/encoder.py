@@ -1,0 +1,206 @@
+"""BERT with a cross-attention layer in every block, read in two ways: alone, or over an image.
+
+The parameters are those of transformers' ``BertLMHeadModel``, so that any BERT checkpoint fits. The
+forward passes are our own for one reason: an image's keys and values are projected once a step and
+shared by every pass that looks at it, in whichever order that pass wants the images.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoConfig, BertConfig, BertLMHeadModel
+
+from retfiner.common.errors import InputError, shorten
+
+
+class KeysValues(NamedTuple):
+    """One layer's keys and values of a batch of images, each (B, heads, T, head width)."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class CrossAttentionBert(BertLMHeadModel):
+    """A BERT that reads text alone or over image tokens (ALBEF's fusion in every layer)."""
+
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Read text alone; the cross-attention layers are skipped.
+
+        Args:
+            input_ids: (B, L) token ids.
+            attention_mask: (B, L), 1 for a token and 0 for padding.
+
+        Returns:
+            (B, L, H) hidden states of the last layer.
+        """
+        return self._read(input_ids, _attendable(attention_mask, causal=False), None)
+
+    def project_image(self, image_tokens: Tensor) -> list[KeysValues]:
+        """Project image tokens to the keys and values of every cross-attention layer.
+
+        Args:
+            image_tokens: (B, T, H) image tokens of the text encoder's width.
+        """
+        projected = []
+        for layer in self.bert.encoder.layer:
+            attention = layer.crossattention.self
+            projected.append(
+                KeysValues(
+                    _split_heads(attention.key(image_tokens), attention.num_attention_heads),
+                    _split_heads(attention.value(image_tokens), attention.num_attention_heads),
+                )
+            )
+        return projected
+
+    def fuse(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        image: list[KeysValues],
+        image_index: Tensor | None = None,
+        causal: bool = False,
+    ) -> Tensor:
+        """Read text over images.
+
+        Args:
+            input_ids: (N, L) token ids.
+            attention_mask: (N, L), 1 for a token and 0 for padding.
+            image: What :meth:`project_image` made of B images.
+            image_index: (N,) which image each text is read over; by default text i over image i.
+            causal: Whether a token sees only itself and the tokens before it (GM).
+
+        Returns:
+            (N, L, H) hidden states of the last layer.
+        """
+        if image_index is not None:
+            image = [KeysValues(k[image_index], v[image_index]) for k, v in image]
+        return self._read(input_ids, _attendable(attention_mask, causal), image)
+
+    def predict_tokens(self, hidden_states: Tensor) -> Tensor:
+        """Score every WordPiece: (..., H) hidden states to (..., vocabulary) logits."""
+        return self.cls(hidden_states)
+
+    def _read(self, input_ids: Tensor, mask: Tensor, image: list[KeysValues] | None) -> Tensor:
+        hidden = self.bert.embeddings(input_ids=input_ids)
+        for number, layer in enumerate(self.bert.encoder.layer):
+            hidden = _self_attend(layer.attention, hidden, mask)
+            if image is not None:
+                hidden = _cross_attend(layer.crossattention, hidden, image[number])
+            hidden = layer.output(layer.intermediate(hidden), hidden)
+        return hidden
+
+
+def _attendable(attention_mask: Tensor, causal: bool) -> Tensor:
+    """Return (N, 1, 1 or L, L), true where a query may look at a key."""
+    keys = attention_mask.bool()[:, None, None, :]
+    if not causal:
+        return keys
+    length = attention_mask.shape[1]
+    return keys & torch.ones(length, length, dtype=torch.bool, device=keys.device).tril()
+
+
+def _split_heads(states: Tensor, num_heads: int) -> Tensor:
+    """(B, L, H) to (B, heads, L, head width)."""
+    return states.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def _self_attend(attention: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:
+    core = attention.self
+    query, key, value = (
+        _split_heads(projection(hidden), core.num_attention_heads)
+        for projection in (core.query, core.key, core.value)
+    )
+    return _attend(attention, hidden, query, key, value, mask)
+
+
+def _cross_attend(attention: nn.Module, hidden: Tensor, image: KeysValues) -> Tensor:
+    query = _split_heads(attention.self.query(hidden), attention.self.num_attention_heads)
+    return _attend(attention, hidden, query, image.keys, image.values, None)
+
+
+def _attend(
+    attention: nn.Module, hidden: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> Tensor:
+    dropout = attention.self.dropout.p if attention.training else 0.0
+    context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    return attention.output(context.transpose(1, 2).flatten(2), hidden)
+
+
+def read_bert_config(source: str) -> BertConfig:
+    """Read the configuration of a BERT and switch its cross-attention on.
+
+    Args:
+        source: A Hugging Face hub id or a folder.
+
+    Raises:
+        InputError: If there is no configuration, or it is not a BERT's.
+    """
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no text encoder can be loaded from {source}",
+            got=str(error).splitlines()[0],
+            expected="a Hugging Face hub id, or a folder with config.json and weights",
+            remedy="python build_text_encoder.py --source <hub id or folder> --output <folder>",
+        ) from error
+    if config.model_type != "bert":
+        raise InputError(
+            f"the model in {source} is not a BERT",
+            got=f"model_type {config.model_type!r}",
+            expected="model_type 'bert' (any size, language and vocabulary)",
+        )
+    config.is_decoder = True  # what transformers asks for before it builds cross-attention
+    config.add_cross_attention = True
+    return config
+
+
+def load_text_encoder(folder: Path | str) -> CrossAttentionBert:
+    """Load a BERT whose cross-attention was added by ``build_text_encoder.py``.
+
+    Raises:
+        InputError: If the folder holds no BERT, or weights are missing or left over.
+    """
+    encoder, missing, unexpected = load_bert(str(folder))
+    if missing or unexpected:
+        raise InputError(
+            f"the text encoder in {folder} is not complete",
+            got=f"missing: {shorten(missing) or 'none'}; left over: {shorten(unexpected) or 'none'}",
+            expected="every weight of a BERT with cross-attention and a prediction head",
+            remedy="python build_text_encoder.py --source "
+            f"{folder} --output <new folder>, then --text_encoder <new folder>",
+        )
+    return encoder
+
+
+def load_bert(source: str) -> tuple[CrossAttentionBert, list[str], list[str]]:
+    """Load any BERT into the architecture with cross-attention.
+
+    Args:
+        source: A Hugging Face hub id or a folder.
+
+    Returns:
+        The encoder, the names of weights it had to make up, and of weights it had no place for.
+    """
+    config = read_bert_config(source)
+    try:
+        encoder, report = CrossAttentionBert.from_pretrained(
+            source, config=config, output_loading_info=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"the weights of the text encoder in {source} cannot be read",
+            got=str(error).splitlines()[0],
+            expected="model.safetensors or pytorch_model.bin of a BERT",
+        ) from error
+    if report["mismatched_keys"]:
+        raise InputError(
+            f"weights in {source} do not fit its own config.json",
+            got=shorten([str(item) for item in report["mismatched_keys"]]),
+        )
+    return encoder, sorted(report["missing_keys"]), sorted(report["unexpected_keys"])

@@ -1,0 +1,100 @@
+"""From reports to WordPiece ids, and a WordPiece vocabulary learned from reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tokenizers import BertWordPieceTokenizer
+from torch import Tensor
+from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerBase
+
+from retfiner.common.errors import InputError
+
+
+class TokenizedReports(NamedTuple):
+    """Reports as padded WordPiece ids.
+
+    Attributes:
+        input_ids: (B, L) ids, padded to the longest report of the batch.
+        attention_mask: (B, L), 1 for a token and 0 for padding.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+
+
+def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer that lies beside a text encoder.
+
+    Raises:
+        InputError: If the folder holds no tokenizer, or one without a mask or padding token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no tokenizer can be loaded from {folder}",
+            got=str(error).splitlines()[0],
+            expected="a Hugging Face folder with vocab.txt or tokenizer.json",
+            remedy="python build_text_encoder.py --source <hub id or folder> --output <folder>",
+        ) from error
+    missing = [
+        name
+        for name in ("cls_token", "sep_token", "mask_token", "pad_token")
+        if getattr(tokenizer, f"{name}_id") is None
+    ]
+    if missing:
+        raise InputError(
+            f"the tokenizer in {folder} cannot be used for masked modelling",
+            got=f"no {', '.join(missing)}",
+            expected="a BERT tokenizer with [CLS], [SEP], [MASK] and [PAD]",
+        )
+    return tokenizer
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, reports: Sequence[str], max_tokens: int
+) -> TokenizedReports:
+    """Turn reports into ids, cut at ``max_tokens`` WordPieces with [CLS] and [SEP] counted.
+
+    Args:
+        tokenizer: The text encoder's tokenizer.
+        reports: B reports.
+        max_tokens: The longest sequence, 30 as published.
+    """
+    encoded = tokenizer(
+        list(reports), padding="longest", truncation=True, max_length=max_tokens
+    )
+    return TokenizedReports(
+        torch.tensor(encoded["input_ids"]), torch.tensor(encoded["attention_mask"])
+    )
+
+
+def report_lengths(tokenizer: PreTrainedTokenizerBase, reports: Sequence[str]) -> list[int]:
+    """Count the WordPieces of each report, [CLS] and [SEP] included, before any cut."""
+    unique = list(dict.fromkeys(reports))
+    backend = tokenizer(unique, add_special_tokens=True, truncation=False, verbose=False)
+    length = {report: len(ids) for report, ids in zip(unique, backend["input_ids"], strict=True)}
+    return [length[report] for report in reports]
+
+
+def train_tokenizer(reports: Sequence[str], vocab_size: int) -> BertTokenizerFast:
+    """Learn an uncased WordPiece vocabulary from reports.
+
+    Args:
+        reports: The texts to learn from.
+        vocab_size: The most WordPieces to keep, special tokens included.
+
+    Raises:
+        InputError: If there is no report to learn from.
+    """
+    if not any(report.strip() for report in reports):
+        raise InputError("a vocabulary cannot be learned without text", got="no report with words")
+    trainer = BertWordPieceTokenizer(lowercase=True)
+    trainer.train_from_iterator(
+        list(reports), vocab_size=vocab_size, min_frequency=2, show_progress=False
+    )
+    return BertTokenizerFast(vocab=trainer.get_vocab(), do_lower_case=True)

@@ -1,0 +1,259 @@
+"""Checkpoint file -> backbone -> checkpoint file.
+
+Nothing is ever loaded with leftovers: missing and unexpected keys and wrong shapes are errors
+that name them. What we write says what it is, and is laid out so that the base model's own code
+reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+# The registry imports this module in turn; its names are looked up when a function runs.
+from retfiner import vision
+from retfiner.common.errors import InputError, shorten
+from retfiner.common.files import whole_file
+from retfiner.vision.keys import text_projection
+from retfiner.vision.plain_vit import is_plain_vit
+from retfiner.vision.reading import OWN_KEY, RawCheckpoint, read_checkpoint
+from retfiner.vision.spec import Backbone, BackboneSpec, State
+
+__all__ = [
+    "RawCheckpoint",
+    "backbone_from_state",
+    "fit",
+    "load_backbone",
+    "read_checkpoint",
+    "save_backbone",
+]
+
+Format = Literal["base", "safetensors", "timm"]
+FORMATS: tuple[Format, ...] = ("base", "safetensors", "timm")
+
+
+def load_backbone(
+    path: Path | str,
+    backbone: str = "auto",
+    image_size: int | None = None,
+    num_heads: int | None = None,
+) -> Backbone:
+    """Load a backbone from any checkpoint layout this package knows.
+
+    Args:
+        path: The checkpoint.
+        backbone: A name in ``BACKBONES``, ``timm/<id>``, or ``auto`` to find out.
+        image_size: Side length of the input in pixels; by default as the file says or, where it
+            says nothing, the backbone's own. Position embeddings are interpolated to it.
+        num_heads: Number of attention heads, needed for widths outside the ViT family only.
+
+    Raises:
+        InputError: If the file cannot be read, is of no or another backbone, or does not fit.
+    """
+    path = Path(path)
+    raw = read_checkpoint(path)
+    spec = vision.resolve_backbone(raw, path, backbone)
+    _check_normalisation(spec, raw.metadata, path)
+    state = spec.repair(raw)
+    heads = _number_of_heads(spec, state, raw.metadata.get("num_heads"), num_heads)
+    size = image_size if image_size is not None else raw.metadata.get("image_size", spec.image_size)
+    encoder = _filled(spec, state, size, heads, path)
+    provenance = {**raw.metadata.get("provenance", {}), "weights_file": path.name}
+    return Backbone(spec, encoder.float(), size, heads, provenance, text_projection(raw))
+
+
+def backbone_from_state(
+    name: str, state: State, image_size: int, num_heads: int | None = None
+) -> Backbone:
+    """Make a backbone from an encoder's own keys, as a training checkpoint holds them.
+
+    Args:
+        name: A name in ``BACKBONES`` or ``timm/<id>``.
+        state: The encoder's keys; the tensors are copied.
+        image_size: Side length of the input in pixels.
+        num_heads: Number of attention heads, as for :func:`load_backbone`.
+
+    Raises:
+        InputError: If the state does not fit the backbone.
+    """
+    spec = vision.spec_named(name)
+    raw = RawCheckpoint(dict(state))
+    repaired = spec.repair(raw)
+    heads = _number_of_heads(spec, repaired, None, num_heads)
+    encoder = _filled(spec, repaired, image_size, heads, "the given state")
+    return Backbone(spec, encoder, image_size, heads)
+
+
+def save_backbone(path: Path | str, backbone: Backbone, format: Format = "base") -> None:
+    """Write a backbone, whole or not at all.
+
+    * ``base``: ``torch.save`` in the base model's own layout (RETFound: ``['model']``; VisionFM:
+      ``['teacher']``, ``backbone.*``).
+    * ``safetensors``: the encoder's own keys.
+    * ``timm``: the same, for plain ViTs only, so that ``timm.create_model(...,
+      checkpoint_path=path)`` loads it.
+
+    Each also says what it is (backbone, image size, heads, mean, std, provenance) under
+    ``retfiner``, which :func:`load_backbone` goes by.
+
+    Args:
+        path: Where to write; ``.safetensors`` for the latter two, any other suffix for the first.
+        backbone: What to write.
+        format: One of the three.
+
+    Raises:
+        InputError: If the suffix does not go with the format, or MIRAGE is asked for as timm's.
+    """
+    path = Path(path)
+    _check_format(path, backbone, format)
+    state = {k: v.detach().cpu().contiguous() for k, v in backbone.encoder.state_dict().items()}
+    metadata = _metadata_of(backbone)
+    with whole_file(path) as temporary:
+        if format == "base":
+            content = backbone.spec.wrap(state)
+            torch.save(_with_metadata(content, metadata), temporary)
+        else:
+            save_file(state, temporary, {"format": "pt", OWN_KEY: json.dumps(metadata)})
+
+
+def fit(encoder: nn.Module, state: State, spec: BackboneSpec, path: Path | str) -> None:
+    """Put weights into an encoder: nothing may be missing, nothing left over, all shapes equal.
+
+    Args:
+        encoder: A module as ``spec.build`` makes it, also on the meta device.
+        state: Weights by the encoder's own keys, at its image size; copied.
+        spec: The backbone, for messages.
+        path: The file the weights come from, for messages.
+
+    Raises:
+        InputError: Naming the missing and unexpected keys and the shapes got and expected.
+    """
+    wanted = {key: tuple(value.shape) for key, value in encoder.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in state.items()}
+    missing = [key for key in wanted if key not in found]
+    left_over = [key for key in found if key not in wanted]
+    unequal = [key for key in wanted if key in found and wanted[key] != found[key]]
+    if missing or left_over or unequal:
+        got = [f"{key} {found[key]}" for key in (*left_over, *unequal)]
+        expected = [f"{key} {wanted[key]}" for key in (*missing, *unequal)]
+        raise InputError(
+            f"{path} does not fit {spec.name}: {len(missing)} weights missing, "
+            f"{len(left_over)} left over, {len(unequal)} of another shape",
+            got=shorten(got) or "nothing in their place",
+            expected=shorten(expected) or "none of these",
+            remedy="name the backbone the file is of with --backbone, or give its published "
+            "checkpoint",
+        )
+    copies = {key: value.detach().clone().contiguous() for key, value in state.items()}
+    encoder.load_state_dict(copies, strict=True, assign=True)
+
+
+def _filled(
+    spec: BackboneSpec, state: State, image_size: int, heads: int, path: Path | str
+) -> nn.Module:
+    _check_channels(spec, state, path)
+    with torch.device("meta"):  # no time and memory for weights that are replaced at once
+        encoder = spec.build(state, image_size, heads)
+    fit(encoder, spec.resize(state, image_size), spec, path)
+    return encoder.eval()
+
+
+def _number_of_heads(
+    spec: BackboneSpec, state: State, recorded: int | None, requested: int | None
+) -> int:
+    """Settle the number of heads: the file's own word, then the user's, then the spec's rule."""
+    if recorded is not None and requested not in (None, recorded):
+        raise InputError(
+            "The checkpoint says it has another number of attention heads",
+            got=requested,
+            expected=recorded,
+            remedy="leave num_heads out",
+        )
+    rule = spec.heads(state)
+    for heads in (recorded, requested, rule):
+        if heads is not None:
+            return heads
+    raise InputError(
+        f"{spec.name}: the number of attention heads cannot be read from weights",
+        got="a width outside the ViT family (192, 384, 768, 1024, 1280)",
+        expected="num_heads",
+        remedy="give the num_heads the backbone was trained with",
+    )
+
+
+def _check_channels(spec: BackboneSpec, state: State, path: Path | str) -> None:
+    for key, weight in state.items():
+        if not weight.is_floating_point():
+            raise InputError(
+                f"{path}: {key} is no floating-point weight",
+                got=str(weight.dtype),
+                expected="float32 or half precision, not quantised",
+            )
+        patches = key.endswith(("patch_embed.proj.weight", "input_adapters.bscan.proj.weight"))
+        if patches and weight.shape[1] != spec.in_chans:
+            raise InputError(
+                f"{path} takes images of another number of channels than {spec.name}",
+                got=weight.shape[1],
+                expected=spec.in_chans,
+            )
+
+
+def _check_normalisation(spec: BackboneSpec, metadata: Mapping[str, Any], path: Path) -> None:
+    for key, ours in (("mean", spec.mean), ("std", spec.std)):
+        theirs = tuple(metadata.get(key, ours))
+        if theirs != ours:
+            raise InputError(
+                f"{path} was written for another input normalisation than {spec.name} has now",
+                got=f"{key} {theirs}",
+                expected=f"{key} {ours}",
+                remedy="extract it again with this version",
+            )
+
+
+def _check_format(path: Path, backbone: Backbone, format: str) -> None:
+    if format not in FORMATS:
+        raise InputError("Unknown checkpoint format", got=format, expected=", ".join(FORMATS))
+    if (path.suffix.lower() == ".safetensors") == (format == "base"):
+        raise InputError(
+            f"{path.name} has the wrong suffix for the format {format!r}",
+            got=path.suffix or "none",
+            expected=".pth" if format == "base" else ".safetensors",
+        )
+    if format == "timm" and not is_plain_vit(backbone.encoder.state_dict()):
+        raise InputError(
+            f"{backbone.spec.name} cannot be written for timm",
+            got="input adapters, a global token and no final norm",
+            expected="a plain vision transformer, the only kind timm has a model for",
+            remedy="choose the format 'safetensors' or 'base'",
+        )
+
+
+def _metadata_of(backbone: Backbone) -> dict[str, Any]:
+    return {
+        "backbone": backbone.spec.name,
+        "image_size": backbone.image_size,
+        "num_heads": backbone.num_heads,
+        "mean": list(backbone.mean),
+        "std": list(backbone.std),
+        "provenance": dict(backbone.provenance),
+    }
+
+
+def _with_metadata(content: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:
+    """Add our metadata where the base model's own code does not stumble over it.
+
+    Beside ``model`` or ``teacher`` an entry more is harmless. A flat state dict is loaded whole
+    and strictly: there it goes into ``_metadata``, torch's own place for what is no weight.
+    """
+    if not any(isinstance(value, Tensor) for value in content.values()):
+        return {**content, OWN_KEY: metadata}
+    state = OrderedDict(content)
+    state._metadata = {OWN_KEY: metadata}  # type: ignore[attr-defined]
+    return state

@@ -1,0 +1,96 @@
+"""Linear-probing features: one vector an image from the last block's tokens.
+
+The definitions are those of the published probing protocol, where RETFound and UrFound use
+``concat_prenorm`` and VisionFM ``concat_postnorm``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from retfiner.common.errors import InputError
+
+if TYPE_CHECKING:
+    from retfiner.vision.spec import Backbone, ImageTokens
+
+NORM_EPS = 1e-6
+"""Epsilon of the protocol's own LayerNorm, the same as in the backbones."""
+
+METHODS = ("concat", "concat_prenorm", "concat_postnorm", "global_pool", "cls_token")
+"""What a probe can be trained on; ``concat`` stands for the backbone's own definition."""
+
+
+def probing_features(
+    tokens: ImageTokens, norm: Callable[[Tensor], Tensor] | None, method: str
+) -> Tensor:
+    """Turn tokens into features.
+
+    * ``concat_prenorm``: [mean of patch tokens, CLS] without the final norm, then a LayerNorm of
+      twice the width with weight 1 and bias 0.
+    * ``concat_postnorm``: after the final norm, [CLS, mean of patch tokens].
+    * ``global_pool``: mean of patch tokens without the final norm, then a LayerNorm with weight 1
+      and bias 0.
+    * ``cls_token``: CLS after the final norm.
+
+    Args:
+        tokens: The last block's output, prefix (B, P, D) and patches (B, N, D).
+        norm: The encoder's final norm; None for an encoder without one, whose last output is
+            already final.
+        method: One of the four above.
+
+    Returns:
+        (B, D) or, for the concatenations, (B, 2D).
+
+    Raises:
+        InputError: If the method is unknown.
+    """
+    finish = norm if norm is not None else _unchanged
+    if method == "concat_prenorm":
+        return _plain_norm(torch.cat([tokens.patches.mean(dim=1), tokens.prefix[:, 0]], dim=1))
+    if method == "concat_postnorm":
+        pooled = finish(tokens.patches).mean(dim=1)
+        return torch.cat([finish(tokens.prefix[:, 0]), pooled], dim=1)
+    if method == "global_pool":
+        return _plain_norm(tokens.patches.mean(dim=1))
+    if method == "cls_token":
+        return finish(tokens.prefix[:, 0])
+    raise _unknown(method)
+
+
+def feature_width(backbone: Backbone, method: str | None = None) -> int:
+    """Give the length F of a feature vector.
+
+    Args:
+        backbone: The encoder the features come from.
+        method: One of :data:`METHODS`; None is the backbone's own.
+
+    Raises:
+        InputError: If the method is unknown.
+    """
+    if method is None or method.startswith("concat"):
+        if method is not None and method not in METHODS:
+            raise _unknown(method)
+        return 2 * backbone.width
+    if method not in METHODS:
+        raise _unknown(method)
+    return backbone.width
+
+
+def _plain_norm(x: Tensor) -> Tensor:
+    """Apply a LayerNorm as initialised, which the protocol never trains."""
+    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
+
+
+def _unknown(method: str) -> InputError:
+    return InputError(
+        "There is no such kind of probing feature", got=method, expected=", ".join(METHODS)
+    )

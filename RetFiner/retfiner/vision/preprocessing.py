@@ -1,0 +1,259 @@
+"""From an image file to the tensor a backbone takes.
+
+Reading scales by bit depth, never by the image's own maximum, so that a dark B-scan stays dark.
+Transforms are plain objects without state: they can be sent to worker processes, and whatever is
+random comes from the generator passed along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as tvf
+
+from retfiner.common.errors import InputError
+from retfiner.vision.spec import Backbone, BackboneSpec
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the luma of ITU-R BT.601, as Pillow has them."""
+
+FLIP = 0.5
+INTENSITY = (0.8, 1.2)
+AFFINE = 0.9
+ROTATION = 10.0
+TRANSLATION = 0.1
+SCALE = (0.9, 1.1)
+SHEAR = 5.0
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """Read a B-scan as gray values.
+
+    Colour images become luma; an alpha channel is dropped. To read another format, add a line to
+    :data:`READERS`.
+
+    Args:
+        path: A PNG, JPEG, TIFF or BMP file, or an ``.npy`` array (H, W), (H, W, 1), (H, W, 3) or
+            (H, W, 4) of 8- or 16-bit integers, booleans, or floats in [0, 1].
+
+    Returns:
+        (H, W) float32 in [0, 1], scaled by the file's bit depth.
+
+    Raises:
+        InputError: If the file is missing, of another kind, broken, empty, or not one image.
+    """
+    path = Path(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(
+            f"{path} is no image of a known kind",
+            got=path.suffix or "no suffix",
+            expected=", ".join(READERS),
+            remedy="convert it to PNG",
+        )
+    if not path.is_file():
+        raise InputError(f"There is no image at {path}", expected="a file")
+    return reader(path)
+
+
+def _read_pillow(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            frames = getattr(image, "n_frames", 1)
+            if frames != 1:
+                raise _unusable(path, f"{frames} images in one file", "one B-scan a file")
+            image.load()
+            return _gray(image, path)
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise _unusable(path, str(error) or "nothing readable", "an intact image") from error
+
+
+def _gray(image: Image.Image, path: Path) -> np.ndarray:
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.float32) / np.float32(65535)
+    if image.mode == "I":
+        return _scaled_integers(np.asarray(image), path)
+    if image.mode == "F":
+        return _unit_floats(np.asarray(image), path)
+    if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
+        image = image.convert("RGB")
+    return np.asarray(image.convert("L")).astype(np.float32) / np.float32(255)
+
+
+def _scaled_integers(values: np.ndarray, path: Path) -> np.ndarray:
+    """Scale Pillow's 32-bit integers, in which it hands over 16-bit images of some formats."""
+    if values.min() < 0 or values.max() > 65535:
+        raise _unusable(path, "32-bit integers", "8 or 16 bits a pixel")
+    return values.astype(np.float32) / np.float32(65535)
+
+
+def _unit_floats(values: np.ndarray, path: Path) -> np.ndarray:
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+        found = f"floats from {values.min()} to {values.max()}"
+        raise _unusable(path, found, "floats in [0, 1], or 8- or 16-bit integers")
+    return values.astype(np.float32)
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _unusable(path, str(error), "an intact .npy array") from error
+    if values.ndim == 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    colour = values.ndim == 3 and values.shape[-1] in (3, 4)
+    if values.size == 0 or not (values.ndim == 2 or colour):
+        raise _unusable(path, f"shape {values.shape}", "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
+    if values.dtype in (np.uint8, np.uint16):
+        scaled = values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+    elif values.dtype == np.bool_:
+        scaled = values.astype(np.float32)
+    elif np.issubdtype(values.dtype, np.floating):
+        scaled = _unit_floats(values, path)
+    else:
+        raise _unusable(path, f"dtype {values.dtype}", "uint8, uint16, bool or floats in [0, 1]")
+    return scaled[..., :3] @ np.array(LUMA, dtype=np.float32) if colour else scaled
+
+
+def _unusable(path: Path, found: str, expected: str) -> InputError:
+    return InputError(f"The image {path} cannot be used", got=found, expected=expected)
+
+
+READERS: Mapping[str, Callable[[Path], np.ndarray]] = {
+    ".png": _read_pillow,
+    ".jpg": _read_pillow,
+    ".jpeg": _read_pillow,
+    ".tif": _read_pillow,
+    ".tiff": _read_pillow,
+    ".bmp": _read_pillow,
+    ".npy": _read_npy,
+}
+"""File name suffix -> function from a path to (H, W) float32 in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class EvaluationTransform:
+    """Resize and normalise, nothing random.
+
+    Attributes:
+        image_size: Side length of the result in pixels; the aspect ratio is not kept.
+        mean: Per-channel mean of the normalisation.
+        std: Per-channel standard deviation of the same.
+        in_chans: Number of channels, all equal before the normalisation.
+        min_max: Whether the image's intensities are first stretched to [0, 1] (MIRAGE).
+    """
+
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    in_chans: int = 3
+    min_max: bool = False
+
+    def __call__(self, image: np.ndarray) -> Tensor:
+        """Transform one image.
+
+        Args:
+            image: (H, W) in [0, 1], as :func:`read_image` gives it.
+
+        Returns:
+            (C, ``image_size``, ``image_size``) float32.
+
+        Raises:
+            InputError: If the array is not (H, W).
+        """
+        return self.normalised(self.resized(image))
+
+    def resized(self, image: np.ndarray) -> Tensor:
+        """Give (1, S, S) in [0, 1], bilinear with antialiasing."""
+        if image.ndim != 2 or 0 in image.shape:
+            raise InputError("An image must be gray", got=image.shape, expected="(H, W)")
+        gray = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None]
+        if self.min_max:
+            low, high = gray.min(), gray.max()
+            # A constant image has nothing to stretch and stays as it is.
+            gray = (gray - low) / (high - low) if high > low else gray
+        size = (self.image_size, self.image_size)
+        return F.interpolate(gray, size, mode="bilinear", antialias=True, align_corners=False)[0]
+
+    def normalised(self, gray: Tensor) -> Tensor:
+        """Repeat (1, S, S) over the channels and normalise each."""
+        mean = torch.tensor(self.mean)[:, None, None]
+        std = torch.tensor(self.std)[:, None, None]
+        return (gray.expand(self.in_chans, -1, -1) - mean) / std
+
+
+@dataclass(frozen=True)
+class AugmentedTransform(EvaluationTransform):
+    """The probing protocol's training augmentation.
+
+    A horizontal flip with probability 0.5; intensities times U(0.8, 1.2), clamped; with
+    probability 0.9 an affine map: rotation up to 10 degrees, translation up to a tenth of the
+    side, scale 0.9 to 1.1, horizontal shear up to 5 degrees; bilinear, filled with 0.
+    """
+
+    def __call__(self, image: np.ndarray, generator: torch.Generator) -> Tensor:  # type: ignore[override]
+        """Transform one image.
+
+        Args:
+            image: (H, W) in [0, 1], as :func:`read_image` gives it.
+            generator: Where the random numbers come from; each call draws equally many.
+
+        Returns:
+            (C, ``image_size``, ``image_size``) float32.
+        """
+        gray = self.resized(image)
+        draws = torch.rand(8, generator=generator, dtype=torch.float64).tolist()
+        flip, gain, apply, angle, right, down, scale, shear = draws
+        if flip < FLIP:
+            gray = gray.flip(-1)
+        gray = (gray * _between(INTENSITY, gain)).clamp(0, 1)
+        if apply < AFFINE:
+            reach = TRANSLATION * self.image_size
+            gray = tvf.affine(
+                gray,
+                angle=_between((-ROTATION, ROTATION), angle),
+                translate=[_between((-reach, reach), right), _between((-reach, reach), down)],
+                scale=_between(SCALE, scale),
+                shear=[_between((-SHEAR, SHEAR), shear), 0.0],
+                interpolation=InterpolationMode.BILINEAR,
+                fill=[0.0],
+            )
+        return self.normalised(gray)
+
+
+def evaluation_transform(backbone: Backbone | BackboneSpec) -> EvaluationTransform:
+    """Make the transform for validation, test and feature extraction.
+
+    Args:
+        backbone: Whose image size, mean, std and channels to use.
+    """
+    return EvaluationTransform(*_settings(backbone))
+
+
+def augmented_transform(backbone: Backbone | BackboneSpec) -> AugmentedTransform:
+    """Make the transform for training.
+
+    Args:
+        backbone: Whose image size, mean, std and channels to use.
+    """
+    return AugmentedTransform(*_settings(backbone))
+
+
+def _settings(
+    backbone: Backbone | BackboneSpec,
+) -> tuple[int, tuple[float, ...], tuple[float, ...], int, bool]:
+    spec = backbone.spec if isinstance(backbone, Backbone) else backbone
+    return backbone.image_size, spec.mean, spec.std, spec.in_chans, spec.min_max
+
+
+def _between(bounds: tuple[float, float], draw: float) -> float:
+    """Map a draw from U(0, 1) to U(bounds)."""
+    return bounds[0] + (bounds[1] - bounds[0]) * draw

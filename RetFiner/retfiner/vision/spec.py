@@ -1,0 +1,209 @@
+"""What a backbone is: numbers and functions in one place, read by both stages.
+
+A :class:`BackboneSpec` states everything that distinguishes one published vision transformer from
+another; a :class:`Backbone` is a spec with loaded weights. Neither knows any checkpoint by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from retfiner.common.errors import InputError
+from retfiner.vision.features import probing_features
+
+if TYPE_CHECKING:
+    from retfiner.vision.reading import RawCheckpoint
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+State = Mapping[str, Tensor]
+
+_SHORT = 5
+"""A file name's fragment of fewer letters must stand alone: "mae" is no hint in "maestro"."""
+
+
+class ImageTokens(NamedTuple):
+    """The last block's output, without the final norm.
+
+    Attributes:
+        prefix: (B, P, D) tokens that belong to no place: CLS first, then registers.
+        patches: (B, N, D) patch tokens in row-major order.
+    """
+
+    prefix: Tensor
+    patches: Tensor
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """One published backbone: its numbers, its checkpoint layout and its forward pass.
+
+    Attributes:
+        name: The name ``--backbone`` takes.
+        title: The name as its authors write it, with the architecture.
+        licence: Licence of the published weights, as far as their source states one.
+        source: Where the weights and their terms are to be found.
+        citation: The paper to cite.
+        mean: Per-channel mean of the input normalisation, intensities in [0, 1].
+        std: Per-channel standard deviation of the same.
+        matches: Whether a checkpoint's content can be of this backbone.
+        repair: From a checkpoint as published to the encoder's own keys, nothing else.
+        build: From a repaired state (its shapes only), an image size in pixels and a number of
+            heads to an encoder without trained weights; also works under ``torch.device("meta")``.
+        resize: Interpolate the position embedding of a repaired state to an image size in pixels.
+        heads: The number of attention heads, or None where the weights' shapes do not settle it.
+        tokens: The encoder's forward pass.
+        wrap: From the encoder's own keys to the layout of the published file, so that the base
+            model's own code reads it.
+        in_chans: Number of input channels.
+        image_size: Default side length of the input in pixels.
+        text_norm: Whether the final norm is applied to the tokens handed to the text side.
+        representation: Definition of the linear-probing features, see ``features.METHODS``.
+        min_max: Whether each image's intensities are stretched to [0, 1] first.
+        generic: Named after a method that others build on, so that a file name which also names
+            a specific backbone means the latter (``RETFound_mae_natureOCT.pth`` is RETFound).
+        filename_hints: Lower-case fragments of file names that speak for this backbone; those of
+            fewer than five letters count as whole words only.
+    """
+
+    name: str
+    title: str
+    licence: str
+    source: str
+    citation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    matches: Callable[[RawCheckpoint], bool]
+    repair: Callable[[RawCheckpoint], dict[str, Tensor]]
+    build: Callable[[State, int, int], nn.Module]
+    resize: Callable[[State, int], dict[str, Tensor]]
+    heads: Callable[[State], int | None]
+    tokens: Callable[[nn.Module, Tensor], ImageTokens]
+    wrap: Callable[[State], dict[str, Any]]
+    in_chans: int = 3
+    image_size: int = 224
+    text_norm: bool = True
+    representation: str = "concat_prenorm"
+    min_max: bool = False
+    generic: bool = False
+    filename_hints: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.in_chans:
+            raise InputError(
+                f"{self.name}: mean and std need one number a channel",
+                got=f"{len(self.mean)} and {len(self.std)}",
+                expected=self.in_chans,
+            )
+
+    def hinted_by(self, name: str) -> bool:
+        """Say whether a file's name, in any case, speaks for this backbone."""
+        return any(
+            re.search(rf"(?<![a-z]){hint}(?![a-z])" if len(hint) < _SHORT else hint, name.lower())
+            for hint in self.filename_hints
+        )
+
+
+@dataclass
+class Backbone:
+    """A vision encoder with its weights and all it takes to use and to write it.
+
+    Attributes:
+        spec: What kind of backbone it is.
+        encoder: The module with exactly the pretrained keys.
+        image_size: Side length of its input in pixels.
+        num_heads: Number of attention heads; cannot be read from weights, hence kept.
+        provenance: Where the weights come from; plain values only, written into saved files.
+        projection: ``weight`` (text width, D) and ``bias`` of the projection to the text width
+            that came with a published refined checkpoint; empty where there was none.
+    """
+
+    spec: BackboneSpec
+    encoder: nn.Module
+    image_size: int
+    num_heads: int
+    provenance: dict[str, str | int | float | list] = field(default_factory=dict)
+    projection: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        """Width D of a token."""
+        return int(self.encoder.embed_dim)  # type: ignore[arg-type]
+
+    @property
+    def patch_size(self) -> int:
+        """Side length of a patch in pixels."""
+        size = getattr(self.encoder, "patch_size", None)
+        if size is None:
+            size = self.encoder.patch_embed.patch_size[0]  # type: ignore[union-attr,index]
+        return int(size)
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Per-channel mean of the input normalisation."""
+        return self.spec.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Per-channel standard deviation of the input normalisation."""
+        return self.spec.std
+
+    @property
+    def norm(self) -> nn.Module | None:
+        """The encoder's final norm, None where it has none (MIRAGE)."""
+        return getattr(self.encoder, "norm", None)
+
+    def tokens(self, images: Tensor) -> ImageTokens:
+        """Run the encoder.
+
+        Args:
+            images: (B, C, H, W), normalised, H = W = ``image_size``.
+
+        Raises:
+            InputError: If the images have another shape.
+        """
+        wanted = (self.spec.in_chans, self.image_size, self.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
+            raise InputError(
+                f"{self.spec.name} cannot take a batch of this shape",
+                got=tuple(images.shape),
+                expected=f"(B, {wanted[0]}, {wanted[1]}, {wanted[2]})",
+                remedy="prepare images with retfiner.vision.evaluation_transform(backbone)",
+            )
+        return self.spec.tokens(self.encoder, images)
+
+    def fusion_tokens(self, images: Tensor) -> Tensor:
+        """Give the tokens the text side attends to.
+
+        Args:
+            images: (B, C, H, W), normalised.
+
+        Returns:
+            (B, 1 + registers + N, D), CLS first; after the final norm where the spec's
+            ``text_norm`` says so.
+        """
+        tokens = torch.cat(self.tokens(images), dim=1)
+        if self.spec.text_norm and self.norm is not None:
+            tokens = self.norm(tokens)
+        return tokens
+
+    def features(self, images: Tensor, method: str | None = None) -> Tensor:
+        """Give the frozen features a linear probe is trained on.
+
+        Args:
+            images: (B, C, H, W), normalised.
+            method: One of ``features.METHODS``; None or ``concat`` is the backbone's own.
+
+        Returns:
+            (B, F), F as ``feature_width(self, method)`` says.
+        """
+        if method is None or method == "concat":
+            method = self.spec.representation
+        return probing_features(self.tokens(images), self.norm, method)

@@ -1,0 +1,106 @@
+"""Any plain vision transformer of timm, as ``timm/<id>`` with weights from a local file."""
+
+from __future__ import annotations
+
+import timm
+import torch
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from retfiner.common.errors import InputError
+from retfiner.vision import plain_vit
+from retfiner.vision.keys import unwrap
+from retfiner.vision.reading import RawCheckpoint
+from retfiner.vision.spec import BackboneSpec, State
+
+PREFIX = "timm/"
+
+
+def timm_spec(name: str) -> BackboneSpec:
+    """Make the spec of a timm model; nothing is downloaded.
+
+    Mean, std and image size are those timm states for the id's weights.
+
+    Args:
+        name: ``timm/`` and the id, for example ``timm/vit_small_patch14_dinov2.lvd142m``.
+
+    Raises:
+        InputError: If timm has no such model, or it is no plain ViT with one class token.
+    """
+    model_id = name[len(PREFIX) :]
+    model = _prototype(model_id)
+    settings = model.pretrained_cfg
+    heads = model.blocks[0].attn.num_heads
+
+    def build(state: State, image_size: int, num_heads: int) -> nn.Module:
+        patch = model.patch_embed.patch_size[0]
+        plain_vit.check_sizes(model.embed_dim, patch, image_size, num_heads)
+        if num_heads != heads:
+            raise InputError(
+                f"{name} has a fixed number of attention heads", got=num_heads, expected=heads
+            )
+        return timm.create_model(
+            model_id, pretrained=False, num_classes=0, global_pool="", img_size=image_size
+        )
+
+    return BackboneSpec(
+        name=PREFIX + model_id,
+        title=f"timm {model_id}",
+        licence=settings.get("license") or "see the source",
+        source="https://github.com/huggingface/pytorch-image-models",
+        citation="Wightman, PyTorch Image Models, 2019; and the paper of the weights",
+        mean=tuple(settings["mean"]),
+        std=tuple(settings["std"]),
+        matches=_matches,
+        repair=plain_vit.repair,
+        build=build,
+        resize=plain_vit.resize,
+        heads=lambda state: heads,
+        tokens=plain_vit.tokens,
+        wrap=plain_vit.flat,
+        in_chans=settings["input_size"][0],
+        image_size=settings["input_size"][-1],
+        text_norm=True,
+        # Their pretraining ends in the final norm, whatever it was: features are read after it.
+        representation="concat_postnorm",
+        generic=True,
+    )
+
+
+def _prototype(model_id: str) -> VisionTransformer:
+    """Build a timm model without memory, to learn what it is."""
+    advice = "see timm.list_models('vit_*'); the model must be a VisionTransformer"
+    if not timm.is_model(model_id.split(".", maxsplit=1)[0]) or ":" in model_id:
+        raise InputError(
+            f"timm has no model {model_id!r}",
+            got=PREFIX + model_id,
+            expected="for example timm/vit_small_patch14_dinov2.lvd142m",
+            remedy=advice,
+        )
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(model_id, pretrained=False)
+    except RuntimeError as error:
+        raise InputError(
+            f"timm cannot build {model_id!r}", got=str(error), remedy="check the part after the dot"
+        ) from error
+    plain = (
+        type(model) is VisionTransformer
+        and isinstance(model.patch_embed, PatchEmbed)
+        and model.has_class_token
+        and model.attn_pool is None
+    )
+    if not plain:
+        raise InputError(
+            f"timm/{model_id} cannot serve as a backbone",
+            got=type(model).__name__,
+            expected="a plain VisionTransformer with one class token",
+            remedy=advice,
+        )
+    return model
+
+
+def _matches(raw: RawCheckpoint) -> bool:
+    """Recognise any plain ViT: the id was asked for by name, and the loader compares shapes."""
+    return plain_vit.is_plain_vit(unwrap(raw).state)

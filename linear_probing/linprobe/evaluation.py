@@ -1,0 +1,164 @@
+"""The evaluation of a test split: metrics, recall of each class, bootstrap intervals, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from linprobe.metrics import METRICS, FloatArray, WeightedSample, make_sample
+from retfiner.common.errors import InputError, shorten
+
+BLOCK_ELEMENTS = 2_000_000
+"""How many weights are held at once while resampling; bounds memory, never changes a value."""
+
+
+def evaluate(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    classes: Sequence[str],
+    *,
+    generator: np.random.Generator,
+    patients: Sequence[str] | None = None,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> dict[str, Any]:
+    """Score a test split: every metric, recall of each class, and percentile bootstrap intervals.
+
+    Args:
+        probabilities: (N, C), rows sum to 1.
+        labels: (N,), in 0..C-1.
+        classes: C names in the order of the columns; the union over the splits, so that a class
+            missing from this one keeps its column.
+        generator: Draws the resamples.
+        patients: (N,) the patient of each image. Images of one patient are drawn together; without
+            patients every image is drawn by itself.
+        resamples: How many resamples; 0 leaves the intervals out.
+        confidence: Coverage of the intervals.
+
+    Returns:
+        What ``metrics.json`` holds: ``values``, ``intervals`` (a pair, or None where undefined),
+        ``recall`` and ``support`` by class, ``bootstrap`` (how it was done), ``notes`` (sentences
+        on whatever a reader must know, such as an absent class).
+
+    Raises:
+        InputError: If the predictions cannot be scored, or names and columns differ in number.
+    """
+    sample = make_sample(probabilities, labels)
+    if len(classes) != sample.n_classes or len(set(classes)) != len(classes):
+        raise InputError(
+            "Class names and columns of the predictions differ.",
+            got=f"{len(classes)} names ({shorten(list(classes))}), {sample.n_classes} columns",
+            expected="one distinct name for each column",
+        )
+    values = {name: _finite(metric(sample)[0]) for name, metric in METRICS.items()}
+    absent = [name for name, count in zip(classes, sample.support[0], strict=True) if count == 0]
+    intervals, bootstrap, notes = _bootstrap(sample, generator, patients, resamples, confidence)
+    if absent:
+        notes.insert(
+            0,
+            f"No test image of {shorten(absent)}: recall, AUROC and average precision of the class "
+            "do not exist, and averages run over the classes that are present.",
+        )
+    if values["auroc"] is None:
+        notes.insert(0, "All test images share one class, so that AUROC does not exist.")
+    return {
+        "values": values,
+        "intervals": intervals,
+        "recall": dict(zip(classes, map(_finite, sample.recall[0]), strict=True)),
+        "support": dict(zip(classes, map(int, sample.support[0]), strict=True)),
+        "bootstrap": bootstrap,
+        "notes": notes,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """Turn NaN into None, which JSON can hold."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _bootstrap(
+    sample: WeightedSample,
+    generator: np.random.Generator,
+    patients: Sequence[str] | None,
+    resamples: int,
+    confidence: float,
+) -> tuple[dict[str, list[float] | None], dict[str, Any], list[str]]:
+    """Draw the resamples; return intervals, how they were made, and notes.
+
+    A resample without any image of a class that the test split has estimates something else (a
+    mean over fewer classes). It is left out and counted; where most are, no interval is given.
+    """
+    draws, kept = resample_metrics(sample, generator, patients, resamples)
+    units = len(sample.labels) if patients is None else len(set(patients))
+    bootstrap = {
+        "resamples": resamples,
+        "used": kept,
+        "unit": "image" if patients is None else "patient",
+        "units": units,
+        "confidence": confidence,
+    }
+    notes = []
+    if kept < resamples:
+        notes.append(
+            f"{resamples - kept} of {resamples} bootstrap resamples lacked a class of the test "
+            "split and were left out of the intervals."
+        )
+    intervals: dict[str, list[float] | None] = dict.fromkeys(METRICS)
+    if units < 2 or kept * 2 <= resamples:
+        if resamples:
+            notes.append("Too few patients or images a class for a bootstrap interval.")
+        return intervals, bootstrap, notes
+    tail = (1.0 - confidence) / 2
+    for name, drawn in draws.items():
+        if np.isfinite(drawn).all():
+            intervals[name] = [float(edge) for edge in np.quantile(drawn, [tail, 1.0 - tail])]
+    return intervals, bootstrap, notes
+
+
+def resample_metrics(
+    sample: WeightedSample,
+    generator: np.random.Generator,
+    patients: Sequence[str] | None,
+    resamples: int,
+) -> tuple[dict[str, FloatArray], int]:
+    """Compute every metric on resamples drawn with replacement.
+
+    Args:
+        sample: The test split, each image weighted once.
+        generator: Draws the resamples.
+        patients: (N,) the patient of each image, or None to draw images.
+        resamples: How many to draw.
+
+    Returns:
+        For each metric, its values on the resamples that hold every class of the sample; and the
+        number of those.
+
+    Raises:
+        InputError: If there is not one patient for each image.
+    """
+    n = len(sample.labels)
+    if patients is not None and len(patients) != n:
+        raise InputError("Patients do not fit the labels.", got=len(patients), expected=n)
+    unit = np.arange(n) if patients is None else np.unique(patients, return_inverse=True)[1]
+    n_units = int(unit.max()) + 1
+    present = sample.support[0] > 0
+    draws: dict[str, list[FloatArray]] = {name: [] for name in METRICS}
+    kept, done, block = 0, 0, max(1, BLOCK_ELEMENTS // n)
+    while done < resamples:
+        size = min(block, resamples - done)
+        drawn = generator.integers(n_units, size=(size, n_units))
+        flat = (drawn + n_units * np.arange(size)[:, None]).ravel()
+        counts = np.bincount(flat, minlength=size * n_units).reshape(size, n_units)
+        weights = counts[:, unit].astype(np.float64)
+        block_sample = WeightedSample(sample.probabilities, sample.labels, weights)
+        complete = (block_sample.support[:, present] > 0).all(axis=1)
+        if complete.any():
+            usable = WeightedSample(sample.probabilities, sample.labels, weights[complete])
+            for name, metric in METRICS.items():
+                draws[name].append(metric(usable))
+        kept += int(complete.sum())
+        done += size
+    return {name: np.concatenate(parts or [np.zeros(0)]) for name, parts in draws.items()}, kept

@@ -1,0 +1,229 @@
+"""Metrics, all of them computed on weighted samples.
+
+A bootstrap resample is the sample itself with each image counted zero, one or more times. So every
+metric takes weights of shape (R, N), one row a resample, and returns R values at once; the value on
+the sample itself is the case R = 1 with weights of one. There is one implementation to check.
+
+To add a metric, write a function of a :class:`WeightedSample`, add a line to :data:`METRICS` and
+its label to :data:`linprobe.results.METRIC_INFO`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from retfiner.common.errors import InputError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+ECE_BINS = 15
+"""Equal-width confidence bins of the expected calibration error (Guo et al., 2017)."""
+SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
+"""Probabilities are clipped here before the logarithm: they are kept in single precision."""
+
+
+@dataclass(frozen=True)
+class WeightedSample:
+    """Predictions on one split, and how often each resample counts each image.
+
+    Attributes:
+        probabilities: (N, C), rows sum to 1.
+        labels: (N,), in 0..C-1.
+        weights: (R, N), not negative.
+    """
+
+    probabilities: FloatArray
+    labels: IntArray
+    weights: FloatArray
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, also those without an image."""
+        return self.probabilities.shape[1]
+
+    @cached_property
+    def confusion(self) -> FloatArray:
+        """(R, C, C) weighted counts: true class, predicted class. A tie goes to the first class."""
+        cell = self.labels * self.n_classes + self.probabilities.argmax(axis=1)
+        one_hot = np.eye(self.n_classes**2)[cell]
+        return (self.weights @ one_hot).reshape(-1, self.n_classes, self.n_classes)
+
+    @cached_property
+    def support(self) -> FloatArray:
+        """(R, C) weighted number of images of each class."""
+        return self.confusion.sum(axis=2)
+
+    @cached_property
+    def recall(self) -> FloatArray:
+        """(R, C) share of each class that was found; NaN for a class without an image."""
+        return _ratio(np.diagonal(self.confusion, axis1=1, axis2=2), self.support, undefined=np.nan)
+
+
+def _ratio(numerator: FloatArray, denominator: FloatArray, undefined: float) -> FloatArray:
+    """Divide, with ``undefined`` where the denominator is zero."""
+    result = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), undefined)
+    return np.divide(numerator, denominator, out=result, where=denominator != 0)
+
+
+def _weighted_mean(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Average (R, C) values over classes where they are defined; NaN where none is."""
+    weights = np.where(np.isnan(values), 0.0, weights)
+    return _ratio((np.nan_to_num(values) * weights).sum(axis=1), weights.sum(axis=1), np.nan)
+
+
+def cross_entropy(sample: WeightedSample) -> FloatArray:
+    """Mean negative log-likelihood in nats, without label smoothing."""
+    likelihood = np.take_along_axis(sample.probabilities, sample.labels[:, None], axis=1)[:, 0]
+    losses = -np.log(np.clip(likelihood, SMALLEST_PROBABILITY, 1.0))
+    return _ratio(sample.weights @ losses, sample.weights.sum(axis=1), np.nan)
+
+
+def balanced_accuracy(sample: WeightedSample) -> FloatArray:
+    """Mean recall over the classes that have an image."""
+    return _weighted_mean(sample.recall, (sample.support > 0).astype(np.float64))
+
+
+def f1(sample: WeightedSample) -> FloatArray:
+    """F1 of each class, averaged by support; 0 for a class neither present nor predicted."""
+    hits = np.diagonal(sample.confusion, axis1=1, axis2=2)
+    per_class = _ratio(2 * hits, sample.support + sample.confusion.sum(axis=1), undefined=0.0)
+    return _weighted_mean(per_class, sample.support)
+
+
+def mcc(sample: WeightedSample) -> FloatArray:
+    """Matthews correlation for many classes (Gorodkin, 2004); 0 where either side is constant."""
+    true, predicted = sample.support, sample.confusion.sum(axis=1)
+    total = true.sum(axis=1)
+    hits = np.trace(sample.confusion, axis1=1, axis2=2)
+    covariance = hits * total - (true * predicted).sum(axis=1)
+    spread = (total**2 - (true**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1))
+    return _ratio(covariance, np.sqrt(np.clip(spread, 0.0, None)), undefined=0.0)
+
+
+def expected_calibration_error(sample: WeightedSample) -> FloatArray:
+    """Gap between confidence and accuracy of the predicted class, averaged over 15 bins.
+
+    Bins are equally wide and closed on the right (Guo et al., 2017).
+    """
+    confidence = sample.probabilities.max(axis=1)
+    correct = sample.probabilities.argmax(axis=1) == sample.labels
+    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
+    gaps = sample.weights @ (np.eye(ECE_BINS)[bins] * (correct - confidence)[:, None])
+    return _ratio(np.abs(gaps).sum(axis=1), sample.weights.sum(axis=1), np.nan)
+
+
+def _by_threshold(sample: WeightedSample, index: int) -> tuple[FloatArray, FloatArray]:
+    """Weights of positives and negatives of one class, grouped by score, the highest score first.
+
+    Returns:
+        Two arrays (R, G); tied scores share a group, so that ties are counted as ties.
+    """
+    scores = sample.probabilities[:, index]
+    order = np.argsort(-scores, kind="stable")
+    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
+    weights = sample.weights[:, order]
+    positive = (sample.labels[order] == index).astype(np.float64)
+    return (
+        np.add.reduceat(weights * positive, starts, axis=1),
+        np.add.reduceat(weights * (1.0 - positive), starts, axis=1),
+    )
+
+
+def auroc(sample: WeightedSample) -> FloatArray:
+    """Area under the ROC curve, one class against the rest, averaged by support.
+
+    A class without an image, or without any other beside it, has no curve and is left out; NaN
+    where no class has one. Ties count one half (Mann-Whitney).
+    """
+    columns = []
+    for index in range(sample.n_classes):
+        positive, negative = _by_threshold(sample, index)
+        n_positive, n_negative = positive.sum(axis=1), negative.sum(axis=1)
+        below = n_negative[:, None] - np.cumsum(negative, axis=1)
+        won = (positive * (below + 0.5 * negative)).sum(axis=1)
+        columns.append(_ratio(won, n_positive * n_negative, np.nan))
+    return _weighted_mean(np.stack(columns, axis=1), sample.support)
+
+
+def average_precision(sample: WeightedSample) -> FloatArray:
+    """Average precision, one class against the rest, averaged by support.
+
+    The step-wise sum of precision times the gain in recall, without interpolation. A class without
+    an image is left out.
+    """
+    columns = []
+    for index in range(sample.n_classes):
+        positive, negative = _by_threshold(sample, index)
+        found = np.cumsum(positive, axis=1)
+        precision = _ratio(found, found + np.cumsum(negative, axis=1), undefined=0.0)
+        columns.append(_ratio((positive * precision).sum(axis=1), positive.sum(axis=1), np.nan))
+    return _weighted_mean(np.stack(columns, axis=1), sample.support)
+
+
+METRICS: dict[str, Callable[[WeightedSample], FloatArray]] = {
+    "loss": cross_entropy,
+    "balanced_accuracy": balanced_accuracy,
+    "auroc": auroc,
+    "average_precision": average_precision,
+    "f1": f1,
+    "mcc": mcc,
+    "ece": expected_calibration_error,
+}
+
+
+def make_sample(probabilities: ArrayLike, labels: ArrayLike) -> WeightedSample:
+    """Check predictions and weigh every image once.
+
+    Args:
+        probabilities: (N, C), rows sum to 1.
+        labels: (N,), in 0..C-1.
+
+    Raises:
+        InputError: On wrong shapes, an empty split, labels without a column, numbers that are not
+            finite, or rows that are no probabilities.
+    """
+    table = np.asarray(probabilities, dtype=np.float64)
+    truth = np.asarray(labels)
+    if table.ndim != 2 or truth.shape != table.shape[:1] or table.size == 0:
+        raise InputError(
+            "Predictions and labels do not fit together.",
+            got=f"probabilities {table.shape}, labels {truth.shape}",
+            expected="probabilities (N, C) and labels (N,), with at least one image",
+        )
+    if (
+        not np.issubdtype(truth.dtype, np.integer)
+        or not 0 <= truth.min() <= truth.max() < (table.shape[1])
+    ):
+        raise InputError(
+            "A label names no class.",
+            got=f"{truth.dtype} labels from {truth.min()} to {truth.max()}",
+            expected=f"integers from 0 to {table.shape[1] - 1}",
+        )
+    if not np.isfinite(table).all() or table.min() < 0 or np.abs(table.sum(1) - 1).max() > 1e-3:
+        raise InputError(
+            "The predictions are not probabilities.",
+            got=f"values from {table.min()} to {table.max()}",
+            expected="finite values from 0 to 1 whose rows sum to 1",
+            remedy="apply a softmax; values that are not finite mean that training diverged",
+        )
+    return WeightedSample(table, truth.astype(np.int64), np.ones((1, len(truth))))
+
+
+def compute_metric(name: str, probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Compute one metric on one split.
+
+    Args:
+        name: A key of :data:`METRICS`.
+        probabilities: (N, C), rows sum to 1.
+        labels: (N,), in 0..C-1.
+
+    Raises:
+        InputError: If the predictions cannot be scored; see :func:`make_sample`.
+    """
+    return float(METRICS[name](make_sample(probabilities, labels))[0])

@@ -1,0 +1,55 @@
+"""How figures look, so that they read in colour, in grey print and to colour-blind readers.
+
+Base is blue, dashed and hollow; refined is vermilion, solid and filled: colours from the palette of
+Okabe and Ito, and never colour alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+BASE: dict[str, Any] = {"color": COLOURS[0], "linestyle": "--", "marker": "o"}
+REFINED: dict[str, Any] = {"color": COLOURS[1], "linestyle": "-", "marker": "s"}
+GREY = "#6b6b6b"
+LIGHT = "#d0d0d0"
+SMALL = 8
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Make a figure of so many inches that belongs to no window and no global state."""
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def tidy(ax: Axes) -> None:
+    """Remove what a panel does not need: its upper and right frame."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(labelsize=SMALL, color=GREY)
+
+
+def grid(figure: Figure, n: int, columns: int) -> list[Axes]:
+    """Lay out n panels in so many columns; unused ones are hidden."""
+    rows = -(-n // columns)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for ax in axes[n:]:
+        ax.set_visible(False)
+    return axes[:n]
+
+
+def share_legend(figure: Figure, ax: Axes) -> None:
+    """Put one legend above all panels."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=SMALL + 1
+    )
+
+
+def class_style(index: int) -> Mapping[str, Any]:
+    """Colour and marker of a class; with more than eight classes the marker changes the round."""
+    n = len(COLOURS)
+    return {"color": COLOURS[index % n], "marker": MARKERS[(index + index // n) % n]}

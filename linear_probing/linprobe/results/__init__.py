@@ -1,0 +1,43 @@
+"""Runs on disk: ``__results/<version>/<model>/<data set>/seed<k>/``.
+
+A run's folder holds ``metrics.json`` (every setting, software versions, a fingerprint of the
+settings, the metrics), ``predictions.npz`` (what the report draws), ``learning_curve.csv`` and
+``head.pth``. It appears whole or not at all: it is written under a hidden name beside its place and
+then renamed once. A run with other settings never replaces one; it lies beside it, as
+``seed<k>-<first 8 digits of the fingerprint>``.
+
+What identifies a run is its ``settings``: what was asked for and changes the result. Keys that
+start with ``weights`` say which weights were probed, those that start with ``data`` say what the
+data set holds, ``train_fraction`` is the share of the training images used. All others are the
+protocol. What does not change the result (paths, device, values derived from the data) goes into
+``context``.
+"""
+
+from linprobe.results.folders import find_finished, run_folder, write_run
+from linprobe.results.reading import read_run, read_runs
+from linprobe.results.run import (
+    METRIC_INFO,
+    MetricInfo,
+    Run,
+    RunKey,
+    comparable_settings,
+    fingerprint,
+    protocol_settings,
+    software_versions,
+)
+
+__all__ = [
+    "METRIC_INFO",
+    "MetricInfo",
+    "Run",
+    "RunKey",
+    "comparable_settings",
+    "find_finished",
+    "fingerprint",
+    "protocol_settings",
+    "read_run",
+    "read_runs",
+    "run_folder",
+    "software_versions",
+    "write_run",
+]

@@ -1,0 +1,139 @@
+"""Read runs back, and name the file where one is damaged."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from linprobe.results.run import Run, RunKey, check_run, fingerprint
+from retfiner.common.errors import InputError
+
+METRICS_FILE = "metrics.json"
+PREDICTIONS_FILE = "predictions.npz"
+FORMAT = 1
+
+_SEED_FOLDER = re.compile(r"seed(\d+)(-[0-9a-f]+)?")
+_REMEDY_DAMAGED = "delete the folder and run the probe again"
+
+
+def read_metrics_file(folder: Path) -> dict[str, Any]:
+    """Read ``metrics.json`` and hold its fingerprint against its settings.
+
+    Args:
+        folder: A run's folder.
+
+    Raises:
+        InputError: If the file is missing, damaged or was changed by hand.
+    """
+    path = folder / METRICS_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"A run's metrics cannot be read: {path}", got=error, remedy=_REMEDY_DAMAGED
+        ) from error
+    needed = {"format", "seed", "fingerprint", "settings", "classes", "metrics"}
+    if not isinstance(content, dict) or not needed <= content.keys() or content["format"] != FORMAT:
+        raise InputError(
+            f"A run's metrics are not complete: {path}",
+            expected=f"format {FORMAT} with {', '.join(sorted(needed))}",
+            remedy=_REMEDY_DAMAGED,
+        )
+    if fingerprint(content["settings"]) != content["fingerprint"]:
+        raise InputError(
+            f"A run's settings were changed after it was written: {path}",
+            got=f"settings with fingerprint {fingerprint(content['settings'])}",
+            expected=content["fingerprint"],
+            remedy=_REMEDY_DAMAGED,
+        )
+    return content
+
+
+def read_run(folder: Path | str, *, features: bool = True) -> Run:
+    """Read one run.
+
+    Args:
+        folder: ``<results>/<version>/<model>/<data set>/seed<k>``.
+        features: Whether to read the features too, where there are any; they can be large.
+
+    Raises:
+        InputError: If a file is missing or damaged; it is named.
+    """
+    folder = Path(folder)
+    content = read_metrics_file(folder)
+    path = folder / PREDICTIONS_FILE
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            wanted = [name for name in stored.files if features or name != "features"]
+            arrays = {name: stored[name] for name in wanted}
+        probabilities, labels, names = (
+            arrays[name] for name in ("probabilities", "labels", "names")
+        )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"A run's predictions cannot be read: {path}", got=error, remedy=_REMEDY_DAMAGED
+        ) from error
+    named = _SEED_FOLDER.fullmatch(folder.name)
+    if named is None or int(named[1]) != content["seed"]:
+        raise InputError(
+            f"A run lies in the folder of another seed: {folder}",
+            got=f"seed {content['seed']}",
+            remedy="rename the folder back",
+        )
+    patients = arrays.get("patients")
+    version, model, data_set = folder.absolute().parts[-4:-1]
+    run = Run(
+        key=RunKey(version, model, data_set, int(content["seed"])),
+        settings=content["settings"],
+        metrics=content["metrics"],
+        classes=list(content["classes"]),
+        probabilities=probabilities,
+        labels=labels,
+        names=names.tolist(),
+        patients=None if patients is None else patients.tolist(),
+        features=arrays.get("features"),
+        context=content.get("context", {}),
+        versions=content.get("versions", {}),
+        folder=folder,
+    )
+    check_run(run, str(folder))
+    return run
+
+
+def read_runs(root: Path | str, model_path: str, *, features: bool = False) -> list[Run]:
+    """Read all finished runs of one model, sorted by data set and folder.
+
+    Hidden folders (of runs that were cut off) and folders of other names are left aside.
+
+    Args:
+        root: Folder of all results.
+        model_path: ``<version>/<model>``.
+        features: Whether to read the features too.
+
+    Raises:
+        InputError: If there is no such model or no run of it, or a run is damaged.
+    """
+    base = Path(root) / model_path
+    if len(Path(model_path).parts) != 2 or not base.is_dir():
+        seeds = Path(root).glob("*/*/*/seed*")
+        known = sorted({path.relative_to(root).parents[1].as_posix() for path in seeds})
+        raise InputError(
+            f"No results of {model_path} below {root}.",
+            expected=f"<version>/<model>, one of: {', '.join(known) or 'none yet'}",
+            remedy="run probe.py first, or correct the name",
+        )
+    folders = sorted(
+        folder
+        for folder in base.glob("*/seed*")
+        if folder.is_dir()
+        and _SEED_FOLDER.fullmatch(folder.name)
+        and not folder.parent.name.startswith(".")
+    )
+    if not folders:
+        raise InputError(f"No finished run in {base}.", remedy="run probe.py first")
+    return [read_run(folder, features=features) for folder in folders]

@@ -1,0 +1,161 @@
+"""Metrics against scikit-learn, a naive loop, and numbers worked by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from linprobe.metrics import (
+    ECE_BINS,
+    METRICS,
+    SMALLEST_PROBABILITY,
+    WeightedSample,
+    compute_metric,
+    make_sample,
+)
+from linprobe.results import METRIC_INFO
+from retfiner.common.errors import InputError
+
+
+def draw(seed, n=60, n_classes=4, ties=False):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, n_classes))
+    labels = rng.integers(n_classes, size=n)
+    logits[np.arange(n), labels] += 1.0
+    if ties:
+        logits = np.round(logits)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return probabilities, labels
+
+
+def one_vs_rest(function, probabilities, labels):
+    """Weighted mean over the classes that are present, class by class through scikit-learn."""
+    total = 0.0
+    for index in np.unique(labels):
+        total += (labels == index).sum() * function(labels == index, probabilities[:, index])
+    return total / len(labels)
+
+
+def naive_ece(probabilities, labels):
+    confidence, predicted = probabilities.max(1), probabilities.argmax(1)
+    total = 0.0
+    for k in range(ECE_BINS):
+        inside = (confidence > k / ECE_BINS) & (confidence <= (k + 1) / ECE_BINS)
+        if inside.any():
+            gap = (predicted == labels)[inside].mean() - confidence[inside].mean()
+            total += inside.sum() * abs(gap)
+    return total / len(labels)
+
+
+ORACLES = {
+    "loss": lambda p, y: sk.log_loss(y, p, labels=range(p.shape[1])),
+    "balanced_accuracy": lambda p, y: sk.recall_score(
+        y, p.argmax(1), labels=np.unique(y), average="macro", zero_division=0
+    ),
+    "auroc": lambda p, y: one_vs_rest(sk.roc_auc_score, p, y),
+    "average_precision": lambda p, y: one_vs_rest(sk.average_precision_score, p, y),
+    "f1": lambda p, y: sk.f1_score(y, p.argmax(1), average="weighted", zero_division=0),
+    "mcc": lambda p, y: sk.matthews_corrcoef(y, p.argmax(1)),
+    "ece": naive_ece,
+}
+
+
+def test_every_metric_has_an_oracle_and_a_label():
+    assert METRICS.keys() == ORACLES.keys() == METRIC_INFO.keys()
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("seed", range(4))
+def test_metrics_agree_with_oracles(name, seed):
+    probabilities, labels = draw(seed, ties=seed % 2 == 1)
+    assert compute_metric(name, probabilities, labels) == pytest.approx(
+        ORACLES[name](probabilities, labels), abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_an_absent_class_is_left_out_and_shifts_no_label(name):
+    probabilities, labels = draw(7)
+    labels = np.where(labels == 1, 3, labels)
+    assert compute_metric(name, probabilities, labels) == pytest.approx(
+        ORACLES[name](probabilities, labels), abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_weights_count_images_several_times(name):
+    probabilities, labels = draw(3, n=25, ties=True)
+    weights = np.random.default_rng(0).integers(0, 4, size=(6, 25)).astype(float)
+    together = METRICS[name](WeightedSample(probabilities, labels, weights))
+    for row, value in zip(weights.astype(int), together, strict=True):
+        repeated = np.repeat(np.arange(25), row)
+        assert value == pytest.approx(
+            ORACLES[name](probabilities[repeated], labels[repeated]), abs=1e-9
+        )
+
+
+def test_hand_worked_two_classes():
+    # true 0 0 0 1, predicted 0 0 1 1: recalls 2/3 and 1, F1 0.8 and 2/3
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
+    labels = np.array([0, 0, 0, 1])
+    expected = {
+        "loss": -np.log(0.9 * 0.8 * 0.4 * 0.7) / 4,
+        "balanced_accuracy": (2 / 3 + 1) / 2,
+        "auroc": 1.0,
+        "f1": 0.75 * 0.8 + 0.25 * 2 / 3,
+        "mcc": (2 * 1 - 1 * 0) / np.sqrt(2 * 3 * 1 * 2),
+        "ece": (0.1 + 0.2 + 0.6 + 0.3) / 4,
+    }
+    for name, value in expected.items():
+        assert compute_metric(name, probabilities, labels) == pytest.approx(value), name
+
+
+def test_ties_between_positive_and_negative_count_one_half():
+    probabilities = np.full((4, 2), 0.5)
+    assert compute_metric("auroc", probabilities, [0, 1, 0, 1]) == 0.5
+
+
+def test_one_class_only():
+    probabilities, labels = draw(0)[0], np.zeros(60, dtype=int)
+    assert np.isnan(compute_metric("auroc", probabilities, labels))
+    assert compute_metric("mcc", probabilities, labels) == 0.0
+    assert compute_metric("average_precision", probabilities, labels) == pytest.approx(1.0)
+
+
+def test_a_probability_of_zero_has_a_finite_loss():
+    loss = compute_metric("loss", [[1.0, 0.0], [1.0, 0.0]], [1, 0])
+    assert loss == pytest.approx(-np.log(SMALLEST_PROBABILITY) / 2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_the_order_of_images_and_of_classes_does_not_matter(seed, ties):
+    probabilities, labels = draw(seed, n=20, n_classes=3, ties=ties)
+    rng = np.random.default_rng(seed)
+    rows, columns = rng.permutation(20), rng.permutation(3)
+    renamed = np.argsort(columns)[labels]
+    for name in METRICS:
+        value = compute_metric(name, probabilities, labels)
+        shuffled = compute_metric(name, probabilities[rows], labels[rows])
+        assert shuffled == pytest.approx(value, abs=1e-9), name
+        if not ties:  # a tied prediction goes to the first class, whichever that is
+            moved = compute_metric(name, probabilities[:, columns], renamed)
+            assert moved == pytest.approx(value, abs=1e-9), name
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "message"),
+    [
+        ([[0.5, 0.5]], [0, 1], "do not fit"),
+        (np.zeros((0, 2)), np.zeros(0, int), "do not fit"),
+        ([[0.5, 0.5]], [2], "names no class"),
+        ([[0.5, 0.5]], [-1], "names no class"),
+        ([[0.5, 0.5]], [0.0], "names no class"),
+        ([[np.nan, 0.5]], [0], "not probabilities"),
+        ([[3.0, -2.0]], [0], "not probabilities"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(probabilities, labels, message):
+    with pytest.raises(InputError, match=message):
+        make_sample(probabilities, labels)
