@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import uuid
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from retfiner.common.cli import as_plain
+from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
 from retfiner.losses import LOSSES, ITMHead
 from retfiner.model import RetFiner
@@ -37,7 +39,7 @@ def build_model(
         tokenizer: Its tokenizer.
     """
     is_contrastive = any(LOSSES[name]().uses_similarity for name in config.losses)
-    return RetFiner(
+    model = RetFiner(
         backbone=backbone,
         text=text,
         mask_token_id=tokenizer.mask_token_id,
@@ -47,6 +49,23 @@ def build_model(
         exponential_temp=config.exponential_temp,
         duplicate_reports=config.duplicate_reports,
     )
+    if backbone.projection:
+        _load_projection(model.vision_proj, backbone)
+    return model
+
+
+def _load_projection(vision_proj: torch.nn.Module, backbone: Backbone) -> None:
+    """Go on from the projection to the text width that a published refined checkpoint carries."""
+    wanted = {key: tuple(value.shape) for key, value in vision_proj.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in backbone.projection.items()}
+    if wanted != found:
+        raise InputError(
+            "the checkpoint's projection to the text width does not fit the text encoder",
+            got=found,
+            expected=wanted,
+            remedy="use the text encoder it was refined with, or one of the same width",
+        )
+    vision_proj.load_state_dict(backbone.projection)
 
 
 def describe(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert) -> dict[str, Any]:
@@ -63,9 +82,12 @@ def describe(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert)
         "num_heads": backbone.num_heads,
         "mean": list(backbone.mean),
         "std": list(backbone.std),
-        "base_weights": {
-            "file": config.model_weights.name,
-            "sha256": file_sha256(config.model_weights),
+        "provenance": {
+            "refined_by": f"RetFiner {version('retfiner')}",
+            "run_id": uuid.uuid4().hex,
+            "base_weights_file": config.model_weights.name,
+            "base_weights_sha256": file_sha256(config.model_weights),
+            "losses": ", ".join(f"{name} x {w:g}" for name, w in config.weights.items()),
         },
         "text_config": as_plain_json(text.config.to_diff_dict()),
         "settings": as_plain(config),
@@ -84,38 +106,13 @@ def as_plain_json(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def file_sha256(path: Path) -> str:
     """Hash a file's bytes."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(
-            hashlib, "file_digest"
-        ) else hashlib.sha256(file.read()).hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:
     """Return the versions that a run's numbers depend on."""
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-
-
-def resolve_precision(requested: str, accelerator: str) -> str:
-    """Choose the arithmetic: bfloat16 where the device is made for it.
-
-    Args:
-        requested: ``auto`` or what Lightning calls a precision.
-        accelerator: ``cpu``, ``cuda`` or ``mps``, as resolved.
-
-    Returns:
-        What Lightning calls a precision. ``auto`` is bfloat16 on a GPU or CPU with bfloat16 matrix
-        units, else float16 on a GPU, else float32.
-    """
-    if requested != "auto":
-        return requested
-    if accelerator == "cuda":
-        # Emulated bfloat16 is slower than float16, so emulation does not count.
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "16-mixed"
-    if accelerator == "cpu":
-        return "bf16-mixed" if _cpu_has_bfloat16_units() else "32-true"
-    return "32-true"
-
-
-def _cpu_has_bfloat16_units() -> bool:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

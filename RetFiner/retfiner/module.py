@@ -44,7 +44,8 @@ class RefinementModule(pl.LightningModule):
         description: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
+        # Loaded encoders come in evaluation mode, and Lightning keeps whatever mode it finds.
+        self.model = model.train()
         self.losses: dict[str, Loss] = {name: LOSSES[name]() for name in loss_weights}
         self.loss_weights = dict(loss_weights)
         self.lr = lr

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from retfiner.common.cli import flag
+from retfiner.common.devices import is_made_for_bfloat16
 from retfiner.common.errors import InputError
 from retfiner.common.files import whole_file
 from retfiner.common.seeds import derive_seed, generator
@@ -40,11 +41,11 @@ class PretrainConfig:
 
     images: Path = flag("folder with images, searched at any depth")
     output: Path = flag("checkpoint to write, for example ../pretrained_weights/base.pth")
-    image_size: PositiveInt = flag("side of the input image in pixels", 224)
+    image_size: PositiveInt = flag("side of the input image in pixels", 128)
     patch_size: PositiveInt = flag("side of a patch in pixels", 16)
     width: PositiveInt = flag("width of the ViT, a multiple of 64", 192)
-    depth: PositiveInt = flag("blocks of the ViT", 6)
-    epochs: PositiveInt = flag("passes over the images", 10)
+    depth: PositiveInt = flag("blocks of the ViT", 4)
+    epochs: PositiveInt = flag("passes over the images", 8)
     batch_size: PositiveInt = flag("images in a batch", 64)
     lr: PositiveFloat = flag("highest learning rate of AdamW, warmed up and annealed", 1e-3)
     seed: int = flag("seed of everything random", 0)
@@ -149,7 +150,9 @@ def train_mae(model: ViTMAEForPreTraining, images: Tensor, config: PretrainConfi
     for epoch in range(config.epochs):
         losses = []
         for pixels, noise in _batches(images, model, config, epoch):
-            with torch.autocast(device.type, torch.bfloat16):
+            with torch.autocast(
+                device.type, torch.bfloat16, enabled=is_made_for_bfloat16(device.type)
+            ):
                 loss = model(pixels.to(device), noise=noise.to(device)).loss
             optimizer.zero_grad()
             loss.backward()
@@ -231,5 +234,6 @@ def as_retfound(state: dict[str, Tensor], config: PretrainConfig) -> dict[str, o
             "backbone": "RETFound",
             "image_size": config.image_size,
             "num_heads": config.width // 64,
+            "provenance": {"pretrained_by": "pretrain_base.py", "epochs": config.epochs},
         },
     }

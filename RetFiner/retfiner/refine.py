@@ -14,8 +14,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from retfiner.build import build_model, describe, resolve_precision
+from retfiner.build import build_model, describe
 from retfiner.common.cli import as_plain
+from retfiner.common.devices import resolve_precision
 from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
 from retfiner.data.datamodule import Pairs, PairsDataModule, load_pairs
@@ -25,7 +26,7 @@ from retfiner.module import RefinementModule
 from retfiner.runs import find_resume_checkpoint, make_run_folder, run_name, write_config
 from retfiner.text.encoder import load_text_encoder
 from retfiner.text.tokenizer import load_tokenizer, report_lengths
-from retfiner.vision import Backbone, load_backbone
+from retfiner.vision import Backbone, load_backbone, read_checkpoint
 from retfiner.vision.preprocessing import evaluation_transform
 
 say = print
@@ -74,7 +75,7 @@ def refine(config: RefineConfig) -> RunResult:
     model = build_model(config, backbone, text, tokenizer)
     description = describe(config, backbone, text)
     if resume is not None:
-        _check_resume(resume, description)
+        description["provenance"]["run_id"] = _check_resume(resume, description)
     module = RefinementModule(
         model,
         config.weights,
@@ -234,10 +235,10 @@ def _check_text_length(config: RefineConfig, longest: int) -> None:
         )
 
 
-def _check_resume(path: Path, description: dict[str, Any]) -> None:
-    """Make sure that the run to go on with is the same run."""
-    stored = read_description(path)
-    if stored is None:
+def _check_resume(path: Path, description: dict[str, Any]) -> str:
+    """Make sure that the run to go on with is the same run, and return its id."""
+    stored = read_checkpoint(path).metadata
+    if "settings" not in stored:
         raise InputError(
             f"{path} cannot be resumed",
             got="a checkpoint without a description of its run",
@@ -249,7 +250,8 @@ def _check_resume(path: Path, description: dict[str, Any]) -> None:
         for key in new
         if key not in FREE_ON_RESUME and old.get(key) != new[key]
     ]
-    if stored["base_weights"]["sha256"] != description["base_weights"]["sha256"]:
+    key = "base_weights_sha256"
+    if stored["provenance"][key] != description["provenance"][key]:
         differing.append("--model_weights holds other bytes")
     if differing:
         raise InputError(
@@ -258,24 +260,14 @@ def _check_resume(path: Path, description: dict[str, Any]) -> None:
             expected="the same settings as when the run began",
             remedy=f"--config {path.parent / 'config.yaml'} --resume {path}",
         )
-
-
-def read_description(path: Path) -> dict[str, Any] | None:
-    """Return the description that a training checkpoint carries, or None.
-
-    Raises:
-        InputError: If the file is no checkpoint.
-    """
-    from retfiner.vision.checkpoint import read_training_checkpoint
-
-    return read_training_checkpoint(path).get("retfiner")
+    return stored["provenance"]["run_id"]
 
 
 def _facts(description: dict[str, Any], trainer: pl.Trainer, pairs: Pairs) -> dict[str, Any]:
     return {
         "backbone": description["backbone"],
         "image_size": description["image_size"],
-        "base_weights": description["base_weights"],
+        "provenance": description["provenance"],
         "device": str(trainer.strategy.root_device),
         "precision": str(trainer.precision),
         "train_pairs": pairs.train_size,

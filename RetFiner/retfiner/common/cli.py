@@ -40,9 +40,13 @@ def build_parser(config_class: type, description: str) -> ArgumentParser:
     parser.add_argument("--config", action="config", help="YAML file with any of the flags below")
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
-        options: dict[str, Any] = {"type": hints[field.name], "help": field.metadata["help"]}
-        if typing.get_origin(hints[field.name]) is list:
-            options |= {"type": typing.get_args(hints[field.name])[0], "nargs": "+"}
+        hint = hints[field.name]
+        options: dict[str, Any] = {"type": hint, "help": field.metadata["help"]}
+        item = _item_type(hint)
+        if item is not None:
+            options |= {"type": item, "nargs": "+"}
+        elif hint is bool:
+            options = {"action": "store_true", "help": field.metadata["help"]}
         if field.default is not dataclasses.MISSING:
             options["default"] = field.default
         elif field.default_factory is not dataclasses.MISSING:
@@ -51,6 +55,14 @@ def build_parser(config_class: type, description: str) -> ArgumentParser:
             options["required"] = True
         parser.add_argument(f"--{field.name}", **options)
     return parser
+
+
+def _item_type(hint: Any) -> Any:
+    """Return X for ``list[X]`` and ``list[X] | None``, else None."""
+    for option in (hint, *typing.get_args(hint)):
+        if typing.get_origin(option) is list:
+            return typing.get_args(option)[0]
+    return None
 
 
 def parse(config_class: type[T], description: str, arguments: Sequence[str] | None = None) -> T:
@@ -69,7 +81,17 @@ def parse(config_class: type[T], description: str, arguments: Sequence[str] | No
     """
     values = build_parser(config_class, description).parse_args(arguments).as_dict()
     values.pop("config", None)
-    return config_class(**values)
+    return config_class(**{name: _plain_number(value) for name, value in values.items()})
+
+
+def _plain_number(value: Any) -> Any:
+    """Turn jsonargparse's restricted numbers into Python's own, which every reader knows."""
+    if isinstance(value, list):
+        return [_plain_number(item) for item in value]
+    for kind in (bool, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
 
 
 def as_plain(value: Any) -> Any:

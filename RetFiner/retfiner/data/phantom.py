@@ -28,16 +28,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image
 from tqdm import tqdm
 
 from retfiner.common.cli import flag, parse
 from retfiner.common.errors import InputError, run_entry_point
-from retfiner.common.files import whole_file, write_text
-from retfiner.data.phantom_cohort import TASKS, make_cohort, make_task, stream
-from retfiner.data.phantom_optics import DEFAULT_SIZE, Drawing, Size, draw
+from retfiner.common.files import write_text
+from retfiner.data.phantom_cohort import make_cohort, stream
+from retfiner.data.phantom_optics import DEFAULT_SIZE, Drawing, Size, check_size, draw
+from retfiner.data.phantom_preview import contact_sheet
 from retfiner.data.phantom_reports import describe
 from retfiner.data.phantom_scene import KINDS, Anatomy, Finding, Kind, Scan
+from retfiner.data.phantom_tasks import TASKS, make_task
 
 __all__ = [
     "KINDS",
@@ -85,9 +87,7 @@ def _draw_files(jobs: Sequence[_Job], workers: int, label: str) -> list[list[dic
     """Draw all pictures, in this process or in several, and return the boxes in order."""
     for folder in {job.path.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
-    if workers < 0:
-        raise InputError("The number of workers is negative.", got=workers, expected="0 or more")
-    count = workers or len(os.sched_getaffinity(0))
+    count = workers or _cores()
     bar: Any = tqdm(total=len(jobs), desc=label, unit="image", mininterval=0.5)
     found = []
     with bar, _mapper(count) as mapped:
@@ -95,6 +95,13 @@ def _draw_files(jobs: Sequence[_Job], workers: int, label: str) -> list[list[dic
             found.append(boxes)
             bar.update()
     return found
+
+
+def _cores() -> int:
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # absent on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -111,7 +118,7 @@ def _mapper(workers: int) -> Iterator[Any]:
 
 def write_pairs(
     output: Path | str,
-    n_patients: int = 500,
+    n_patients: int = 430,
     seed: int = 0,
     *,
     size: Size = DEFAULT_SIZE,
@@ -121,7 +128,7 @@ def write_pairs(
 
     Args:
         output: Folder to write to; existing files of the same names are replaced.
-        n_patients: Number of patients, about three scans each.
+        n_patients: Number of patients, about 3.5 scans each.
         seed: Any non-negative integer.
         size: Height and width of the B-scans in pixels.
         workers: Processes that draw; 0 means one per available core.
@@ -132,7 +139,7 @@ def write_pairs(
     Raises:
         InputError: For settings out of range.
     """
-    _check_size(size)
+    _check(n_patients, (4, 4, 4), seed, size, workers)
     output = Path(output)
     scans = make_cohort(n_patients, seed)
     names = [f"images/{scan.name}.png" for scan in scans]
@@ -176,14 +183,7 @@ def write_tasks(
     Raises:
         InputError: When a split is too small to hold every class, or for settings out of range.
     """
-    _check_size(size)
-    most = max(len(recipes) for recipes, _ in TASKS.values())
-    if min(images) < most or seed < 0:
-        raise InputError(
-            "Every split of a task needs an image of each class, and the seed is not negative.",
-            got=f"images {images}, seed {seed}",
-            expected=f"at least {most} images a split, seed at least 0",
-        )
+    _check(1, images, seed, size, workers)
     output = Path(output)
     jobs = []
     for number, task in enumerate(TASKS):
@@ -197,7 +197,7 @@ def write_tasks(
 
 def write_phantoms(
     output: Path | str,
-    n_patients: int = 500,
+    n_patients: int = 430,
     images: tuple[int, int, int] = (160, 80, 160),
     seed: int = 0,
     *,
@@ -209,7 +209,7 @@ def write_phantoms(
     Args:
         output: Folder to write to: new, empty, or written by this function before. One that was
             left unfinished is written anew.
-        n_patients: Number of patients among the pairs, about three scans each.
+        n_patients: Number of patients among the pairs, about 3.5 scans each.
         images: Number of training, validation and test images of each task.
         seed: Any non-negative integer.
         size: Height and width of the B-scans in pixels.
@@ -219,8 +219,10 @@ def write_phantoms(
         ``output``.
 
     Raises:
-        InputError: When the folder holds phantoms of other settings, or other files.
+        InputError: When the folder holds phantoms of other settings, or other files; or for
+            settings out of range. Nothing is written then.
     """
+    _check(n_patients, images, seed, size, workers)
     output = Path(output)
     settings = {
         "version": VERSION,
@@ -231,8 +233,9 @@ def write_phantoms(
     }
     if _is_complete(output, settings):
         return output
-    for leftover in ("images", "tasks"):
-        shutil.rmtree(output / leftover, ignore_errors=True)
+    for leftover in (output / "images", output / "tasks"):
+        if leftover.exists():
+            shutil.rmtree(leftover)
     write_text(output / UNFINISHED, json.dumps(settings) + "\n")
     write_pairs(output, n_patients, seed, size=size, workers=workers)
     write_tasks(output / "tasks", images, seed, size=size, workers=workers)
@@ -241,17 +244,39 @@ def write_phantoms(
     return output
 
 
+def _check(
+    n_patients: int, images: tuple[int, int, int], seed: int, size: Size, workers: int
+) -> None:
+    """Refuse settings out of range before anything is written.
+
+    Raises:
+        InputError: Naming the setting.
+    """
+    check_size(size)
+    most = max(len(recipes) for recipes, _ in TASKS.values())
+    for name, value, least in (
+        ("patients", n_patients, 1),
+        ("images in every split of a task, one for each class", min(images), most),
+        ("seed", seed, 0),
+        ("workers", workers, 0),
+    ):
+        if value < least:
+            raise InputError(
+                f"Phantoms need more: {name}.", got=value, expected=f"at least {least}"
+            )
+
+
 def _is_complete(output: Path, settings: dict[str, Any]) -> bool:
     """Say whether the folder holds these very phantoms; refuse one that holds anything else."""
     marker = output / MARKER
     if marker.is_file():
-        written = json.loads(marker.read_text(encoding="utf-8"))
-        if written == settings:
+        written = marker.read_text(encoding="utf-8").strip()
+        if written == json.dumps(settings):
             return True
         raise InputError(
             f"{output} already holds phantoms of other settings.",
             got=json.dumps(settings),
-            expected=json.dumps(written),
+            expected=written,
             remedy="Choose another folder, or delete this one first.",
         )
     strange = output.is_file() or (output.is_dir() and any(output.iterdir()))
@@ -264,65 +289,12 @@ def _is_complete(output: Path, settings: dict[str, Any]) -> bool:
     return False
 
 
-def _check_size(size: Size) -> None:
-    if min(size) < 64:
-        raise InputError(
-            "B-scans this small cannot show the retina's layers.",
-            got=f"{size[0]} x {size[1]}",
-            expected="at least 64 x 64 pixels",
-        )
-
-
-def contact_sheet(
-    path: Path | str, seed: int = 0, size: Size = DEFAULT_SIZE, columns: int = 4
-) -> Path:
-    """Draw every finding from mild to severe, one row each below a row of normal scans.
-
-    Args:
-        path: The picture to write, for example ``preview.png``.
-        seed: Any non-negative integer.
-        size: Height and width of each B-scan in pixels.
-        columns: Number of severities.
-
-    Returns:
-        ``path``.
-    """
-    _check_size(size)
-    height, width = size
-    rows: tuple[Kind | None, ...] = (None, *KINDS)
-    sheet = Image.new("L", (width * columns, height * len(rows)))
-    pen = ImageDraw.Draw(sheet)
-    subtypes = {"pigment_epithelial_detachment": "fibrovascular", "rnfl_thinning": "diffuse"}
-    for row, kind in enumerate(rows):
-        for column in range(columns):
-            severity = 0.15 + 0.85 * column / max(columns - 1, 1)
-            generator = stream(seed, row, column)
-            findings: tuple[Finding, ...] = ()
-            if kind is not None:
-                own = int(generator.integers(2**31))
-                findings = (Finding(kind, severity, 0.0, own, subtypes.get(kind, "")),)
-            scan = Scan("sheet", "OD", 1, Anatomy.sample(generator), findings)
-            drawing = draw(scan, generator, size)
-            corner = (column * width, row * height)
-            sheet.paste(Image.fromarray(drawing.image), corner)
-            for _, (row0, col0, row1, col1) in drawing.boxes:
-                x, y = corner
-                pen.rectangle((x + col0, y + row0, x + col1 - 1, y + row1 - 1), outline=110)
-            name = (
-                "normal" if kind is None else f"{kind.replace('_', ' ')}, severity {severity:.2f}"
-            )
-            pen.text((corner[0] + 6, corner[1] + 4), name, fill=200)
-    with whole_file(path) as temporary:
-        sheet.save(temporary, format="PNG")
-    return Path(path)
-
-
 @dataclass(frozen=True)
 class Settings:
     """The command line of ``python -m retfiner.data.phantom``."""
 
     output: str = flag("folder to write to; a complete one of the same settings is reused")
-    patients: int = flag("patients among the image-report pairs, about three scans each", 500)
+    patients: int = flag("patients among the image-report pairs, about 3.5 scans each", 430)
     train: int = flag("training images of each probing task", 160)
     val: int = flag("validation images of each probing task", 80)
     test: int = flag("test images of each probing task", 160)

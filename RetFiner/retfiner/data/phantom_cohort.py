@@ -22,7 +22,7 @@ TREATABLE: frozenset[Kind] = frozenset(
         "subretinal_hyperreflective_material",
     }
 )
-_COURSE, _TASK = 0, 1  # purposes of the cohort's random streams
+_COURSE = 0  # purpose of the cohort's random streams
 
 
 def stream(seed: int, *purpose: int) -> Generator:
@@ -55,7 +55,7 @@ def sample_finding(
     return Finding(kind, max(severity, 0.02), where, seed, subtype)
 
 
-def _one(kind: Kind, *extras: tuple[Kind, float]) -> Recipe:
+def recipe_of(kind: Kind, *extras: tuple[Kind, float]) -> Recipe:
     """Return a recipe: one finding, and each extra with its probability."""
 
     def recipe(generator: Generator) -> tuple[Finding, ...]:
@@ -106,51 +106,16 @@ def macular_hole(generator: Generator) -> tuple[Finding, ...]:
 # Disease of a clinic's patients: share of patients, how an affected eye looks.
 DISEASES: dict[str, tuple[float, Recipe]] = {
     "normal": (0.30, healthy),
-    "dry_amd": (0.13, _one("drusen")),
-    "atrophic_amd": (0.08, _one("geographic_atrophy", ("drusen", 0.45))),
+    "dry_amd": (0.13, recipe_of("drusen")),
+    "atrophic_amd": (0.08, recipe_of("geographic_atrophy", ("drusen", 0.45))),
     "neovascular_amd": (0.14, neovascular),
-    "diabetic_oedema": (0.09, _one("intraretinal_fluid", ("subretinal_fluid", 0.2))),
-    "central_serous": (0.05, _one("subretinal_fluid", ("pigment_epithelial_detachment", 0.2))),
-    "serous_detachment": (0.03, _one("pigment_epithelial_detachment", ("drusen", 0.3))),
-    "epiretinal_membrane": (0.06, _one("epiretinal_membrane", ("intraretinal_fluid", 0.15))),
-    "traction": (0.04, _one("vitreomacular_traction", ("intraretinal_fluid", 0.25))),
+    "diabetic_oedema": (0.09, recipe_of("intraretinal_fluid", ("subretinal_fluid", 0.2))),
+    "central_serous": (0.05, recipe_of("subretinal_fluid", ("pigment_epithelial_detachment", 0.2))),
+    "serous_detachment": (0.03, recipe_of("pigment_epithelial_detachment", ("drusen", 0.3))),
+    "epiretinal_membrane": (0.06, recipe_of("epiretinal_membrane", ("intraretinal_fluid", 0.15))),
+    "traction": (0.04, recipe_of("vitreomacular_traction", ("intraretinal_fluid", 0.25))),
     "macular_hole": (0.03, macular_hole),
-    "glaucoma": (0.05, _one("rnfl_thinning")),
-}
-
-# Probing tasks: class -> recipe, and the findings that may accompany any class.
-TASKS: dict[str, tuple[dict[str, Recipe], tuple[Kind, ...]]] = {
-    "AMD_stage": (
-        {
-            "normal": healthy,
-            "early_intermediate": _one("drusen"),
-            "geographic_atrophy": _one("geographic_atrophy", ("drusen", 0.4)),
-            "neovascular": neovascular,
-        },
-        ("epiretinal_membrane", "rnfl_thinning"),
-    ),
-    "Fluid_type": (
-        {
-            "none": healthy,
-            "intraretinal": _one("intraretinal_fluid"),
-            "subretinal": _one("subretinal_fluid"),
-            "pigment_epithelial_detachment": _one("pigment_epithelial_detachment"),
-        },
-        ("drusen", "epiretinal_membrane", "rnfl_thinning"),
-    ),
-    "Glaucoma": (
-        {"healthy": healthy, "glaucoma": _one("rnfl_thinning")},
-        ("drusen", "epiretinal_membrane"),
-    ),
-    "Vitreomacular_interface": (
-        {
-            "normal": healthy,
-            "epiretinal_membrane": _one("epiretinal_membrane"),
-            "traction": _one("vitreomacular_traction"),
-            "macular_hole": macular_hole,
-        },
-        ("drusen", "intraretinal_fluid", "rnfl_thinning"),
-    ),
+    "glaucoma": (0.05, recipe_of("rnfl_thinning")),
 }
 
 
@@ -247,7 +212,7 @@ def _with_company(findings: tuple[Finding, ...], generator: Generator) -> tuple[
 
 
 def make_cohort(n_patients: int, seed: int, prefix: str = "P") -> list[Scan]:
-    """Draw a clinic's patients: about three scans each, both eyes and several visits.
+    """Draw a clinic's patients: about 3.5 scans each, both eyes and several visits.
 
     A patient depends on the seed and the patient's number alone: a larger cohort begins with the
     patients of a smaller one.
@@ -269,54 +234,4 @@ def make_cohort(n_patients: int, seed: int, prefix: str = "P") -> list[Scan]:
     scans = []
     for number in range(1, n_patients + 1):
         scans += make_patient(f"{prefix}{number:04d}", stream(seed, _COURSE, number))
-    return scans
-
-
-def make_task(task: str, n_images: int, seed: int, split: int = 0) -> list[tuple[str, Scan]]:
-    """Draw the labelled scans of one split of a probing task, its classes equally frequent.
-
-    Args:
-        task: A key of :data:`TASKS`.
-        n_images: Number of scans.
-        seed: Any non-negative integer.
-        split: Number of the split; the patients of different splits never overlap.
-
-    Returns:
-        Pairs of class name and scan.
-
-    Raises:
-        InputError: For an unknown task.
-    """
-    if task not in TASKS:
-        raise InputError("Unknown phantom task.", got=task, expected=", ".join(TASKS))
-    recipes, company = TASKS[task]
-    prefix = f"T{task[0]}{split}"
-    labelled: list[tuple[str, Scan]] = []
-    number = 0
-    for order, (label, recipe) in enumerate(recipes.items()):
-        wanted = n_images // len(recipes) + (order < n_images % len(recipes))
-        found: list[tuple[str, Scan]] = []
-        while len(found) < wanted:
-            number += 1
-            key = (_TASK, list(TASKS).index(task), split, number)
-            generator = stream(seed, *key)
-            scans = _task_patient(f"{prefix}{number:04d}", recipe, company, generator)
-            found += [(label, scan) for scan in scans]
-        labelled += found[:wanted]
-    return labelled
-
-
-def _task_patient(
-    patient_id: str, recipe: Recipe, company: tuple[Kind, ...], generator: Generator
-) -> list[Scan]:
-    """Draw one to three scans of a patient whose eyes all belong to the same class."""
-    first = int(generator.integers(2))
-    scans = []
-    for eye in (SIDES[first], SIDES[1 - first])[: int(generator.integers(1, 3))]:
-        anatomy = Anatomy.sample(generator)
-        findings = add_comorbidity(recipe(generator), company, generator, 0.25)
-        scans.append(Scan(patient_id, eye, 1, anatomy, findings))
-        if generator.random() < 0.3:
-            later, _ = progress(findings, generator, may_resolve=False)
-            scans.append(Scan(patient_id, eye, 2, anatomy, later))
     return scans

@@ -93,8 +93,13 @@ def drusen(tissue: Tissue, finding: Finding) -> None:
         mounds = np.maximum(mounds, mound)
     raised = mounds * np.float32(finding.height_um)
     tissue.thickness[Layer.DRUSEN] += raised
+    # Drusen press into the outer retina and hardly show on the inner surface.
+    before = tissue.thickness[Layer.RNFL : Layer.SUBRETINAL].sum(axis=0)
     tissue.squeeze(Layer.ONL, 0.75 * raised)
     tissue.squeeze(Layer.OUTER_SEGMENTS, 0.25 * raised, floor=0.4)
+    left = raised - (before - tissue.thickness[Layer.RNFL : Layer.SUBRETINAL].sum(axis=0))
+    for layer in (Layer.OPL, Layer.INL, Layer.GCIPL):
+        tissue.squeeze(layer, 0.3 * left, floor=0.6)
     tissue.reflectivity[Layer.EZ] *= 1 - 0.35 * np.clip(raised / 100.0, 0.0, 1.0)
     tissue.roughness[Layer.DRUSEN] += 0.06
     tissue.transmission *= 1 - 0.12 * mounds

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
+from retfiner.common.errors import InputError
 from retfiner.data.phantom_anatomy import (
     Array,
     Layer,
@@ -31,6 +32,20 @@ from retfiner.data.phantom_scene import (
 
 Size = tuple[int, int]
 DEFAULT_SIZE: Size = (256, 384)
+
+
+def check_size(size: Size) -> None:
+    """Refuse sizes at which the layers cannot be told apart.
+
+    Raises:
+        InputError: Below 64 pixels.
+    """
+    if min(size) < 64:
+        raise InputError(
+            "B-scans this small cannot show the retina's layers.",
+            got=f"{size[0]} x {size[1]}",
+            expected="at least 64 x 64 pixels",
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,7 @@ class Acquisition:
             tilt_um=float(np.clip(generator.normal(0.0, 65.0), -150.0, 150.0)),
             gain=float(uniform(0.72, 1.22)),
             gamma=float(uniform(0.85, 1.2)),
-            speckle=float(uniform(0.12, 0.29)),
+            speckle=float(uniform(0.08, 0.27)),
             grain=float(uniform(0.25, 1.0)),
             floor=float(uniform(0.012, 0.075)),
             vignette=float(uniform(-0.22, 0.22)),

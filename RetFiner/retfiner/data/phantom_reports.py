@@ -10,156 +10,21 @@ import numpy as np
 
 from retfiner.data.phantom_anatomy import bare, central_thickness_um
 from retfiner.data.phantom_lesions import deform
-from retfiner.data.phantom_scene import Finding, Kind, Scan
+from retfiner.data.phantom_scene import Finding, Scan
+from retfiner.data.phantom_wording import (
+    AMOUNTS,
+    BRIEF,
+    NORMAL,
+    NORMAL_OPENINGS,
+    SENTENCES,
+    SHORT,
+    TRENDS,
+    USUAL_AMOUNTS,
+    WEIGHT,
+)
 
 Generator = np.random.Generator
 MOST_WORDS = 40
-
-# Wording of normal scans with relative frequencies; the first is every clinic's favourite.
-NORMAL: dict[str, float] = {
-    "No obvious abnormality.": 27.0,
-    "Normal macula, no intra- or subretinal fluid.": 9.0,
-    "Normal foveal contour, no fluid, no drusen.": 8.0,
-    "Macula dry, foveal contour preserved.": 7.0,
-    "Retinal layers intact, no IRF or SRF.": 6.0,
-    "Unremarkable OCT of the macula.": 6.0,
-    "Normal OCT, RPE regular, no ERM or VMT.": 4.0,
-    "No evidence of macular oedema or drusen. Foveal pit normal.": 4.0,
-    "Regular retinal structure with normal foveal depression.": 4.0,
-    "All retinal layers intact. Vitreomacular interface unremarkable.": 3.0,
-    "No pathological findings in the macular scan.": 3.0,
-    "Macula flat and dry, no PED, no fluid.": 3.0,
-}
-NORMAL_OPENINGS = (
-    "Normal macular thickness and contour",
-    "Foveal pit preserved, layers well delineated",
-    "No abnormality detected",
-    "Inner and outer retinal layers intact",
-    "Ellipsoid zone and RPE continuous",
-    "Regular foveal depression",
-)
-
-# One finding in few words: the whole report of a busy day, and often repeated.
-BRIEF: dict[Kind, tuple[str, ...]] = {
-    "drusen": ("Macular drusen, no fluid.", "Drusen, no IRF or SRF."),
-    "geographic_atrophy": ("Geographic atrophy, no fluid.", "GA with loss of the RPE."),
-    "intraretinal_fluid": ("Intraretinal fluid present.", "Cystic IRF, no SRF."),
-    "subretinal_fluid": ("Subretinal fluid present.", "SRF, no IRF."),
-    "pigment_epithelial_detachment": (
-        "PED, no intra- or subretinal fluid.",
-        "PED, macula otherwise dry.",
-    ),
-    "subretinal_hyperreflective_material": ("SHRM present, no fluid.",),
-    "epiretinal_membrane": ("Epiretinal membrane, no oedema.", "ERM, no fluid."),
-    "vitreomacular_traction": ("Vitreomacular traction at the fovea.", "VMT, no fluid."),
-    "macular_hole": ("Full-thickness macular hole.", "FTMH, no SRF."),
-    "rnfl_thinning": ("RNFL thinning, macula dry.", "Nerve fibre layer thinning, no fluid."),
-}
-
-# {q} amount, {p} place, {h} height in µm, {w} width in µm, {mm} width in mm, {s} subtype.
-SENTENCES: dict[Kind, tuple[str, ...]] = {
-    "drusen": (
-        "{q} drusen {p}",
-        "{q} soft drusen {p}, up to {h} µm high",
-        "Drusen {p} with irregular RPE",
-        "{q} drusenoid elevations of the RPE {p}",
-        "{q} sub-RPE drusen {p}, tallest {h} µm",
-    ),
-    "geographic_atrophy": (
-        "Geographic atrophy {p}, {mm} mm wide, with choroidal hypertransmission",
-        "GA {p}, extent {mm} mm, ellipsoid zone and RPE lost",
-        "{q} geographic atrophy {p}, increased signal from the choroid",
-        "Complete RPE and outer retinal atrophy {p}, about {mm} mm",
-    ),
-    "intraretinal_fluid": (
-        "{q} intraretinal fluid {p}",
-        "{q} IRF {p}",
-        "{q} intraretinal cysts {p}",
-        "Cystoid macular oedema {p}, {q}",
-        "{q} cystic IRF {p} with retinal thickening",
-    ),
-    "subretinal_fluid": (
-        "{q} subretinal fluid {p}, {h} µm",
-        "{q} SRF {p}",
-        "SRF {p}, height {h} µm",
-        "{q} neurosensory detachment {p}",
-        "{q} pocket of subretinal fluid {p}",
-    ),
-    "pigment_epithelial_detachment": (
-        "{s} PED {p}, {h} µm high",
-        "{q} {s} pigment epithelial detachment {p}",
-        "{s} PED {p}, height {h} µm, width {w} µm",
-        "{q} {s} PED {p}",
-    ),
-    "subretinal_hyperreflective_material": (
-        "{q} subretinal hyperreflective material {p}",
-        "SHRM {p}, {h} µm thick",
-        "{q} SHRM {p} with disrupted ellipsoid zone",
-    ),
-    "epiretinal_membrane": (
-        "{q} epiretinal membrane {c}",
-        "{q} ERM {c}",
-        "ERM {c}, {q}",
-        "{q} epiretinal gliosis {c}",
-    ),
-    "vitreomacular_traction": (
-        "Vitreomacular traction, adhesion {w} µm wide",
-        "VMT with {q} elevation of the fovea",
-        "{q} vitreomacular traction, foveal contour distorted",
-        "{q} VMT, hyaloid attached at the fovea over {w} µm",
-    ),
-    "macular_hole": (
-        "Full-thickness macular hole, aperture {w} µm",
-        "FTMH, minimum diameter {w} µm",
-        "{g} full-thickness macular hole, {w} µm",
-        "{g} FTMH with elevated edges",
-    ),
-    "rnfl_thinning": (
-        "{q} RNFL thinning, {s}",
-        "{q} {s} thinning of the nerve fibre and ganglion cell layers",
-        "RNFL thinned, {s} and {q}, suspicious for glaucoma",
-        "{q} {s} nerve fibre layer thinning, glaucomatous pattern",
-    ),
-}
-SHORT: dict[Kind, str] = {
-    "drusen": "drusen",
-    "geographic_atrophy": "geographic atrophy",
-    "intraretinal_fluid": "IRF",
-    "subretinal_fluid": "SRF",
-    "pigment_epithelial_detachment": "PED",
-    "subretinal_hyperreflective_material": "SHRM",
-    "epiretinal_membrane": "ERM",
-    "vitreomacular_traction": "VMT",
-    "macular_hole": "FTMH",
-    "rnfl_thinning": "RNFL thinning",
-}
-# What a clinician reports first.
-WEIGHT: dict[Kind, float] = {
-    "macular_hole": 2.0,
-    "vitreomacular_traction": 1.4,
-    "subretinal_fluid": 1.3,
-    "intraretinal_fluid": 1.3,
-    "subretinal_hyperreflective_material": 1.2,
-    "geographic_atrophy": 1.2,
-    "pigment_epithelial_detachment": 1.1,
-    "epiretinal_membrane": 0.8,
-    "drusen": 0.7,
-    "rnfl_thinning": 0.6,
-}
-TRENDS: dict[str, tuple[str, ...]] = {
-    "smaller": (
-        "reduced compared with the previous visit",
-        "less than at the last visit",
-        "improved since the previous scan",
-    ),
-    "larger": (
-        "increased compared with the previous visit",
-        "more than at the last visit",
-        "progressive since the previous scan",
-    ),
-    "stable": ("unchanged from the previous visit", "stable"),
-    "new": ("new since the last visit",),
-}
 
 
 def pick(generator: Generator, options: tuple[str, ...]) -> str:
@@ -182,18 +47,12 @@ def describe(scan: Scan, generator: Generator) -> str:
     brief = _brief(scan, generator)
     if brief:
         return brief
-    ranked = sorted(scan.findings, key=lambda f: -WEIGHT[f.kind] * (0.5 + f.severity))
-    sentences = []
-    for order, finding in enumerate(ranked):
-        sentences.append(_sentence(finding, generator, terse=order > 1 or len(ranked) > 3))
-    for kind in scan.resolved:
-        sentences.append(pick(generator, ("{} resolved", "{} has resolved since the last visit")))
-        sentences[-1] = sentences[-1].format(SHORT[kind])
+    sentences = _positives(scan, generator)
     extras = _denials(scan, generator)
     if "macular_hole" not in scan.kinds and generator.random() < 0.55:
         extras.insert(int(generator.integers(2)), _thickness(scan, generator))
     for extra in extras:
-        if len(" ".join([*sentences, extra]).split()) <= MOST_WORDS:
+        if _words([*sentences, extra]) <= MOST_WORDS:
             sentences.append(extra)
     return " ".join(_capital(sentence) + "." for sentence in sentences)
 
@@ -209,6 +68,27 @@ def _normal(scan: Scan, generator: Generator) -> str:
     return " ".join(_capital(sentence) + "." for sentence in sentences)
 
 
+def _positives(scan: Scan, generator: Generator) -> list[str]:
+    """Mention every finding, in fewer words the more there are, and whatever has resolved."""
+    ranked = sorted(scan.findings, key=lambda f: -WEIGHT[f.kind] * (0.5 + f.severity))
+    sentences: list[str] = []
+    for shortness in range(3):
+        sentences = []
+        for order, finding in enumerate(ranked):
+            hurried = order > 1 or len(ranked) > 3
+            sentences.append(_sentence(finding, generator, max(shortness, int(hurried))))
+        for kind in scan.resolved:
+            ending = pick(generator, ("resolved since the last visit", "has resolved completely"))
+            sentences.append(f"{SHORT[kind]} {ending}")
+        if _words(sentences) <= MOST_WORDS:
+            break
+    return sentences
+
+
+def _words(sentences: list[str]) -> int:
+    return len(" ".join(sentences).split())
+
+
 def _brief(scan: Scan, generator: Generator) -> str | None:
     """Return a stock phrase for an eye with a single finding that calls for no more."""
     if len(scan.findings) != 1 or scan.resolved or generator.random() > 0.16:
@@ -216,43 +96,37 @@ def _brief(scan: Scan, generator: Generator) -> str | None:
     return pick(generator, BRIEF[scan.findings[0].kind])
 
 
-def _sentence(finding: Finding, generator: Generator, terse: bool) -> str:
+def _sentence(finding: Finding, generator: Generator, shortness: int) -> str:
+    """Describe one finding: in full (0), in one short clause (1), or by name and amount (2)."""
+    if shortness == 2:
+        return f"{_amount(finding, generator)} {SHORT[finding.kind]}"
     template = pick(generator, SENTENCES[finding.kind])
-    if terse:
+    if shortness:
         template = min(SENTENCES[finding.kind], key=len)
-    height, width = finding.height_um, finding.width_um
     text = template.format(
         q=_amount(finding, generator),
         p=_place(finding, generator),
         c=_contour(finding, generator),
-        h=round(height / 5) * 5,
-        w=round(width / 10) * 10,
-        mm=f"{width / 1000:.1f}",
+        h=round(finding.height_um / 5) * 5,
+        w=round(finding.width_um / 10) * 10,
+        mm=f"{finding.width_um / 1000:.1f}",
         s=finding.subtype,
-        g="small" if width <= 250 else "medium-sized" if width <= 400 else "large",
+        g=_hole_size(finding.width_um),
     )
     if finding.trend and (finding.trend != "stable" or generator.random() < 0.4):
-        text += ", " + pick(
-            generator, TRENDS[finding.trend][-1:] if terse else TRENDS[finding.trend]
-        )
+        wording = TRENDS[finding.trend]
+        text += ", " + pick(generator, wording[-1:] if shortness else wording)
     return text
 
 
+def _hole_size(aperture_um: float) -> str:
+    """Name a macular hole's size as the International Vitreomacular Traction Study Group does."""
+    return "small" if aperture_um <= 250 else "medium-sized" if aperture_um <= 400 else "large"
+
+
 def _amount(finding: Finding, generator: Generator) -> str:
-    words: tuple[str, ...] = ("moderate",)
-    if finding.severity < 0.35:
-        words = ("mild", "slight", "subtle", "minimal")
-    elif finding.severity > 0.65:
-        words = ("marked", "pronounced", "extensive", "severe")
-    if finding.kind == "drusen":
-        words = {3: ("few small",), 2: ("several",)}.get(
-            3 if finding.severity < 0.35 else 2 if finding.severity <= 0.65 else 1,
-            ("multiple large", "numerous"),
-        )
-    elif finding.kind == "pigment_epithelial_detachment":
-        words = ("shallow", "low") if finding.severity < 0.35 else ("medium-sized",)
-        words = ("large", "prominent") if finding.severity > 0.65 else words
-    return pick(generator, words)
+    level = 0 if finding.severity < 0.35 else 1 if finding.severity <= 0.65 else 2
+    return pick(generator, AMOUNTS.get(finding.kind, USUAL_AMOUNTS)[level])
 
 
 def _place(finding: Finding, generator: Generator) -> str:
@@ -288,7 +162,7 @@ def _thickness(scan: Scan, generator: Generator) -> str:
 
 def _denials(scan: Scan, generator: Generator) -> list[str]:
     """Return up to two negations, each of which only names what the scan does not show."""
-    kinds = scan.kinds
+    kinds = scan.kinds | frozenset(scan.resolved)  # what has resolved is denied already
     options: list[str] = []
     if not kinds & {"intraretinal_fluid", "subretinal_fluid"}:
         options.append(
@@ -302,7 +176,7 @@ def _denials(scan: Scan, generator: Generator) -> list[str]:
         options.append(pick(generator, ("no ERM or VMT", "no epiretinal membrane")))
     if "pigment_epithelial_detachment" not in kinds:
         options.append("no PED")
-    if "drusen" not in kinds:
+    if True:
         options.append("no drusen")
     if "geographic_atrophy" not in kinds:
         options.append(pick(generator, ("no geographic atrophy", "no outer retinal atrophy")))

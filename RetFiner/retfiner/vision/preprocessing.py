@@ -37,8 +37,9 @@ SHEAR = 5.0
 def read_image(path: Path | str) -> np.ndarray:
     """Read a B-scan as gray values.
 
-    Colour images become luma; an alpha channel is dropped. To read another format, add a line to
-    :data:`READERS`.
+    Colour images become luma; an alpha channel is dropped. Gray images keep their 16 bits; of
+    colour images and those with alpha, Pillow reads the upper 8. To read another format, add a line
+    to :data:`READERS`.
 
     Args:
         path: A PNG, JPEG, TIFF or BMP file, or an ``.npy`` array (H, W), (H, W, 1), (H, W, 3) or
@@ -112,7 +113,7 @@ def _read_npy(path: Path) -> np.ndarray:
     colour = values.ndim == 3 and values.shape[-1] in (3, 4)
     if values.size == 0 or not (values.ndim == 2 or colour):
         raise _unusable(path, f"shape {values.shape}", "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
-    if values.dtype in (np.uint8, np.uint16):
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:  # of either byte order
         scaled = values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
     elif values.dtype == np.bool_:
         scaled = values.astype(np.float32)
@@ -140,8 +141,8 @@ READERS: Mapping[str, Callable[[Path], np.ndarray]] = {
 
 
 @dataclass(frozen=True)
-class EvaluationTransform:
-    """Resize and normalise, nothing random.
+class ImageTransform:
+    """What every transform does: resize, repeat over channels, normalise.
 
     Attributes:
         image_size: Side length of the result in pixels; the aspect ratio is not kept.
@@ -157,22 +158,15 @@ class EvaluationTransform:
     in_chans: int = 3
     min_max: bool = False
 
-    def __call__(self, image: np.ndarray) -> Tensor:
-        """Transform one image.
+    def resized(self, image: np.ndarray) -> Tensor:
+        """Give (1, S, S) in [0, 1], bilinear with antialiasing.
 
         Args:
-            image: (H, W) in [0, 1], as :func:`read_image` gives it.
-
-        Returns:
-            (C, ``image_size``, ``image_size``) float32.
+            image: (H, W) in [0, 1].
 
         Raises:
             InputError: If the array is not (H, W).
         """
-        return self.normalised(self.resized(image))
-
-    def resized(self, image: np.ndarray) -> Tensor:
-        """Give (1, S, S) in [0, 1], bilinear with antialiasing."""
         if image.ndim != 2 or 0 in image.shape:
             raise InputError("An image must be gray", got=image.shape, expected="(H, W)")
         gray = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None]
@@ -191,7 +185,26 @@ class EvaluationTransform:
 
 
 @dataclass(frozen=True)
-class AugmentedTransform(EvaluationTransform):
+class EvaluationTransform(ImageTransform):
+    """Resize and normalise, nothing random."""
+
+    def __call__(self, image: np.ndarray) -> Tensor:
+        """Transform one image.
+
+        Args:
+            image: (H, W) in [0, 1], as :func:`read_image` gives it.
+
+        Returns:
+            (C, ``image_size``, ``image_size``) float32.
+
+        Raises:
+            InputError: If the array is not (H, W).
+        """
+        return self.normalised(self.resized(image))
+
+
+@dataclass(frozen=True)
+class AugmentedTransform(ImageTransform):
     """The probing protocol's training augmentation.
 
     A horizontal flip with probability 0.5; intensities times U(0.8, 1.2), clamped; with
@@ -199,7 +212,7 @@ class AugmentedTransform(EvaluationTransform):
     side, scale 0.9 to 1.1, horizontal shear up to 5 degrees; bilinear, filled with 0.
     """
 
-    def __call__(self, image: np.ndarray, generator: torch.Generator) -> Tensor:  # type: ignore[override]
+    def __call__(self, image: np.ndarray, generator: torch.Generator) -> Tensor:
         """Transform one image.
 
         Args:

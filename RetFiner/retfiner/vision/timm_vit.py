@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import timm
 import torch
 from timm.layers import PatchEmbed
@@ -31,19 +33,6 @@ def timm_spec(name: str) -> BackboneSpec:
     model_id = name[len(PREFIX) :]
     model = _prototype(model_id)
     settings = model.pretrained_cfg
-    heads = model.blocks[0].attn.num_heads
-
-    def build(state: State, image_size: int, num_heads: int) -> nn.Module:
-        patch = model.patch_embed.patch_size[0]
-        plain_vit.check_sizes(model.embed_dim, patch, image_size, num_heads)
-        if num_heads != heads:
-            raise InputError(
-                f"{name} has a fixed number of attention heads", got=num_heads, expected=heads
-            )
-        return timm.create_model(
-            model_id, pretrained=False, num_classes=0, global_pool="", img_size=image_size
-        )
-
     return BackboneSpec(
         name=PREFIX + model_id,
         title=f"timm {model_id}",
@@ -54,9 +43,9 @@ def timm_spec(name: str) -> BackboneSpec:
         std=tuple(settings["std"]),
         matches=_matches,
         repair=plain_vit.repair,
-        build=build,
+        build=_builder(model_id, model),
         resize=plain_vit.resize,
-        heads=lambda state: heads,
+        heads=lambda state: model.blocks[0].attn.num_heads,
         tokens=plain_vit.tokens,
         wrap=plain_vit.flat,
         in_chans=settings["input_size"][0],
@@ -66,6 +55,26 @@ def timm_spec(name: str) -> BackboneSpec:
         representation="concat_postnorm",
         generic=True,
     )
+
+
+def _builder(model_id: str, prototype: VisionTransformer) -> Callable[[State, int, int], nn.Module]:
+    """Make the spec's ``build``: timm knows every size but the image's."""
+    heads = prototype.blocks[0].attn.num_heads
+    patch = prototype.patch_embed.patch_size[0]
+
+    def build(state: State, image_size: int, num_heads: int) -> nn.Module:
+        plain_vit.check_sizes(prototype.embed_dim, patch, image_size, num_heads)
+        if num_heads != heads:
+            raise InputError(
+                f"{PREFIX}{model_id} has a fixed number of attention heads",
+                got=num_heads,
+                expected=heads,
+            )
+        return timm.create_model(
+            model_id, pretrained=False, num_classes=0, global_pool="", img_size=image_size
+        )
+
+    return build
 
 
 def _prototype(model_id: str) -> VisionTransformer:

@@ -75,7 +75,7 @@ def draw_change(rows: Sequence[Row], metric: str) -> Drawing:
     """Draw the change on each data set, for every pair."""
     info = METRIC_INFO[metric]
     n_pairs = len({row.pair for row in rows})
-    columns = min(plots.CHANGE_COLUMNS, n_pairs)
+    columns = min(plots.COLUMNS, n_pairs)
     tallest = max(sum(row.pair == other.pair for other in rows) for row in rows)
     height = (0.42 * tallest + 0.9) * -(-n_pairs // columns)
     unit = f"Change in {info.label.lower() if info.label[1].islower() else info.label}"
@@ -100,7 +100,9 @@ def draw_efficiency(pairs: Sequence[Pair], metric: str) -> Drawing | None:
         return None
     info = METRIC_INFO[metric]
     label = f"{info.label}{' (%)' if info.scale == 100 else ''}"
-    figure = plots.plot_efficiency(new_figure(1 + 2.9 * len(drawn), 3.2), drawn, label)
+    columns = min(plots.COLUMNS, len(drawn))
+    size = new_figure(1 + 2.9 * columns, 0.3 + 2.9 * -(-len(drawn) // columns))
+    figure = plots.plot_efficiency(size, drawn, label)
     return Drawing(
         "label_efficiency",
         "Label efficiency",
@@ -144,7 +146,7 @@ def draw_roc(pair: Pair) -> Drawing:
     for data_set, *both in _by_data_set(pair):
         curves, areas = [], []
         for runs in both:
-            traced = [average_roc(run.probabilities, run.labels) for run in runs]
+            traced = [average_roc(run.probabilities.astype(np.float64), run.labels) for run in runs]
             known = [curve for curve in traced if curve is not None]
             found = [metric_value(run, "auroc") for run in runs]
             if known:
@@ -171,7 +173,9 @@ def draw_confusion(pair: Pair) -> Drawing:
     drawn = []
     for data_set, *both in _by_data_set(pair):
         shares = [
-            confusion_shares([run.probabilities for run in runs], [run.labels for run in runs])
+            confusion_shares(
+                [run.probabilities.astype(np.float64) for run in runs], [run.labels for run in runs]
+            )
             for runs in both
         ]
         drawn.append(panels.ConfusionPanel(data_set, both[0][0].classes, shares[0], shares[1]))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from linprobe.report.curves import FALSE_POSITIVE_RATES, Reliability
-from linprobe.report.style import BASE, LIGHT, REFINED, SMALL, class_style, grid, tidy
+from linprobe.report.style import BASE, LIGHT, REFINED, SMALL, class_style, grid, shorten_name, tidy
 
 FloatArray = NDArray[np.float64]
 
@@ -49,8 +49,14 @@ def plot_roc(figure: Figure, panels: Sequence[RocPanel]) -> Figure:
             ("base", panel.base, panel.base_area, BASE),
             ("refined", panel.refined, panel.refined_area, REFINED),
         ):
-            plain = {key: value for key, value in style.items() if key != "marker"}
-            ax.plot(FALSE_POSITIVE_RATES, curve, label=f"{name} {area:.1f}", linewidth=1.6, **plain)
+            ax.plot(
+                np.append(0.0, FALSE_POSITIVE_RATES),
+                np.append(0.0, curve),  # every curve begins in the corner
+                label=f"{name} {area:.1f}",
+                linewidth=1.6,
+                color=style["color"],
+                linestyle=style["linestyle"],
+            )
         ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
         ax.set_title(panel.title, fontsize=SMALL + 1)
         ax.set_xlabel("False positive rate", fontsize=SMALL)
@@ -98,14 +104,13 @@ def _draw_confusion(ax: Axes, shares: FloatArray, classes: Sequence[str]) -> Non
             ha="center",
             va="center",
             fontsize=SMALL,
-            color="white" if share > 0.55 else "black",
+            color="white" if share > 0.7 else "black",
             fontweight="bold" if true == predicted else "normal",
         )
-    rotation = 40 if max(map(len, classes)) > 6 or len(classes) > 5 else 0
-    ax.set_xticks(
-        range(len(classes)), classes, rotation=rotation, ha="right" if rotation else "center"
-    )
-    ax.set_yticks(range(len(classes)), classes)
+    names = [shorten_name(name) for name in classes]
+    rotation = 40 if max(map(len, names)) > 6 or len(names) > 5 else 0
+    ax.set_xticks(range(len(names)), names, rotation=rotation, ha="right" if rotation else "center")
+    ax.set_yticks(range(len(names)), names)
     ax.tick_params(labelsize=SMALL, length=0)
     ax.set_xlabel("Predicted", fontsize=SMALL)
     ax.set_ylabel("True", fontsize=SMALL)
@@ -136,15 +141,9 @@ def plot_reliability(figure: Figure, panels: Sequence[ReliabilityPanel]) -> Figu
             ("refined", panel.refined, REFINED, REFINED["color"]),
         ):
             label = f"{name} {100 * curve.error:.1f}"
-            ax.plot(
-                curve.confidence,
-                curve.accuracy,
-                label=label,
-                linewidth=1.2,
-                markerfacecolor=face,
-                markersize=4,
-                **style,
-            )
+            ax.plot([], [], label=label, markersize=4, markerfacecolor=face, **style)
+            plain = {"color": style["color"], "linestyle": style["linestyle"]}
+            ax.plot(curve.confidence, curve.accuracy, linewidth=1.2, **plain)
             ax.scatter(
                 curve.confidence,
                 curve.accuracy,
@@ -158,7 +157,7 @@ def plot_reliability(figure: Figure, panels: Sequence[ReliabilityPanel]) -> Figu
         ax.set_title(panel.title, fontsize=SMALL + 1)
         ax.set_xlabel("Confidence", fontsize=SMALL)
         ax.set_ylabel("Accuracy", fontsize=SMALL)
-        ax.legend(title="ECE (%)", title_fontsize=SMALL, fontsize=SMALL, loc="upper left")
+        ax.legend(title="ECE (%)", title_fontsize=SMALL, fontsize=SMALL, loc="best")
         tidy(ax)
     return figure
 
@@ -202,7 +201,7 @@ def plot_map(figure: Figure, panels: Sequence[MapPanel]) -> Figure:
                     s=16,
                     linewidth=0.4,
                     edgecolor="white",
-                    label=class_name,
+                    label=shorten_name(class_name),
                     **class_style(index),
                 )
             ax.set(xticks=[], yticks=[])

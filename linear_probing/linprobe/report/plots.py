@@ -20,8 +20,8 @@ from linprobe.report.wilcoxon import stars
 
 FloatArray = NDArray[np.float64]
 
-CHANGE_COLUMNS = 3
-"""Panels of the figure of changes side by side."""
+COLUMNS = 3
+"""Panels side by side, one for each pair."""
 
 
 def plot_change(figure: Figure, rows: Sequence[Row], unit: str) -> Figure:
@@ -33,9 +33,9 @@ def plot_change(figure: Figure, rows: Sequence[Row], unit: str) -> Figure:
         unit: Label of the axis.
     """
     pairs = list(dict.fromkeys(row.pair for row in rows))
-    columns = min(CHANGE_COLUMNS, len(pairs))
+    columns = min(COLUMNS, len(pairs))
     axes = grid(figure, len(pairs), columns)
-    for index, (ax, pair) in enumerate(zip(axes, pairs, strict=True)):
+    for ax, pair in zip(axes, pairs, strict=True):
         own = [row for row in reversed(rows) if row.pair == pair]
         for height, row in enumerate(own):
             _draw_change(ax, row, height)
@@ -43,8 +43,8 @@ def plot_change(figure: Figure, rows: Sequence[Row], unit: str) -> Figure:
         ax.set_yticks(range(len(own)), [row.data_set or "Mean" for row in own])
         ax.set_ylim(-0.6, len(own) - 0.35)
         ax.set_title(pair, fontsize=SMALL + 2)
-        ax.set_xlabel(unit, fontsize=SMALL + 1)
         tidy(ax)
+    figure.supxlabel(unit, fontsize=SMALL + 1)
     limits = [ax.get_xlim() for ax in axes]
     for ax in axes:  # one scale, so that pairs can be compared
         ax.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
@@ -98,7 +98,8 @@ def plot_efficiency(figure: Figure, panels: Sequence[EfficiencyPanel], label: st
         panels: One for each pair.
         label: Of the vertical axis.
     """
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    columns = min(COLUMNS, len(panels))
+    axes = grid(figure, len(panels), columns)
     for index, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         for name, values, style, face, shift in (
             ("base", panel.base, BASE, "white", 0.985),
@@ -123,8 +124,11 @@ def plot_efficiency(figure: Figure, panels: Sequence[EfficiencyPanel], label: st
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.set_title(panel.title, fontsize=SMALL + 2)
         ax.set_xlabel("Training images used (%)", fontsize=SMALL + 1)
-        if index == 0:
+        if index % columns == 0:
             ax.set_ylabel(label, fontsize=SMALL + 1)
         tidy(ax)
+    limits = [ax.get_ylim() for ax in axes]
+    for ax in axes:
+        ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     share_legend(figure, axes[0])
     return figure

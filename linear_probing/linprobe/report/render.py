@@ -90,7 +90,7 @@ def render_latex(table: Table) -> str:
             text = escape_latex(line.cells[0].text)
             body.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{text}}}}} \\")
         else:
-            body += [rf"\cmidrule(l){{2-{width}}}"] if line.kind == "mean" else []
+            body += [rf"\cmidrule{{1-{width}}}"] if line.kind == "mean" else []
             body.append(" & ".join(map(cell, line.cells)) + r" \\")
     heads = " & ".join(escape_latex(name) for name in table.columns)
     return "\n".join(

@@ -41,6 +41,11 @@ def grid(figure: Figure, n: int, columns: int) -> list[Axes]:
     return axes[:n]
 
 
+def shorten_name(name: str, limit: int = 18) -> str:
+    """Cut a long class name, so that it leaves room for what it names."""
+    return name if len(name) <= limit else f"{name[: limit - 1]}…"
+
+
 def share_legend(figure: Figure, ax: Axes) -> None:
     """Put one legend above all panels."""
     handles, labels = ax.get_legend_handles_labels()

@@ -136,16 +136,7 @@ def summarise(pairs: Sequence[Pair], metric: str) -> tuple[list[Row], list[str]]
                 f"{shorten(undefined)}, which is left out."
             )
         pair_rows = [_data_set_row(pair.name, name, values) for name in _data_sets(values)]
-        mean = _mean_row(pair.name, pair_rows, values)
-        rows += [*pair_rows, mean]
-        if (
-            len(pair_rows) > 1
-            and len({tuple(pair.seeds(row.data_set or "")) for row in pair_rows}) > 1
-        ):
-            notes.append(
-                f"{pair.name}: seeds differ between data sets, so that the mean has no standard "
-                "deviation."
-            )
+        rows += [*pair_rows, _mean_row(pair.name, pair_rows, values)]
     for means in (True, False):
         family = [index for index, row in enumerate(rows) if (row.data_set is None) == means]
         for index, adjusted in zip(family, holm([rows[k].test.p for k in family]), strict=True):

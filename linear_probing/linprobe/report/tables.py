@@ -66,7 +66,7 @@ def build_table(
         notes: What to say below, besides how to read the table.
     """
     info = METRIC_INFO[metric]
-    unit = ", %" if info.scale == 100 else ""
+    unit = " (%)" if info.scale == 100 else ""
     direction = "higher" if info.higher_is_better else "lower"
     lines: list[Line] = []
     for pair in pairs:

@@ -16,6 +16,7 @@ import numpy as np
 from linprobe.results.reading import FORMAT, METRICS_FILE, PREDICTIONS_FILE, read_metrics_file
 from linprobe.results.run import Run, RunKey, check_run
 from retfiner.common.cli import as_plain
+from retfiner.common.errors import InputError
 
 CURVE_FILE = "learning_curve.csv"
 HEAD_FILE = "head.pth"
@@ -54,15 +55,19 @@ def run_folder(root: Path | str, key: RunKey, run_fingerprint: str) -> Path:
         run_fingerprint: :func:`fingerprint` of its settings.
 
     Raises:
-        InputError: If a folder that could be it is damaged.
+        InputError: If a folder that could be it is damaged, or all are taken.
     """
     finished = find_finished(root, key, run_fingerprint)
     if finished is not None:
         return finished
-    return next(
-        folder
-        for folder in _candidates(Path(root), key, run_fingerprint)
-        if not _is_occupied(folder)
+    candidates = _candidates(Path(root), key, run_fingerprint)
+    for folder in candidates:
+        if not _is_occupied(folder):
+            return folder
+    raise InputError(
+        f"Other runs lie in the folder that belongs to a run: {candidates[-1]}",
+        expected=f"settings with fingerprint {run_fingerprint}",
+        remedy="rename or delete that folder",
     )
 
 

@@ -1,0 +1,145 @@
+"""From a training checkpoint to the refined vision backbone alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from retfiner.common.cli import flag
+from retfiner.common.errors import InputError, shorten
+from retfiner.config import REPOSITORY
+from retfiner.vision import (
+    Backbone,
+    RawCheckpoint,
+    backbone_from_state,
+    load_backbone,
+    read_checkpoint,
+    resolve_backbone,
+    save_backbone,
+)
+
+WEIGHTS_FOLDER = REPOSITORY / "linear_probing" / "_weights"
+ENCODER = "model.vision_encoder."
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """Settings of ``get_vision_backbone_for_linprobing.py``."""
+
+    path_to_model: Path = flag("checkpoint of a refinement run, or a published RetFiner file")
+    format: Literal["base", "safetensors", "timm"] = flag(
+        "base: the base model's own layout (.pth); safetensors; timm: plain timm keys", "base"
+    )
+    backbone: str = flag("name of the backbone, where the checkpoint does not say", "auto")
+    image_size: int | None = flag("side of the input in pixels, where it does not say", None)
+    output: Path | None = flag("file to write; by default in linear_probing/_weights", None)
+
+
+def extract(config: ExtractConfig) -> Path:
+    """Write the vision backbone of a checkpoint.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        InputError: If there is no backbone in the checkpoint, or the output is of another run.
+    """
+    backbone = read_refined_backbone(config.path_to_model, config.backbone, config.image_size)
+    output = config.output if config.output is not None else default_output(config)
+    _check_output(output, backbone)
+    save_backbone(output, backbone, config.format)
+    print(f"Backbone:       {backbone.spec.name}, refined")
+    print(f"Written to:     {output}")
+    return output
+
+
+def default_output(config: ExtractConfig) -> Path:
+    """Name the output after the checkpoint and its run: ``best-model_<run>_bscan.pth``."""
+    path = config.path_to_model.resolve()
+    suffix = ".pth" if config.format == "base" else ".safetensors"
+    return WEIGHTS_FOLDER / f"{path.stem}_{path.parent.name}_bscan{suffix}"
+
+
+def read_refined_backbone(
+    path: Path, backbone: str = "auto", image_size: int | None = None
+) -> Backbone:
+    """Read the vision backbone of a refinement checkpoint, ours or a published one.
+
+    Args:
+        path: ``best-model.ckpt``, ``last.ckpt`` or a released ``RetFiner_*.pth``.
+        backbone: Its name, where the checkpoint does not say.
+        image_size: Side of the input in pixels, where the checkpoint does not say.
+
+    Raises:
+        InputError: If the file cannot be read, or holds no vision encoder.
+    """
+    raw = read_checkpoint(path)
+    state = raw.content.get("state_dict")
+    if not isinstance(state, Mapping):
+        return load_backbone(path, backbone, image_size)
+    encoder = encoder_state(state, path)
+    own = raw.metadata
+    spec = resolve_backbone(RawCheckpoint(encoder, own), path, backbone)
+    size = own.get("image_size", image_size if image_size is not None else spec.image_size)
+    if image_size is not None and image_size != size:
+        raise InputError(
+            "the checkpoint says it was refined at another image size",
+            got=f"--image_size {image_size}",
+            expected=size,
+            remedy="leave --image_size out",
+        )
+    refined = backbone_from_state(spec.name, encoder, size, own.get("num_heads"))
+    refined.provenance = {**own.get("provenance", {}), **_progress(raw.content), "run": path.resolve().parent.name}
+    return refined
+
+
+def encoder_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return the vision encoder's own keys of a training checkpoint.
+
+    The published code keeps its projection to the text width and an unused classifier inside the
+    ViT; the in-house masked autoencoder sits one level deeper. None of these is the encoder.
+
+    Args:
+        state: The checkpoint's ``state_dict``.
+        path: The file, for messages.
+
+    Raises:
+        InputError: If there is no vision encoder in it.
+    """
+    keys = {key.removeprefix(ENCODER): value for key, value in state.items() if key.startswith(ENCODER)}
+    if not keys:
+        raise InputError(
+            f"{path} holds no refined vision encoder",
+            got=shorten(sorted(state)),
+            expected=f"keys that begin with {ENCODER}",
+            remedy="give the best-model.ckpt that train.py wrote",
+        )
+    keys = {key.removeprefix("model."): value for key, value in keys.items()}
+    return {key: value for key, value in keys.items() if not key.startswith(("proj.", "head."))}
+
+
+def _progress(content: Mapping[str, Any]) -> dict[str, int]:
+    return {
+        name: int(content[key])
+        for name, key in (("epoch", "epoch"), ("step", "global_step"))
+        if isinstance(content.get(key), int)
+    }
+
+
+def _check_output(output: Path, backbone: Backbone) -> None:
+    """Refuse to overwrite the backbone of another run."""
+    if not output.exists():
+        return
+    found = read_checkpoint(output).metadata.get("provenance", {}).get("run_id")
+    if found is None or found != backbone.provenance.get("run_id"):
+        raise InputError(
+            f"{output} exists and is of another run",
+            remedy="give another file with --output, or remove it first",
+        )

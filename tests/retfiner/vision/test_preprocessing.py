@@ -1,0 +1,336 @@
+"""Images in real formats, resizing against Pillow, the augmentation's bounds and its seed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from retfiner.common.errors import InputError
+from retfiner.vision import (
+    BACKBONES,
+    AugmentedTransform,
+    EvaluationTransform,
+    augmented_transform,
+    backbone_from_state,
+    evaluation_transform,
+    read_image,
+)
+from retfiner.vision.preprocessing import READERS
+
+from . import layouts
+
+
+def bscan(height: int = 37, width: int = 53, top: int = 255) -> np.ndarray:
+    """Give a smooth layered image with noise, integers from 0 to ``top``."""
+    y, x = np.mgrid[:height, :width]
+    wave = np.sin(y / 5 + np.sin(x / 9)) + 0.3 * np.random.default_rng(0).standard_normal(x.shape)
+    return np.round((wave - wave.min()) / (wave.max() - wave.min()) * top).astype(np.int64)
+
+
+EIGHT = bscan().astype(np.uint8)
+SIXTEEN = bscan(top=65535).astype(np.uint16)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".bmp", ".PNG"])
+def test_eight_bits(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(EIGHT).save(path)
+    image = read_image(path)
+    assert (image.shape, image.dtype) == ((37, 53), np.float32)
+    np.testing.assert_allclose(image, EIGHT / 255, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(SIXTEEN).save(path)
+    np.testing.assert_allclose(read_image(path), SIXTEEN / 65535, rtol=0, atol=1e-7)
+    big_endian = Image.frombytes("I;16B", (53, 37), SIXTEEN.astype(">u2").tobytes())
+    big_endian.save(tmp_path / "b.tif")
+    np.testing.assert_allclose(read_image(tmp_path / "b.tif"), SIXTEEN / 65535, rtol=0, atol=1e-7)
+
+
+def test_jpeg_within_its_loss(tmp_path):
+    for suffix in (".jpg", ".jpeg"):
+        Image.fromarray(EIGHT).save(tmp_path / f"a{suffix}", quality=95)
+        assert np.abs(read_image(tmp_path / f"a{suffix}") - EIGHT / 255).mean() < 0.02
+
+
+@pytest.mark.parametrize("dark", [EIGHT // 4, SIXTEEN // 4])
+def test_dark_image_stays_dark(tmp_path, dark):
+    """Scaled by bit depth, not by the image's own maximum."""
+    Image.fromarray(dark).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert image.max() == pytest.approx(dark.max() / np.iinfo(dark.dtype).max)
+    assert image.max() < 0.26
+
+
+def test_colour_becomes_luma_and_alpha_is_dropped(tmp_path):
+    rgb = np.random.default_rng(1).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    luma = rgb @ np.array([0.299, 0.587, 0.114]) / 255
+    alpha = np.random.default_rng(2).integers(0, 256, (5, 7, 1), dtype=np.uint8)
+    gray = EIGHT[:5, :7]
+    files = {
+        "rgb.png": (rgb, luma),
+        "rgba.png": (np.concatenate([rgb, alpha], axis=2), luma),
+        "la.png": (np.concatenate([gray[..., None], alpha], axis=2), gray / 255),
+        "gray_rgb.png": (np.repeat(gray[..., None], 3, axis=2), gray / 255),
+        "rgb.bmp": (rgb, luma),
+        "rgb.tif": (rgb, luma),
+    }
+    for name, (pixels, expected) in files.items():
+        Image.fromarray(pixels).save(tmp_path / name)
+        np.testing.assert_allclose(read_image(tmp_path / name), expected, atol=0.51 / 255)
+    for name in ("rgb", "rgba"):
+        np.save(tmp_path / f"{name}.npy", files[f"{name}.png"][0])
+        np.testing.assert_allclose(read_image(tmp_path / f"{name}.npy"), luma, atol=1e-6)
+
+
+def test_palette_and_bilevel(tmp_path):
+    indices = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), mode="P")
+    indices.putpalette([10, 10, 10, 250, 250, 250, 255, 0, 0])
+    indices.save(tmp_path / "p.png")
+    expected = np.array([[10, 250], [0.299 * 255, 250]]) / 255
+    np.testing.assert_allclose(read_image(tmp_path / "p.png"), expected, atol=0.51 / 255)
+    Image.fromarray(EIGHT > 127).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "b.png"), (EIGHT > 127).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (EIGHT, EIGHT / 255),
+        (EIGHT[..., None], EIGHT / 255),
+        (SIXTEEN, SIXTEEN / 65535),
+        (SIXTEEN.astype(">u2"), SIXTEEN / 65535),
+        (EIGHT > 9, EIGHT > 9),
+        (EIGHT / 255, EIGHT / 255),
+        ((EIGHT / 255).astype(np.float16), EIGHT / 255),
+    ],
+)
+def test_arrays(tmp_path, array, expected):
+    np.save(tmp_path / "a.npy", array)
+    image = read_image(tmp_path / "a.npy")
+    assert image.dtype == np.float32
+    np.testing.assert_allclose(image, expected, atol=1e-6 if array.dtype != np.float16 else 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("array", "found"),
+    [
+        (EIGHT.astype(np.int32), "int32"),
+        (EIGHT.astype(np.float32), "floats from 0.0 to 255.0"),
+        (np.array([[0.5, np.nan]]), "nan"),
+        (np.zeros((4, 4, 2), np.uint8), r"\(4, 4, 2\)"),
+        (np.zeros((9, 4, 4, 3), np.uint8), r"\(9, 4, 4, 3\)"),
+        (np.zeros((0, 4), np.uint8), r"\(0, 4\)"),
+        (np.array([{"a": 1}], dtype=object), "pickle"),
+    ],
+)
+def test_arrays_that_cannot_be_images(tmp_path, array, found):
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    with pytest.raises(InputError, match=found) as caught:
+        read_image(tmp_path / "a.npy")
+    assert str(tmp_path / "a.npy") in str(caught.value)
+
+
+def test_floating_point_tiff(tmp_path):
+    Image.fromarray((EIGHT / 255).astype(np.float32)).save(tmp_path / "a.tif")
+    np.testing.assert_allclose(read_image(tmp_path / "a.tif"), EIGHT / 255, atol=1e-7)
+    Image.fromarray(EIGHT.astype(np.float32)).save(tmp_path / "b.tif")
+    with pytest.raises(InputError, match="floats from"):
+        read_image(tmp_path / "b.tif")
+    Image.fromarray(EIGHT.astype(np.int32) * 2**20).save(tmp_path / "c.tif")
+    with pytest.raises(InputError, match="32-bit"):
+        read_image(tmp_path / "c.tif")
+
+
+def test_broken_files_name_the_path(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(
+        tmp_path / "whole.png"
+    )
+    data = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("not an image")
+    (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY\x01")
+    (tmp_path / "empty.npy").write_bytes(b"")
+    for name in ("cut.png", "empty.png", "text.jpg", "cut.npy", "empty.npy", "absent.png"):
+        with pytest.raises(InputError) as caught:
+            read_image(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+
+
+def test_stack_of_bscans_is_not_cut_to_its_first(tmp_path):
+    pages = [Image.fromarray(EIGHT), Image.fromarray(EIGHT)]
+    pages[0].save(tmp_path / "volume.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(InputError, match="2 images in one file"):
+        read_image(tmp_path / "volume.tif")
+
+
+def test_unknown_suffix_lists_the_known_ones(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(b"DICM")
+    with pytest.raises(InputError, match=r"\.dcm") as caught:
+        read_image(tmp_path / "a.dcm")
+    assert all(suffix in str(caught.value) for suffix in READERS)
+
+
+@pytest.mark.parametrize("size", [16, 37, 224])
+def test_resizing_is_pillows_bilinear(size):
+    """Smaller, equal in one direction, and larger; the aspect ratio is not kept."""
+    gray = (EIGHT / 255).astype(np.float32)
+    got = EvaluationTransform(size, (0.0,), (1.0,), 1)(gray)
+    expected = np.asarray(Image.fromarray(gray).resize((size, size), Image.Resampling.BILINEAR))
+    assert (got.shape, got.dtype) == ((1, size, size), torch.float32)
+    np.testing.assert_allclose(got[0].numpy(), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_normalisation_of_each_backbone(name):
+    spec = BACKBONES[name]
+    gray = (EIGHT / 255).astype(np.float32)
+    gray = gray * 0.5 + 0.2
+    transform = evaluation_transform(replace(spec, image_size=37))
+    got = transform(gray)
+    assert got.shape == (spec.in_chans, 37, 37)
+    if name in ("MIRAGE", "MultiMAE"):
+        gray = (gray - gray.min()) / (gray.max() - gray.min())
+    resized = np.asarray(Image.fromarray(gray).resize((37, 37), Image.Resampling.BILINEAR))
+    for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True)):
+        np.testing.assert_allclose(got[channel], (resized - mean) / std, atol=2e-5)
+
+
+def test_published_means_and_sizes():
+    assert BACKBONES["RETFound"].mean == (0.485, 0.456, 0.406)
+    assert BACKBONES["VisionFM"].mean == (0.21091926, 0.21091926, 0.21091919)
+    assert BACKBONES["VisionFM"].std == (0.17598894, 0.17598891, 0.17598893)
+    sizes = {name: spec.image_size for name, spec in BACKBONES.items()}
+    special = {"MIRAGE": 512, "MultiMAE": 512, "RETFound-Green": 392}
+    assert sizes == dict.fromkeys(BACKBONES, 224) | special
+
+
+def test_constant_image_under_min_max():
+    got = EvaluationTransform(8, (0.0,), (1.0,), 1, min_max=True)(np.full((9, 9), 0.3, np.float32))
+    torch.testing.assert_close(got, torch.full((1, 8, 8), 0.3))
+
+
+def test_transforms_of_a_loaded_backbone_take_its_image_size():
+    backbone = backbone_from_state("VisionFM", layouts.vit(), 32, 4)
+    for make in (evaluation_transform, augmented_transform):
+        transform = make(backbone)
+        assert (transform.image_size, transform.mean) == (32, backbone.mean)
+    x = evaluation_transform(backbone)((EIGHT / 255).astype(np.float32))
+    assert backbone.features(x[None]).shape == (1, 96)
+
+
+def test_only_gray_images():
+    with pytest.raises(InputError, match="gray"):
+        EvaluationTransform(8, (0.0,), (1.0,), 1)(np.zeros((3, 9, 9), np.float32))
+
+
+AUGMENTED = AugmentedTransform(32, (0.0,), (1.0,), 1)
+GRAY = (EIGHT / 255).astype(np.float32)
+
+
+def test_augmentation_depends_on_its_generator_alone():
+    def draw(seed: int) -> torch.Tensor:
+        return AUGMENTED(GRAY, torch.Generator().manual_seed(seed))
+
+    before = torch.random.get_rng_state()
+    first = draw(0)
+    torch.rand(3)
+    np.random.default_rng(0).random(3)
+    torch.testing.assert_close(draw(0), first, rtol=0, atol=0)
+    assert not torch.equal(draw(1), first)
+    torch.random.set_rng_state(before)
+    draw(2)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_each_call_draws_equally_many_numbers():
+    """Whatever is applied to one image, the next one's draws do not shift."""
+    left, right = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    for _ in range(20):
+        AUGMENTED(GRAY, left)
+        AUGMENTED(np.zeros((9, 9), np.float32), right)
+        assert torch.equal(left.get_state(), right.get_state())
+
+
+def test_augmentation_stays_within_its_bounds():
+    """A centred bright disc: its brightness, its area and its shift tell what was done to it."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    disc = np.where(y**2 + x**2 < 12**2, 0.6, 0.0).astype(np.float32)
+    transform = AugmentedTransform(64, (0.0,), (1.0,), 1)
+    generator = torch.Generator().manual_seed(3)
+    plain = EvaluationTransform(64, (0.0,), (1.0,), 1)(disc)
+    area = float((plain > 0).sum())
+    gains, areas, shifts, untouched = [], [], [], 0
+    for _ in range(400):
+        got = transform(disc, generator)[0]
+        gain = float(got[got > 0].median()) / 0.6
+        gains.append(gain)
+        areas.append(float((got > 0.3 * gain).sum()) / area)
+        rows, columns = torch.nonzero(got > 0.3 * gain, as_tuple=True)
+        shifts.append((float(columns.float().mean()) - 31.5, float(rows.float().mean()) - 31.5))
+        untouched += bool(torch.allclose(got / gain, plain[0], atol=1e-4))
+    assert 0.799 < min(gains) < 0.81
+    assert 1.19 < max(gains) < 1.201
+    assert 0.9**2 - 0.03 < min(areas) < 0.85
+    assert 1.17 < max(areas) < 1.1**2 + 0.03
+    furthest = np.abs(np.array(shifts)).max(axis=0)
+    assert ((furthest > 5.8) & (furthest < 6.6)).all()
+    assert 20 < untouched < 65  # the affine map is left out in one of ten
+
+
+def test_flip_and_rotation():
+    """A bar left of the centre comes out right of it half the time, and turned by few degrees."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    bar = np.where((abs(x + 15) < 2) & (abs(y) < 14), 1.0, 0.0).astype(np.float32)
+    transform = AugmentedTransform(64, (0.0,), (1.0,), 1)
+    generator = torch.Generator().manual_seed(4)
+    flipped, angles = 0, []
+    for _ in range(400):
+        got = transform(bar, generator)[0]
+        rows, columns = torch.nonzero(got > 0.4, as_tuple=True)
+        flipped += bool(columns.float().mean() > 31.5)
+        slope = np.polyfit(rows.numpy(), columns.numpy(), 1)[0]
+        angles.append(abs(np.degrees(np.arctan(slope))))
+    assert 160 < flipped < 240
+    assert 9 < max(angles) < 16  # rotation up to 10 degrees and shear up to 5 more
+
+
+def test_border_is_filled_with_black_before_the_normalisation():
+    white = np.ones((40, 40), np.float32)
+    transform = AugmentedTransform(40, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    generator = torch.Generator().manual_seed(0)
+    lowest = min(float(transform(white, generator).min()) for _ in range(20))
+    assert lowest == pytest.approx(-2.0)
+
+
+def test_channels_stay_equal_under_augmentation():
+    got = AugmentedTransform(32, (0.0,) * 3, (1.0,) * 3)(GRAY, torch.Generator().manual_seed(0))
+    assert torch.equal(got[0], got[1])
+    assert torch.equal(got[0], got[2])
+
+
+@pytest.mark.parametrize("make", [evaluation_transform, augmented_transform])
+def test_transforms_can_be_sent_to_workers(make):
+    transform = make(BACKBONES["VisionFM"])
+    assert pickle.loads(pickle.dumps(transform)) == transform
+
+
+def _in_a_worker(transform: AugmentedTransform) -> list[float]:
+    torch.set_num_threads(1)
+    return transform(GRAY, torch.Generator().manual_seed(5)).flatten().tolist()
+
+
+def test_a_spawned_worker_computes_the_same():
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        there = pool.apply(_in_a_worker, (AUGMENTED,))
+    np.testing.assert_allclose(there, _in_a_worker(AUGMENTED), atol=1e-6)
