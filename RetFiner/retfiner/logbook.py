@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from tqdm import tqdm
@@ -36,6 +37,17 @@ class MetricsCsv(CSVLogger):
     def __init__(self, folder: Path) -> None:
         super().__init__(save_dir=folder.parent, name=folder.name, version="")
         self._experiment = _AppendingWriter(log_dir=str(folder))
+
+
+class RunProgress(TQDMProgressBar):
+    """Lightning's progress bar without the loggers' version number."""
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Return what the bar shows beside its progress."""
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in metrics.items() if name != "v_num"}
 
 
 class Logbook(pl.Callback):
@@ -110,14 +122,15 @@ def draw_curves(metrics_csv: Path, target: Path) -> None:
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis, name in zip(axes, losses, strict=False):
         _draw_loss(axis, table, name)
-    if has_recall:
-        _draw_recall(axes[len(losses)], table)
+    recall_axis = axes[len(losses)] if has_recall else None
+    if recall_axis is not None:
+        _draw_recall(recall_axis, table)
     for axis in axes[panels:]:
         axis.set_visible(False)
     for axis in axes[:panels]:
         axis.set_xlabel("optimiser step")
         axis.grid(alpha=0.25)
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=8, ncols=2 if axis is recall_axis else 1)
     with whole_file(target) as temporary:
         figure.savefig(temporary, dpi=130, format="png")
 
@@ -154,4 +167,4 @@ def _draw_recall(axis: Any, table: pd.DataFrame) -> None:
                     label=f"{direction.replace('_', ' ')} @{k}",
                 )
     axis.set_title("recall on validation, %", fontsize=10)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.45 * max(axis.get_ylim()[1], 1))  # room for the legend

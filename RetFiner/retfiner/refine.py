@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
 from retfiner.data.datamodule import Pairs, PairsDataModule, load_pairs
 from retfiner.data.pairs import Collate
-from retfiner.logbook import Logbook, MetricsCsv
+from retfiner.logbook import Logbook, MetricsCsv, RunProgress
 from retfiner.module import RefinementModule
 from retfiner.runs import find_resume_checkpoint, make_run_folder, run_name, write_config
 from retfiner.text.encoder import load_text_encoder
@@ -118,6 +119,7 @@ def build_trainer(config: RefineConfig, folder: Path) -> pl.Trainer:
         filename="best-model",
         monitor="val/loss",
         mode="min",
+        save_weights_only=True,  # nothing resumes from it, and optimiser states are two thirds
         enable_version_counter=False,
     )
     last = ModelCheckpoint(
@@ -149,6 +151,7 @@ def build_trainer(config: RefineConfig, folder: Path) -> pl.Trainer:
                 last,
                 each_epoch,
                 Logbook(folder),
+                RunProgress(refresh_rate=1),
             ],
             logger=[MetricsCsv(folder), TensorBoardLogger(folder, name="", version="tensorboard")],
             num_sanity_val_steps=0,
@@ -204,6 +207,9 @@ def _quieten() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     transformers_logging.disable_progress_bar()
     torch.set_float32_matmul_precision("high")
+    # Lightning remarks on a folder that we made and on its own use of torch; neither is the user's.
+    warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
+    warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")
 
 
 def _resolve_accelerator(requested: str) -> str:

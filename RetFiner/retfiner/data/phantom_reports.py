@@ -176,7 +176,7 @@ def _denials(scan: Scan, generator: Generator) -> list[str]:
         options.append(pick(generator, ("no ERM or VMT", "no epiretinal membrane")))
     if "pigment_epithelial_detachment" not in kinds:
         options.append("no PED")
-    if True:
+    if "drusen" not in kinds:
         options.append("no drusen")
     if "geographic_atrophy" not in kinds:
         options.append(pick(generator, ("no geographic atrophy", "no outer retinal atrophy")))

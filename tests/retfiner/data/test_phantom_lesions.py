@@ -167,3 +167,13 @@ def test_findings_combine_and_keep_their_boxes():
     for _, (row0, col0, row1, col1) in drawing.boxes:
         assert 0 <= row0 < row1 <= height
         assert 0 <= col0 < col1 <= width
+
+
+@pytest.mark.parametrize("kind", ["drusen", "pigment_epithelial_detachment"])
+def test_boxes_hold_the_whole_elevation(kind):
+    sick, healthy = with_and_without(kind)
+    row0, col0, row1, col1 = sick.boxes[0][1]
+    lifted = np.nonzero(healthy.surfaces[Layer.RPE] - sick.surfaces[Layer.RPE] > 2)[0]
+    assert col0 <= lifted.min() <= lifted.max() < col1
+    assert row0 <= sick.surfaces[Layer.RPE, lifted].min()
+    assert row1 >= sick.surfaces[Layer.BRUCH, lifted].max()

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# From a fresh machine to a refined model, on generated B-scans and reports. Everything lands in
+# quickstart/; a second run reuses what is there, and removing that folder starts afresh.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+./install.sh
+
+export PATH="$PWD/.venv/bin:$PATH"
+out="$PWD/quickstart"
+mkdir -p "$out"
+cd RetFiner
+
+echo; echo "== 1  Phantoms: B-scans with reports, and four labelled tasks of other patients"
+python -m retfiner.data.phantom --output "$out/phantoms" --patients 400
+
+echo; echo "== 2  Base model: a small ViT, pretrained on the B-scans alone"
+[ -f "$out/base.pth" ] && echo "reusing $out/base.pth" ||
+  python pretrain_base.py --images "$out/phantoms/images" --output "$out/base.pth"
+
+echo; echo "== 3  Text encoder: a small BERT, its words learned from the reports"
+[ -d "$out/bert" ] && echo "reusing $out/bert" ||
+  python build_text_encoder.py --from_reports "$out/phantoms/pairs.csv" --output "$out/bert" \
+    --layers 2 --width 128
+
+echo; echo "== 4  Refinement: the base model learns from the reports"
+if [ -f "$out/refined.done" ]; then
+  cat "$out/refined.done"
+else
+  rm -rf "$out/models"  # what an interrupted run left
+  python train.py --model_weights "$out/base.pth" --text_encoder "$out/bert" \
+    --train_csv "$out/phantoms/pairs.csv" --output_dir "$out/models" --note quickstart \
+    --batch_size 32 --lr 1e-3 --lr_schedule cosine --warmup_steps 30 --max_epochs 8 --val_fraction 0.15
+  echo "reusing $(echo "$out"/models/*/best-model.ckpt)" >"$out/refined.done"
+fi
+
+echo; echo "== 5  Extraction: the refined backbone alone"
+python get_vision_backbone_for_linprobing.py \
+  --path_to_model "$out"/models/*/best-model.ckpt --output "$out/refined.pth"

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Lint, types and tests, on a fresh machine too. Arguments go to pytest: ./run_tests.sh -k itc
+# RETFINER_SLOW=1 runs the tests marked slow as well.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+./install.sh
+
+export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1 MPLBACKEND=Agg
+echo "== ruff";   ruff check . && ruff format --check .
+echo "== mypy";   mypy
+echo "== pytest"
+if [ -z "${RETFINER_SLOW:-}" ]; then
+  exec python -m pytest -m "not slow" "$@"
+fi
+exec python -m pytest "$@"
