@@ -1,5 +1,7 @@
 """Add cross-attention to a BERT, or make a small one from reports alone.
 
+Ways to use it:
+
     python build_text_encoder.py
     python build_text_encoder.py --source <hub id or folder> --output ../pretrained_weights/BERT/<name>
     python build_text_encoder.py --from_reports pairs.csv --output ../pretrained_weights/BERT/<name>

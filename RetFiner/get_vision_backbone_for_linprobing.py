@@ -1,5 +1,7 @@
 """Take the refined vision backbone out of a training checkpoint.
 
+For example:
+
     python get_vision_backbone_for_linprobing.py --path_to_model models/<name>/best-model.ckpt
 """
 

@@ -1,5 +1,7 @@
 """Pretrain a small ViT on a folder of B-scans, to have a base model where none is at hand.
 
+For example:
+
     python pretrain_base.py --images folder --output ../pretrained_weights/base.pth
 """
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from retfiner.build import file_sha256
 from retfiner.common.cli import flag
 from retfiner.common.errors import InputError, shorten
 from retfiner.config import REPOSITORY
@@ -83,7 +84,10 @@ def read_refined_backbone(
     raw = read_checkpoint(path)
     state = raw.content.get("state_dict")
     if not isinstance(state, Mapping):
-        return load_backbone(path, backbone, image_size)
+        _require_refined(raw, path)
+        released = load_backbone(path, backbone, image_size)
+        released.provenance.setdefault("source_sha256", file_sha256(path))
+        return released
     encoder = encoder_state(state, path)
     own = raw.metadata
     spec = resolve_backbone(RawCheckpoint(encoder, own), path, backbone)
@@ -96,8 +100,27 @@ def read_refined_backbone(
             remedy="leave --image_size out",
         )
     refined = backbone_from_state(spec.name, encoder, size, own.get("num_heads"))
-    refined.provenance = {**own.get("provenance", {}), **_progress(raw.content), "run": path.resolve().parent.name}
+    refined.provenance = {
+        **own.get("provenance", {}),
+        **_progress(raw.content),
+        "run": path.resolve().parent.name,
+        "source_sha256": file_sha256(path),
+    }
     return refined
+
+
+def _require_refined(raw: RawCheckpoint, path: Path) -> None:
+    """Refuse what is plainly a base model; released refined encoders are flat state dicts."""
+    is_ours = bool(raw.metadata)
+    is_refined = "refined_by" in raw.metadata.get("provenance", {})
+    is_flat = any(isinstance(value, Tensor) for value in raw.content.values())
+    if not (is_refined if is_ours else is_flat):
+        raise InputError(
+            f"{path} is no refined model",
+            got=f"a file with {shorten(sorted(str(key) for key in raw.content))}",
+            expected="best-model.ckpt as train.py writes it, or a released RetFiner file",
+            remedy="a base model needs no extraction: probe it as it is",
+        )
 
 
 def encoder_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -113,7 +136,9 @@ def encoder_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: If there is no vision encoder in it.
     """
-    keys = {key.removeprefix(ENCODER): value for key, value in state.items() if key.startswith(ENCODER)}
+    keys = {
+        key.removeprefix(ENCODER): value for key, value in state.items() if key.startswith(ENCODER)
+    }
     if not keys:
         raise InputError(
             f"{path} holds no refined vision encoder",
@@ -137,8 +162,9 @@ def _check_output(output: Path, backbone: Backbone) -> None:
     """Refuse to overwrite the backbone of another run."""
     if not output.exists():
         return
-    found = read_checkpoint(output).metadata.get("provenance", {}).get("run_id")
-    if found is None or found != backbone.provenance.get("run_id"):
+    found = read_checkpoint(output).metadata.get("provenance", {})
+    key = "run_id" if "run_id" in backbone.provenance else "source_sha256"
+    if found.get(key) != backbone.provenance[key]:
         raise InputError(
             f"{output} exists and is of another run",
             remedy="give another file with --output, or remove it first",

@@ -193,7 +193,7 @@ def _read_best(folder: Path) -> dict[str, float]:
     import pandas as pd
 
     table = pd.read_csv(folder / "metrics.csv").dropna(subset=["val/loss"])
-    trained = table[table["step"] > 0]
+    trained = table.iloc[1:]  # the first row is the validation before training
     row = trained.loc[trained["val/loss"].idxmin()]
     return {name: float(row[name]) for name in row.index if name.startswith("val/")}
 

@@ -35,7 +35,14 @@ def load_dataset_class(reference: str) -> type:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and the like look their own module up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (ImportError, SyntaxError) as error:
+        raise InputError(
+            f"{path} cannot be imported",
+            got=f"{type(error).__name__}: {error}",
+            remedy=f"python {path} shows where",
+        ) from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]

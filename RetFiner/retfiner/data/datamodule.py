@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm import tqdm
 
 from retfiner.batch import Batch
 from retfiner.common.errors import InputError
+from retfiner.common.seeds import generator
 from retfiner.config import RefineConfig
 from retfiner.data.custom import UserDataset, takes_split
 from retfiner.data.manifest import (
@@ -22,6 +25,7 @@ from retfiner.data.manifest import (
 )
 from retfiner.data.pairs import (
     Collate,
+    Collated,
     EvenBatches,
     ImageCaptionDataset,
     NumberedPairs,
@@ -42,6 +46,21 @@ class Pairs:
     train: Dataset[Any]
     validation: Dataset[Any]
     manifests: tuple[Manifest, Manifest] | None
+
+    @property
+    def train_numbers(self) -> list[int] | None:
+        """What the pairs to train on are called in messages: rows of the CSV, or items."""
+        return self._numbers(0, self.train)
+
+    @property
+    def validation_numbers(self) -> list[int] | None:
+        """What the pairs to validate on are called in messages."""
+        return self._numbers(1, self.validation)
+
+    def _numbers(self, part: int, dataset: Dataset[Any]) -> list[int] | None:
+        if self.manifests is not None:
+            return self.manifests[part].rows
+        return list(dataset.indices) if isinstance(dataset, Subset) else None
 
     @property
     def train_size(self) -> int:
@@ -78,12 +97,19 @@ def load_pairs(config: RefineConfig, transform: Transform) -> Pairs:
 
 def _from_csv(config: RefineConfig, transform: Transform) -> Pairs:
     assert config.train_csv is not None
-    columns = (config.image_column, config.report_column, config.patient_column)
-    train = read_manifest(config.train_csv, config.image_root, *columns, config.on_bad_row)
+    read = partial(
+        read_manifest,
+        image_root=config.image_root,
+        image_column=config.image_column,
+        report_column=config.report_column,
+        patient_column=config.patient_column,
+        on_bad_row=config.on_bad_row,
+    )
+    train = read(config.train_csv)
     if config.val_csv is None:
         train, validation = split_by_patient(train, config.val_fraction, config.seed)
     else:
-        validation = read_manifest(config.val_csv, config.image_root, *columns, config.on_bad_row)
+        validation = read(config.val_csv)
     require_disjoint_patients(train, validation)
     return Pairs(
         ImageCaptionDataset(train, transform),
@@ -100,6 +126,12 @@ def _from_dataset(config: RefineConfig, transform: Transform) -> Pairs:
         return Pairs(parts[0], parts[1], None)
     whole = UserDataset(config.dataset, **offered)
     patients = getattr(whole.pairs, "patients", None)
+    if patients is not None and len(patients) != len(whole):
+        raise InputError(
+            f"`patients` of {config.dataset} does not fit its items",
+            got=f"{len(patients)} patients for {len(whole)} items",
+            expected="one name an item",
+        )
     if patients is None and config.patient_column != "none":
         raise InputError(
             f"{config.dataset} cannot be split by patient",
@@ -127,6 +159,9 @@ class PairsDataModule(pl.LightningDataModule):
         pairs: The two parts of the data.
         collate: How a batch is put together.
         config: Batch size, workers, seed, and what to do with unreadable pairs.
+
+    Attributes:
+        left_out: Pairs that could not be decoded and are trained without, with the reason of each.
     """
 
     def __init__(self, pairs: Pairs, collate: Collate, config: RefineConfig) -> None:
@@ -134,27 +169,34 @@ class PairsDataModule(pl.LightningDataModule):
         self.pairs = pairs
         self.collate = collate
         self.config = config
+        self.left_out: dict[str, str] = {}
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Batches in another order each epoch."""
-        return self._loader(self.pairs.train, shuffle=True)
+        return self._loader(NumberedPairs(self.pairs.train, self.pairs.train_numbers), shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Batches in one order, mixed once: neighbours in a CSV are often of one patient."""
-        return self._loader(self.pairs.validation, shuffle=False)
+        numbered = NumberedPairs(self.pairs.validation, self.pairs.validation_numbers)
+        return self._loader(numbered, shuffle=False)
 
-    def on_before_batch_transfer(self, batch: Batch | InputError, dataloader_idx: int) -> Batch:
-        """Raise here, in the main process, what went wrong in a worker.
+    def on_before_batch_transfer(self, batch: Collated, dataloader_idx: int) -> Batch:
+        """Raise or say here, in the main process, what went wrong in a worker.
 
         Raises:
             InputError: If the batch could not be built.
         """
-        if isinstance(batch, InputError):
-            raise batch
-        return batch
+        if isinstance(batch.batch, InputError):
+            raise batch.batch
+        part = "training" if self.trainer is not None and self.trainer.training else "validation"
+        for number, reason in batch.left_out:
+            key = f"{part} {number}"
+            if key not in self.left_out:
+                self.left_out[key] = reason
+                tqdm.write(f"left out ({len(self.left_out)} so far): {reason}")
+        return batch.batch
 
-    def _loader(self, dataset: Dataset[Any], shuffle: bool) -> DataLoader[Batch]:
-        numbered = NumberedPairs(dataset)
+    def _loader(self, numbered: NumberedPairs, shuffle: bool) -> DataLoader[Any]:
         workers = count_workers(self.config.num_workers)
         start = None if self.config.worker_start == "auto" else self.config.worker_start
         return DataLoader(
@@ -167,6 +209,8 @@ class PairsDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0,
             multiprocessing_context=start if workers > 0 else None,
             worker_init_fn=_one_thread if workers > 0 else None,
+            # One of its own: else whether workers are kept shifts the global one, hence dropout.
+            generator=generator(self.config.seed, "loader"),
             pin_memory=self.trainer is not None
             and self.trainer.strategy.root_device.type == "cuda",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import math
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
 from tqdm import tqdm
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.data.table import Table, read_table
+from retfiner.vision.preprocessing import READERS
 
 OnBadRow = Literal["error", "skip"]
 NO_PATIENT_COLUMN = "none"
@@ -60,6 +61,7 @@ class Manifest:
 def read_manifest(
     path: Path,
     image_root: Path | None = None,
+    *,
     image_column: str = "image",
     report_column: str = "report",
     patient_column: str = "patient_id",
@@ -82,25 +84,26 @@ def read_manifest(
     columns = {"image": image_column, "report": report_column}
     if patient_column != NO_PATIENT_COLUMN:
         columns["patient"] = patient_column
-    table = _read_csv(path, list(columns.values()))
+    table = read_table(path, list(columns.values()))
     root = path.parent if image_root is None else image_root
-    images = [root / name.strip() for name in table[image_column]]
-    reports = [" ".join(report.split()) for report in table[report_column]]
+    names = [name.strip() for name in table.cells[image_column]]
+    images = [root / name for name in names]
+    reports = [" ".join(report.split()) for report in table.cells[report_column]]
     patients = None
     if patient_column != NO_PATIENT_COLUMN:
-        patients = [patient.strip() for patient in table[patient_column]]
+        patients = [patient.strip() for patient in table.cells[patient_column]]
 
-    problems = _find_problems(list(table[image_column]), images, reports, patients)
+    problems = _find_problems(table, names, images, reports, patients)
     if problems and on_bad_row == "error":
         raise InputError(
-            f"{len(problems)} of {len(table)} rows of {path} cannot be used",
+            f"{len(problems)} of {len(table.rows)} rows of {path} cannot be used",
             got="\n            ".join(f"row {row}: {reason}" for row, reason in problems[:8])
             + (f"\n            ... and {len(problems) - 8} more" if len(problems) > 8 else ""),
             expected="an existing image, a report with words and a patient in every row",
             remedy="mend these rows, or give --on_bad_row skip to leave them out",
         )
     bad = {row for row, _ in problems}
-    every = Manifest(path, images, reports, patients, list(range(2, len(table) + 2)), problems)
+    every = Manifest(path, images, reports, patients, table.rows, problems)
     kept = every.select([i for i, row in enumerate(every.rows) if row not in bad])
     if not len(kept):
         raise InputError(
@@ -119,45 +122,23 @@ def read_reports(path: Path, report_column: str = "report") -> list[str]:
         report_column: Column with the report.
 
     Raises:
-        InputError: If the file or the column is missing.
+        InputError: If the file or the column is missing, or a row has more fields than the header.
     """
-    return [" ".join(report.split()) for report in _read_csv(path, [report_column])[report_column]]
-
-
-def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    if not path.is_file():
-        raise InputError(f"there is no file {path}", expected="a CSV of image-report pairs")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = next(csv.reader(file), [])
-        missing = [column for column in columns if column not in header]
-        if missing:
-            raise InputError(
-                f"{path} lacks a column",
-                got=f"columns {', '.join(header) or 'none'}",
-                expected=f"a column {', '.join(missing)}",
-                remedy="name yours with --image_column, --report_column, --patient_column"
-                f" (--patient_column {NO_PATIENT_COLUMN} if patients are not known)",
-            )
-        return pd.read_csv(
-            path, dtype=str, usecols=columns, keep_default_na=False, encoding="utf-8-sig"
-        ).fillna("")  # short lines leave holes that keep_default_na does not fill
-    except UnicodeDecodeError as error:
+    table = read_table(path, [report_column])
+    if table.broken:
+        row, reason = next(iter(table.broken.items()))
         raise InputError(
-            f"{path} is not UTF-8",
-            got=f"byte {error.start} is {error.object[error.start : error.start + 1]!r}",
-            remedy="save it as CSV UTF-8, for example: iconv -f latin1 -t utf-8 in.csv > out.csv",
-        ) from error
-    except (pd.errors.ParserError, csv.Error) as error:
-        raise InputError(
-            f"{path} is not a well-formed CSV",
-            got=str(error),
-            remedy='put reports that hold a comma between double quotes: "..."',
-        ) from error
+            f"{len(table.broken)} rows of {path} cannot be used", got=f"row {row}: {reason}"
+        )
+    return [" ".join(report.split()) for report in table.cells[report_column]]
 
 
 def _find_problems(
-    names: list[str], images: list[Path], reports: list[str], patients: list[str] | None
+    table: Table,
+    names: list[str],
+    images: list[Path],
+    reports: list[str],
+    patients: list[str] | None,
 ) -> list[tuple[int, str]]:
     problems = []
     with ThreadPoolExecutor(8) as pool:
@@ -169,23 +150,43 @@ def _find_problems(
             leave=False,
             disable=len(images) < 500 or not sys.stderr.isatty(),
         )
-        for index, reason in enumerate(progress):
-            if not names[index].strip():
-                reason = "the image column is empty"
-            elif reports[index].casefold() in PLACEHOLDERS:
-                reason = "the report is empty"
-            elif patients is not None and patients[index].casefold() in PLACEHOLDERS:
-                reason = "the patient is empty"
-            if reason is not None:
-                problems.append((index + 2, reason))
+        broken_images = list(progress)
+    for index, (row, reason) in enumerate(zip(table.rows, broken_images, strict=True)):
+        problem = reason
+        if row in table.broken:
+            problem = table.broken[row]
+        elif not names[index]:
+            problem = "the image column is empty"
+        elif reports[index].casefold() in PLACEHOLDERS:
+            problem = "the report is empty"
+        elif patients is not None and patients[index].casefold() in PLACEHOLDERS:
+            problem = "the patient is empty"
+        if problem is not None:
+            problems.append((row, problem))
     return problems
 
 
-JPEG_START, PNG_START, PNG_END = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+ENDS = ((PNG_START, PNG_END), (JPEG_START, JPEG_END))
+OTHER_STARTS = (
+    b"II",
+    b"MM",
+    b"BM",
+    b"GIF8",
+    b"RIFF",
+    b"\xff\x4f",
+    b"\x00\x00\x00\x0c",
+    b"\x93NUMPY",
+)
+"""TIFF, bitmap and what else an image file's name may hide."""
+
+TAIL, LONG_TAIL = 64, 65536
+"""Bytes at a file's end among which its end mark is looked for; some writers append to it."""
 
 
 def why_unusable(path: Path) -> str | None:
-    """Say why an image file cannot be used, from its first and last bytes alone, or None.
+    """Say why an image file cannot be used, from its name and its first and last bytes, or None.
 
     Reading two small pieces takes a fraction of a millisecond, so that a whole collection can be
     checked before training; damage in the middle of a file shows only when it is decoded.
@@ -194,18 +195,23 @@ def why_unusable(path: Path) -> str | None:
         with path.open("rb") as file:
             start = file.read(8)
             size = file.seek(0, 2)
-            file.seek(max(0, size - 64))
+            file.seek(max(0, size - TAIL))
             end = file.read()
+            marks = [mark for first, mark in ENDS if start.startswith(first)]
+            if marks and marks[0] not in end:
+                file.seek(max(0, size - LONG_TAIL))
+                end = file.read()
     except FileNotFoundError:
         return f"there is no file {path}"
     except OSError as error:
         return f"{path} cannot be read ({error.strerror})"
+    if path.suffix.lower() not in READERS:
+        return f"{path} is no image of a known kind ({', '.join(READERS)})"
     if size == 0:
         return f"{path} is empty"
-    is_cut = (start == PNG_START and PNG_END not in end) or (
-        start.startswith(JPEG_START) and b"\xff\xd9" not in end
-    )
-    return f"{path} ends too early: the file is cut" if is_cut else None
+    if not marks and not start.startswith(OTHER_STARTS):
+        return f"{path} is no image: it begins with {start!r}"
+    return f"{path} ends too early: the file is cut" if marks and marks[0] not in end else None
 
 
 def split_by_patient(manifest: Manifest, fraction: float, seed: int) -> tuple[Manifest, Manifest]:
@@ -213,7 +219,8 @@ def split_by_patient(manifest: Manifest, fraction: float, seed: int) -> tuple[Ma
 
     Args:
         manifest: The pairs.
-        fraction: Share of the patients for validation, in (0, 1).
+        fraction: Share of the patients for validation, in (0, 1), rounded up; a patient is left
+            on each side.
         seed: Which patients that are.
 
     Raises:
@@ -222,14 +229,16 @@ def split_by_patient(manifest: Manifest, fraction: float, seed: int) -> tuple[Ma
     groups = manifest.patients
     if groups is None:  # the user declared that patients are not known: each pair for itself
         groups = [str(row) for row in manifest.rows]
-    if len(set(groups)) < 2:
+    patients = len(set(groups))
+    if patients < 2:
         raise InputError(
             f"{manifest.source} cannot be split by patient",
             got="a single patient",
             expected="at least two, one of them for validation",
             remedy="give a second CSV with --val_csv",
         )
-    splitter = GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
+    held_out = min(math.ceil(fraction * patients), patients - 1)
+    splitter = GroupShuffleSplit(n_splits=1, test_size=held_out, random_state=seed)
     train, validation = next(splitter.split(np.zeros(len(groups)), groups=groups))
     return manifest.select(train.tolist()), manifest.select(validation.tolist())
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,34 +54,50 @@ class ImageCaptionDataset(Dataset[tuple[Tensor, str]]):
 
 
 class Numbered(NamedTuple):
-    """An item of a data set, or why it cannot be read, with its position."""
+    """An item of a data set, or why it cannot be read, with the number its owner knows it by."""
 
     row: int
     item: Any
 
 
 class NumberedPairs(Dataset[Numbered]):
-    """Any data set of [image, report], with each item's position beside it.
+    """Any data set of [image, report], with each item's number beside it.
 
     An item that cannot be read is returned as its error instead of raised: workers hand exceptions
     on as a page of traceback, and whether a bad row matters is decided where batches are made.
 
     Args:
         pairs: The data set.
+        numbers: What each item is called in messages, a CSV's row numbers for example; by default
+            its position.
     """
 
-    def __init__(self, pairs: Dataset[Any]) -> None:
+    def __init__(self, pairs: Dataset[Any], numbers: Sequence[int] | None = None) -> None:
         self.pairs = pairs
+        self.numbers = numbers
 
     def __len__(self) -> int:
         return len(self.pairs)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Numbered:
         """Return the item at ``index``, or the error in its place."""
+        number = index if self.numbers is None else self.numbers[index]
         try:
-            return Numbered(index, self.pairs[index])
+            return Numbered(number, self.pairs[index])
         except InputError as error:
-            return Numbered(index, error)
+            return Numbered(number, error)
+
+
+class Collated(NamedTuple):
+    """What a worker hands to the main process.
+
+    Attributes:
+        batch: The batch, or why there can be none.
+        left_out: Number and reason of each pair that could not be read and was left out.
+    """
+
+    batch: Batch | InputError
+    left_out: list[tuple[int, str]]
 
 
 class Collate:
@@ -105,22 +122,24 @@ class Collate:
         self.image_shape = image_shape
         self.on_bad_row = on_bad_row
 
-    def __call__(self, items: list[Numbered]) -> Batch | InputError:
-        """Build a batch of the items that could be read, or return the error that forbids it."""
+    def __call__(self, items: list[Numbered]) -> Collated:
+        """Build a batch of the items that could be read, or say which error forbids it."""
+        unreadable = [(n.row, n.item) for n in items if isinstance(n.item, InputError)]
         try:
-            return self._build(items)
+            if unreadable and self.on_bad_row == "error":
+                raise unreadable[0][1]
+            batch = self._build(
+                [n for n in items if not isinstance(n.item, InputError)], len(items)
+            )
         except InputError as error:
-            return error
+            return Collated(error, [])
+        return Collated(batch, [(row, error.problem) for row, error in unreadable])
 
-    def _build(self, items: list[Numbered]) -> Batch:
-        errors = [n.item for n in items if isinstance(n.item, InputError)]
-        if errors and self.on_bad_row == "error":
-            raise errors[0]
-        kept = [n for n in items if not isinstance(n.item, InputError)]
-        if len(kept) < min(2, len(items)):
+    def _build(self, kept: list[Numbered], planned: int) -> Batch:
+        if len(kept) < min(2, planned):
             raise InputError(
                 "a batch has lost its pairs",
-                got=f"{len(errors)} of {len(items)} images cannot be decoded",
+                got=f"{planned - len(kept)} of {planned} images cannot be decoded",
                 expected="at least two readable pairs a batch",
                 remedy="mend the image files; --on_bad_row error names each",
             )
@@ -173,14 +192,14 @@ class EvenBatches(BatchSampler):
         self.shuffle = shuffle
         self.epoch = 0
         # Lightning calls set_epoch on `.sampler`; the order is ours, so we are our own sampler.
-        self.sampler = self
+        self.sampler = self  # type: ignore[assignment]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration follows."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.size // self.batch_size)
+        return math.ceil(self.size / self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         purpose = self.epoch if self.shuffle else "fixed"

@@ -13,6 +13,8 @@ from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerBa
 
 from retfiner.common.errors import InputError
 
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
 
 class TokenizedReports(NamedTuple):
     """Reports as padded WordPiece ids.
@@ -65,9 +67,7 @@ def tokenize(
         reports: B reports.
         max_tokens: The longest sequence, 30 as published.
     """
-    encoded = tokenizer(
-        list(reports), padding="longest", truncation=True, max_length=max_tokens
-    )
+    encoded = tokenizer(list(reports), padding="longest", truncation=True, max_length=max_tokens)
     return TokenizedReports(
         torch.tensor(encoded["input_ids"]), torch.tensor(encoded["attention_mask"])
     )
@@ -94,7 +94,15 @@ def train_tokenizer(reports: Sequence[str], vocab_size: int) -> BertTokenizerFas
     if not any(report.strip() for report in reports):
         raise InputError("a vocabulary cannot be learned without text", got="no report with words")
     trainer = BertWordPieceTokenizer(lowercase=True)
+    # Left to itself, the trainer numbers characters in the order of a hash map, another one in each
+    # process, and ties between pieces fall accordingly. Numbered beforehand, they fall alike.
+    texts = (trainer.normalizer.normalize_str(report) for report in reports)
+    characters = sorted({character for text in texts for character in text if character.strip()})
     trainer.train_from_iterator(
-        list(reports), vocab_size=vocab_size, min_frequency=2, show_progress=False
+        list(reports),
+        vocab_size=vocab_size,
+        min_frequency=2,
+        show_progress=False,
+        special_tokens=[*SPECIAL_TOKENS, *characters, *(f"##{c}" for c in characters)],
     )
     return BertTokenizerFast(vocab=trainer.get_vocab(), do_lower_case=True)

@@ -1,0 +1,273 @@
+"""Every setting of ``probe.py``: one field, one flag, one line of ``--help``."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from retfiner.common.cli import flag
+from retfiner.common.errors import InputError
+
+if TYPE_CHECKING:  # jsonargparse's restricted numbers are made at run time
+    ClosedUnitInterval = NonNegativeFloat = PositiveFloat = float
+    NonNegativeInt = PositiveInt = int
+else:
+    from jsonargparse.typing import (
+        ClosedUnitInterval,
+        NonNegativeFloat,
+        NonNegativeInt,
+        PositiveFloat,
+        PositiveInt,
+    )
+
+Probe = Literal["linear", "knn", "logistic"]
+Representation = Literal["concat", "concat_prenorm", "concat_postnorm", "global_pool", "cls_token"]
+
+DEFAULT_VIEWS = 4
+"""Augmented views a training image; ``benchmarks/README.md`` gives the measurements behind it."""
+
+WEIGHT_DECAY = 0.01
+"""One for all models; torch's default, and the published value of all backbones but RETFound."""
+PUBLISHED_WEIGHT_DECAY = {"RETFound": 0.05}
+"""Where the published scripts differ from :data:`WEIGHT_DECAY`."""
+
+_AUGMENTATION = (
+    "aug_flip",
+    "aug_intensity",
+    "aug_affine",
+    "aug_rotation",
+    "aug_translation",
+    "aug_scale",
+    "aug_shear",
+)
+_OF_PROBE: dict[str, tuple[str, ...]] = {
+    "linear": (
+        "learning_rate",
+        "min_learning_rate",
+        "weight_decay",
+        "label_smoothing",
+        "warmup_epochs",
+        "epochs",
+        "patience",
+        "patience_start",
+        "min_delta",
+        "batch_size",
+        "batch_size_max",
+        "batch_share",
+        "init_std",
+        "views",
+        "online_augmentation",
+        "view_seed",
+        *_AUGMENTATION,
+    ),
+    "knn": ("neighbours", "knn_temperature"),
+    "logistic": ("logistic_c",),
+}
+"""The flags that only one kind of probe knows; given with another kind, they are an error."""
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Settings of ``probe.py``, with the published defaults."""
+
+    init_weights: Path = flag("checkpoint of the base model (.pth or .safetensors)")
+    ft_weights: Path | None = flag(
+        "checkpoint of the refined model; without it the base model is probed", None
+    )
+    backbone: str = flag(
+        "name of the backbone, timm/<id>, or auto to read it off the base model's file", "auto"
+    )
+    image_size: PositiveInt | None = flag("image side in pixels; by default the backbone's", None)
+    num_heads: PositiveInt | None = flag(
+        "attention heads; needed for widths outside the ViT family only", None
+    )
+
+    data_root: Path = flag("folder of the data sets", Path("_data"))
+    data_set: list[str] = flag(
+        "data sets, each <data_root>/<name>/{train,val,test}/<Class>/; by default all of them", []
+    )
+    train_fraction: list[PositiveFloat] = flag(
+        "shares of the training images, for a label-efficiency curve", [1.0]
+    )
+    seed: list[NonNegativeInt] = flag("seeds, each of them a run", [0, 1, 2, 3, 4])
+
+    version: str | None = flag(
+        "first folder of the results; by default refined, or baseline without --ft_weights", None
+    )
+    model: str | None = flag("second folder of the results; by default the backbone's name", None)
+    results: Path = flag("folder of the results", Path("__results"))
+    feature_store: Path = flag("folder of the stored features", Path("_features"))
+
+    representation_method: Representation | None = flag(
+        "what the probe is trained on; by default the backbone's own", None
+    )
+    probe: Probe = flag("linear (as published), knn, or logistic regression", "linear")
+    protocol: Literal["unified", "published"] = flag(
+        "published: weight decay 0.05 for RETFound; unified: one for all models", "unified"
+    )
+    learning_rate: PositiveFloat = flag("linear: peak learning rate of AdamW", 1e-3)
+    min_learning_rate: NonNegativeFloat = flag("linear: learning rate at the last epoch", 1e-8)
+    weight_decay: NonNegativeFloat | None = flag(
+        "linear: weight decay of AdamW; by default 0.01 for all models", None
+    )
+    label_smoothing: ClosedUnitInterval = flag("linear: label smoothing", 0.1)
+    warmup_epochs: NonNegativeInt = flag("linear: epochs of linear warm-up", 10)
+    epochs: PositiveInt = flag("linear: most epochs; the half-cosine ends at the last", 1000)
+    patience: PositiveInt = flag(
+        "linear: epochs without a better validation balanced accuracy before a run stops", 20
+    )
+    patience_start: NonNegativeInt = flag("linear: epochs before patience starts to count", 20)
+    min_delta: NonNegativeFloat = flag(
+        "linear: what counts as better, in balanced accuracy and, on a tie, in loss", 1e-3
+    )
+    batch_size: PositiveInt | None = flag(
+        "linear: images in a batch; by default as the next two flags say", None
+    )
+    batch_size_max: PositiveInt = flag("linear: largest batch", 64)
+    batch_share: PositiveFloat = flag(
+        "linear: the batch is the largest power of two not above this share of the images", 0.25
+    )
+    init_std: NonNegativeFloat = flag("linear: standard deviation of the initial weights", 2e-5)
+
+    views: NonNegativeInt | None = flag(
+        f"linear: stored augmented views a training image, by default {DEFAULT_VIEWS}; 0 trains on "
+        "the images as they are",
+        None,
+    )
+    online_augmentation: bool = flag(
+        "linear: a fresh augmentation each epoch instead of stored views, as published; slow", False
+    )
+    view_seed: NonNegativeInt = flag("linear: seed of the stored views", 0)
+    aug_flip: ClosedUnitInterval = flag("linear: probability of a horizontal flip", 0.5)
+    aug_intensity: ClosedUnitInterval = flag("linear: intensities times 1 - x to 1 + x", 0.2)
+    aug_affine: ClosedUnitInterval = flag("linear: probability of an affine map", 0.9)
+    aug_rotation: NonNegativeFloat = flag("linear: largest rotation in degrees", 10.0)
+    aug_translation: ClosedUnitInterval = flag("linear: largest shift as a share of the side", 0.1)
+    aug_scale: ClosedUnitInterval = flag("linear: scale 1 - x to 1 + x", 0.1)
+    aug_shear: NonNegativeFloat = flag("linear: largest horizontal shear in degrees", 5.0)
+
+    neighbours: PositiveInt = flag("knn: training images that vote", 20)
+    knn_temperature: PositiveFloat = flag("knn: temperature of a vote's weight", 0.07)
+    logistic_c: list[PositiveFloat] = flag(
+        "logistic: inverse regularisation strengths; the best on validation is taken",
+        [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0],
+    )
+
+    bootstrap: NonNegativeInt = flag("resamples behind the 95 % intervals; 0 for none", 1000)
+    device: str = flag("cpu, cuda, mps, or auto", "auto")
+    num_workers: NonNegativeInt | None = flag(
+        "processes that read images; by default none on a CPU, else one a core, at most 8", None
+    )
+    inference_batch_size: PositiveInt = flag("images the encoder sees at once", 64)
+
+    def __post_init__(self) -> None:
+        """Check what a type alone cannot say.
+
+        Raises:
+            InputError: If two settings do not go together.
+        """
+        self._check_lists()
+        self._check_probe()
+        self._check_protocol()
+        self._check_augmentation()
+
+    def _check_lists(self) -> None:
+        for name in ("data_set", "seed", "train_fraction", "logistic_c"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise InputError(f"--{name} names something twice", got=" ".join(map(str, values)))
+        if max(self.train_fraction) > 1:
+            raise InputError(
+                "--train_fraction is a share", got=max(self.train_fraction), expected="0 to 1"
+            )
+
+    def _check_probe(self) -> None:
+        for probe, names in _OF_PROBE.items():
+            stray = [f"--{name}" for name in names if probe != self.probe and self._is_set(name)]
+            if stray:
+                raise InputError(
+                    f"{', '.join(stray)} would have no effect",
+                    got=f"--probe {self.probe}",
+                    expected=f"--probe {probe}",
+                )
+
+    def _check_protocol(self) -> None:
+        if self.protocol == "published" and self.weight_decay is not None:
+            raise InputError(
+                "--protocol published sets the weight decay itself",
+                got=f"--weight_decay {self.weight_decay}",
+                remedy="leave one of the two out",
+            )
+        if self.protocol == "published" and self.probe != "linear":
+            raise InputError("--protocol is about the linear probe", got=f"--probe {self.probe}")
+        if self.batch_size is not None and (
+            self._is_set("batch_size_max") or self._is_set("batch_share")
+        ):
+            raise InputError(
+                "--batch_size leaves --batch_size_max and --batch_share without effect",
+                remedy="give the size or its rule",
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise InputError(
+                "The warm-up would last the whole training",
+                got=f"--warmup_epochs {self.warmup_epochs} of --epochs {self.epochs}",
+                expected="a shorter warm-up",
+            )
+        if self.label_smoothing == 1:
+            raise InputError("--label_smoothing 1 leaves no label to learn", expected="below 1")
+
+    def _check_augmentation(self) -> None:
+        if self.online_augmentation and (self.views is not None or self._is_set("view_seed")):
+            raise InputError(
+                "--online_augmentation stores no views",
+                got="--views or --view_seed",
+                remedy="leave one of the two out",
+            )
+        if self.views == 0:
+            stray = [f"--{n}" for n in (*_AUGMENTATION, "view_seed") if self._is_set(n)]
+            if stray:
+                raise InputError(f"{', '.join(stray)} would have no effect", got="--views 0")
+
+    def _is_set(self, name: str) -> bool:
+        """Say whether a setting differs from its default."""
+        field = next(f for f in dataclasses.fields(self) if f.name == name)
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        return bool(getattr(self, name) != default)
+
+    @property
+    def n_views(self) -> int:
+        """Number of stored augmented views a training image."""
+        if self.views is not None:
+            return self.views
+        return 0 if self.online_augmentation or self.probe != "linear" else DEFAULT_VIEWS
+
+    def decay_of(self, backbone: str) -> float:
+        """Give the weight decay for a backbone: one for all, unless the published one is asked for.
+
+        Args:
+            backbone: Name of its spec.
+        """
+        if self.protocol == "published":
+            return PUBLISHED_WEIGHT_DECAY.get(backbone, WEIGHT_DECAY)
+        return WEIGHT_DECAY if self.weight_decay is None else self.weight_decay
+
+    def probe_settings(self, backbone: str) -> dict[str, Any]:
+        """Give what the chosen kind of probe goes by, resolved, for the record of a run.
+
+        Args:
+            backbone: Name of its spec.
+        """
+        settings = {name: getattr(self, name) for name in _OF_PROBE[self.probe]}
+        if self.probe != "linear":
+            return settings
+        settings |= {"weight_decay": self.decay_of(backbone), "views": self.n_views}
+        unused = {"batch_size_max", "batch_share"} if self.batch_size is not None else {"batch_size"}
+        if self.online_augmentation or self.n_views == 0:
+            unused.add("view_seed")
+        if not self.online_augmentation and self.n_views == 0:
+            unused.update(_AUGMENTATION)
+        return {name: value for name, value in settings.items() if name not in unused}

@@ -1,0 +1,196 @@
+"""Features of images: the frozen backbone sees each image once a view.
+
+A view is a transform together with what its random numbers derive from. The numbers of an image
+depend on that and on the image's content alone: not on its place, the batch, or the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from linprobe.augmentation import AdjustableTransform
+from linprobe.datasets import Split
+from linprobe.store import FeatureStore, FloatArray, encoder_digest, feature_key
+from retfiner.common.errors import InputError, shorten
+from retfiner.common.seeds import generator
+from retfiner.vision import Backbone, EvaluationTransform, feature_width, read_image
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to show an image to the encoder.
+
+    Attributes:
+        transform: From gray values to the encoder's input.
+        stream: What the random numbers derive from; empty for a transform without any.
+    """
+
+    transform: EvaluationTransform | AdjustableTransform
+    stream: tuple[int | str, ...] = ()
+
+    def __call__(self, image: FloatArray, digest: str) -> Tensor:
+        """Show an image.
+
+        Args:
+            image: (H, W) in [0, 1].
+            digest: SHA-256 of its file.
+
+        Returns:
+            (C, S, S), normalised.
+        """
+        if isinstance(self.transform, AdjustableTransform):
+            return self.transform(image, generator(*self.stream, digest))
+        return self.transform(image)
+
+
+class _Shown(Dataset):  # type: ignore[type-arg]
+    """Images as the encoder takes them: (V, C, S, S), or the error that reading one raised."""
+
+    def __init__(self, split: Split, views: Sequence[View]) -> None:
+        self.split, self.views = split, views
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> Tensor | InputError:
+        try:
+            image = read_image(self.split.paths[index])
+        except InputError as error:
+            return error  # raised in the main process, where it is not wrapped into another
+        digest = self.split.digests[index]
+        return torch.stack([view(image, digest) for view in self.views])
+
+
+def _as_list(items: list[Any]) -> list[Any]:
+    return items
+
+
+class Extractor:
+    """Computes features, or takes them from the store.
+
+    Args:
+        backbone: The encoder; put into evaluation mode and onto the device, otherwise left alone.
+        method: Kind of feature.
+        store: Where features are kept.
+        device: Where the encoder runs.
+        num_workers: Processes that read images; 0 for none.
+        batch_size: Images the encoder sees at once.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        method: str,
+        store: FeatureStore,
+        *,
+        device: torch.device,
+        num_workers: int = 0,
+        batch_size: int = 64,
+    ) -> None:
+        self.backbone, self.method, self.store = backbone, method, store
+        self.device, self.num_workers, self.batch_size = device, num_workers, batch_size
+        self.digest = encoder_digest(backbone)
+        self.images_encoded = 0
+        backbone.encoder.eval().requires_grad_(False).to(device)
+        self._dtype = next(backbone.encoder.parameters()).dtype
+
+    def stored(self, split: Split, views: Sequence[View], title: str = "") -> Tensor:
+        """Give features by view, computing and storing those that are not there yet.
+
+        Args:
+            split: The images.
+            views: How they are shown.
+            title: What to call it in the progress bar.
+
+        Returns:
+            (V, N, F).
+
+        Raises:
+            InputError: If images cannot be read (they are named) or features cannot be stored.
+        """
+        keys = [
+            feature_key(self.digest, self.method, view.transform, view.stream, split.digests)
+            for view in views
+        ]
+        shape = (len(views), len(split), feature_width(self.backbone, self.method))
+        features = torch.empty(shape, dtype=self._dtype)
+        missing = []
+        for index, key in enumerate(keys):
+            table = self.store.read(key, len(split))
+            if table is None or table.shape[1] != shape[2]:
+                missing.append(index)
+            else:
+                features[index] = torch.from_numpy(table)
+        if missing:
+            features[missing] = self.fresh(split, [views[index] for index in missing], title)
+            for index in missing:
+                self.store.write(keys[index], features[index].numpy())
+        return features
+
+    def fresh(self, split: Split, views: Sequence[View], title: str = "") -> Tensor:
+        """Compute features and store nothing; arguments and result as of :meth:`stored`."""
+        features = torch.empty(
+            len(views), len(split), feature_width(self.backbone, self.method), dtype=self._dtype
+        )
+        loader = DataLoader(
+            _Shown(split, views),
+            batch_size=max(1, self.batch_size // len(views)),
+            num_workers=self.num_workers,
+            collate_fn=_as_list,
+        )
+        done = 0
+        with tqdm(total=len(split), desc=title, unit="image", disable=None, leave=False) as bar:
+            for shown in loader:
+                for error in shown:
+                    if isinstance(error, InputError):
+                        raise _unreadable(split.paths[done:]) from error
+                encoded = self.encode(torch.cat(shown))
+                rows = encoded.unflatten(0, (len(shown), len(views)))
+                features[:, done : done + len(shown)] = rows.transpose(0, 1).cpu()
+                done += len(shown)
+                bar.update(len(shown))
+        self.images_encoded += len(split) * len(views)
+        return features
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Run the frozen encoder.
+
+        Args:
+            images: (B, C, S, S), normalised.
+
+        Returns:
+            (B, F), in the precision of the weights: never reduced behind the user's back.
+        """
+        images = images.to(self.device, self._dtype)
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return self.backbone.features(images, self.method)
+
+
+def _unreadable(paths: Sequence[Path]) -> InputError:
+    """Name every image that cannot be read, not just the first."""
+    with ThreadPoolExecutor(8) as pool:
+        errors = [error for error in pool.map(_reading_error, paths) if error is not None]
+    return InputError(
+        f"{len(errors)} images cannot be used:\n  "
+        + "\n  ".join(" ".join(str(error).split()) for error in errors[:20]),
+        got=shorten([f"and {len(errors) - 20} more"]) if len(errors) > 20 else None,
+        remedy="replace or remove them",
+    )
+
+
+def _reading_error(path: Path) -> InputError | None:
+    try:
+        read_image(path)
+    except InputError as error:
+        return error
+    return None

@@ -1,0 +1,57 @@
+"""Draw a share of the training images: by class, whole patients where they are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+
+
+def draw_fraction(
+    labels: IntArray,
+    patients: Sequence[str] | None,
+    fraction: float,
+    generator: np.random.Generator,
+) -> IntArray:
+    """Draw a share of the images, the same share of each class.
+
+    A patient's images are taken or left together; a patient belongs to the rarest class that he or
+    she has an image of, and patients of a class are taken until its share is reached. With
+    generators of the same seed, a smaller draw is contained in a larger one, unless a class is so
+    rare that it had to be filled up to one image.
+
+    Args:
+        labels: (N,) class of each image.
+        patients: (N,) patient of each image, or None to draw images.
+        fraction: Share of the images, above 0; 1 takes all.
+        generator: Draws the order in which patients are taken.
+
+    Returns:
+        Sorted indices, at least one image of every class among ``labels``.
+    """
+    if fraction >= 1:
+        return np.arange(len(labels))
+    units = np.arange(len(labels)) if patients is None else np.unique(patients, return_inverse=True)[1]
+    counts = np.bincount(labels)
+    by_rarity = np.argsort(counts, kind="stable")
+    rank = np.empty_like(by_rarity)
+    rank[by_rarity] = np.arange(len(by_rarity))
+    n_units = int(units.max()) + 1
+    home = np.full(n_units, len(counts))
+    np.minimum.at(home, units, rank[labels])
+    sizes = np.bincount(units, minlength=n_units)
+    order = generator.permutation(n_units)
+    taken = np.zeros(n_units, dtype=bool)
+    for stratum in range(len(counts)):
+        members = order[home[order] == stratum]
+        wanted = max(1, round(fraction * int(sizes[members].sum())))
+        before = np.cumsum(sizes[members]) - sizes[members]
+        taken[members[before < wanted]] = True
+    for label in np.unique(labels):
+        having = np.isin(order, units[labels == label])
+        if not taken[order[having]].any():
+            taken[order[having][0]] = True
+    return np.flatnonzero(taken[units])

@@ -1,0 +1,259 @@
+"""The linear head: published protocol, heads of several seeds trained at once.
+
+Shapes: S heads, B images in a batch, C classes, F features. A head's own generator draws its
+weights, the order of its images and their views, so that it comes out the same whether trained
+alone or beside others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from linprobe.metrics import compute_metric
+from linprobe.schedule import Progress, advance, learning_rate_at
+from retfiner.common.errors import InputError
+
+BETAS = (0.9, 0.999)
+ADAM_EPS = 1e-8
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """Numbers of the protocol; see the flags of the same names."""
+
+    learning_rate: float = 1e-3
+    min_learning_rate: float = 1e-8
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.1
+    warmup_epochs: int = 10
+    epochs: int = 1000
+    patience: int = 20
+    patience_start: int = 20
+    min_delta: float = 1e-3
+    init_std: float = 2e-5
+
+
+Table = tuple[Tensor, Tensor]
+"""Features (M, F), and the row (N,) in which each training image is to be found this epoch."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What one head is trained on.
+
+    Attributes:
+        labels: (N,) class of each training image.
+        table: Gives the features of an epoch (from 1), drawing views from the head's generator.
+        generator: Draws all that is random about this head.
+    """
+
+    labels: Tensor
+    table: Callable[[int, torch.Generator], Table]
+    generator: torch.Generator
+
+
+@dataclass
+class TrainedHead:
+    """A head at its best epoch.
+
+    Attributes:
+        weight: (C, F).
+        bias: (C,).
+        best_epoch: Number of the epoch, from 1.
+        epochs: How many were trained.
+        curve: A row an epoch: epoch, learning rate, losses, validation balanced accuracy.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    best_epoch: int = 0
+    epochs: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Score (N, F) features: (N, C) float64 probabilities on the CPU."""
+        logits = F.linear(features.to(self.weight), self.weight, self.bias)
+        return logits.double().softmax(dim=1).cpu()
+
+
+class _Heads:
+    """Parameters of S heads and AdamW's state, which shrinks as heads stop."""
+
+    def __init__(self, weight: Tensor) -> None:
+        bias = weight.new_zeros(weight.shape[:2])
+        self.parameters = [weight, bias]
+        self.first = [torch.zeros_like(p) for p in self.parameters]
+        self.second = [torch.zeros_like(p) for p in self.parameters]
+        self.steps = 0
+
+    def keep(self, rows: list[int]) -> None:
+        for tensors in (self.parameters, self.first, self.second):
+            tensors[:] = [tensor[rows] for tensor in tensors]
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Score (S, B, F) or, the same for all heads, (B, F) features: (S, B, C)."""
+        weight, bias = self.parameters
+        return torch.matmul(features, weight.transpose(1, 2)) + bias[:, None]
+
+    def step(self, gradients: Sequence[Tensor], rate: float, decay: float) -> None:
+        """Take a step of AdamW (Loshchilov and Hutter, 2019)."""
+        self.steps += 1
+        first_scale = 1 - BETAS[0] ** self.steps
+        second_scale = (1 - BETAS[1] ** self.steps) ** 0.5
+        for parameter, gradient, first, second in zip(
+            self.parameters, gradients, self.first, self.second, strict=True
+        ):
+            first.lerp_(gradient, 1 - BETAS[0])
+            second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+            parameter.mul_(1 - rate * decay)
+            spread = second.sqrt().div_(second_scale).add_(ADAM_EPS)
+            parameter.addcdiv_(first, spread, value=-rate / first_scale)
+
+
+def train_heads(
+    sets: Sequence[TrainingSet],
+    val_features: Tensor,
+    val_labels: Tensor,
+    n_classes: int,
+    batch_size: int,
+    settings: HeadSettings,
+) -> list[TrainedHead]:
+    """Train a head on each training set, all at once; each stops by itself.
+
+    An incomplete last batch of an epoch is left out; the next epoch shuffles anew.
+
+    Args:
+        sets: One a head, with equally many images.
+        val_features: (V, F).
+        val_labels: (V,).
+        n_classes: C, also counting classes without a training image.
+        batch_size: Images in a batch.
+        settings: Numbers of the protocol.
+
+    Returns:
+        The heads at their best epochs, in the order of the sets.
+
+    Raises:
+        InputError: If the sets differ in size, or training diverges.
+    """
+    sizes = {len(one.labels) for one in sets}
+    if len(sizes) != 1:
+        raise InputError("Heads trained at once need equally many images", got=sorted(sizes))
+    heads = _Heads(torch.stack([_initial(one, n_classes, val_features, settings) for one in sets]))
+    trained = [TrainedHead(w.clone(), b.clone()) for w, b in zip(*heads.parameters, strict=True)]
+    progress = [Progress() for _ in sets]
+    active = list(range(len(sets)))
+    for epoch in range(1, settings.epochs + 1):
+        rate, losses = _train_epoch(heads, [sets[k] for k in active], epoch, batch_size, settings)
+        scores = _validate(heads, val_features, val_labels)
+        for row, k in enumerate(active):
+            loss, score = scores[row]
+            progress[k] = advance(
+                progress[k],
+                epoch,
+                score,
+                loss,
+                min_delta=settings.min_delta,
+                start=settings.patience_start,
+            )
+            _record(trained[k], epoch, rate, losses[row], loss, score)
+            if progress[k].best_epoch == epoch:
+                trained[k].best_epoch = epoch
+                trained[k].weight, trained[k].bias = (p[row].clone() for p in heads.parameters)
+        going = [row for row, k in enumerate(active) if progress[k].waited < settings.patience]
+        if not going:
+            break
+        if len(going) < len(active):
+            heads.keep(going)
+            active = [active[row] for row in going]
+    return trained
+
+
+def _initial(one: TrainingSet, n_classes: int, like: Tensor, settings: HeadSettings) -> Tensor:
+    """Draw (C, F) weights from a normal distribution cut at two, as the protocol has it."""
+    weight = torch.empty(n_classes, like.shape[1], dtype=like.dtype)
+    if settings.init_std == 0:
+        return weight.zero_().to(like.device)
+    bound = 2.0
+    torch.nn.init.trunc_normal_(
+        weight, std=settings.init_std, a=-bound, b=bound, generator=one.generator
+    )
+    return weight.to(like.device)
+
+
+def _train_epoch(
+    heads: _Heads, sets: list[TrainingSet], epoch: int, batch_size: int, settings: HeadSettings
+) -> tuple[float, list[float]]:
+    """Train for an epoch; return the last learning rate and each head's mean loss."""
+    n = len(sets[0].labels)
+    tables = [one.table(epoch, one.generator) for one in sets]
+    orders = [torch.randperm(n, generator=one.generator) for one in sets]
+    weight = heads.parameters[0]
+    targets = [_smoothed(one.labels, weight.shape[1], settings).to(weight) for one in sets]
+    steps = n // batch_size
+    features = weight.new_empty(len(sets), batch_size, weight.shape[2])
+    total = weight.new_zeros(len(sets))
+    rate = 0.0
+    for step in range(steps):
+        rate = learning_rate_at(
+            epoch - 1 + step / steps,
+            peak=settings.learning_rate,
+            lowest=settings.min_learning_rate,
+            warmup=settings.warmup_epochs,
+            epochs=settings.epochs,
+        )
+        batch = slice(step * batch_size, (step + 1) * batch_size)
+        for row, (table, rows) in enumerate(tables):
+            chosen = rows[orders[row][batch]].to(table.device)
+            torch.index_select(table, 0, chosen, out=features[row])
+        wanted = torch.stack([t[o[batch]] for t, o in zip(targets, orders, strict=True)])
+        log_p = heads.logits(features).log_softmax(dim=2)
+        total -= (wanted * log_p).sum(dim=2).mean(dim=1)
+        # The gradient of cross-entropy with respect to the logits, in closed form.
+        slope = (log_p.exp() - wanted) / batch_size
+        heads.step(
+            (slope.transpose(1, 2) @ features, slope.sum(dim=1)), rate, settings.weight_decay
+        )
+    return rate, (total / steps).tolist()
+
+
+def _smoothed(labels: Tensor, n_classes: int, settings: HeadSettings) -> Tensor:
+    """Give (N, C) targets: the label's class, smoothed evenly over all classes."""
+    one_hot = F.one_hot(labels, n_classes).double()
+    return one_hot * (1 - settings.label_smoothing) + settings.label_smoothing / n_classes
+
+
+def _validate(heads: _Heads, features: Tensor, labels: Tensor) -> list[tuple[float, float]]:
+    """Give each head's validation loss, without smoothing, and balanced accuracy."""
+    probabilities = heads.logits(features).double().softmax(dim=2).cpu().numpy()
+    if not bool((probabilities == probabilities).all()):
+        raise InputError(
+            "The training of the head diverged",
+            got="weights that are not finite",
+            remedy="lower --learning_rate",
+        )
+    truth = labels.cpu().numpy()
+    return [
+        (compute_metric("loss", one, truth), compute_metric("balanced_accuracy", one, truth))
+        for one in probabilities
+    ]
+
+
+def _record(
+    head: TrainedHead, epoch: int, rate: float, train_loss: float, val_loss: float, score: float
+) -> None:
+    head.epochs = epoch
+    head.curve.append(
+        {
+            "epoch": epoch,
+            "learning_rate": rate,
+            "train_loss": train_loss,
+            "val_loss": val_loss,
+            "val_balanced_accuracy": score,
+        }
+    )

@@ -1,0 +1,111 @@
+"""The logistic-regression probe: L-BFGS, its regularisation chosen on validation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from linprobe.metrics import compute_metric
+
+FloatArray = NDArray[np.floating[Any]]
+MAX_ITERATIONS = 2000
+
+
+@dataclass(frozen=True)
+class LogisticHead:
+    """A fitted logistic regression, as a linear layer on the features as they are.
+
+    Attributes:
+        weight: (C, F).
+        bias: (C,); minus infinity for a class without a training image.
+        c: The inverse regularisation strength that was chosen.
+        curve: A row for each strength: validation loss and balanced accuracy, and whether the
+            optimiser converged.
+    """
+
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    c: float
+    curve: list[dict[str, float]]
+
+    def probabilities(self, features: FloatArray) -> NDArray[np.float64]:
+        """Score (N, F) features: (N, C)."""
+        return _softmax(features.astype(np.float64) @ self.weight.T + self.bias)
+
+
+def fit_logistic(
+    train_features: FloatArray,
+    train_labels: NDArray[np.int64],
+    val_features: FloatArray,
+    val_labels: NDArray[np.int64],
+    n_classes: int,
+    strengths: Sequence[float],
+) -> LogisticHead:
+    """Fit on standardised training features for each strength, take the best on validation.
+
+    The best has the highest balanced accuracy; on a tie the lowest loss, then the strongest
+    regularisation.
+
+    Args:
+        train_features: (N, F).
+        train_labels: (N,).
+        val_features: (V, F).
+        val_labels: (V,).
+        n_classes: C.
+        strengths: scikit-learn's C, the inverse regularisation strength.
+    """
+    scaler = StandardScaler().fit(train_features.astype(np.float64))
+    curve: list[dict[str, float]] = []
+    candidates: list[tuple[tuple[float, float, float], LogisticHead]] = []
+    for c in sorted(strengths):
+        weight, bias, converged = _fit(scaler, train_features, train_labels, n_classes, c)
+        head = LogisticHead(weight, bias, c, curve)
+        probabilities = head.probabilities(val_features)
+        loss = compute_metric("loss", probabilities, val_labels)
+        score = compute_metric("balanced_accuracy", probabilities, val_labels)
+        curve.append(
+            {"c": c, "val_loss": loss, "val_balanced_accuracy": score, "converged": converged}
+        )
+        candidates.append(((-score, loss, c), head))
+    return min(candidates, key=lambda candidate: candidate[0])[1]
+
+
+def _fit(
+    scaler: StandardScaler,
+    features: FloatArray,
+    labels: NDArray[np.int64],
+    n_classes: int,
+    c: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+    """Fit for one strength; return weight and bias on the features as they are."""
+    present = np.unique(labels)
+    weight = np.zeros((n_classes, features.shape[1]))
+    bias = np.full(n_classes, -np.inf)
+    bias[present] = 0.0
+    if len(present) == 1:  # nothing to tell apart: a small share may hold one class only
+        return weight, bias, True
+    model = LogisticRegression(C=c, max_iter=MAX_ITERATIONS)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)  # goes into the curve instead
+        model.fit(scaler.transform(features.astype(np.float64)), labels)
+    converged = not any(issubclass(one.category, ConvergenceWarning) for one in caught)
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(present) == 2:  # scikit-learn keeps the second class's logit alone
+        coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
+        intercepts = np.concatenate([np.zeros_like(intercepts), intercepts])
+    weight[present] = coefficients / scaler.scale_
+    bias[present] = intercepts - weight[present] @ scaler.mean_
+    return weight, bias, converged
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

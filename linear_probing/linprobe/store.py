@@ -1,0 +1,117 @@
+"""Stored features, found by what went into them.
+
+The key of a file is a hash of everything that decides its content (weights, image bytes,
+transform, kind of feature), so that a stored file is never out of date: where anything differs,
+so does the key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retfiner.common.errors import InputError
+from retfiner.common.files import whole_file
+from retfiner.vision import Backbone
+
+FORMAT = 1
+"""Part of every key. Raise it whenever a change of code changes what features come out."""
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+def encoder_digest(backbone: Backbone) -> str:
+    """Hash an encoder: every weight's name, kind, shape and bytes, and what it computes with them.
+
+    Args:
+        backbone: The encoder, on any device.
+    """
+    about = (backbone.spec.name, backbone.image_size, backbone.num_heads)
+    digest = hashlib.sha256(repr(about).encode())
+    for name, tensor in sorted(backbone.encoder.state_dict().items()):
+        values = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"\0{name}\0{values.dtype}\0{values.shape}\0".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def feature_key(
+    encoder: str, method: str, transform: Any, stream: Sequence[int | str], images: Sequence[str]
+) -> str:
+    """Hash all that decides a table of features.
+
+    Args:
+        encoder: :func:`encoder_digest`.
+        method: Kind of feature, one of ``retfiner.vision.METHODS``.
+        transform: A dataclass that turns images into the encoder's input.
+        stream: What its random numbers derive from; empty where nothing is random.
+        images: SHA-256 of each image's bytes, in the order of the rows.
+    """
+    content = {
+        "format": FORMAT,
+        "encoder": encoder,
+        "method": method,
+        "transform": [type(transform).__name__, dataclasses.asdict(transform)],
+        "stream": list(stream),
+        "images": list(images),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class FeatureStore:
+    """A folder of feature tables.
+
+    Args:
+        folder: Where they lie. Several processes may use it at once.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def path(self, key: str) -> Path:
+        """Say where a table lies or will lie."""
+        return self.folder / f"{key}.npy"
+
+    def read(self, key: str, rows: int) -> FloatArray | None:
+        """Read a table, None where there is none that can be used.
+
+        Args:
+            key: :func:`feature_key`.
+            rows: How many images it must have.
+        """
+        try:
+            table = np.load(self.path(key), allow_pickle=False)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError):
+            return None  # damaged from outside: it is computed and written again
+        return table if table.ndim == 2 and len(table) == rows else None
+
+    def write(self, key: str, table: FloatArray) -> None:
+        """Write a table, whole or not at all.
+
+        Args:
+            key: :func:`feature_key`.
+            table: (N, F).
+
+        Raises:
+            InputError: If it cannot be written, as on a full disk.
+        """
+        try:
+            with whole_file(self.path(key)) as temporary, temporary.open("wb") as stream:
+                np.save(stream, table)
+        except OSError as error:
+            raise InputError(
+                f"Features cannot be stored in {self.folder}",
+                got=error,
+                expected=f"room for {table.nbytes / 2**20:.0f} MiB",
+                remedy="make room, or give another folder with --feature_store; "
+                "stored features can be deleted at any time",
+            ) from error

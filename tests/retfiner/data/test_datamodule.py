@@ -1,0 +1,227 @@
+"""Settings to loaders: who is on which side, which workers, which batches."""
+
+import pytest
+import torch
+
+from retfiner.common.errors import InputError
+from retfiner.data.datamodule import PairsDataModule, count_workers, load_pairs
+from retfiner.data.manifest import read_manifest, split_by_patient
+from retfiner.data.pairs import Collate
+from retfiner.text.tokenizer import load_tokenizer
+from retfiner.vision import evaluation_transform, load_backbone
+from tests.helpers.refinement import (
+    damage_in_the_middle,
+    make_material,
+    read_csv,
+    settings,
+    write_csv,
+    write_pairs,
+)
+
+DATASET = """
+import csv
+from pathlib import Path
+from torch.utils.data import Dataset
+from retfiner.vision import read_image
+
+class Whole(Dataset):
+    def __init__(self, transform, image_root):
+        self.transform, self.root = transform, Path(image_root)
+        with open(self.root / "pairs.csv", newline="") as file:
+            self.rows = list(csv.DictReader(file))
+        self.patients = [row["patient_id"] for row in self.rows]
+    def __len__(self):
+        return len(self.rows)
+    def __getitem__(self, index):
+        row = self.rows[index]
+        return [self.transform(read_image(self.root / row["image"])), row["report"]]
+
+class Unnamed(Whole):
+    def __init__(self, transform, image_root):
+        super().__init__(transform, image_root)
+        del self.patients
+
+class Wrong(Whole):
+    def __init__(self, transform, image_root):
+        super().__init__(transform, image_root)
+        self.patients = self.patients[:-1]
+
+class Split(Whole):
+    def __init__(self, transform, image_root, split):
+        super().__init__(transform, image_root)
+        self.rows = self.rows[:16] if split == "train" else self.rows[16:]
+"""
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("material")
+    (folder / "mine.py").write_text(DATASET)
+    return make_material(folder)
+
+
+@pytest.fixture(scope="module")
+def transform(material):
+    return evaluation_transform(load_backbone(material.weights))
+
+
+def own(material, name, tmp_path, **changes):
+    folder = material.csv.parent
+    return settings(
+        material, tmp_path, train_csv=None, dataset=f"{folder / 'mine.py'}:{name}",
+        image_root=folder, **changes,
+    )  # fmt: skip
+
+
+def module(config, transform):
+    tokenizer = load_tokenizer(config.text_encoder)
+    collate = Collate(tokenizer, config.max_text_tokens, (3, 32, 32), config.on_bad_row)
+    return PairsDataModule(load_pairs(config, transform), collate, config)
+
+
+def rows_of(loader):
+    return [collated.batch.rows.tolist() for collated in loader]
+
+
+def test_one_csv_is_split_by_patient(material, transform, tmp_path):
+    config = settings(material, tmp_path, val_fraction=0.25, seed=4)
+    pairs = load_pairs(config, transform)
+    expected = split_by_patient(read_manifest(material.csv), 0.25, 4)
+    assert pairs.train_numbers == expected[0].rows
+    assert pairs.validation_numbers == expected[1].rows
+    assert (pairs.train_size, pairs.validation_size) == (18, 6)  # 9 and 3 of 12 patients
+
+
+def test_two_csvs_are_taken_as_they_are(material, transform, tmp_path):
+    other = write_pairs(tmp_path, pairs=4, patients=2, name="val.csv", first=100)
+    pairs = load_pairs(settings(material, tmp_path, val_csv=other), transform)
+    assert (pairs.train_size, pairs.validation_size) == (24, 4)
+
+
+def test_a_patient_in_both_csvs_is_an_error(material, transform, tmp_path):
+    rows = [[str(material.csv.parent / row[0]), *row[1:]] for row in read_csv(material.csv)]
+    other = write_csv(tmp_path / "val.csv", rows[:3])
+    with pytest.raises(InputError, match="both sides") as caught:
+        load_pairs(settings(material, tmp_path, val_csv=other), transform)
+    assert "patient-0" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["training", "validation"])
+def test_a_part_of_one_pair_is_an_error(material, transform, tmp_path, part):
+    small = write_pairs(tmp_path, pairs=1, patients=1, name="one.csv", first=100)
+    changes = (
+        {"train_csv": small, "val_csv": material.csv} if part == "training" else {"val_csv": small}
+    )
+    with pytest.raises(InputError, match=rf"the {part} part is too small.*\n.*1 pair\n"):
+        load_pairs(settings(material, tmp_path, **changes), transform)
+
+
+def test_skipped_rows_are_counted(material, transform, tmp_path):
+    rows = read_csv(material.csv)
+    rows[3][0], rows[7][1] = "nowhere.png", ""
+    broken = write_csv(tmp_path / "broken.csv", rows)
+    config = settings(
+        material, tmp_path, train_csv=broken, image_root=material.csv.parent, on_bad_row="skip"
+    )
+    pairs = load_pairs(config, transform)
+    assert pairs.train_size + pairs.validation_size == 22
+    assert [row for row, _ in pairs.manifests[0].skipped] == [5, 9]
+
+
+def test_a_data_set_with_patients_is_split_as_the_same_csv(material, transform, tmp_path):
+    mine = load_pairs(own(material, "Whole", tmp_path, seed=2), transform)
+    csv = load_pairs(settings(material, tmp_path, seed=2), transform)
+    assert mine.train_numbers == [row - 2 for row in csv.train_numbers]
+    assert mine.validation_numbers == [row - 2 for row in csv.validation_numbers]
+    image, report = mine.train[3]
+    assert torch.equal(image, csv.train[3][0])
+    assert report == csv.train[3][1]
+
+
+def test_a_data_set_with_split_makes_its_own_parts(material, transform, tmp_path):
+    pairs = load_pairs(own(material, "Split", tmp_path), transform)
+    assert (pairs.train_size, pairs.validation_size) == (16, 8)
+    assert pairs.manifests is pairs.train_numbers is None
+
+
+def test_a_data_set_that_knows_no_patients_is_split_only_when_told_so(
+    material, transform, tmp_path
+):
+    with pytest.raises(InputError, match="cannot be split by patient") as caught:
+        load_pairs(own(material, "Unnamed", tmp_path), transform)
+    assert "--patient_column none" in str(caught.value)
+    told = own(material, "Unnamed", tmp_path, patient_column="none", val_fraction=0.25)
+    assert load_pairs(told, transform).validation_size == 6
+
+
+def test_patients_must_be_as_many_as_items(material, transform, tmp_path):
+    with pytest.raises(InputError, match="23 patients for 24 items"):
+        load_pairs(own(material, "Wrong", tmp_path), transform)
+
+
+def test_batches_are_the_same_with_workers(material, transform, tmp_path):
+    alone = module(settings(material, tmp_path, num_workers=0), transform)
+    forked = module(settings(material, tmp_path, num_workers=2, worker_start="fork"), transform)
+    for one, two in zip(alone.train_dataloader(), forked.train_dataloader(), strict=True):
+        for left, right in zip(one.batch, two.batch, strict=True):
+            assert torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
+
+
+def test_spawned_workers_read_a_data_set_from_a_file(material, transform, tmp_path):
+    """What macOS and Windows do: nothing of this process is there but what was pickled."""
+    config = own(material, "Whole", tmp_path, num_workers=1, worker_start="spawn")
+    spawned = module(config, transform).val_dataloader()
+    assert spawned.multiprocessing_context.get_start_method() == "spawn"
+    alone = module(own(material, "Whole", tmp_path), transform).val_dataloader()
+    assert rows_of(spawned) == rows_of(alone)
+
+
+def test_validation_batches_have_one_order(material, transform, tmp_path):
+    loader = module(settings(material, tmp_path), transform).val_dataloader()
+    assert rows_of(loader) == rows_of(loader)
+
+
+def test_loading_leaves_the_global_generator_alone(material, transform, tmp_path):
+    """Dropout draws from it: the numbers of a run must not depend on how images are read."""
+    loader = module(settings(material, tmp_path), transform).train_dataloader()
+    before = torch.random.get_rng_state()
+    list(loader)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def broken(tmp_path, material, **changes):
+    csv = write_pairs(tmp_path, pairs=24, patients=12)
+    config = settings(material, tmp_path, train_csv=csv, batch_size=24, **changes)
+    row = next(row for row in load_pairs(config, None).train_numbers if row % 2 == 0)  # a PNG
+    damage_in_the_middle(read_manifest(csv).images[row - 2])
+    return config, row
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damage_found_in_a_worker_is_raised_here_and_names_the_row(
+    material, transform, tmp_path, workers
+):
+    config, row = broken(tmp_path, material, num_workers=workers)
+    data = module(config, transform)
+    with pytest.raises(InputError, match=rf"row {row} of .*pairs\.csv"):
+        for batch in data.train_dataloader():
+            data.on_before_batch_transfer(batch, 0)
+
+
+def test_damage_that_is_skipped_is_said_and_counted_once(material, transform, tmp_path, capsys):
+    config, row = broken(tmp_path, material, num_workers=2, on_bad_row="skip")
+    data = module(config, transform)
+    for _epoch in range(2):
+        batches = [data.on_before_batch_transfer(b, 0) for b in data.train_dataloader()]
+        assert [len(b.images) for b in batches] == [data.pairs.train_size - 1]
+        assert row not in batches[0].rows
+    assert len(data.left_out) == 1
+    printed = capsys.readouterr().out
+    assert printed.count("left out") == 1
+    assert f"row {row} of" in printed
+
+
+def test_number_of_workers():
+    assert count_workers(0) == 0
+    assert count_workers(11) == 11
+    assert 1 <= count_workers(None) <= 8
