@@ -3,8 +3,8 @@
 Ways to use it:
 
     python build_text_encoder.py
-    python build_text_encoder.py --source <hub id or folder> --output ../pretrained_weights/BERT/<name>
-    python build_text_encoder.py --from_reports pairs.csv --output ../pretrained_weights/BERT/<name>
+    python build_text_encoder.py --source <hub id or folder> --output <folder>
+    python build_text_encoder.py --from_reports pairs.csv --output <folder>
 """
 
 from __future__ import annotations

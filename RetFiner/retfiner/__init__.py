@@ -1,1 +1,1 @@
-"""Refine retinal vision foundation models on OCT B-scans paired with the reports that describe them."""
+"""Refine retinal vision foundation models on OCT B-scans and the reports that describe them."""

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from retfiner.common.cli import flag
 from retfiner.common.errors import InputError
-
-if TYPE_CHECKING:  # jsonargparse's restricted numbers are made at run time
-    NonNegativeFloat = OpenUnitInterval = PositiveFloat = float
-    NonNegativeInt = PositiveInt = int
-else:
-    from jsonargparse.typing import (
-        NonNegativeFloat,
-        NonNegativeInt,
-        OpenUnitInterval,
-        PositiveFloat,
-        PositiveInt,
-    )
+from retfiner.common.numbers import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    OpenUnitInterval,
+    PositiveFloat,
+    PositiveInt,
+)
 
 LossName = Literal["itc", "itm", "mlm", "gm"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
@@ -34,43 +29,75 @@ class RefineConfig:
 
     model_weights: Path = flag("checkpoint of the vision model to refine (.pth or .safetensors)")
     backbone: str = flag("name of the backbone, timm/<id>, or auto to read it off the file", "auto")
-    image_size: PositiveInt | None = flag("side of the input image in pixels; by default the backbone's", None)
+    image_size: PositiveInt | None = flag(
+        "side of the input image in pixels; by default the backbone's", None
+    )
 
     train_csv: Path | None = flag("CSV of image-report pairs, UTF-8 with a header", None)
-    val_csv: Path | None = flag("CSV for validation; by default patients are split off train_csv", None)
+    val_csv: Path | None = flag(
+        "CSV for validation; by default patients are split off train_csv", None
+    )
     val_fraction: OpenUnitInterval = flag("share of the patients split off for validation", 0.1)
-    image_root: Path | None = flag("folder the image paths are relative to; by default the CSV's", None)
+    image_root: Path | None = flag(
+        "folder the image paths are relative to; by default the CSV's", None
+    )
     image_column: str = flag("column with the image's path", "image")
     report_column: str = flag("column with the report", "report")
-    patient_column: str = flag("column with the patient; none declares that there is none", "patient_id")
+    patient_column: str = flag(
+        "column with the patient; none declares that there is none", "patient_id"
+    )
     on_bad_row: Literal["error", "skip"] = flag("what to do with rows that cannot be used", "error")
-    dataset: str | None = flag("a data set of your own instead of a CSV: path/to/file.py:Class", None)
+    dataset: str | None = flag(
+        "a data set of your own instead of a CSV: path/to/file.py:Class", None
+    )
 
     text_encoder: Path = flag("folder made by build_text_encoder.py", DEFAULT_TEXT_ENCODER)
     max_text_tokens: PositiveInt = flag("reports are cut at this many WordPieces", 30)
 
-    losses: list[LossName] = flag("objectives to train with; what is off costs nothing", ["itc", "itm", "mlm", "gm"])
-    loss_weights: list[NonNegativeFloat] | None = flag("a weight for each of the losses; by default 1 each", None)
+    losses: list[LossName] = flag(
+        "objectives to train with; what is off costs nothing", ["itc", "itm", "mlm", "gm"]
+    )
+    loss_weights: list[NonNegativeFloat] | None = flag(
+        "a weight for each of the losses; by default 1 each", None
+    )
     contra_temp: PositiveFloat = flag("contrastive temperature to start from; it is learned", 0.07)
-    exponential_temp: bool = flag("learn the temperature's logarithm instead of the temperature", False)
-    duplicate_reports: Literal["shared", "ignore"] = flag("shared: identical reports match each other; ignore: as published", "shared")
+    exponential_temp: bool = flag(
+        "learn the temperature's logarithm instead of the temperature", False
+    )
+    duplicate_reports: Literal["shared", "ignore"] = flag(
+        "shared: identical reports match each other; ignore: as published", "shared"
+    )
 
     lr: PositiveFloat = flag("learning rate of AdamW", 1e-4)
     weight_decay: NonNegativeFloat = flag("weight decay of AdamW", 0.01)
-    lr_schedule: Literal["constant", "cosine"] = flag("course of the learning rate after warm-up", "constant")
+    lr_schedule: Literal["constant", "cosine"] = flag(
+        "course of the learning rate after warm-up", "constant"
+    )
     warmup_steps: NonNegativeInt = flag("optimiser steps of linear warm-up", 0)
     batch_size: PositiveInt = flag("most pairs in a batch", 128)
-    accumulate_grad_batches: PositiveInt = flag("batches whose gradients make one optimiser step", 1)
-    gradient_clip_val: PositiveFloat | None = flag("largest gradient norm; by default no limit", None)
+    accumulate_grad_batches: PositiveInt = flag(
+        "batches whose gradients make one optimiser step", 1
+    )
+    gradient_clip_val: PositiveFloat | None = flag(
+        "largest gradient norm; by default no limit", None
+    )
     max_epochs: PositiveInt = flag("most epochs", 20)
     patience: PositiveInt = flag("epochs without a better validation loss before the run ends", 3)
-    checkpoint_every_n_steps: PositiveInt = flag("optimiser steps between two writes of last.ckpt", 1000)
+    checkpoint_every_n_steps: PositiveInt = flag(
+        "optimiser steps between two writes of last.ckpt", 1000
+    )
 
-    precision: Precision = flag("arithmetic; auto is bfloat16 where the device is made for it", "auto")
+    precision: Precision = flag(
+        "arithmetic; auto is bfloat16 where the device is made for it", "auto"
+    )
     accelerator: str = flag("device as Lightning names it: auto, cpu, gpu, mps", "auto")
     devices: str = flag("number of devices; auto is one", "auto")
-    num_workers: NonNegativeInt | None = flag("processes that read images; by default one a core, at most 8", None)
-    worker_start: Literal["auto", "fork", "spawn", "forkserver"] = flag("how those processes start", "auto")
+    num_workers: NonNegativeInt | None = flag(
+        "processes that read images; by default one a core, at most 8", None
+    )
+    worker_start: Literal["auto", "fork", "spawn", "forkserver"] = flag(
+        "how those processes start", "auto"
+    )
     seed: NonNegativeInt = flag("seed of everything random", 0)
 
     note: str = flag("a word of yours for the run's name", "")

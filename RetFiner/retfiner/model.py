@@ -1,4 +1,4 @@
-"""The model that refinement trains: a ViT, a BERT with cross-attention, and what the losses share."""
+"""The model that refinement trains: ViT, BERT with cross-attention, what the losses share."""
 
 from __future__ import annotations
 
@@ -138,7 +138,9 @@ class RetFiner(nn.Module):
 
     def embed_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Turn (B, L) token ids into (B, E) unit vectors by a text-only pass and its [CLS]."""
-        return self.contra_head_t(self.multimodal_encoder.encode_text(input_ids, attention_mask)[:, 0])
+        return self.contra_head_t(
+            self.multimodal_encoder.encode_text(input_ids, attention_mask)[:, 0]
+        )
 
     def encode(self, batch: Batch, similarity: bool = True, fusion: bool = True) -> Encoded:
         """Compute once what the losses of a step share.

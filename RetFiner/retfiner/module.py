@@ -72,8 +72,18 @@ class RefinementModule(pl.LightningModule):
             raise self._not_finite(values, batch, batch_idx)
         size = len(batch.images)
         logged = {name: value.detach() for name, value in values.items()} | {"loss": total.detach()}
-        self.log_dict({f"train/{n}": v for n, v in logged.items()}, on_step=False, on_epoch=True, batch_size=size)
-        self.log_dict({f"step/{n}": v for n, v in logged.items()}, on_step=True, on_epoch=False, batch_size=size)
+        self.log_dict(
+            {f"train/{n}": v for n, v in logged.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+        )
+        self.log_dict(
+            {f"step/{n}": v for n, v in logged.items()},
+            on_step=True,
+            on_epoch=False,
+            batch_size=size,
+        )
         self.log("loss", total.detach(), prog_bar=True, logger=False, batch_size=size)
         if self.model.is_contrastive:
             self.log("step/temperature", self.model.temperature.detach(), batch_size=size)
@@ -85,7 +95,11 @@ class RefinementModule(pl.LightningModule):
         values["loss"] = self._weighted_sum(values)
         for name, value in values.items():
             self.log(
-                f"val/{name}", value, on_epoch=True, prog_bar=name == "loss", batch_size=len(batch.images)
+                f"val/{name}",
+                value,
+                on_epoch=True,
+                prog_bar=name == "loss",
+                batch_size=len(batch.images),
             )
         if encoded.image_embedding is not None and encoded.text_embedding is not None:
             self._seen.append((encoded.image_embedding, encoded.text_embedding, batch.report_ids))
@@ -93,7 +107,9 @@ class RefinementModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log recall@k over the whole validation set."""
         if self._seen:
-            images, texts, report_ids = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+            images, texts, report_ids = (
+                torch.cat(parts) for parts in zip(*self._seen, strict=True)
+            )
             self._seen.clear()
             recall = retrieval_recall(images, texts, report_ids)
             self.log_dict({f"val/{name}": value for name, value in recall.items()})
@@ -111,12 +127,18 @@ class RefinementModule(pl.LightningModule):
         return values, encoded
 
     def _weighted_sum(self, values: Mapping[str, Tensor]) -> Tensor:
-        return torch.stack([self.loss_weights[name] * value for name, value in values.items()]).sum()
+        return torch.stack(
+            [self.loss_weights[name] * value for name, value in values.items()]
+        ).sum()
 
     def _not_finite(self, values: Mapping[str, Tensor], batch: Batch, batch_idx: int) -> InputError:
         bad = [name for name, value in values.items() if not torch.isfinite(value)]
         kept = "the last good checkpoint stays as it is"
-        images = [int(row) for row, image in zip(batch.rows, batch.images, strict=True) if not torch.isfinite(image).all()]
+        images = [
+            int(row)
+            for row, image in zip(batch.rows, batch.images, strict=True)
+            if not torch.isfinite(image).all()
+        ]
         if images:
             remedy = f"mend the images at positions {shorten([str(i) for i in images])}; {kept}"
         else:
@@ -134,10 +156,11 @@ class RefinementModule(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with a learning rate that follows ``lr_schedule`` step by step."""
-        decayed, temperature = [], []
+        decayed: list[Tensor] = []
+        temperature: list[Tensor] = []
         for name, parameter in self.model.named_parameters():
             (temperature if name == "contra_temp" else decayed).append(parameter)
-        groups = [{"params": decayed}]
+        groups: list[dict[str, Any]] = [{"params": decayed}]
         if temperature:
             # Decay would pull the temperature to 0 whatever the data say.
             groups.append({"params": temperature, "weight_decay": 0.0})

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,15 +22,10 @@ from retfiner.common.cli import flag
 from retfiner.common.devices import is_made_for_bfloat16
 from retfiner.common.errors import InputError
 from retfiner.common.files import whole_file
+from retfiner.common.numbers import PositiveFloat, PositiveInt
 from retfiner.common.seeds import derive_seed, generator
 from retfiner.vision.preprocessing import EvaluationTransform, read_image
 from retfiner.vision.spec import IMAGENET_MEAN, IMAGENET_STD
-
-if TYPE_CHECKING:
-    PositiveFloat = float
-    PositiveInt = int
-else:
-    from jsonargparse.typing import PositiveFloat, PositiveInt
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 
@@ -126,8 +120,8 @@ def build_mae(config: PretrainConfig) -> ViTMAEForPreTraining:
             mask_ratio=0.75,
             norm_pix_loss=True,
             layer_norm_eps=1e-6,
-            # 0.02 suits the paper's 1,024 channels. In a narrow ViT it leaves the blocks mute, and the
-            # features learn several times slower, here and in refinement.
+            # 0.02 suits the paper's 1,024 channels. In a narrow ViT it leaves the blocks mute, and
+            # the features learn several times slower, here and in refinement.
             initializer_range=config.width**-0.5,
         )
     )

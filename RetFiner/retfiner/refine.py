@@ -140,7 +140,7 @@ def build_trainer(config: RefineConfig, folder: Path) -> pl.Trainer:
         return pl.Trainer(
             accelerator=accelerator,
             devices=devices,
-            precision=resolve_precision(config.precision, accelerator),  # type: ignore[arg-type]
+            precision=resolve_precision(config.precision, accelerator),
             max_epochs=config.max_epochs,
             accumulate_grad_batches=config.accumulate_grad_batches,
             gradient_clip_val=config.gradient_clip_val,
@@ -223,7 +223,7 @@ def _resolve_accelerator(requested: str) -> str:
 
 
 def _count_devices(requested: str) -> int:
-    if requested == "auto" or requested == "1":
+    if requested in {"auto", "1"}:
         return 1
     raise InputError(
         "--devices cannot be used as asked",
@@ -307,8 +307,8 @@ def _announce(
         cut = sum(length > config.max_text_tokens for length in lengths)
         repeated = len(reports) - len(set(reports))
         say(
-            f"Reports:        {cut} of {len(reports)} ({100 * cut / len(reports):.1f} %) are longer "
-            f"than {config.max_text_tokens} WordPieces and are cut; "
+            f"Reports:        {cut} of {len(reports)} ({100 * cut / len(reports):.1f} %) are "
+            f"longer than {config.max_text_tokens} WordPieces and are cut; "
             f"{100 * repeated / len(reports):.0f} % repeat another word for word"
         )
     say(f"Run folder:     {folder}\n")

@@ -5,22 +5,17 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from retfiner.common.cli import flag
 from retfiner.common.errors import InputError
-
-if TYPE_CHECKING:  # jsonargparse's restricted numbers are made at run time
-    ClosedUnitInterval = NonNegativeFloat = PositiveFloat = float
-    NonNegativeInt = PositiveInt = int
-else:
-    from jsonargparse.typing import (
-        ClosedUnitInterval,
-        NonNegativeFloat,
-        NonNegativeInt,
-        PositiveFloat,
-        PositiveInt,
-    )
+from retfiner.common.numbers import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 Probe = Literal["linear", "knn", "logistic"]
 Representation = Literal["concat", "concat_prenorm", "concat_postnorm", "global_pool", "cls_token"]
@@ -265,7 +260,9 @@ class ProbeConfig:
         if self.probe != "linear":
             return settings
         settings |= {"weight_decay": self.decay_of(backbone), "views": self.n_views}
-        unused = {"batch_size_max", "batch_share"} if self.batch_size is not None else {"batch_size"}
+        unused = (
+            {"batch_size_max", "batch_share"} if self.batch_size is not None else {"batch_size"}
+        )
         if self.online_augmentation or self.n_views == 0:
             unused.add("view_seed")
         if not self.online_augmentation and self.n_views == 0:

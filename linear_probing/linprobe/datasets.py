@@ -93,7 +93,9 @@ def list_data_sets(data_root: Path, names: list[str]) -> list[Path]:
     missing = [name for name in names if not (data_root / name).is_dir()]
     if missing or not present:
         raise InputError(
-            f"No data set of this name in {data_root}" if missing else f"No data set in {data_root}",
+            f"No data set of this name in {data_root}"
+            if missing
+            else f"No data set in {data_root}",
             got=shorten(missing) or shorten(sorted(path.name for path in data_root.iterdir())),
             expected=f"one of {', '.join(present)}" if present else _LAYOUT,
             remedy=f"correct --data_set or --data_root; {_REMEDY}",

@@ -34,7 +34,9 @@ def draw_fraction(
     """
     if fraction >= 1:
         return np.arange(len(labels))
-    units = np.arange(len(labels)) if patients is None else np.unique(patients, return_inverse=True)[1]
+    units = (
+        np.arange(len(labels)) if patients is None else np.unique(patients, return_inverse=True)[1]
+    )
     counts = np.bincount(labels)
     by_rarity = np.argsort(counts, kind="stable")
     rank = np.empty_like(by_rarity)

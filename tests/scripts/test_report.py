@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
 from tests.helpers.probing_runs import write_tree
 
 SCRIPT = Path(__file__).parents[2] / "linear_probing" / "report.py"

@@ -36,5 +36,5 @@ def is_made_for_bfloat16(accelerator: str) -> bool:
         return torch.cuda.is_bf16_supported(False)
     if accelerator != "cpu":
         return False
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -8,11 +8,11 @@ shared by every pass that looks at it, in whichever order that pass wants the im
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, BertConfig, BertLMHeadModel
 
 from retfiner.common.errors import InputError, shorten
@@ -109,7 +109,7 @@ def _split_heads(states: Tensor, num_heads: int) -> Tensor:
     return states.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
-def _self_attend(attention: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:
+def _self_attend(attention: Any, hidden: Tensor, mask: Tensor) -> Tensor:
     core = attention.self
     query, key, value = (
         _split_heads(projection(hidden), core.num_attention_heads)
@@ -118,13 +118,18 @@ def _self_attend(attention: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:
     return _attend(attention, hidden, query, key, value, mask)
 
 
-def _cross_attend(attention: nn.Module, hidden: Tensor, image: KeysValues) -> Tensor:
+def _cross_attend(attention: Any, hidden: Tensor, image: KeysValues) -> Tensor:
     query = _split_heads(attention.self.query(hidden), attention.self.num_attention_heads)
     return _attend(attention, hidden, query, image.keys, image.values, None)
 
 
 def _attend(
-    attention: nn.Module, hidden: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+    attention: Any,
+    hidden: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
 ) -> Tensor:
     dropout = attention.self.dropout.p if attention.training else 0.0
     context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
@@ -170,7 +175,8 @@ def load_text_encoder(folder: Path | str) -> CrossAttentionBert:
     if missing or unexpected:
         raise InputError(
             f"the text encoder in {folder} is not complete",
-            got=f"missing: {shorten(missing) or 'none'}; left over: {shorten(unexpected) or 'none'}",
+            got=f"missing: {shorten(missing) or 'none'}; "
+            f"left over: {shorten(unexpected) or 'none'}",
             expected="every weight of a BERT with cross-attention and a prediction head",
             remedy="python build_text_encoder.py --source "
             f"{folder} --output <new folder>, then --text_encoder <new folder>",

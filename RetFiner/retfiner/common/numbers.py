@@ -1,0 +1,31 @@
+"""Restricted numbers for settings: jsonargparse checks them, mypy sees ``int`` and ``float``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    NonNegativeInt = int
+    PositiveInt = int
+    NonNegativeFloat = float
+    PositiveFloat = float
+    ClosedUnitInterval = float
+    OpenUnitInterval = float
+else:
+    from jsonargparse.typing import (
+        ClosedUnitInterval,
+        NonNegativeFloat,
+        NonNegativeInt,
+        OpenUnitInterval,
+        PositiveFloat,
+        PositiveInt,
+    )
+
+__all__ = [
+    "ClosedUnitInterval",
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "OpenUnitInterval",
+    "PositiveFloat",
+    "PositiveInt",
+]

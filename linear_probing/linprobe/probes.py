@@ -1,0 +1,276 @@
+"""The kinds of probe, each from the same features to probabilities on the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from linprobe.augmentation import Augmentation, adjustable_transform
+from linprobe.config import ProbeConfig
+from linprobe.datasets import DataSet
+from linprobe.features import Extractor, View
+from linprobe.head import HeadSettings, Table, TrainedHead, TrainingSet, train_heads
+from linprobe.knn import knn_probabilities
+from linprobe.logistic import fit_logistic
+from linprobe.schedule import batch_size_of
+from retfiner.common.errors import InputError
+from retfiner.common.seeds import generator
+from retfiner.vision import evaluation_transform
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a probe came to, for one seed.
+
+    Attributes:
+        probabilities: (N, C) on the test images.
+        curve: Rows of the learning curve.
+        head: Weights of a linear layer, ready for ``torch.save``; None where there is none.
+        context: Values that were found on the way.
+    """
+
+    probabilities: NDArray[np.float64]
+    curve: list[dict[str, float]] = field(default_factory=list)
+    head: dict[str, Tensor] | None = None
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+class ProbingTask:
+    """A data set seen through a backbone; features are computed when first asked for.
+
+    Args:
+        data: The data set.
+        extractor: Computes features or takes them from the store.
+        config: Settings.
+    """
+
+    def __init__(self, data: DataSet, extractor: Extractor, config: ProbeConfig) -> None:
+        self.data, self.extractor, self.config = data, extractor, config
+        self._clean = View(evaluation_transform(extractor.backbone))
+        numbers = {f.name: getattr(config, f"aug_{f.name}") for f in fields(Augmentation)}
+        self._augmented = adjustable_transform(extractor.backbone, Augmentation(**numbers))
+        self._kept: dict[str, Tensor] = {}
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes over all splits."""
+        return len(self.data.classes)
+
+    def labels(self, split: str) -> Tensor:
+        """Give (N,) labels of a split."""
+        return torch.from_numpy(self.data.splits[split].labels)
+
+    def clean(self, split: str) -> Tensor:
+        """Give (N, F) features of the images as they are."""
+        return self._remember(split, split, [self._clean])[0]
+
+    def views(self) -> Tensor:
+        """Give (K, N, F) features of the training images, augmented or, for K = 0, as they are."""
+        if self.config.n_views == 0:
+            return self.clean("train")[None]
+        views = [
+            View(self._augmented, ("view", self.config.view_seed, k))
+            for k in range(self.config.n_views)
+        ]
+        return self._remember("views", "train", views)
+
+    def fresh(self, rows: Rows, seed: int, epoch: int) -> Tensor:
+        """Give (N, F) features of training images, augmented as never before."""
+        split = self.data.splits["train"].subset(rows)
+        view = View(self._augmented, ("online", seed, epoch))
+        return self.extractor.fresh(split, [view], f"{self.data.name}: epoch {epoch}")[0]
+
+    def _remember(self, name: str, split: str, views: Sequence[View]) -> Tensor:
+        if name not in self._kept:
+            title = f"{self.data.name}: {name}"
+            self._kept[name] = self.extractor.stored(self.data.splits[split], views, title)
+        return self._kept[name]
+
+
+def probe_linear(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Outcome]:
+    """Train a linear head for each seed, at once where their training sets are equally large.
+
+    Args:
+        task: Data set and features.
+        subsets: Training images of each seed.
+
+    Returns:
+        An outcome for each seed.
+
+    Raises:
+        InputError: If the batch is larger than a training set, or training diverges.
+    """
+    outcomes: dict[int, Outcome] = {}
+    for size in sorted({len(rows) for rows in subsets.values()}):
+        seeds = [seed for seed, rows in subsets.items() if len(rows) == size]
+        outcomes |= _linear_at_once(task, {seed: subsets[seed] for seed in seeds}, size)
+    return outcomes
+
+
+def _linear_at_once(task: ProbingTask, subsets: dict[int, Rows], size: int) -> dict[int, Outcome]:
+    config, device = task.config, task.extractor.device
+    batch = config.batch_size or batch_size_of(size, config.batch_size_max, config.batch_share)
+    if batch > size:
+        raise InputError(
+            f"{task.data.name}: --batch_size {batch} is more than there are training images",
+            expected=f"at most {size}",
+            remedy="leave --batch_size out: the published rule fits the batch to the data",
+        )
+    tables = _tables(task, subsets)
+    train_labels = task.labels("train")
+    sets = [
+        TrainingSet(train_labels[torch.from_numpy(rows)], tables[seed], generator(seed, "head"))
+        for seed, rows in subsets.items()
+    ]
+    numbers = {f.name: getattr(config, f.name) for f in fields(HeadSettings)}
+    numbers["weight_decay"] = config.decay_of(task.extractor.backbone.spec.name)
+    heads = train_heads(
+        sets,
+        task.clean("val").to(device),
+        task.labels("val"),
+        task.n_classes,
+        batch,
+        HeadSettings(**numbers),
+    )
+    test = task.clean("test")
+    return {seed: _outcome_of(head, test, batch) for seed, head in zip(subsets, heads, strict=True)}
+
+
+def _outcome_of(head: TrainedHead, test: Tensor, batch: int) -> Outcome:
+    weights = {"weight": head.weight.cpu(), "bias": head.bias.cpu()}
+    context = {"batch_size": batch, "best_epoch": head.best_epoch, "epochs_trained": head.epochs}
+    return Outcome(head.probabilities(test).numpy(), head.curve, weights, context)
+
+
+def _tables(
+    task: ProbingTask, subsets: dict[int, Rows]
+) -> dict[int, Callable[[int, torch.Generator], Table]]:
+    """Give each seed its source of training features, stored or fresh."""
+    if task.config.online_augmentation:
+        return {seed: _fresh_table(task, rows, seed) for seed, rows in subsets.items()}
+    views = task.views()
+    table = views.flatten(0, 1).to(task.extractor.device)
+    return {seed: _stored_table(table, *views.shape[:2], rows) for seed, rows in subsets.items()}
+
+
+def _fresh_table(
+    task: ProbingTask, rows: Rows, seed: int
+) -> Callable[[int, torch.Generator], Table]:
+    def table(epoch: int, _: torch.Generator) -> Table:
+        return task.fresh(rows, seed, epoch).to(task.extractor.device), torch.arange(len(rows))
+
+    return table
+
+
+def _stored_table(
+    features: Tensor, n_views: int, n_images: int, rows: Rows
+) -> Callable[[int, torch.Generator], Table]:
+    images = torch.from_numpy(rows)
+
+    def table(_: int, generator: torch.Generator) -> Table:
+        view = torch.randint(n_views, images.shape, generator=generator)
+        return features, view * n_images + images
+
+    return table
+
+
+def probe_knn(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Outcome]:
+    """Let neighbours vote, among each seed's training images as they are.
+
+    Args:
+        task: Data set and features.
+        subsets: Training images of each seed.
+
+    Returns:
+        An outcome for each seed.
+    """
+    config = task.config
+    train, labels, test = task.clean("train"), task.labels("train"), task.clean("test")
+
+    def one(rows: Rows) -> Outcome:
+        chosen = torch.from_numpy(rows)
+        votes = knn_probabilities(
+            train[chosen],
+            labels[chosen],
+            test,
+            task.n_classes,
+            config.neighbours,
+            config.knn_temperature,
+        )
+        used = min(config.neighbours, len(rows))
+        return Outcome(votes.numpy(), context={"neighbours_used": used})
+
+    return _once_per_subset(subsets, one)
+
+
+def probe_logistic(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Outcome]:
+    """Fit a logistic regression to each seed's training images as they are.
+
+    Args:
+        task: Data set and features.
+        subsets: Training images of each seed.
+
+    Returns:
+        An outcome for each seed.
+    """
+    splits = task.data.splits
+    train, val, test = (task.clean(name).numpy() for name in splits)
+
+    def one(rows: Rows) -> Outcome:
+        head = fit_logistic(
+            train[rows],
+            splits["train"].labels[rows],
+            val,
+            splits["val"].labels,
+            task.n_classes,
+            task.config.logistic_c,
+        )
+        weights = {"weight": torch.from_numpy(head.weight), "bias": torch.from_numpy(head.bias)}
+        return Outcome(head.probabilities(test), head.curve, weights, {"c": head.c})
+
+    return _once_per_subset(subsets, one)
+
+
+def _once_per_subset(
+    subsets: dict[int, Rows], one: Callable[[Rows], Outcome]
+) -> dict[int, Outcome]:
+    """Run a probe without randomness of its own once for all seeds with the same images."""
+    done: dict[bytes, Outcome] = {}
+    outcomes = {}
+    for seed, rows in subsets.items():
+        key = rows.tobytes()
+        if key not in done:
+            done[key] = one(rows)
+        outcomes[seed] = done[key]
+    return outcomes
+
+
+PROBES: dict[str, Callable[[ProbingTask, dict[int, Rows]], dict[int, Outcome]]] = {
+    "linear": probe_linear,
+    "knn": probe_knn,
+    "logistic": probe_logistic,
+}
+"""Every kind of probe by the name ``--probe`` takes."""
+
+
+def save_head(head: dict[str, Tensor], about: dict[str, Any]) -> Callable[[Path], None]:
+    """Make the function that writes a head beside a run's metrics.
+
+    Args:
+        head: ``weight`` (C, F) and ``bias`` (C,).
+        about: What a reader needs to use them.
+    """
+
+    def write(path: Path) -> None:
+        torch.save({**head, **about}, path)
+
+    return write

@@ -1,0 +1,94 @@
+"""The model to be probed, and what identifies its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from retfiner.common.errors import InputError, shorten
+from retfiner.vision import Backbone, load_backbone
+
+CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class ProbedModel:
+    """A loaded backbone.
+
+    Attributes:
+        backbone: The encoder.
+        sha256: SHA-256 of the file its weights come from.
+        context: Where they come from, for the record.
+    """
+
+    backbone: Backbone
+    sha256: str
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+def load_model(
+    init_weights: Path,
+    ft_weights: Path | None,
+    backbone: str = "auto",
+    image_size: int | None = None,
+    num_heads: int | None = None,
+) -> ProbedModel:
+    """Load the refined model or, where there is none, the base model.
+
+    The refined model must be of the base model's backbone and of the same shapes: else the two
+    are not what a comparison would claim them to be.
+
+    Args:
+        init_weights: Checkpoint of the base model.
+        ft_weights: Checkpoint of the refined model, or None.
+        backbone: Name of the backbone, or ``auto``.
+        image_size: Side of the input in pixels, or None for the backbone's own.
+        num_heads: Number of attention heads, or None.
+
+    Raises:
+        InputError: If a checkpoint cannot be read or fits no backbone, or the two do not belong
+            together.
+    """
+    base = load_backbone(init_weights, backbone, image_size, num_heads)
+    base_sha256 = file_sha256(init_weights)
+    if ft_weights is None:
+        context = {"weights": str(init_weights), "provenance": base.provenance}
+        return ProbedModel(base, base_sha256, context)
+    refined = load_backbone(ft_weights, base.spec.name, image_size, num_heads or base.num_heads)
+    _check_same_kind(base, refined, init_weights, ft_weights)
+    context = {
+        "weights": str(ft_weights),
+        "base_weights": str(init_weights),
+        "base_weights_sha256": base_sha256,
+        "provenance": refined.provenance,
+    }
+    return ProbedModel(refined, file_sha256(ft_weights), context)
+
+
+def _check_same_kind(base: Backbone, refined: Backbone, init: Path, ft: Path) -> None:
+    theirs = {"image_size": refined.image_size, **_shapes(refined)}
+    ours = {"image_size": base.image_size, **_shapes(base)}
+    differing = sorted(k for k in {*ours, *theirs} if ours.get(k) != theirs.get(k))
+    if differing:
+        raise InputError(
+            f"{ft.name} was not refined from a model like {init.name}",
+            got=shorten([f"{k} {theirs.get(k, 'absent')}" for k in differing], 3),
+            expected=shorten([f"{k} {ours.get(k, 'absent')}" for k in differing], 3),
+            remedy="give the base model it was refined from; where only the image size differs, "
+            "--image_size sets it for both",
+        )
+
+
+def _shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in backbone.encoder.state_dict().items()}
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
