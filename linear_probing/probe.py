@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     print("Test balanced accuracy in percent, mean ± standard deviation over seeds")
     path, _ = run_sweep(config, _print_summary)
-    version, _, model = path.partition("/")
+    model = path.partition("/")[2]
     print(f"\nResults: {config.results / path}")
     base = f"baseline/{model}" if config.ft_weights is not None else path
     refined = path if config.ft_weights is not None else f"refined/{model}"

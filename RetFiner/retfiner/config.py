@@ -95,6 +95,9 @@ class RefineConfig:
     num_workers: NonNegativeInt | None = flag(
         "processes that read images; by default one a core, at most 8", None
     )
+    image_cache: bool = flag(
+        "decode each image once a run and keep it, 8 bit, in a temporary file", False
+    )
     worker_start: Literal["auto", "fork", "spawn", "forkserver"] = flag(
         "how those processes start", "auto"
     )

@@ -52,7 +52,7 @@ class View:
         return self.transform(image)
 
 
-class _Shown(Dataset):  # type: ignore[type-arg]
+class _Shown(Dataset):
     """Images as the encoder takes them: (V, C, S, S), or the error that reading one raised."""
 
     def __init__(self, split: Split, views: Sequence[View]) -> None:

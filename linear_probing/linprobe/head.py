@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -175,14 +176,10 @@ def train_heads(
 
 
 def _initial(one: TrainingSet, n_classes: int, like: Tensor, settings: HeadSettings) -> Tensor:
-    """Draw (C, F) weights from a normal distribution cut at two, as the protocol has it."""
-    weight = torch.empty(n_classes, like.shape[1], dtype=like.dtype)
-    if settings.init_std == 0:
-        return weight.zero_().to(like.device)
-    bound = 2.0
-    torch.nn.init.trunc_normal_(
-        weight, std=settings.init_std, a=-bound, b=bound, generator=one.generator
-    )
+    """Draw (C, F) weights from a normal distribution cut off at plus and minus two."""
+    weight = torch.zeros(n_classes, like.shape[1], dtype=like.dtype)
+    if settings.init_std > 0:
+        torch.nn.init.trunc_normal_(weight, std=settings.init_std, generator=one.generator)
     return weight.to(like.device)
 
 
@@ -231,7 +228,7 @@ def _smoothed(labels: Tensor, n_classes: int, settings: HeadSettings) -> Tensor:
 def _validate(heads: _Heads, features: Tensor, labels: Tensor) -> list[tuple[float, float]]:
     """Give each head's validation loss, without smoothing, and balanced accuracy."""
     probabilities = heads.logits(features).double().softmax(dim=2).cpu().numpy()
-    if not bool((probabilities == probabilities).all()):
+    if not bool(np.isfinite(probabilities).all()):
         raise InputError(
             "The training of the head diverged",
             got="weights that are not finite",

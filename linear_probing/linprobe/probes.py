@@ -158,8 +158,9 @@ def _tables(
     if task.config.online_augmentation:
         return {seed: _fresh_table(task, rows, seed) for seed, rows in subsets.items()}
     views = task.views()
+    n_views, n_images = views.shape[:2]
     table = views.flatten(0, 1).to(task.extractor.device)
-    return {seed: _stored_table(table, *views.shape[:2], rows) for seed, rows in subsets.items()}
+    return {seed: _stored_table(table, n_views, n_images, rows) for seed, rows in subsets.items()}
 
 
 def _fresh_table(

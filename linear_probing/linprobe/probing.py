@@ -264,7 +264,7 @@ def resolve_device(name: str) -> torch.device:
         present.append("cuda")
     if name == "auto":
         return torch.device(present[-1])
-    if name.split(":")[0] not in present:
+    if name.partition(":")[0] not in present:
         raise InputError(
             "There is no such device", got=name, expected=f"auto, {', '.join(present)}"
         )

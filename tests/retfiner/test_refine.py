@@ -12,7 +12,6 @@ from PIL import Image
 
 from retfiner.common.errors import InputError
 from retfiner.data.datamodule import load_pairs
-from retfiner.data.manifest import read_manifest
 from retfiner.data.pairs import EvenBatches
 from retfiner.refine import refine
 from tests.helpers.refinement import (
@@ -24,6 +23,7 @@ from tests.helpers.refinement import (
     read_csv,
     settings,
     write_csv,
+    write_image,
     write_pairs,
 )
 from tests.helpers.small import small_vit
@@ -74,7 +74,7 @@ def base(material, tmp_path_factory):
 @pytest.fixture
 def run(material, tmp_path):
     def run(**changes):
-        return refine(settings(material, tmp_path / "models", **changes)).folder
+        return refine(settings(material, **({"output_dir": tmp_path / "models"} | changes))).folder
 
     return run
 
@@ -399,16 +399,16 @@ def test_a_data_set_of_ones_own_leads_to_the_same_numbers(base, material, run):
 
 
 def damaged_copy(material, folder, batch_size):
-    """Copy the pairs and damage a PNG that comes in the last training batch of the first epoch."""
+    """Copy the pairs; one image of the last training batch of the first epoch cannot be decoded."""
     shutil.copytree(material.csv.parent / "images", folder / "images")
-    csv = folder / "pairs.csv"
-    shutil.copy(material.csv, csv)
-    config = settings(material, folder, train_csv=csv, batch_size=batch_size)
+    config = settings(material, folder, batch_size=batch_size)
     rows = load_pairs(config, None).train_numbers
-    last = [rows[i] for i in list(EvenBatches(len(rows), batch_size, config.seed, True))[-1]]
-    row = next(row for row in last if row % 2 == 0)
-    damage_in_the_middle(read_manifest(csv).images[row - 2])
-    return csv, row
+    row = rows[list(EvenBatches(len(rows), batch_size, config.seed, True))[-1][0]]
+    table = read_csv(material.csv)
+    table[row - 2][0] = "images/damaged.png"
+    write_image(folder / "images" / "damaged.png", row)
+    damage_in_the_middle(folder / "images" / "damaged.png")
+    return write_csv(folder / "pairs.csv", table), row
 
 
 def test_damage_found_in_training_stops_the_run_and_keeps_what_was_saved(material, run, tmp_path):

@@ -29,8 +29,8 @@ from retfiner.data.pairs import (
     EvenBatches,
     ImageCaptionDataset,
     NumberedPairs,
-    Transform,
 )
+from retfiner.vision.preprocessing import EvaluationTransform
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Pairs:
         return len(self.validation)  # type: ignore[arg-type]
 
 
-def load_pairs(config: RefineConfig, transform: Transform) -> Pairs:
+def load_pairs(config: RefineConfig, transform: EvaluationTransform) -> Pairs:
     """Read, check and split the data that the settings name.
 
     Args:
@@ -95,7 +95,7 @@ def load_pairs(config: RefineConfig, transform: Transform) -> Pairs:
     return pairs
 
 
-def _from_csv(config: RefineConfig, transform: Transform) -> Pairs:
+def _from_csv(config: RefineConfig, transform: EvaluationTransform) -> Pairs:
     assert config.train_csv is not None
     read = partial(
         read_manifest,
@@ -112,13 +112,13 @@ def _from_csv(config: RefineConfig, transform: Transform) -> Pairs:
         validation = read(config.val_csv)
     require_disjoint_patients(train, validation)
     return Pairs(
-        ImageCaptionDataset(train, transform),
-        ImageCaptionDataset(validation, transform),
+        ImageCaptionDataset(train, transform, config.image_cache),
+        ImageCaptionDataset(validation, transform, config.image_cache),
         (train, validation),
     )
 
 
-def _from_dataset(config: RefineConfig, transform: Transform) -> Pairs:
+def _from_dataset(config: RefineConfig, transform: EvaluationTransform) -> Pairs:
     assert config.dataset is not None
     offered = {"transform": transform, "image_root": config.image_root}
     if takes_split(config.dataset):

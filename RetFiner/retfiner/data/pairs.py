@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,11 +15,10 @@ from transformers import PreTrainedTokenizerBase
 from retfiner.batch import Batch, identify_reports
 from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
+from retfiner.data.cache import ImageCache
 from retfiner.data.manifest import Manifest, OnBadRow
 from retfiner.text.tokenizer import tokenize
-from retfiner.vision.preprocessing import read_image
-
-Transform = Callable[[np.ndarray], Tensor]
+from retfiner.vision.preprocessing import EvaluationTransform, read_image
 
 
 class ImageCaptionDataset(Dataset[tuple[Tensor, str]]):
@@ -28,11 +27,15 @@ class ImageCaptionDataset(Dataset[tuple[Tensor, str]]):
     Args:
         manifest: The checked pairs.
         transform: Turns a B-scan, (H, W) float in [0, 1], into a normalised (C, H, W) tensor.
+        use_cache: Whether to keep decoded images for the length of the run.
     """
 
-    def __init__(self, manifest: Manifest, transform: Transform) -> None:
+    def __init__(
+        self, manifest: Manifest, transform: EvaluationTransform, use_cache: bool = False
+    ) -> None:
         self.manifest = manifest
         self.transform = transform
+        self.cache = ImageCache(len(manifest), transform.image_size) if use_cache else None
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -43,14 +46,21 @@ class ImageCaptionDataset(Dataset[tuple[Tensor, str]]):
         Raises:
             InputError: If the image cannot be decoded; the message names its row and path.
         """
+        if self.cache is None:
+            image = self.transform(self._read(index))
+        else:
+            resized = self.cache.get(index, lambda: self.transform.resized(self._read(index)))
+            image = self.transform.normalised(resized)
+        return image, self.manifest.reports[index]
+
+    def _read(self, index: int) -> np.ndarray:
         try:
-            image = read_image(self.manifest.images[index])
+            return read_image(self.manifest.images[index])
         except InputError as error:
             raise InputError(
                 f"row {self.manifest.rows[index]} of {self.manifest.source}: {error}",
                 remedy="mend the file, or give --on_bad_row skip to train without it",
             ) from error
-        return self.transform(image), self.manifest.reports[index]
 
 
 class Numbered(NamedTuple):

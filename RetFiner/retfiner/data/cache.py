@@ -1,0 +1,63 @@
+"""Decoded images kept for the length of a run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class ImageCache:
+    """Images at the backbone's input size as uint8, in a temporary file that all workers share.
+
+    Decoding and resizing B-scans takes most of the time when epochs are many and the model is small
+    or the workers few. An image is decoded the first time it is
+    asked for, by whichever process asks. The file goes when the cache does, so it is never stale.
+
+    Rounding to 8 bits changes an intensity by at most 1/510.
+
+    Args:
+        count: Number of images.
+        image_size: Their side in pixels.
+    """
+
+    def __init__(self, count: int, image_size: int) -> None:
+        self.shape = (count, image_size, image_size)
+        self.folder = tempfile.TemporaryDirectory(prefix="retfiner-images-")
+        self.path = Path(self.folder.name) / "images.u8"
+        self._images: Any = None
+        self._is_filled: Any = None
+        for name, shape in ((self.path, self.shape), (self._flags, (count,))):
+            np.memmap(name, dtype=np.uint8, mode="w+", shape=shape).flush()
+
+    @property
+    def _flags(self) -> Path:
+        return self.path.with_name("filled.u8")
+
+    def get(self, index: int, decode: Callable[[], Tensor]) -> Tensor:
+        """Return an image, decoding it the first time.
+
+        Args:
+            index: Which image.
+            decode: Gives it as (1, S, S) in [0, 1].
+
+        Returns:
+            (1, S, S) float32 in [0, 1].
+        """
+        if self._images is None:  # opened once a process
+            self._images = np.memmap(self.path, dtype=np.uint8, mode="r+", shape=self.shape)
+            self._is_filled = np.memmap(
+                self._flags, dtype=np.uint8, mode="r+", shape=self.shape[:1]
+            )
+        if not self._is_filled[index]:
+            self._images[index] = (decode()[0] * 255).round().to(torch.uint8).numpy()
+            self._is_filled[index] = 1  # after the image: another process never reads half of it
+        return torch.from_numpy(self._images[index].astype(np.float32))[None] / 255
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"shape": self.shape, "path": self.path, "_images": None, "_is_filled": None}

@@ -1,0 +1,98 @@
+"""ITM: its hard negatives, and the loss against a loop written from its definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.helpers.small import random_batch, small_model
+
+from retfiner.losses.itm import ImageTextMatching, Negatives, draw_negatives
+
+
+def sharing(ids):
+    ids = torch.tensor(ids)
+    return ids[:, None] == ids[None, :]
+
+
+def naive(model, batch, negatives):
+    """One pair at a time, each with an encoder pass of its own."""
+    size = len(batch.images)
+    pairs = [(b, b, 1) for b in range(size)]
+    pairs += [(int(negatives.image_for_text[b]), b, 0) for b in range(size)]
+    pairs += [(b, int(negatives.text_for_image[b]), 0) for b in range(size)]
+    total = torch.zeros((), dtype=torch.float64)
+    for image, text, label in pairs:
+        tokens = model.encode_images(batch.images[image : image + 1])
+        n = batch.lengths[text]  # without padding at all
+        hidden = model.multimodal_encoder.bert(
+            input_ids=batch.input_ids[text : text + 1, :n],
+            attention_mask=torch.ones(1, 1, 1, n, dtype=torch.bool),
+            encoder_hidden_states=tokens,
+        ).last_hidden_state
+        logits = model.itm_head(hidden[:, 0])
+        total = total - F.log_softmax(logits, -1)[0, label]
+    return total / len(pairs)
+
+
+def test_equals_the_definition():
+    model, batch = small_model(), random_batch()
+    negatives = Negatives(
+        torch.tensor([3, 0, 1, 5, 2, 4]), torch.tensor([1, 2, 4, 0, 5, 3]), torch.ones(6) > 0
+    )
+    ours = ImageTextMatching().from_negatives(model, batch, model.encode(batch), negatives)
+    assert ours.item() == pytest.approx(naive(model, batch, negatives).item(), abs=1e-10)
+
+
+def test_negatives_follow_softmax_of_similarity():
+    similarity = torch.tensor([[9.0, 1.0, 2.0, 0.0], [0.0, 9.0, 0.0, 0.0]] * 2)
+    weights = similarity.softmax(1) + 1e-4
+    weights.fill_diagonal_(0)
+    expected = weights / weights.sum(1, keepdim=True)
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.zeros(4, 4)
+    draws = 20_000
+    for _ in range(draws):
+        drawn = draw_negatives(similarity, torch.eye(4, dtype=torch.bool), generator)
+        counts[torch.arange(4), drawn.text_for_image] += 1
+    # three standard errors of a share are at most 3 x 0.5 / sqrt(20,000) = 0.0106
+    assert (counts / draws - expected).abs().max() < 0.0106
+    assert not counts.diagonal().any()
+
+
+def test_texts_draw_images_by_the_columns():
+    similarity = torch.zeros(3, 3)
+    similarity[2, 0] = 50.0  # text 0 finds image 2 very similar
+    drawn = draw_negatives(
+        similarity, torch.eye(3, dtype=torch.bool), torch.Generator().manual_seed(0)
+    )
+    assert drawn.image_for_text[0] == 2
+
+
+def test_pairs_with_the_same_report_are_never_negatives():
+    ids = torch.tensor([0, 0, 1, 0, 2, 1])
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(300):
+        drawn = draw_negatives(torch.zeros(6, 6), ids[:, None] == ids[None], generator)
+        assert (ids[drawn.image_for_text] != ids).all()
+        assert (ids[drawn.text_for_image] != ids).all()
+        assert drawn.exists.all()
+
+
+def test_pairs_without_any_negative_do_not_count():
+    model = small_model()
+    batch = random_batch()._replace(report_ids=torch.full((6,), 3))
+    encoded = model.encode(batch)
+    loss = ImageTextMatching()(model, batch, encoded, torch.Generator().manual_seed(0))
+    fused = model.fuse(batch.input_ids, batch.attention_mask, encoded)
+    only_true = F.cross_entropy(model.itm_head(fused[:, 0]), torch.ones(6, dtype=torch.long))
+    assert loss.item() == pytest.approx(only_true.item(), abs=1e-12)
+
+
+def test_same_generator_same_negatives():
+    similarity, same = torch.randn(8, 8), torch.eye(8, dtype=torch.bool)
+    first, second = (
+        draw_negatives(similarity, same, torch.Generator().manual_seed(5)) for _ in range(2)
+    )
+    assert torch.equal(first.image_for_text, second.image_for_text)
+    assert torch.equal(first.text_for_image, second.text_for_image)

@@ -1,0 +1,75 @@
+"""MLM and GM against loops written from their definitions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.helpers.small import random_batch, small_model
+
+from retfiner.losses.gm import GenerativeModelling
+from retfiner.losses.masked import masked_prediction
+from retfiner.losses.mlm import MaskedLanguageModelling
+from retfiner.text.masking import mask_tokens
+
+
+def naive(model, batch, masked, causal):
+    """Each report alone, without padding, through transformers' own forward pass."""
+    hidden = masked.positions.tolist()
+    labels = dict(zip(hidden, masked.labels.tolist(), strict=True))
+    width = batch.input_ids.shape[1]
+    losses = []
+    for row, n in enumerate(batch.lengths):
+        attend = torch.ones(n, n, dtype=torch.bool)
+        logits = model.multimodal_encoder(
+            input_ids=masked.input_ids[row : row + 1, :n],
+            attention_mask=(attend.tril() if causal else attend)[None, None],
+            encoder_hidden_states=model.encode_images(batch.images[row : row + 1]),
+        ).logits[0]
+        losses += [
+            -F.log_softmax(logits[p - row * width], -1)[label]
+            for p, label in labels.items()
+            if row * width <= p < row * width + n
+        ]
+    assert len(losses) == len(hidden)
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_equals_the_definition(causal):
+    model, batch = small_model(), random_batch()
+    masked = mask_tokens(
+        batch.input_ids, batch.lengths, 0.5, 4, 120, torch.Generator().manual_seed(0)
+    )
+    ours = masked_prediction(model, batch, model.encode(batch), masked, causal)
+    assert ours.item() == pytest.approx(naive(model, batch, masked, causal).item(), abs=1e-10)
+
+
+def test_gm_does_not_look_ahead():
+    """Changing what follows a hidden token changes what MLM makes of it, not what GM does."""
+    model, batch = small_model(), random_batch()
+    encoded = model.encode(batch)
+    changed = batch.input_ids.clone()
+    changed[0, 8] = 77 if changed[0, 8] != 77 else 78
+    for causal in (False, True):
+        states = [
+            model.fuse(ids, batch.attention_mask, encoded, causal=causal)[0, 5]
+            for ids in (batch.input_ids, changed)
+        ]
+        assert torch.equal(*states) == causal
+
+
+def test_rates_are_the_published_ones():
+    assert MaskedLanguageModelling().probability == 0.15
+    assert GenerativeModelling().probability == 0.6
+
+
+def test_both_losses_look_at_the_image():
+    model, batch = small_model(), random_batch()
+    other = batch._replace(images=batch.images.flip(0))
+    for loss in (MaskedLanguageModelling(), GenerativeModelling()):
+        values = [
+            loss(model, b, model.encode(b), torch.Generator().manual_seed(0))
+            for b in (batch, other)
+        ]
+        assert not torch.allclose(*values)

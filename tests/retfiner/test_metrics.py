@@ -1,0 +1,61 @@
+"""Recall@k against a loop, with identical reports."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from retfiner.metrics import RECALL_AT, best_ranks, retrieval_recall
+
+
+def embeddings(seed, size=40):
+    values = torch.randn(size, 16, generator=torch.Generator().manual_seed(seed))
+    return F.normalize(values, dim=1)
+
+
+def naive_recall(queries, candidates, ids, k):
+    found = 0
+    for query, own in zip(queries, ids.tolist(), strict=True):
+        scores = (candidates @ query).tolist()
+        order = sorted(range(len(scores)), key=lambda j: -scores[j])[:k]
+        found += any(ids[j] == own for j in order)
+    return found / len(queries)
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_equals_the_definition(repeats):
+    images, texts = embeddings(0), embeddings(1)
+    ids = torch.arange(40) // repeats
+    recall = retrieval_recall(images, texts, ids)
+    for k in RECALL_AT:
+        expected = naive_recall(images, texts, ids, k)
+        assert recall[f"image_to_text_recall@{k}"] == pytest.approx(expected)
+        expected = naive_recall(texts, images, ids, k)
+        assert recall[f"text_to_image_recall@{k}"] == pytest.approx(expected)
+
+
+def test_every_image_with_the_identical_report_counts():
+    images = F.normalize(torch.eye(4), dim=1)
+    texts = images[[1, 0, 2, 3]]  # 0 and 1 find each other's text
+    assert retrieval_recall(images, texts, torch.arange(4))["image_to_text_recall@1"] == 0.5
+    assert (
+        retrieval_recall(images, texts, torch.tensor([7, 7, 2, 3]))["image_to_text_recall@1"] == 1
+    )
+
+
+def test_a_model_that_tells_nothing_apart_finds_nothing():
+    same = F.normalize(torch.ones(20, 4), dim=1)
+    assert retrieval_recall(same, same, torch.arange(20))["image_to_text_recall@10"] == 0
+
+
+def test_chunks_do_not_change_ranks():
+    images, texts, ids = embeddings(0), embeddings(1), torch.arange(40) // 2
+    assert torch.equal(
+        best_ranks(images, texts, ids, ids, chunk=7), best_ranks(images, texts, ids, ids)
+    )
+
+
+def test_a_query_without_its_report_is_an_error():
+    with pytest.raises(ValueError, match="no candidate"):
+        best_ranks(embeddings(0, 2), embeddings(1, 2), torch.tensor([0, 1]), torch.tensor([0, 2]))

@@ -1,0 +1,167 @@
+"""The model: published names, what a step computes and how often, and the temperature."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from retfiner.losses import LOSSES
+from retfiner.model import MIN_TEMPERATURE
+from tests.helpers.small import make_batch, random_batch, small_model
+
+
+def count_calls(model, batch, losses=("itc", "itm", "mlm", "gm")):
+    """Run the losses and count what the expensive parts saw."""
+    seen: Counter[str] = Counter()
+    rows: Counter[str] = Counter()
+    bert = model.multimodal_encoder
+
+    def counting(name):
+        def hook(module, inputs, output):
+            seen[name] += 1
+            rows[name] += inputs[0].flatten(0, -2).shape[0]
+
+        return hook
+
+    layer = bert.bert.encoder.layer[0]
+    parts = {
+        "vision": model.vision_encoder.patch_embed.proj,
+        "text": layer.attention.self.query,
+        "image keys": layer.crossattention.self.key,
+        "image values": layer.crossattention.self.value,
+        "fused": layer.crossattention.self.query,
+        "vocabulary": bert.cls.predictions.decoder,
+    }
+    handles = [part.register_forward_hook(counting(name)) for name, part in parts.items()]
+    active = {name: LOSSES[name]() for name in losses}
+    encoded = model.encode(
+        batch,
+        similarity=any(loss.uses_similarity for loss in active.values()),
+        fusion=any(loss.uses_fusion for loss in active.values()),
+    )
+    generator = torch.Generator().manual_seed(0)
+    for loss in active.values():
+        loss(model, batch, encoded, generator)
+    for handle in handles:
+        handle.remove()
+    return seen, rows
+
+
+def test_state_dict_keys_are_the_published_ones():
+    keys = set(small_model(contrastive_dim=16).state_dict())
+    roots = {key.split(".")[0] for key in keys}
+    assert roots == {
+        "vision_encoder", "vision_proj", "multimodal_encoder", "contra_head_t", "contra_head_v",
+        "contra_temp", "itm_head",
+    }  # fmt: skip
+    assert {
+        "contra_head_t.linear.weight",
+        "contra_head_v.linear.weight",
+        "itm_head.linear1.weight",
+        "itm_head.linear1.bias",
+        "itm_head.layernorm.weight",
+        "itm_head.layernorm.bias",
+        "itm_head.linear2.weight",
+        "itm_head.linear2.bias",
+        "multimodal_encoder.bert.embeddings.word_embeddings.weight",
+        "multimodal_encoder.bert.encoder.layer.1.crossattention.self.key.weight",
+        "multimodal_encoder.cls.predictions.bias",
+        "vision_encoder.blocks.1.attn.qkv.weight",
+        "vision_encoder.cls_token",
+        "vision_encoder.pos_embed",
+    } <= keys
+
+
+def test_no_projection_where_widths_agree():
+    model = small_model(vision_width=32)
+    assert not [key for key in model.state_dict() if key.startswith("vision_proj")]
+    assert model.encode_images(random_batch().images).shape == (6, 17, 32)
+
+
+def test_a_step_computes_each_shared_part_once():
+    batch = random_batch()
+    seen, rows = count_calls(small_model(), batch)
+    assert seen["vision"] == 1
+    assert seen["image keys"] == seen["image values"] == 1, "keys and values once a step"
+    assert rows["image keys"] == 6 * 17
+    assert seen["fused"] == 3, "ITM in one pass of 3B pairs, MLM, GM"
+    assert seen["text"] == 4, "one text-only pass serves ITC and ITM"
+    assert rows["fused"] == (3 + 1 + 1) * batch.input_ids.numel()
+    hidden_at_most = 2 * (sum(batch.lengths) - 6)
+    assert 0 < rows["vocabulary"] < hidden_at_most, "masked positions only"
+
+
+@pytest.mark.parametrize(
+    ("losses", "text", "fused", "vocabulary"),
+    [(["itc"], 1, 0, 0), (["itm"], 2, 1, 0), (["mlm"], 1, 1, 1), (["gm"], 1, 1, 1)],
+)
+def test_what_is_off_costs_nothing(losses, text, fused, vocabulary):
+    seen, _ = count_calls(small_model(), random_batch(), losses)
+    assert (seen["text"], seen["fused"], seen["vocabulary"]) == (text, fused, vocabulary)
+    assert seen["image keys"] == (1 if fused else 0)
+
+
+def test_parts_of_inactive_losses_are_not_built():
+    model = small_model(contrastive_dim=None, itm_head=None)
+    assert not model.is_contrastive
+    assert not [k for k in model.state_dict() if k.startswith(("contra", "itm"))]
+
+
+def test_fuse_without_fusion_is_an_error():
+    model, batch = small_model(), random_batch()
+    encoded = model.encode(batch, fusion=False)
+    with pytest.raises(ValueError, match="fusion=False"):
+        model.fuse(batch.input_ids, batch.attention_mask, encoded)
+
+
+def test_same_report_follows_the_setting():
+    batch = random_batch()._replace(report_ids=torch.tensor([5, 5, 7, 8, 5, 9]))
+    shared = small_model(duplicate_reports="shared").encode(batch).same_report
+    ignored = small_model(duplicate_reports="ignore").encode(batch).same_report
+    assert shared[0].tolist() == [True, True, False, False, True, False]
+    assert torch.equal(ignored, torch.eye(6, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("exponential", [False, True])
+def test_temperature_starts_trains_saves_and_stays_positive(exponential):
+    model = small_model(exponential_temp=exponential, temperature=0.07)
+    if exponential:
+        with torch.no_grad():
+            model.contra_temp.fill_(torch.tensor(0.07).log())
+    assert model.temperature.item() == pytest.approx(0.07, rel=1e-6)
+    loss = LOSSES["itc"]()
+    batch = random_batch()
+    value = loss(model, batch, model.encode(batch), torch.Generator())
+    value.backward()
+    assert model.contra_temp.grad.abs() > 0
+    assert "contra_temp" in model.state_dict()
+    with torch.no_grad():
+        model.contra_temp.fill_(-50.0)  # what a step too large would do
+    model.keep_temperature_positive()
+    assert model.temperature.item() == pytest.approx(MIN_TEMPERATURE, rel=1e-6)
+
+
+def test_temperature_moves_with_the_module():
+    model = small_model().to("meta")
+    assert model.contra_temp.device.type == "meta"
+    assert any(parameter is model.contra_temp for parameter in model.parameters())
+
+
+def test_nothing_in_a_step_depends_on_the_values_on_the_device():
+    """On the meta device tensors have no values, so any wait for one is an error."""
+    batch = random_batch()
+    model = small_model().to("meta")
+    on_device = make_batch(
+        batch.images.to("meta"), batch.input_ids, batch.attention_mask, batch.report_ids
+    )._replace(
+        input_ids=batch.input_ids.to("meta"),
+        attention_mask=batch.attention_mask.to("meta"),
+        report_ids=batch.report_ids.to("meta"),
+    )
+    encoded = model.encode(on_device)
+    generator = torch.Generator().manual_seed(0)
+    for name, loss in LOSSES.items():
+        value = loss()(model, on_device, encoded, generator)
+        assert value.shape == () and value.device.type == "meta", name

@@ -1,0 +1,69 @@
+"""Masking: the rates, what is never hidden, and that a seed decides it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from retfiner.text.masking import mask_tokens
+
+MASK, VOCABULARY = 4, 1000
+
+
+def many(probability, rows=4000, width=20, length=20, seed=0):
+    ids = torch.randint(5, VOCABULARY, (rows, width), generator=torch.Generator().manual_seed(9))
+    masked = mask_tokens(
+        ids, [length] * rows, probability, MASK, VOCABULARY, torch.Generator().manual_seed(seed)
+    )
+    return ids, masked
+
+
+@pytest.mark.parametrize("probability", [0.15, 0.6])
+def test_share_of_hidden_tokens(probability):
+    _, masked = many(probability)
+    eligible = 4000 * 19
+    # "at least one a report" adds the reports in which chance hides none
+    expected = probability + (1 - probability) ** 19 / 19
+    error = 4 * (expected * (1 - expected) / eligible) ** 0.5
+    assert len(masked.positions) / eligible == pytest.approx(expected, abs=error)
+
+
+def test_fate_of_hidden_tokens():
+    ids, masked = many(0.6)
+    shown = masked.input_ids.flatten()[masked.positions]
+    became_mask = (shown == MASK).float().mean().item()
+    kept = (shown == masked.labels).float().mean().item()
+    assert became_mask == pytest.approx(0.8 + 0.1 / VOCABULARY, abs=0.008)
+    assert kept == pytest.approx(0.1 + 0.1 / VOCABULARY, abs=0.006)
+    assert torch.equal(ids.flatten()[masked.positions], masked.labels)
+
+
+def test_everything_else_is_untouched():
+    ids, masked = many(0.15)
+    changed = (ids != masked.input_ids).flatten().nonzero().squeeze(1)
+    assert torch.isin(changed, masked.positions).all()
+
+
+def test_first_token_and_padding_are_never_hidden_and_every_report_has_one():
+    lengths = [2, 3, 7, 20] * 500
+    ids = torch.full((2000, 20), 7)
+    generator = torch.Generator().manual_seed(1)
+    masked = mask_tokens(ids, lengths, 0.05, MASK, VOCABULARY, generator)
+    row, column = masked.positions // 20, masked.positions % 20
+    assert (column > 0).all()
+    assert (column < torch.tensor(lengths)[row]).all()
+    assert torch.unique(row).numel() == 2000
+    last = torch.tensor(lengths)[row] - 1
+    assert (column == last).any(), "the separator at the end may be hidden"
+
+
+def test_the_seed_decides():
+    first, again, other = many(0.15)[1], many(0.15)[1], many(0.15, seed=1)[1]
+    assert torch.equal(first.input_ids, again.input_ids)
+    assert not torch.equal(first.input_ids, other.input_ids)
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.5])
+def test_illegal_probability(probability):
+    with pytest.raises(ValueError, match="probability"):
+        many(probability)

@@ -1,0 +1,72 @@
+"""Who may import whom: read from the source, so that a wrong import fails here and not later."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LIBRARIES = {
+    "retfiner": ROOT / "RetFiner" / "retfiner",
+    "linprobe": ROOT / "linear_probing" / "linprobe",
+}
+
+FORBIDDEN = {
+    "retfiner.common": ("retfiner.", "linprobe"),
+    "retfiner.vision": ("retfiner.", "linprobe"),
+    "retfiner.text": ("retfiner.", "linprobe"),
+    "retfiner.losses": ("retfiner.data", "retfiner.module", "retfiner.refine", "linprobe"),
+    "retfiner.data": ("retfiner.module", "retfiner.refine", "retfiner.losses", "linprobe"),
+    "retfiner.model": ("retfiner.data", "retfiner.module", "retfiner.losses", "linprobe"),
+    "retfiner.module": ("retfiner.data", "retfiner.refine", "linprobe"),
+    "retfiner": ("linprobe",),
+    "linprobe": ("retfiner.",),
+    "linprobe.report": ("torch", "linprobe."),
+}
+ALLOWED = {
+    "retfiner.common": ("retfiner.common",),
+    "retfiner.vision": ("retfiner.common", "retfiner.vision"),
+    "retfiner.text": ("retfiner.common", "retfiner.text"),
+    "linprobe": ("retfiner.common", "retfiner.vision"),
+    "linprobe.report": ("linprobe.report", "linprobe.results"),
+}
+
+
+def modules():
+    for name, folder in LIBRARIES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            yield ".".join((name, *(p for p in parts if p != "__init__"))), path
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name, room):
+    return name == room.rstrip(".") or name.startswith(room if room.endswith(".") else room + ".")
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_no_wall_is_crossed(room):
+    checked = 0
+    for module, path in modules():
+        if not within(module, room):
+            continue
+        checked += 1
+        for name in imports(path):
+            if any(within(name, allowed) for allowed in ALLOWED.get(room, ())):
+                continue
+            if name in ("retfiner", "linprobe"):
+                continue  # `from retfiner import vision`: the name that follows is checked itself
+            crossed = [wall for wall in FORBIDDEN[room] if within(name, wall)]
+            assert not crossed, f"{module} imports {name}"
+    assert checked
