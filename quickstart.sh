@@ -11,16 +11,17 @@ mkdir -p "$out"
 cd RetFiner
 
 echo; echo "== 1  Phantoms: B-scans with reports, and four labelled tasks of other patients"
-python -m retfiner.data.phantom --output "$out/phantoms" --patients 400
+python -m retfiner.data.phantom --output "$out/phantoms" --patients 1400
 
 echo; echo "== 2  Base model: a small ViT, pretrained on the B-scans alone"
 [ -f "$out/base.pth" ] && echo "reusing $out/base.pth" ||
-  python pretrain_base.py --images "$out/phantoms/images" --output "$out/base.pth"
+  python pretrain_base.py --images "$out/phantoms/images" --output "$out/base.pth" \
+    --image_size 64 --patch_size 8 --width 64 --depth 4 --epochs 8 --lr 2e-3
 
 echo; echo "== 3  Text encoder: a small BERT, its words learned from the reports"
 [ -d "$out/bert" ] && echo "reusing $out/bert" ||
   python build_text_encoder.py --from_reports "$out/phantoms/pairs.csv" --output "$out/bert" \
-    --layers 2 --width 128
+    --layers 2 --width 64
 
 echo; echo "== 4  Refinement: the base model learns from the reports"
 if [ -f "$out/refined.done" ]; then
@@ -29,7 +30,8 @@ else
   rm -rf "$out/models"  # what an interrupted run left
   python train.py --model_weights "$out/base.pth" --text_encoder "$out/bert" \
     --train_csv "$out/phantoms/pairs.csv" --output_dir "$out/models" --note quickstart \
-    --batch_size 32 --lr 1e-3 --lr_schedule cosine --warmup_steps 30 --max_epochs 8 --val_fraction 0.15
+    --batch_size 32 --lr 2e-3 --lr_schedule cosine --warmup_steps 100 --exponential_temp \
+    --max_epochs 12 --patience 12 --image_cache --num_workers 1
   echo "reusing $(echo "$out"/models/*/best-model.ckpt)" >"$out/refined.done"
 fi
 

@@ -99,6 +99,37 @@ def format_epoch(epoch: int, metrics: dict[str, float], is_best: bool) -> str:
     return f"epoch {epoch:>2}  train/val: " + "  ".join(pairs + recall) + ("  *" if is_best else "")
 
 
+def format_summary(
+    before: dict[str, float], best: dict[str, float], chance: dict[str, float]
+) -> str:
+    """Format what a run achieved on validation as a small table.
+
+    Args:
+        before: Validation metrics before the first step; empty for a resumed run.
+        best: Those of the best checkpoint.
+        chance: Recall of a random order, by ``recall@k``; may be empty.
+    """
+    lines = [f"{'on patients never trained on':<30}{'before':>10}{'after':>10}{'chance':>10}"]
+    names = [n for n in best if "recall" not in n] + [n for n in best if "recall" in n]
+    for name in names:
+        plain = name.removeprefix("val/")
+        if "recall" in plain:
+            label = plain.replace("_", " ")
+            at_random = chance.get(plain[plain.index("recall") :])
+            cells = [
+                f"{100 * value:.1f} %"
+                for value in (before.get(name), best[name], at_random)
+                if value is not None
+            ]
+            if before.get(name) is None:
+                cells.insert(0, "")
+        else:
+            label = f"loss, {'sum' if plain == 'loss' else plain.upper()}"
+            cells = [f"{before[name]:.3f}" if name in before else "", f"{best[name]:.3f}"]
+        lines.append(f"{label:<30}" + "".join(f"{cell:>10}" for cell in cells))
+    return "\n".join(lines)
+
+
 def draw_curves(metrics_csv: Path, target: Path) -> None:
     """Draw each loss and the recall over the optimiser's steps, training and validation.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -39,6 +41,27 @@ def best_ranks(
         best = scores.masked_fill(~is_right, -torch.inf).amax(1, keepdim=True)
         ranks.append(((scores >= best) & ~is_right).sum(1))
     return torch.cat(ranks)
+
+
+def chance_recall(report_ids: Tensor) -> dict[str, float]:
+    """Return the recall@k of a random order, which identical reports raise.
+
+    A query with m right candidates among N misses all of them in its first k with probability
+    C(N - m, k) / C(N, k).
+
+    Args:
+        report_ids: (N,), equal for identical reports.
+
+    Returns:
+        ``recall@k`` for k in 1, 5, 10; the same in both directions.
+    """
+    _, inverse, counts = report_ids.unique(return_inverse=True, return_counts=True)
+    total, right = len(report_ids), counts[inverse].tolist()
+    return {
+        f"recall@{k}": sum(1 - math.comb(total - m, k) / math.comb(total, k) for m in right) / total
+        for k in RECALL_AT
+        if k <= total
+    }
 
 
 def retrieval_recall(

@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from retfiner.batch import identify_reports
 from retfiner.build import build_model, describe
 from retfiner.common.cli import as_plain
 from retfiner.common.devices import resolve_precision
@@ -22,7 +23,8 @@ from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
 from retfiner.data.datamodule import Pairs, PairsDataModule, load_pairs
 from retfiner.data.pairs import Collate
-from retfiner.logbook import Logbook, MetricsCsv, RunProgress
+from retfiner.logbook import Logbook, MetricsCsv, RunProgress, format_summary
+from retfiner.metrics import chance_recall
 from retfiner.module import RefinementModule
 from retfiner.runs import find_resume_checkpoint, make_run_folder, run_name, write_config
 from retfiner.text.encoder import load_text_encoder
@@ -179,6 +181,7 @@ def _fit(
         before = _plain(trainer.validate(module, datamodule, verbose=False)[0])
     trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
     best = _read_best(folder)
+    say(f"\n{format_summary(before, best, _chance(datamodule.pairs))}")
     say(
         f"\nRefined model:  {folder / 'best-model.ckpt'}"
         f"\nCurves:         {folder / 'curves.png'}"
@@ -196,6 +199,13 @@ def _read_best(folder: Path) -> dict[str, float]:
     trained = table.iloc[1:]  # the first row is the validation before training
     row = trained.loc[trained["val/loss"].idxmin()]
     return {name: float(row[name]) for name in row.index if name.startswith("val/")}
+
+
+def _chance(pairs: Pairs) -> dict[str, float]:
+    """Return the recall of a random order on validation, where the reports are at hand."""
+    if pairs.manifests is None:
+        return {}
+    return chance_recall(identify_reports(pairs.manifests[1].reports))
 
 
 def _plain(metrics: Any) -> dict[str, float]:

@@ -63,6 +63,7 @@ def build_text_encoder(config: TextEncoderConfig) -> None:
         InputError: If the source is no BERT, or the output exists already.
     """
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # what is missing or left over, we check and say
     if config.output.is_file() or (config.output.exists() and any(config.output.iterdir())):
         raise InputError(
             f"{config.output} exists and is no empty folder",
@@ -106,6 +107,8 @@ def small_bert(vocab_size: int, width: int, layers: int) -> BertConfig:
         num_attention_heads=width // 64,
         intermediate_size=4 * width,
         max_position_embeddings=128,
+        hidden_dropout_prob=0.0,  # too small to learn reports by heart
+        attention_probs_dropout_prob=0.0,
         # BERT's own 0.02 is made for 768 channels. In a narrow BERT it leaves [CLS] blind: all
         # reports come out alike (cosine 0.9999), and the contrast has nothing to begin with.
         initializer_range=width**-0.5,

@@ -153,7 +153,7 @@ class ProbeConfig:
     bootstrap: NonNegativeInt = flag("resamples behind the 95 % intervals; 0 for none", 1000)
     device: str = flag("cpu, cuda, mps, or auto", "auto")
     num_workers: NonNegativeInt | None = flag(
-        "processes that read images; by default none on a CPU, else one a core, at most 8", None
+        "processes that read images; by default one a core, or four on a CPU, at most 8", None
     )
     inference_batch_size: PositiveInt = flag("images the encoder sees at once", 64)
 

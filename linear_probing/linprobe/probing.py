@@ -275,7 +275,8 @@ def resolve_device(name: str) -> torch.device:
 
 
 def _workers(requested: int | None, device: torch.device) -> int:
-    """A CPU that runs the encoder has no core to spare; a GPU waits for images to be read."""
+    """Leave most cores to an encoder that runs on them; let a GPU not wait for images."""
     if requested is not None:
         return requested
-    return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+    cores = os.cpu_count() or 1
+    return min(8, max(1, cores // 4) if device.type == "cpu" else cores)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from retfiner.metrics import RECALL_AT, best_ranks, retrieval_recall
+from retfiner.metrics import RECALL_AT, best_ranks, chance_recall, retrieval_recall
 
 
 def embeddings(seed, size=40):
@@ -59,3 +59,15 @@ def test_chunks_do_not_change_ranks():
 def test_a_query_without_its_report_is_an_error():
     with pytest.raises(ValueError, match="no candidate"):
         best_ranks(embeddings(0, 2), embeddings(1, 2), torch.tensor([0, 1]), torch.tensor([0, 2]))
+
+
+def test_chance_is_what_random_orders_find():
+    ids = torch.tensor([0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8])
+    chance = chance_recall(ids)
+    generator = torch.Generator().manual_seed(0)
+    found, rounds = 0.0, 2000
+    for _ in range(rounds):
+        order = torch.rand(12, 12, generator=generator).argsort(1)[:, :5]
+        found += (ids[order] == ids[:, None]).any(1).float().mean().item() / rounds
+    assert chance["recall@5"] == pytest.approx(found, abs=0.01)
+    assert chance["recall@1"] == pytest.approx((3 * 3 + 2 * 2 + 7) / 144)
