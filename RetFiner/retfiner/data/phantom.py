@@ -290,7 +290,7 @@ def _is_complete(output: Path, settings: dict[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class Settings:
+class PhantomConfig:
     """The command line of ``python -m retfiner.data.phantom``."""
 
     output: str = flag("folder to write to; a complete one of the same settings is reused")
@@ -308,7 +308,7 @@ class Settings:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write phantoms as the command line asks."""
     settings = parse(
-        Settings, "Write OCT phantoms: B-scans with reports, and probing tasks", arguments
+        PhantomConfig, "Write OCT phantoms: B-scans with reports, and probing tasks", arguments
     )
     size = (settings.height, settings.width)
     images = (settings.train, settings.val, settings.test)
