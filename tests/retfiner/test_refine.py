@@ -1,8 +1,10 @@
 """Whole runs in miniature: what each setting does to the numbers and to the files."""
 
+import gc
 import math
 import re
 import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -119,7 +121,7 @@ def test_the_run_folder_holds_what_it_should(base):
         assert np.asarray(curves.convert("L")).std() > 5
     events = list((base.folder / "tensorboard").rglob("events.out.tfevents*"))
     assert events
-    assert all(path.stat().st_size > 1000 for path in events)
+    assert sum(path.stat().st_size for path in events) > 1000
 
 
 def test_metrics_hold_every_loss_and_recall_of_both_parts(base):
@@ -196,6 +198,17 @@ def test_same_seed_same_numbers(base, run):
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+def test_cached_images_change_next_to_nothing_and_leave_nothing(base, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for workers in (0, 2):
+        folder = run(image_cache=True, num_workers=workers)
+        cached = column(folder, "val/loss")
+        assert cached == pytest.approx(column(base.folder, "val/loss"), rel=1e-3)
+        assert cached != column(base.folder, "val/loss")  # 8 bits
+    gc.collect()
+    assert not list(tmp_path.glob("retfiner-images-*"))
+
+
 def test_workers_change_nothing(base, run):
     workers = run(num_workers=2, worker_start="fork")
     assert (workers / "metrics.csv").read_bytes() == (base.folder / "metrics.csv").read_bytes()
@@ -267,12 +280,12 @@ def test_exponential_temp_learns_the_logarithm(base, run):
 
 def test_duplicate_reports_count_as_matches_unless_ignored(material, run, tmp_path):
     rows = [
-        [str(material.csv.parent / row[0]), "No fluid.", row[2]] for row in read_csv(material.csv)
+        [str(material.csv.parent / image), ("No fluid.", "A large cyst.")[i % 2], patient]
+        for i, (image, _, patient) in enumerate(read_csv(material.csv))
     ]
     same = write_csv(tmp_path / "same.csv", rows)
     changes = {"train_csv": same, "losses": ["itc"], "max_epochs": 1}
     shared, ignore = run(**changes), run(duplicate_reports="ignore", **changes)
-    assert column(shared, "val/image_to_text_recall@1")[0] == 1
     assert column(shared, "val/loss")[0] != column(ignore, "val/loss")[0]
 
 

@@ -1,0 +1,77 @@
+"""Our forward passes against transformers' own, in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.helpers.small import fill, random_batch, small_bert
+
+
+@pytest.fixture(scope="module")
+def bert():
+    model = small_bert().double().eval()
+    fill(model)
+    return model
+
+
+@pytest.fixture(scope="module")
+def image_tokens():
+    return torch.randn(6, 17, 32, generator=torch.Generator().manual_seed(3)).double()
+
+
+def theirs(bert, ids, mask, image=None, causal=False):
+    keys = mask.bool()[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
+    attend = keys & torch.ones(ids.shape[1], ids.shape[1]).bool().tril() if causal else keys
+    if image is None:  # their model always crosses if it can; without tokens it does not
+        return bert.bert(input_ids=ids, attention_mask=attend).last_hidden_state
+    return bert.bert(
+        input_ids=ids, attention_mask=attend, encoder_hidden_states=image
+    ).last_hidden_state
+
+
+def words(batch, states):
+    return states[batch.attention_mask.bool()]
+
+
+def test_text_alone(bert):
+    batch = random_batch()
+    ours = bert.encode_text(batch.input_ids, batch.attention_mask)
+    expected = theirs(bert, batch.input_ids, batch.attention_mask)
+    torch.testing.assert_close(words(batch, ours), words(batch, expected), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_text_over_an_image(bert, image_tokens, causal):
+    batch = random_batch()
+    image = bert.project_image(image_tokens)
+    ours = bert.fuse(batch.input_ids, batch.attention_mask, image, causal=causal)
+    expected = theirs(bert, batch.input_ids, batch.attention_mask, image_tokens, causal)
+    torch.testing.assert_close(words(batch, ours), words(batch, expected), rtol=0, atol=1e-12)
+
+
+def test_an_index_chooses_the_image(bert, image_tokens):
+    batch = random_batch()
+    image = bert.project_image(image_tokens)
+    index = torch.tensor([5, 5, 0, 1, 3, 2])
+    ours = bert.fuse(batch.input_ids, batch.attention_mask, image, index)
+    expected = bert.fuse(
+        batch.input_ids, batch.attention_mask, bert.project_image(image_tokens[index])
+    )
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
+
+
+def test_padding_changes_nothing(bert, image_tokens):
+    batch = random_batch()
+    longer = torch.nn.functional.pad(batch.input_ids, (0, 6))
+    mask = torch.nn.functional.pad(batch.attention_mask, (0, 6))
+    image = bert.project_image(image_tokens)
+    ours = bert.fuse(longer, mask, image)[:, :12]
+    expected = bert.fuse(batch.input_ids, batch.attention_mask, image)
+    torch.testing.assert_close(words(batch, ours), words(batch, expected), rtol=0, atol=1e-12)
+
+
+def test_vocabulary_scores_are_transformers(bert):
+    states = torch.randn(4, 32, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(bert.predict_tokens(states), bert.cls(states), rtol=0, atol=0)
+    tied = bert.cls.predictions.decoder.weight
+    assert tied is bert.bert.embeddings.word_embeddings.weight
