@@ -2,10 +2,10 @@
 
     python benchmarks/probe_sweep.py
 
-Nine data sets are generated with the sizes of the published ones, and a small ViT is probed on all
-of them with five seeds. The other way (``--online_augmentation``) is measured on a sample, images a
-second, and multiplied by the passes it needs at the epochs early stopping asks for. On the data sets
-named by ``--online`` it is really run, so that balanced accuracies can be laid side by side.
+Nine data sets are generated with the sizes of the published ones, and a small ViT is probed on
+all of them with five seeds. The other way (``--online_augmentation``) is measured on a sample and
+multiplied by the passes it needs at the epochs early stopping asks for. On the data sets named by
+``--online`` it is really run, so that balanced accuracies can be laid side by side.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from torch import nn
 
 from linprobe.config import ProbeConfig
 from linprobe.datasets import read_data_set
-from linprobe.probes import ProbingTask
 from linprobe.probing import Sweep, run_sweep
 from linprobe.results import read_runs
+from linprobe.task import ProbingTask
 from retfiner.common.cli import flag, parse
 from retfiner.common.errors import run_entry_point
 

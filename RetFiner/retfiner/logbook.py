@@ -107,7 +107,7 @@ def format_summary(
     Args:
         before: Validation metrics before the first step; empty for a resumed run.
         best: Those of the best checkpoint.
-        chance: Recall of a random order, by ``recall@k``; may be empty.
+        chance: Recall of a random order, by the same names; may be empty.
     """
     lines = [f"{'on patients never trained on':<30}{'before':>10}{'after':>10}{'chance':>10}"]
     names = [n for n in best if "recall" not in n] + [n for n in best if "recall" in n]
@@ -115,7 +115,7 @@ def format_summary(
         plain = name.removeprefix("val/")
         if "recall" in plain:
             label = plain.replace("_", " ")
-            at_random = chance.get(plain[plain.index("recall") :])
+            at_random = chance.get(plain)
             cells = [
                 f"{100 * value:.1f} %"
                 for value in (before.get(name), best[name], at_random)

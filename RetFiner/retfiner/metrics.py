@@ -44,30 +44,34 @@ def best_ranks(
 
 
 def chance_recall(report_ids: Tensor) -> dict[str, float]:
-    """Return the recall@k of a random order, which identical reports raise.
+    """Return what a random order recalls; identical reports raise it.
 
-    A query with m right candidates among N misses all of them in its first k with probability
-    C(N - m, k) / C(N, k).
+    An image's report is one of U distinct ones: k / U. A report with m images among N misses all of
+    them in its first k with probability C(N - m, k) / C(N, k).
 
     Args:
         report_ids: (N,), equal for identical reports.
 
     Returns:
-        ``recall@k`` for k in 1, 5, 10; the same in both directions.
+        The same names as :func:`retrieval_recall`, each in [0, 1].
     """
     _, inverse, counts = report_ids.unique(return_inverse=True, return_counts=True)
-    total, right = len(report_ids), counts[inverse].tolist()
-    return {
-        f"recall@{k}": sum(1 - math.comb(total - m, k) / math.comb(total, k) for m in right) / total
-        for k in RECALL_AT
-        if k <= total
-    }
+    total, images_of_report = len(report_ids), counts[inverse].tolist()
+    chance = {f"image_to_text_recall@{k}": min(1.0, k / len(counts)) for k in RECALL_AT}
+    for k in RECALL_AT:
+        first = min(k, total)
+        missed = [math.comb(total - m, first) / math.comb(total, first) for m in images_of_report]
+        chance[f"text_to_image_recall@{k}"] = 1 - sum(missed) / total
+    return chance
 
 
 def retrieval_recall(
     image_embeddings: Tensor, text_embeddings: Tensor, report_ids: Tensor
 ) -> dict[str, float]:
     """Compute recall@k between images and reports, in both directions.
+
+    Identical reports are one report. An image looks for its own among the distinct reports: copies
+    of a wrong one would otherwise fill the first places. A report finds any image that carries it.
 
     Args:
         image_embeddings: (N, E) unit vectors.
@@ -78,8 +82,11 @@ def retrieval_recall(
         ``image_to_text_recall@k`` and ``text_to_image_recall@k`` for k in 1, 5, 10, each in [0, 1].
     """
     images, texts = image_embeddings.float(), text_embeddings.float()
+    ids, inverse = report_ids.unique(return_inverse=True)
+    place = torch.arange(len(inverse), device=inverse.device)
+    first = torch.full_like(ids, len(inverse)).scatter_reduce(0, inverse, place, "amin")
     directions = {
-        "image_to_text": best_ranks(images, texts, report_ids, report_ids),
+        "image_to_text": best_ranks(images, texts[first], report_ids, ids),
         "text_to_image": best_ranks(texts, images, report_ids, report_ids),
     }
     return {

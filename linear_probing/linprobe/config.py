@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from linprobe.schedule import views_of
 from retfiner.common.cli import flag
 from retfiner.common.errors import InputError
 from retfiner.common.numbers import (
@@ -19,9 +20,6 @@ from retfiner.common.numbers import (
 
 Probe = Literal["linear", "knn", "logistic"]
 Representation = Literal["concat", "concat_prenorm", "concat_postnorm", "global_pool", "cls_token"]
-
-DEFAULT_VIEWS = 4
-"""Augmented views a training image; ``benchmarks/README.md`` gives the measurements behind it."""
 
 WEIGHT_DECAY = 0.01
 """One for all models; torch's default, and the published value of all backbones but RETFound."""
@@ -127,8 +125,8 @@ class ProbeConfig:
     init_std: NonNegativeFloat = flag("linear: standard deviation of the initial weights", 2e-5)
 
     views: NonNegativeInt | None = flag(
-        f"linear: stored augmented views a training image, by default {DEFAULT_VIEWS}; 0 trains on "
-        "the images as they are",
+        "linear: stored augmented views a training image, by default as many as make 4096 in all, "
+        "at least 4, at most 32; 0 trains on the images as they are",
         None,
     )
     online_augmentation: bool = flag(
@@ -233,12 +231,13 @@ class ProbeConfig:
             default = field.default_factory()
         return bool(getattr(self, name) != default)
 
-    @property
-    def n_views(self) -> int:
-        """Number of stored augmented views a training image."""
-        if self.views is not None:
-            return self.views
-        return 0 if self.online_augmentation or self.probe != "linear" else DEFAULT_VIEWS
+    def n_views(self, n_images: int) -> int:
+        """Give the number of stored augmented views a training image.
+
+        Args:
+            n_images: Number of training images.
+        """
+        return views_of(n_images) if self.views is None else self.views
 
     def decay_of(self, backbone: str) -> float:
         """Give the weight decay for a backbone: one for all, unless the published one is asked for.
@@ -259,12 +258,14 @@ class ProbeConfig:
         settings = {name: getattr(self, name) for name in _OF_PROBE[self.probe]}
         if self.probe != "linear":
             return settings
-        settings |= {"weight_decay": self.decay_of(backbone), "views": self.n_views}
+        settings["weight_decay"] = self.decay_of(backbone)
+        if self.views is None:
+            settings["views"] = "auto"
         unused = (
             {"batch_size_max", "batch_share"} if self.batch_size is not None else {"batch_size"}
         )
-        if self.online_augmentation or self.n_views == 0:
-            unused.add("view_seed")
-        if not self.online_augmentation and self.n_views == 0:
-            unused.update(_AUGMENTATION)
+        if self.online_augmentation:
+            unused |= {"views", "view_seed"}
+        elif self.views == 0:
+            unused |= {"view_seed", *_AUGMENTATION}
         return {name: value for name, value in settings.items() if name not in unused}

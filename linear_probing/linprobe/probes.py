@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from linprobe.augmentation import Augmentation, adjustable_transform
-from linprobe.config import ProbeConfig
-from linprobe.datasets import DataSet
-from linprobe.features import Extractor, View
 from linprobe.head import HeadSettings, Table, TrainedHead, TrainingSet, train_heads
 from linprobe.knn import knn_probabilities
 from linprobe.logistic import fit_logistic
 from linprobe.schedule import batch_size_of
+from linprobe.task import ProbingTask, Rows
 from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
-from retfiner.vision import evaluation_transform
 
-Rows = NDArray[np.int64]
+Source = Callable[[int, torch.Generator], Table]
 
 
 @dataclass(frozen=True)
@@ -42,58 +38,6 @@ class Outcome:
     curve: list[dict[str, float]] = field(default_factory=list)
     head: dict[str, Tensor] | None = None
     context: dict[str, Any] = field(default_factory=dict)
-
-
-class ProbingTask:
-    """A data set seen through a backbone; features are computed when first asked for.
-
-    Args:
-        data: The data set.
-        extractor: Computes features or takes them from the store.
-        config: Settings.
-    """
-
-    def __init__(self, data: DataSet, extractor: Extractor, config: ProbeConfig) -> None:
-        self.data, self.extractor, self.config = data, extractor, config
-        self._clean = View(evaluation_transform(extractor.backbone))
-        numbers = {f.name: getattr(config, f"aug_{f.name}") for f in fields(Augmentation)}
-        self._augmented = adjustable_transform(extractor.backbone, Augmentation(**numbers))
-        self._kept: dict[str, Tensor] = {}
-
-    @property
-    def n_classes(self) -> int:
-        """Number of classes over all splits."""
-        return len(self.data.classes)
-
-    def labels(self, split: str) -> Tensor:
-        """Give (N,) labels of a split."""
-        return torch.from_numpy(self.data.splits[split].labels)
-
-    def clean(self, split: str) -> Tensor:
-        """Give (N, F) features of the images as they are."""
-        return self._remember(split, split, [self._clean])[0]
-
-    def views(self) -> Tensor:
-        """Give (K, N, F) features of the training images, augmented or, for K = 0, as they are."""
-        if self.config.n_views == 0:
-            return self.clean("train")[None]
-        views = [
-            View(self._augmented, ("view", self.config.view_seed, k))
-            for k in range(self.config.n_views)
-        ]
-        return self._remember("views", "train", views)
-
-    def fresh(self, rows: Rows, seed: int, epoch: int) -> Tensor:
-        """Give (N, F) features of training images, augmented as never before."""
-        split = self.data.splits["train"].subset(rows)
-        view = View(self._augmented, ("online", seed, epoch))
-        return self.extractor.fresh(split, [view], f"{self.data.name}: epoch {epoch}")[0]
-
-    def _remember(self, name: str, split: str, views: Sequence[View]) -> Tensor:
-        if name not in self._kept:
-            title = f"{self.data.name}: {name}"
-            self._kept[name] = self.extractor.stored(self.data.splits[split], views, title)
-        return self._kept[name]
 
 
 def probe_linear(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Outcome]:
@@ -125,7 +69,7 @@ def _linear_at_once(task: ProbingTask, subsets: dict[int, Rows], size: int) -> d
             expected=f"at most {size}",
             remedy="leave --batch_size out: the published rule fits the batch to the data",
         )
-    tables = _tables(task, subsets)
+    tables, n_views = _tables(task, subsets)
     train_labels = task.labels("train")
     sets = [
         TrainingSet(train_labels[torch.from_numpy(rows)], tables[seed], generator(seed, "head"))
@@ -142,39 +86,35 @@ def _linear_at_once(task: ProbingTask, subsets: dict[int, Rows], size: int) -> d
         HeadSettings(**numbers),
     )
     test = task.clean("test")
-    return {seed: _outcome_of(head, test, batch) for seed, head in zip(subsets, heads, strict=True)}
+    found = {"batch_size": batch, "views": n_views}
+    return {seed: _outcome_of(head, test, found) for seed, head in zip(subsets, heads, strict=True)}
 
 
-def _outcome_of(head: TrainedHead, test: Tensor, batch: int) -> Outcome:
+def _outcome_of(head: TrainedHead, test: Tensor, found: dict[str, Any]) -> Outcome:
     weights = {"weight": head.weight.cpu(), "bias": head.bias.cpu()}
-    context = {"batch_size": batch, "best_epoch": head.best_epoch, "epochs_trained": head.epochs}
+    context = {**found, "best_epoch": head.best_epoch, "epochs_trained": head.epochs}
     return Outcome(head.probabilities(test).numpy(), head.curve, weights, context)
 
 
-def _tables(
-    task: ProbingTask, subsets: dict[int, Rows]
-) -> dict[int, Callable[[int, torch.Generator], Table]]:
-    """Give each seed its source of training features, stored or fresh."""
+def _tables(task: ProbingTask, subsets: dict[int, Rows]) -> tuple[dict[int, Source], int | None]:
+    """Give each seed its source of training features; and the number of views, where stored."""
     if task.config.online_augmentation:
-        return {seed: _fresh_table(task, rows, seed) for seed, rows in subsets.items()}
+        return {seed: _fresh_table(task, rows, seed) for seed, rows in subsets.items()}, None
     views = task.views()
     n_views, n_images = views.shape[:2]
     table = views.flatten(0, 1).to(task.extractor.device)
-    return {seed: _stored_table(table, n_views, n_images, rows) for seed, rows in subsets.items()}
+    sources = {s: _stored_table(table, n_views, n_images, rows) for s, rows in subsets.items()}
+    return sources, n_views
 
 
-def _fresh_table(
-    task: ProbingTask, rows: Rows, seed: int
-) -> Callable[[int, torch.Generator], Table]:
+def _fresh_table(task: ProbingTask, rows: Rows, seed: int) -> Source:
     def table(epoch: int, _: torch.Generator) -> Table:
         return task.fresh(rows, seed, epoch).to(task.extractor.device), torch.arange(len(rows))
 
     return table
 
 
-def _stored_table(
-    features: Tensor, n_views: int, n_images: int, rows: Rows
-) -> Callable[[int, torch.Generator], Table]:
+def _stored_table(features: Tensor, n_views: int, n_images: int, rows: Rows) -> Source:
     images = torch.from_numpy(rows)
 
     def table(_: int, generator: torch.Generator) -> Table:

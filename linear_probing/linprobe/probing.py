@@ -18,7 +18,7 @@ from linprobe.datasets import DataSet, list_data_sets, read_data_set
 from linprobe.evaluation import evaluate
 from linprobe.features import Extractor
 from linprobe.fractions import draw_fraction
-from linprobe.probes import PROBES, Outcome, ProbingTask, Rows, save_head
+from linprobe.probes import PROBES, Outcome, save_head
 from linprobe.results import (
     Run,
     RunKey,
@@ -29,6 +29,7 @@ from linprobe.results import (
     write_run,
 )
 from linprobe.store import FeatureStore
+from linprobe.task import ProbingTask, Rows
 from linprobe.weights import ProbedModel, load_model
 from retfiner.common.errors import InputError
 from retfiner.common.seeds import derive_seed

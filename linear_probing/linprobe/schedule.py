@@ -1,4 +1,4 @@
-"""The published protocol's learning rate, batch size and early stopping, as pure functions."""
+"""The protocol's learning rate, batch size, early stopping and number of views: pure functions."""
 
 from __future__ import annotations
 
@@ -38,6 +38,25 @@ def batch_size_of(n_images: int, largest: int = 64, share: float = 0.25) -> int:
     allowed = math.floor(share * n_images)
     power = 1 << (allowed.bit_length() - 1) if allowed >= 1 else 1
     return max(1, min(largest, power, n_images))
+
+
+def views_of(n_images: int, wanted: int = 4096, least: int = 4, most: int = 32) -> int:
+    """Give the number of stored views a training image: many for few images, few for many.
+
+    What a head learns from stored views comes close to what it learns from fresh ones when it sees
+    enough different pictures in all; ``benchmarks/README.md`` gives the measurements.
+
+    Args:
+        n_images: Number of training images.
+        wanted: Pictures in all.
+        least: Never fewer views.
+        most: Never more views.
+
+    Returns:
+        An even number where the bounds are even, as views come in opposite pairs.
+    """
+    pairs = math.ceil(wanted / (2 * n_images))
+    return min(most, max(least, 2 * pairs))
 
 
 @dataclass(frozen=True)

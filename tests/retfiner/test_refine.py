@@ -510,6 +510,14 @@ def test_a_device_that_is_not_there(run, changes):
         run(**changes)
 
 
+def test_a_checkpoint_of_the_wrong_kind_says_what_to_do_with_it(base, run, material):
+    with pytest.raises(InputError, match="training checkpoint") as caught:
+        run(model_weights=base.folder / "best-model.ckpt")
+    assert "get_vision_backbone_for_linprobing.py" in str(caught.value)
+    with pytest.raises(InputError, match="is no checkpoint"):
+        run(model_weights=material.csv)
+
+
 # -- going on ------------------------------------------------------------------------------------
 
 

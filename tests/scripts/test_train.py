@@ -57,6 +57,7 @@ def test_flags_go_before_the_file(trained):
     assert "# command: " in (folder / "config.yaml").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_by_its_own_config(trained):
     """What the error about other settings tells a user to type."""
     folder, _ = trained
@@ -84,15 +85,6 @@ def test_rows_that_cannot_be_used(material, tmp_path):
     assert not (tmp_path / "models").exists()
 
 
-def test_a_checkpoint_of_the_wrong_kind(trained, material, tmp_path):
-    folder, _ = trained
-    done = run_script(
-        "train.py", "--model_weights", folder / "best-model.ckpt", "--train_csv", material.csv,
-        "--text_encoder", material.text_encoder, "--output_dir", tmp_path,
-    )  # fmt: skip
-    assert_clear_error(done, "training checkpoint", "get_vision_backbone_for_linprobing.py")
-
-
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -109,4 +101,4 @@ def test_help():
     done = run_script("train.py", "--help")
     assert done.returncode == 0
     assert "--checkpoint_every_n_steps" in done.stdout
-    assert "default: 0.0001" in done.stdout
+    assert "default: 0.0001" in " ".join(done.stdout.split())
