@@ -32,7 +32,7 @@ else
   python train.py --model_weights "$out/base.pth" --text_encoder "$out/bert" \
     --train_csv "$out/phantoms/pairs.csv" --output_dir "$out/models" --note quickstart \
     --batch_size 32 --lr 2e-3 --lr_schedule cosine --warmup_steps 100 --exponential_temp \
-    --max_epochs 12 --patience 12 --image_cache --num_workers 1
+    --max_epochs 10 --patience 10 --image_cache --num_workers 1
   echo "reusing $(echo "$out"/models/*/best-model.ckpt)" >"$out/refined.done"
 fi
 

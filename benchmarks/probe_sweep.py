@@ -64,14 +64,15 @@ class BenchmarkConfig:
 
 
 def draw_image(label: int, n_classes: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw a layered image with a bright spot: how deep and how wide it is tells the class."""
+    """Draw layers and a bright spot; how dense and how wide they are tells the class."""
     y, x = np.mgrid[0:40, 0:40] / 40.0
-    tilt = rng.normal(0, 0.05)
-    layers = 0.25 + 0.2 * np.sin(2 * np.pi * (4 * y + tilt * x + rng.uniform(0, 0.2)))
-    depth = 0.2 + 0.6 * (label + rng.normal(0, 0.25)) / max(1, n_classes - 1)
-    width = 0.08 * np.exp(rng.normal(0, 0.3)) * (1 + 0.5 * (label % 2))
-    spot = np.exp(-((y - depth) ** 2 + (x - rng.uniform(0.25, 0.75)) ** 2) / (2 * width**2))
-    noisy = layers + 0.5 * spot + rng.normal(0, 0.12, y.shape)
+    position = (label + rng.normal(0, 0.35)) / max(1, n_classes - 1)
+    tilt, phase = rng.normal(0, 0.1), rng.uniform()
+    layers = 0.3 + 0.2 * np.sin(2 * np.pi * ((3 + 4 * position) * (y + tilt * x) + phase))
+    width = 0.06 + 0.12 * position + rng.normal(0, 0.01)
+    centre_y, centre_x = rng.uniform(0.3, 0.7, 2)
+    spot = np.exp(-((y - centre_y) ** 2 + (x - centre_x) ** 2) / (2 * width**2))
+    noisy = layers + 0.4 * spot + rng.normal(0, 0.1, y.shape)
     return (255 * noisy.clip(0, 1)).astype(np.uint8)
 
 

@@ -110,8 +110,11 @@ def format_summary(
         chance: Recall of a random order, by the same names; may be empty.
     """
     lines = [f"{'on patients never trained on':<30}{'before':>10}{'after':>10}{'chance':>10}"]
-    names = [n for n in best if "recall" not in n] + [n for n in best if "recall" in n]
-    for name in names:
+    losses = sorted((n for n in best if "recall" not in n), key=lambda n: (n != "val/loss", n))
+    recalls = sorted(
+        (n for n in best if "recall" in n), key=lambda n: (n.split("@")[0], int(n.split("@")[1]))
+    )
+    for name in losses + recalls:
         plain = name.removeprefix("val/")
         if "recall" in plain:
             label = plain.replace("_", " ")
