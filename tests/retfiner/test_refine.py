@@ -15,6 +15,7 @@ from PIL import Image
 from retfiner.common.errors import InputError
 from retfiner.data.datamodule import load_pairs
 from retfiner.data.pairs import EvenBatches
+from retfiner.module import RefinementModule
 from retfiner.refine import refine
 from tests.helpers.refinement import (
     HEADS,
@@ -567,6 +568,34 @@ def test_resuming_goes_on_from_the_optimisers_state(resumed):
     state = checkpoint(result.folder, "last.ckpt")["optimizer_states"][0]["state"]
     assert {int(entry["step"]) for entry in state.values()} == {10}
     assert checkpoint(between, "last.ckpt")["global_step"] == 4
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_that_was_cut_short_is_ended_with_the_batches_it_lacks(
+    material, tmp_path, monkeypatch, workers
+):
+    """Stopped before the third batch, resumed from a checkpoint after the second."""
+    seen = []
+    step = RefinementModule.training_step
+
+    def watched(self, batch, batch_idx):
+        seen.append((self.current_epoch, batch_idx, batch.rows.tolist()))
+        if len(seen) == 3 and not stopped:
+            raise InputError("the lights went out")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(RefinementModule, "training_step", watched)
+    changes = {"batch_size": 4, "checkpoint_every_n_steps": 2, "num_workers": workers}
+    stopped = []
+    with pytest.raises(InputError, match="lights"):
+        refine(settings(material, tmp_path / "cut", **changes))
+    (folder,) = (tmp_path / "cut").iterdir()
+    stopped, before, seen = [True], seen[:2], []
+    refine(settings(material, tmp_path / "cut", resume=folder, **changes))
+    resumed, seen = before + seen, []
+    refine(settings(material, tmp_path / "whole", **changes))
+    assert resumed == seen
+    assert len(column(folder, "train/loss")) == 2
 
 
 @pytest.mark.parametrize(

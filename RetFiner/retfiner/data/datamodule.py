@@ -29,6 +29,7 @@ from retfiner.data.pairs import (
     EvenBatches,
     ImageCaptionDataset,
     NumberedPairs,
+    ResumableLoader,
 )
 from retfiner.vision.preprocessing import EvaluationTransform
 
@@ -199,7 +200,7 @@ class PairsDataModule(pl.LightningDataModule):
     def _loader(self, numbered: NumberedPairs, shuffle: bool) -> DataLoader[Any]:
         workers = count_workers(self.config.num_workers)
         start = None if self.config.worker_start == "auto" else self.config.worker_start
-        return DataLoader(
+        return ResumableLoader(
             numbered,
             batch_sampler=EvenBatches(
                 len(numbered), self.config.batch_size, self.config.seed, shuffle

@@ -100,7 +100,8 @@ def read_manifest(
             got="\n            ".join(f"row {row}: {reason}" for row, reason in problems[:8])
             + (f"\n            ... and {len(problems) - 8} more" if len(problems) > 8 else ""),
             expected="an existing image, a report with words and a patient in every row",
-            remedy="mend these rows, or give --on_bad_row skip to leave them out",
+            remedy="mend these rows; --image_root names the folder that paths are relative to; "
+            "--on_bad_row skip leaves such rows out",
         )
     bad = {row for row, _ in problems}
     every = Manifest(path, images, reports, patients, table.rows, problems)

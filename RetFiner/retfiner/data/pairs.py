@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
 from retfiner.batch import Batch, identify_reports
@@ -193,6 +193,9 @@ class EvenBatches(BatchSampler):
         batch_size: The most pairs in a batch.
         seed: What the order depends on.
         shuffle: Whether each epoch has an order of its own.
+
+    Attributes:
+        skip: How many batches the next epoch leaves out at its beginning, once.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int, shuffle: bool) -> None:
@@ -201,6 +204,7 @@ class EvenBatches(BatchSampler):
         self.seed = seed
         self.shuffle = shuffle
         self.epoch = 0
+        self.skip = 0
         # Lightning calls set_epoch on `.sampler`; the order is ours, so we are our own sampler.
         self.sampler = self  # type: ignore[assignment]
 
@@ -214,5 +218,32 @@ class EvenBatches(BatchSampler):
     def __iter__(self) -> Iterator[list[int]]:
         purpose = self.epoch if self.shuffle else "fixed"
         order = torch.randperm(self.size, generator=generator(self.seed, "order", purpose))
-        for chunk in order.tensor_split(len(self)):
+        skip, self.skip = self.skip, 0
+        for chunk in order.tensor_split(len(self))[skip:]:
             yield chunk.tolist()
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A loader that goes on in the middle of an epoch where a checkpoint was written.
+
+    Lightning stores and restores the state of a loader that has one. Without it, a resumed epoch
+    would begin with the batches that it has already seen and leave out the last ones.
+    """
+
+    batch_sampler: EvenBatches
+    batches_given = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yield the batches of an epoch, of the first one after loading a state only the rest."""
+        self.batches_given = self.batch_sampler.skip
+        for batch in super().__iter__():
+            self.batches_given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how many batches of the epoch were given."""
+        return {"batches_given": self.batches_given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Leave out the batches that were given before, unless they were the whole epoch."""
+        self.batch_sampler.skip = state["batches_given"] % len(self.batch_sampler)

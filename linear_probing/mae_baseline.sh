@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Probe MAE as published, before refinement. Any flag of probe.py may follow and wins:
+#   ./mae_baseline.sh --init_weights _weights/mine.pth --data_set OCTID OCTDL
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+python="$here/../.venv/bin/python"
+[ -x "$python" ] || python=python
+exec "$python" "$here/probe.py" --backbone MAE --model MAE --version baseline \
+  --init_weights "$here/_weights/mae_pretrain_vit_large.pth" \
+  --data_root "$here/_data" --results "$here/__results" --feature_store "$here/_features" "$@"

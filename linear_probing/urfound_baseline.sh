@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Probe UrFound as published, before refinement. Any flag of probe.py may follow and wins:
+#   ./urfound_baseline.sh --init_weights _weights/mine.pth --data_set OCTID OCTDL
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+python="$here/../.venv/bin/python"
+[ -x "$python" ] || python=python
+exec "$python" "$here/probe.py" --backbone UrFound --model UrFound --version baseline \
+  --init_weights "$here/_weights/urfound_mm.pth" \
+  --data_root "$here/_data" --results "$here/__results" --feature_store "$here/_features" "$@"

@@ -1,0 +1,99 @@
+"""Listing data sets: layout, classes, patients, content."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from linprobe.datasets import list_data_sets, read_data_set
+from retfiner.common.errors import InputError
+from tests.helpers.probing_data import write_data_set
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_data_set(tmp_path / "OCTID")
+
+
+def test_images_labels_and_patients_go_together(folder):
+    data = read_data_set(folder)
+    assert (data.name, data.classes, data.notes) == ("OCTID", ["AMD", "DME", "NORMAL"], [])
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 24, "val": 12, "test": 16
+    }  # fmt: skip
+    train = data.splits["train"]
+    assert [data.classes[k] for k in train.labels] == [p.parent.name for p in train.paths]
+    assert train.patients == [p.name.split("_")[0] for p in train.paths]
+    part = train.subset(np.array([5, 2]))
+    assert (part.paths, part.labels.tolist()) == (
+        [train.paths[5], train.paths[2]], [train.labels[5], train.labels[2]]
+    )  # fmt: skip
+
+
+def test_a_class_missing_from_one_split_shifts_no_label(folder):
+    shutil.rmtree(folder / "train" / "AMD")
+    shutil.rmtree(folder / "test" / "DME")
+    data = read_data_set(folder)
+    assert data.classes == ["AMD", "DME", "NORMAL"]
+    assert set(data.splits["train"].labels) == {1, 2}
+    assert set(data.splits["test"].labels) == {0, 2}
+    assert data.notes == ["No image of AMD in train.", "No image of DME in test."]
+
+
+def test_fingerprint_follows_the_content_and_nothing_else(folder, tmp_path):
+    before = read_data_set(folder).sha256
+    moved = shutil.copytree(folder, tmp_path / "elsewhere" / "OCTID")
+    assert read_data_set(moved).sha256 == before
+    image = next((moved / "val" / "AMD").iterdir())
+    pixels = np.array(Image.open(image))
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(image)
+    changed = read_data_set(moved).sha256
+    image.rename(moved / "val" / "DME" / image.name)
+    assert len({before, changed, read_data_set(moved).sha256}) == 3
+
+
+def test_unknown_and_shared_patients_are_said(folder):
+    first = next((folder / "train" / "AMD").iterdir())
+    shutil.copy(first, folder / "test" / "AMD" / first.name)
+    assert "1 patients are in both train and test (P0000)" in read_data_set(folder).notes[0]
+    first.rename(first.with_name("anonymous.png"))
+    data = read_data_set(folder)
+    assert data.splits["test"].patients is None
+    assert "Patients are not known" in data.notes[0]
+
+
+def test_files_of_other_kinds_are_counted(folder):
+    for name in ("a.dcm", "b.dcm", ".DS_Store"):
+        (folder / "train" / "AMD" / name).write_bytes(b"x")
+    assert read_data_set(folder).notes == ["Left out, as no images of a known kind: 2 .dcm."]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: shutil.rmtree(f / "val"), "no val"),
+        (lambda f: shutil.rmtree(f), "no train, val, test"),
+        (lambda f: [shutil.rmtree(p) for p in (f / "test").iterdir()], "no image in test"),
+        (lambda f: [shutil.rmtree(p) for c in ("AMD", "DME") for p in f.glob(f"*/{c}")],
+         "only one class"),
+    ],
+)  # fmt: skip
+def test_bad_layouts_are_refused(folder, damage, message):
+    damage(folder)
+    with pytest.raises(InputError, match=message):
+        read_data_set(folder)
+
+
+def test_which_data_sets(folder, tmp_path):
+    write_data_set(tmp_path / "Duke", {"train": 6, "val": 6, "test": 6})
+    (tmp_path / "notes").mkdir()
+    assert [p.name for p in list_data_sets(tmp_path, [])] == ["Duke", "OCTID"]
+    assert list_data_sets(tmp_path, ["OCTID"]) == [folder]
+    with pytest.raises(InputError, match=r"got: +OCTDL\n.*one of Duke, OCTID"):
+        list_data_sets(tmp_path, ["OCTID", "OCTDL"])
+    with pytest.raises(InputError, match="No data set in"):
+        list_data_sets(tmp_path / "notes", [])
+    with pytest.raises(InputError, match="There is no folder"):
+        list_data_sets(tmp_path / "nowhere", [])
