@@ -16,8 +16,8 @@ def best_ranks(
     """Rank the candidates of each query by cosine and return the rank of the first right one.
 
     A candidate is right if it carries the query's id, so that every image with the identical report
-    counts. Candidates that score the same as the first right one are ranked before it: a model that
-    gives everything the same score finds nothing.
+    counts. Candidates that score the same as the first right one are ranked before it, and so are
+    all of them where scores are not numbers: a model that tells nothing apart finds nothing.
 
     Args:
         queries: (N, E) unit vectors.
@@ -39,7 +39,7 @@ def best_ranks(
         if not is_right.any(1).all():
             raise ValueError("a query has no candidate with its id")
         best = scores.masked_fill(~is_right, -torch.inf).amax(1, keepdim=True)
-        ranks.append(((scores >= best) & ~is_right).sum(1))
+        ranks.append((~(scores < best) & ~is_right).sum(1))
     return torch.cat(ranks)
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retfiner.batch import Batch
+from retfiner.common.errors import InputError
 from retfiner.text.encoder import CrossAttentionBert, KeysValues
 from retfiner.vision import Backbone
 
@@ -75,6 +76,9 @@ class RetFiner(nn.Module):
         exponential_temp: Learn the temperature's logarithm instead of the temperature itself.
         duplicate_reports: ``shared``: identical reports are each other's match; ``ignore``: only
             a pair's own report is (as published).
+
+    Raises:
+        InputError: If the temperature is below :data:`MIN_TEMPERATURE`.
     """
 
     def __init__(
@@ -90,7 +94,12 @@ class RetFiner(nn.Module):
     ) -> None:
         super().__init__()
         if temperature < MIN_TEMPERATURE:
-            raise ValueError(f"temperature must be at least {MIN_TEMPERATURE}, got {temperature}")
+            raise InputError(
+                "the contrastive temperature is too small",
+                got=temperature,
+                expected=f"at least {MIN_TEMPERATURE:g}; the method was published with 0.07",
+                remedy="--contra_temp 0.07",
+            )
         width = text.config.hidden_size
         self.backbone = backbone
         self.vision_encoder = backbone.encoder

@@ -69,7 +69,7 @@ class RefinementModule(pl.LightningModule):
         values, _ = self._batch_losses(batch, "train", self.current_epoch, batch_idx)
         total = self._weighted_sum(values)
         if not torch.isfinite(total):
-            raise self._not_finite(values, batch, batch_idx)
+            raise self._not_finite(values, batch, f"batch {batch_idx}")
         size = len(batch.images)
         logged = {name: value.detach() for name, value in values.items()} | {"loss": total.detach()}
         self.log_dict(
@@ -90,9 +90,16 @@ class RefinementModule(pl.LightningModule):
         return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the losses of a batch; masks and negatives are the same at every call."""
+        """Log the losses of a batch; masks and negatives are the same at every call.
+
+        Raises:
+            InputError: If a loss is not finite.
+        """
         values, encoded = self._batch_losses(batch, "validation", 0, batch_idx)
-        values["loss"] = self._weighted_sum(values)
+        total = self._weighted_sum(values)
+        if not torch.isfinite(total):
+            raise self._not_finite(values, batch, f"validation batch {batch_idx}")
+        values["loss"] = total
         for name, value in values.items():
             self.log(
                 f"val/{name}",
@@ -131,7 +138,7 @@ class RefinementModule(pl.LightningModule):
             [self.loss_weights[name] * value for name, value in values.items()]
         ).sum()
 
-    def _not_finite(self, values: Mapping[str, Tensor], batch: Batch, batch_idx: int) -> InputError:
+    def _not_finite(self, values: Mapping[str, Tensor], batch: Batch, place: str) -> InputError:
         bad = [name for name, value in values.items() if not torch.isfinite(value)]
         kept = "the last good checkpoint stays as it is"
         images = [
@@ -146,7 +153,7 @@ class RefinementModule(pl.LightningModule):
         return InputError(
             f"the loss is not finite: {', '.join(bad) or 'the weighted sum'}",
             got=", ".join(f"{name} = {value.item():g}" for name, value in values.items())
-            + f" at epoch {self.current_epoch}, batch {batch_idx}, pairs at positions "
+            + f" at epoch {self.current_epoch}, {place}, pairs at positions "
             + shorten([str(row) for row in batch.rows.tolist()], 16),
             expected="finite numbers",
             remedy=remedy,

@@ -46,13 +46,9 @@ class AdjustableTransform(ImageTransform):
 
     Attributes:
         augmentation: The numbers.
-        mirrored: Whether each draw u from U(0, 1) is replaced by 1 - u: the other flip, the
-            opposite rotation. By itself the result is distributed as without; beside its opposite
-            it cancels what the two have by chance (antithetic sampling).
     """
 
     augmentation: Augmentation = field(default_factory=Augmentation)
-    mirrored: bool = False
 
     def __call__(self, image: np.ndarray, generator: torch.Generator) -> Tensor:
         """Transform one image.
@@ -66,10 +62,8 @@ class AdjustableTransform(ImageTransform):
         """
         by = self.augmentation
         gray = self.resized(image)
-        draws = torch.rand(8, generator=generator, dtype=torch.float64)
-        if self.mirrored:
-            draws = 1 - draws
-        flip, gain, apply, angle, right, down, scale, shear = draws.tolist()
+        draws = torch.rand(8, generator=generator, dtype=torch.float64).tolist()
+        flip, gain, apply, angle, right, down, scale, shear = draws
         if flip < by.flip:
             gray = gray.flip(-1)
         gray = (gray * _around(1, by.intensity, gain)).clamp(0, 1)

@@ -14,7 +14,7 @@ SPLIT_TABLE = "split.csv"
 
 _RULES = (
     re.compile(r"([A-Za-z]+\d+)_(?:OD|OS)(?:_.*)?"),  # P0001_OD_v1: a patient, an eye, a visit
-    re.compile(r"(?:CNV|DME|DRUSEN|NORMAL)-(\d+)-\d+"),  # Kermany; ids recur across classes
+    re.compile(r"(?:CNV|DME|DRUSEN|NORMAL)-(\d+)-\d+(?:_.*)?"),  # Kermany; ids recur across classes
     re.compile(r"(?:amd|dme|erm|no|rao|rvo|vid)_(\d+)_\d+", re.IGNORECASE),  # OCTDL
 )
 

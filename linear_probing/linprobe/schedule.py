@@ -51,12 +51,8 @@ def views_of(n_images: int, wanted: int = 4096, least: int = 4, most: int = 32) 
         wanted: Pictures in all.
         least: Never fewer views.
         most: Never more views.
-
-    Returns:
-        An even number where the bounds are even, as views come in opposite pairs.
     """
-    pairs = math.ceil(wanted / (2 * n_images))
-    return min(most, max(least, 2 * pairs))
+    return min(most, max(least, math.ceil(wanted / n_images)))
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from tests.helpers.probing_data import write_data_set
 
 from linprobe.datasets import list_data_sets, read_data_set
 from retfiner.common.errors import InputError
-from tests.helpers.probing_data import write_data_set
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_files_of_other_kinds_are_counted(folder):
     ("damage", "message"),
     [
         (lambda f: shutil.rmtree(f / "val"), "no val"),
-        (lambda f: shutil.rmtree(f), "no train, val, test"),
+        (shutil.rmtree, "no train, val, test"),
         (lambda f: [shutil.rmtree(p) for p in (f / "test").iterdir()], "no image in test"),
         (lambda f: [shutil.rmtree(p) for c in ("AMD", "DME") for p in f.glob(f"*/{c}")],
          "only one class"),

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.helpers.probing_data import small_probe
+from tests.retfiner.vision import layouts
 from torch import nn
 
 from linprobe.augmentation import Augmentation, adjustable_transform
@@ -15,8 +17,6 @@ from linprobe.features import Extractor, View
 from linprobe.store import FeatureStore
 from retfiner.common.errors import InputError
 from retfiner.vision import backbone_from_state, evaluation_transform, load_backbone, read_image
-from tests.helpers.probing_data import small_probe
-from tests.retfiner.vision import layouts
 
 ASSET = Path(__file__).parents[1] / "assets" / "probing_features.json"
 FIGURES = json.loads(ASSET.read_text(encoding="utf-8"))

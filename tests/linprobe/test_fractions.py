@@ -1,5 +1,7 @@
 """Shares of the training images."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,4 +65,4 @@ def test_every_draw_is_whole_and_holds_every_class(images, fraction, seed):
 def test_a_smaller_draw_lies_in_a_larger_one(patients):
     labels = np.repeat([0, 1, 2], 100)
     draws = [set(draw_fraction(labels, patients, f, rng(4))) for f in (0.05, 0.1, 0.4, 1.0)]
-    assert all(a < b for a, b in zip(draws, draws[1:], strict=False))
+    assert all(a < b for a, b in pairwise(draws))

@@ -79,7 +79,9 @@ def test_the_best_epoch_is_what_is_kept(data):
     probabilities = head.probabilities(val_features)
     recalls = [(probabilities.argmax(1) == k)[val_labels == k].double().mean() for k in range(C)]
     assert np.mean(recalls) == pytest.approx(row["val_balanced_accuracy"])
-    assert row["val_balanced_accuracy"] >= max(r["val_balanced_accuracy"] for r in head.curve) - 1e-3
+    assert (
+        row["val_balanced_accuracy"] >= max(r["val_balanced_accuracy"] for r in head.curve) - 1e-3
+    )
     assert head.best_epoch < head.epochs == len(head.curve)
 
 
@@ -113,7 +115,9 @@ def test_the_global_generator_plays_no_part(data):
 def test_initial_weights_are_tiny_and_of_the_asked_spread(data):
     wide = torch.randn(20, 4000, dtype=torch.float64, generator=generator(0))
     labels = torch.arange(20) % C
-    settings = HeadSettings(epochs=20, warmup_epochs=10, patience=1, patience_start=0, init_std=2e-5)
+    settings = HeadSettings(
+        epochs=20, warmup_epochs=10, patience=1, patience_start=0, init_std=2e-5
+    )
     frozen = dataclasses.replace(settings, learning_rate=1e-30, min_learning_rate=0)
     [head] = train_heads([make_set(wide, labels, 0)], wide, labels, C, 4, frozen)
     assert float(head.weight.std()) == pytest.approx(2e-5, rel=0.05)

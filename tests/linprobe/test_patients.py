@@ -13,6 +13,7 @@ from retfiner.common.errors import InputError
         ("TA00023_OS_v2", "TA00023"),
         ("P12_OS", "P12"),
         ("CNV-1016042-1", "1016042"),
+        ("NORMAL-15208-1_dup84fb", "15208"),  # a copy that a tool has marked
         ("NORMAL-1016042-12", "1016042"),  # the same number in another class: one patient
         ("dme_1132061_1", "1132061"),
         ("AMD_77_3", "77"),

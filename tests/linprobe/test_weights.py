@@ -4,12 +4,12 @@ import hashlib
 
 import pytest
 import torch
+from tests.helpers.refinement import write_base_model
+from tests.helpers.small import small_backbone, small_vit
 
 from linprobe.weights import load_model
 from retfiner.common.errors import InputError
 from retfiner.vision import Backbone, load_backbone, save_backbone
-from tests.helpers.refinement import write_base_model
-from tests.helpers.small import small_backbone, small_vit
 
 
 @pytest.fixture
@@ -27,8 +27,7 @@ def test_with_them_the_refined_model_is_probed(files):
     probed = load_model(*files)
     assert probed.sha256 == hashlib.sha256(files[1].read_bytes()).hexdigest()
     assert (
-        probed.context["base_weights_sha256"]
-        == hashlib.sha256(files[0].read_bytes()).hexdigest()
+        probed.context["base_weights_sha256"] == hashlib.sha256(files[0].read_bytes()).hexdigest()
     )
     ours = probed.backbone.encoder.state_dict()
     expected = load_backbone(files[1]).encoder.state_dict()

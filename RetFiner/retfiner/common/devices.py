@@ -1,8 +1,9 @@
-"""Which arithmetic a device is made for."""
+"""What a device is made for, and how values get there."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 
 def resolve_precision(requested: str, accelerator: str) -> str:
@@ -21,6 +22,19 @@ def resolve_precision(requested: str, accelerator: str) -> str:
     if is_made_for_bfloat16(accelerator):
         return "bf16-mixed"
     return "16-mixed" if accelerator == "cuda" else "32-true"
+
+
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """Copy values that were made on the CPU to a device, without waiting for it.
+
+    Args:
+        values: A CPU tensor.
+        device: Where it is needed.
+    """
+    if device.type == "cuda":
+        # Copied from ordinary memory, more than 64 KiB may wait for all work queued before them.
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def is_made_for_bfloat16(accelerator: str) -> bool:

@@ -171,15 +171,29 @@ class PairsDataModule(pl.LightningDataModule):
         self.collate = collate
         self.config = config
         self.left_out: dict[str, str] = {}
+        self._training: ResumableLoader | None = None
+        self._resumed: dict[str, int] = {}
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in another order each epoch."""
-        return self._loader(NumberedPairs(self.pairs.train, self.pairs.train_numbers), shuffle=True)
+        numbered = NumberedPairs(self.pairs.train, self.pairs.train_numbers)
+        self._training = self._loader(numbered, shuffle=True)
+        if self._resumed:
+            self._training.load_state_dict(self._resumed)
+        return self._training
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches in one order, mixed once: neighbours in a CSV are often of one patient."""
         numbered = NumberedPairs(self.pairs.validation, self.pairs.validation_numbers)
         return self._loader(numbered, shuffle=False)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return where in its epoch the training is, for a checkpoint."""
+        return {} if self._training is None else self._training.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on where a checkpoint was written; Lightning calls it before the loaders are made."""
+        self._resumed = dict(state_dict)
 
     def on_before_batch_transfer(self, batch: Collated, dataloader_idx: int) -> Batch:
         """Raise or say here, in the main process, what went wrong in a worker.
@@ -197,7 +211,7 @@ class PairsDataModule(pl.LightningDataModule):
                 tqdm.write(f"left out ({len(self.left_out)} so far): {reason}")
         return batch.batch
 
-    def _loader(self, numbered: NumberedPairs, shuffle: bool) -> DataLoader[Any]:
+    def _loader(self, numbered: NumberedPairs, shuffle: bool) -> ResumableLoader:
         workers = count_workers(self.config.num_workers)
         start = None if self.config.worker_start == "auto" else self.config.worker_start
         return ResumableLoader(

@@ -226,8 +226,8 @@ class EvenBatches(BatchSampler):
 class ResumableLoader(DataLoader[Any]):
     """A loader that goes on in the middle of an epoch where a checkpoint was written.
 
-    Lightning stores and restores the state of a loader that has one. Without it, a resumed epoch
-    would begin with the batches that it has already seen and leave out the last ones.
+    Without its state, a resumed epoch would begin with the batches that it has already seen and
+    leave out the last ones.
     """
 
     batch_sampler: EvenBatches

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retfiner.batch import Batch
+from retfiner.common.devices import send
 from retfiner.model import Encoded, RetFiner
 
 
@@ -96,7 +97,7 @@ def draw_negatives(
     """
     scores = similarity.float()
     noise = torch.empty(2, *scores.shape).exponential_(generator=generator)
-    noise = noise.to(scores.device, non_blocking=True)
+    noise = send(noise, scores.device)
     return Negatives(
         image_for_text=_draw(scores.T, same_report, noise[0]),
         text_for_image=_draw(scores, same_report, noise[1]),

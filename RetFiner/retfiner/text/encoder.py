@@ -7,15 +7,27 @@ shared by every pass that looks at it, in whichever order that pass wants the im
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, BertConfig, BertLMHeadModel
 
 from retfiner.common.errors import InputError, shorten
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+"""What transformers and the readers beneath it raise on weights that are absent or damaged."""
 
 
 class KeysValues(NamedTuple):
@@ -198,10 +210,10 @@ def load_bert(source: str) -> tuple[CrossAttentionBert, list[str], list[str]]:
         encoder, report = CrossAttentionBert.from_pretrained(
             source, config=config, output_loading_info=True, dtype=torch.float32
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"the weights of the text encoder in {source} cannot be read",
-            got=str(error).splitlines()[0],
+            got=(str(error) or type(error).__name__).splitlines()[0],
             expected="model.safetensors or pytorch_model.bin of a BERT",
         ) from error
     if report["mismatched_keys"]:

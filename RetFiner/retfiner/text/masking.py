@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from retfiner.common.devices import send
+
 
 class MaskedTokens(NamedTuple):
     """Reports with hidden tokens.
@@ -57,7 +59,7 @@ def mask_tokens(
     random_ids = torch.randint(vocab_size, (len(positions),), generator=generator)
 
     positions, fate, random_ids = (
-        t.to(input_ids.device, non_blocking=True) for t in (positions, fate, random_ids)
+        send(drawn, input_ids.device) for drawn in (positions, fate, random_ids)
     )
     labels = input_ids.flatten()[positions]
     shown = torch.where(fate < 0.8, mask_token_id, labels)

@@ -37,12 +37,10 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"no tokenizer can be loaded from {folder}",
-            got=str(error).splitlines()[0],
-            expected="a Hugging Face folder with vocab.txt or tokenizer.json",
-            remedy="python build_text_encoder.py --source <hub id or folder> --output <folder>",
-        ) from error
+        raise _no_tokenizer(folder, str(error).splitlines()[0]) from error
+    # Where the vocabulary's file is missing, transformers makes a tokenizer that knows no word.
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise _no_tokenizer(folder, "no vocabulary")
     missing = [
         name
         for name in ("cls_token", "sep_token", "mask_token", "pad_token")
@@ -55,6 +53,15 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
             expected="a BERT tokenizer with [CLS], [SEP], [MASK] and [PAD]",
         )
     return tokenizer
+
+
+def _no_tokenizer(folder: Path | str, got: str) -> InputError:
+    return InputError(
+        f"no tokenizer can be loaded from {folder}",
+        got=got,
+        expected="a Hugging Face folder with vocab.txt or tokenizer.json",
+        remedy="python build_text_encoder.py --source <hub id or folder> --output <folder>",
+    )
 
 
 def tokenize(

@@ -1,0 +1,83 @@
+"""One field, one flag, one line of help, for any dataclass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from retfiner.common.cli import as_plain, build_parser, flag, parse
+from retfiner.common.numbers import PositiveInt
+
+
+@dataclass(frozen=True)
+class Settings:
+    table: Path = flag("a table")
+    size: PositiveInt = flag("side in pixels", 224)
+    seeds: list[int] = flag("seeds of the runs", [0, 1])
+    names: list[str] | None = flag("names, or none", None)
+    kind: Literal["a", "b"] = flag("which kind", "a")
+    loud: bool = flag("say more", False)
+
+
+def test_defaults_and_types():
+    settings = parse(Settings, "", ["--table", "t.csv"])
+    assert settings == Settings(Path("t.csv"))
+    assert type(settings.size) is int
+
+
+def test_a_list_takes_several_words():
+    settings = parse(
+        Settings, "", ["--table", "t", "--seeds", "3", "4", "5", "--names", "x", "--loud"]
+    )
+    assert (settings.seeds, settings.names, settings.loud) == ([3, 4, 5], ["x"], True)
+    assert all(type(seed) is int for seed in settings.seeds)
+
+
+def test_each_instance_has_a_list_of_its_own():
+    first, second = Settings(Path("t")), Settings(Path("t"))
+    first.seeds.append(9)
+    assert second.seeds == [0, 1]
+    assert parse(Settings, "", ["--table", "t"]).seeds == [0, 1]
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_a_switch_can_be_set_in_a_file(tmp_path, value):
+    (tmp_path / "c.yaml").write_text(f"table: t\nloud: {value}\n")
+    assert parse(Settings, "", ["--config", str(tmp_path / "c.yaml")]).loud is (value == "true")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["", "--table t --siz 3", "--table t --size 0", "--table t --kind c", "--table t extra"],
+)
+def test_mistakes_end_with_status_2(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(Settings, "", words.split())
+    assert caught.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_help_says_what_the_script_and_each_flag_do(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(Settings, "Does a thing.", ["--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert "Does a thing." in shown
+    assert "side in pixels" in shown and "default: 224" in shown
+
+
+def test_the_environment_sets_nothing(monkeypatch):
+    parser = build_parser(Settings, "")
+    for prefix in ("", f"{parser.prog.upper()}_", "APP_"):
+        monkeypatch.setenv(f"{prefix}SIZE", "7")
+    assert parser.parse_args(["--table", "t"]).size == 224
+
+
+def test_plain_values_can_be_written_down():
+    plain = as_plain({"settings": Settings(Path("a/b")), 3: (Path("c"), None, 1.5)})
+    assert plain["settings"]["table"] == "a/b"
+    assert plain["settings"]["seeds"] == [0, 1]
+    assert plain["3"] == ["c", None, 1.5]

@@ -1,0 +1,56 @@
+"""A user's error says what to do and ends a script with status 2; a bug keeps its traceback."""
+
+from __future__ import annotations
+
+import pytest
+
+from retfiner.common.errors import InputError, run_entry_point, shorten
+
+
+def test_a_message_says_got_expected_and_remedy():
+    error = InputError("the table is empty", got=0, expected="at least 1 row", remedy="add one")
+    assert str(error).splitlines() == [
+        "the table is empty",
+        "  got:      0",
+        "  expected: at least 1 row",
+        "  remedy:   add one",
+    ]
+    assert error.problem == "the table is empty"
+    assert str(InputError("only this")) == "only this"
+
+
+def test_a_users_error_ends_a_script_with_status_2_and_no_traceback(capsys):
+    def main():
+        raise InputError("no such file", got="a.csv")
+
+    with pytest.raises(SystemExit) as caught:
+        run_entry_point(main)
+    assert caught.value.code == 2
+    assert caught.value.__suppress_context__
+    assert capsys.readouterr().err == "\nerror: no such file\n  got:      a.csv\n"
+
+
+def test_an_interrupted_script_ends_with_status_130(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        run_entry_point(main)
+    assert caught.value.code == 130
+    assert "stopped by the user" in capsys.readouterr().err
+
+
+def test_a_bug_is_not_dressed_up_as_a_users_error():
+    def main():
+        raise ValueError("not the user's")
+
+    with pytest.raises(ValueError, match="not the user's"):
+        run_entry_point(main)
+
+
+def test_names_left_out_are_counted():
+    names = [f"n{i}" for i in range(10)]
+    assert shorten(names[:8]) == "n0, n1, n2, n3, n4, n5, n6, n7"
+    assert shorten(names) == "n0, n1, n2, n3, n4, n5, n6, n7, ... (2 more)"
+    assert shorten(names, 1) == "n0, ... (9 more)"
+    assert shorten([]) == ""

@@ -1,0 +1,156 @@
+"""probe.py and the shell scripts as a user runs them."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from linprobe.results import read_runs
+from tests.helpers.probing_data import write_data_set
+from tests.helpers.refinement import write_base_model
+
+PROBING = Path(__file__).parents[2] / "linear_probing"
+SHELL = sorted(PROBING.glob("*.sh"))
+QUICK = ["--num_workers", "0", "--bootstrap", "20", "--views", "4", "--device", "cpu"]
+
+
+def start(folder, *words):
+    return subprocess.Popen(
+        [str(word) for word in words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def probe(folder, *words):
+    return start(folder, sys.executable, PROBING / "probe.py", *QUICK, *words)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """Two data sets, a base model and a refined one."""
+    folder = tmp_path_factory.mktemp("probe")
+    for seed, name in enumerate(("OCTDL", "OCTID")):
+        write_data_set(folder / "_data" / name, seed=seed)
+    (folder / "_weights").mkdir()
+    write_base_model(folder / "_weights" / "base.pth", 0)
+    write_base_model(folder / "_weights" / "mine.pth", 1)
+    return folder
+
+
+def test_from_images_to_the_report(material):
+    base = ["--init_weights", "_weights/base.pth", "--data_set", "OCTID", "OCTDL", "--seed", 0, 1]
+    code, out, err = finish(probe(material, *base))
+    assert code == 0, err
+    assert re.search(r"OCTDL: \d+\.\d\d ± \d+\.\d\d \(2 seeds\), \d+\.\d s", out)
+    assert "Results: __results/baseline/RETFound" in out
+    # Two at once, on the same features and results, corrupt nothing.
+    twins = [probe(material, *base, "--ft_weights", "_weights/mine.pth") for _ in range(2)]
+    outcomes = [finish(twin) for twin in twins]
+    assert [code for code, _, _ in outcomes] == [0, 0], outcomes
+    [command] = re.findall(r"python report\.py (.*)", outcomes[-1][1])
+    assert command == "--results __results --base baseline/RETFound --refined refined/RETFound"
+    report = start(
+        material, sys.executable, PROBING / "report.py", *command.split(), "--map_points", 0
+    )
+    code, out, err = finish(report)
+    assert code == 0, err
+    assert "OCTDL" in out
+    assert (material / "__results/report/index.html").is_file()
+    for version in ("baseline", "refined"):
+        runs = read_runs(material / "__results", f"{version}/RETFound")
+        assert [(r.key.data_set, r.folder.name) for r in runs] == [
+            (name, f"seed{seed}") for name in ("OCTDL", "OCTID") for seed in (0, 1)
+        ]
+    left = [path for path in material.rglob(".*") if path.parent.name != "AMD"]
+    assert left == []
+
+
+def test_a_sweep_cut_off_goes_on_where_it_stopped(material, tmp_path):
+    words = ["--init_weights", "_weights/base.pth", "--seed", 0, 1, "--results", tmp_path / "r"]
+    process = probe(material, *words)
+    assert process.stdout is not None
+    for line in process.stdout:  # killed as soon as the first data set is done
+        if line.startswith("OCTDL"):
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait(timeout=60)
+    process.stdout.close()
+    done = {p: p.stat().st_mtime_ns for p in (tmp_path / "r").rglob("OCTDL/*/metrics.json")}
+    assert len(done) == 2
+    code, out, err = finish(probe(material, *words))
+    assert code == 0, err
+    assert "(2 seeds, 2 of them finished before)" in out
+    assert all(path.stat().st_mtime_ns == when for path, when in done.items())
+    assert len(read_runs(tmp_path / "r", "baseline/RETFound")) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--init_weights", "nowhere.pth"], "There is no checkpoint at nowhere.pth"),
+        (["--init_weights", "_weights/base.pth", "--data_set", "OCT5k"], "one of OCTDL, OCTID"),
+    ],
+)
+def test_bad_input_is_a_message_not_a_traceback(material, words, expected):
+    code, _, err = finish(probe(material, *words))
+    assert code == 2
+    assert expected in err
+    assert "Traceback" not in err
+
+
+def test_there_is_a_pair_of_scripts_for_each_model():
+    names = {path.stem for path in SHELL}
+    models = ("retfound", "visionFM", "urfound", "mae", "mirage")
+    assert names == {*models, *(f"{model}_baseline" for model in models)}
+
+
+@pytest.mark.parametrize("script", SHELL, ids=lambda path: path.stem)
+def test_scripts_are_short_executable_and_name_what_probe_knows(script):
+    text = script.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 15
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    is_baseline = script.stem.endswith("_baseline")
+    assert ("--ft_weights" in text.split("exec")[1]) is not is_baseline
+    assert f"--version {'baseline' if is_baseline else 'refined'} " in text
+
+
+def test_a_script_runs_from_any_folder_and_every_flag_of_it_can_be_overridden(material, tmp_path):
+    """On a copy, so that nothing is written into the repository."""
+    home = tmp_path / "a folder" / "linear_probing"
+    shutil.copytree(PROBING, home, ignore=shutil.ignore_patterns("_*", "*.pyc"))
+    shutil.copytree(PROBING / "linprobe", home / "linprobe", dirs_exist_ok=True)
+    (home.parent / ".venv" / "bin").mkdir(parents=True)
+    (home.parent / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (home / "_weights").mkdir()
+    shutil.copy(material / "_weights/base.pth", home / "_weights/RETFound_oct_weights.pth")
+    shutil.copy(material / "_weights/mine.pth", home / "_weights/RetFiner_RETFound.pth")
+    shutil.copytree(material / "_data", home / "_data")
+    few = [*QUICK, "--seed", 3, "--data_set", "OCTID"]
+    base = start(tmp_path, home / "retfound_baseline.sh", *few)
+    mine = start(
+        material,
+        home / "retfound.sh",
+        *few,
+        *("--ft_weights", "_weights/mine.pth", "--data_set", "OCTDL", "--results", "elsewhere"),
+    )
+    for code, _, err in (finish(base), finish(mine)):
+        assert code == 0, err
+    assert (home / "__results/baseline/RETFound/OCTID/seed3/metrics.json").is_file()
+    assert (material / "elsewhere/refined/RETFound/OCTDL/seed3/metrics.json").is_file()
+    assert list(home.glob("_features/*.npy"))
+    assert not (home / "__results/refined").exists()
