@@ -17,7 +17,14 @@ FORBIDDEN = {
     "retfiner.common": ("retfiner.", "linprobe"),
     "retfiner.vision": ("retfiner.", "linprobe"),
     "retfiner.text": ("retfiner.", "linprobe"),
-    "retfiner.losses": ("retfiner.data", "retfiner.module", "retfiner.refine", "linprobe"),
+    "retfiner.losses": (
+        "retfiner.data",
+        "retfiner.module",
+        "retfiner.refine",
+        "retfiner.config",
+        "retfiner.vision",
+        "linprobe",
+    ),
     "retfiner.data": ("retfiner.module", "retfiner.refine", "retfiner.losses", "linprobe"),
     "retfiner.model": ("retfiner.data", "retfiner.module", "retfiner.losses", "linprobe"),
     "retfiner.module": ("retfiner.data", "retfiner.refine", "linprobe"),
@@ -70,3 +77,56 @@ def test_no_wall_is_crossed(room):
             crossed = [wall for wall in FORBIDDEN[room] if within(name, wall)]
             assert not crossed, f"{module} imports {name}"
     assert checked
+
+
+def run_time_imports(path):
+    """What is imported as the module is loaded: neither for types alone nor inside a function."""
+    pending = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            pending += [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)]
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    known = dict(modules())
+    edges = {
+        name: {n for n in run_time_imports(path) if n in known and n != name}
+        for name, path in known.items()
+    }
+    done: set[str] = set()
+
+    def visit(module, trail):
+        assert module not in trail, " -> ".join((*trail, module))
+        if module not in done:
+            for imported in sorted(edges[module]):
+                visit(imported, (*trail, module))
+            done.add(module)
+
+    for module in known:
+        visit(module, ())
+    assert done == set(known)
+    assert "retfiner.common.errors" in edges["retfiner.model"], "edges are found at all"
+
+
+@pytest.mark.parametrize(
+    ("folder", "walls", "doors"),
+    [
+        ("RetFiner", ("linprobe",), ()),
+        ("linear_probing", ("retfiner.",), ("retfiner.common", "retfiner.vision")),
+    ],
+)
+def test_scripts_stay_on_their_side(folder, walls, doors):
+    scripts = sorted((ROOT / folder).glob("*.py"))
+    assert scripts
+    for path in scripts:
+        for name in imports(path):
+            if not any(within(name, door) for door in doors):
+                assert not [w for w in walls if within(name, w)], f"{path.name} imports {name}"

@@ -60,8 +60,19 @@ class AdjustableTransform(ImageTransform):
         Returns:
             (C, ``image_size``, ``image_size``) float32.
         """
+        return self.augmented(self.resized(image), generator)
+
+    def augmented(self, gray: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment and normalise what :meth:`resized` gave, which many views can share.
+
+        Args:
+            gray: (1, ``image_size``, ``image_size``) in [0, 1]; left as it is.
+            generator: Where the random numbers come from.
+
+        Returns:
+            (C, ``image_size``, ``image_size``) float32.
+        """
         by = self.augmentation
-        gray = self.resized(image)
         draws = torch.rand(8, generator=generator, dtype=torch.float64).tolist()
         flip, gain, apply, angle, right, down, scale, shear = draws
         if flip < by.flip:

@@ -125,8 +125,8 @@ class ProbeConfig:
     init_std: NonNegativeFloat = flag("linear: standard deviation of the initial weights", 2e-5)
 
     views: NonNegativeInt | None = flag(
-        "linear: stored augmented views a training image, by default as many as make 4096 in all, "
-        "at least 4, at most 32; 0 trains on the images as they are",
+        "linear: stored augmented views a training image, by default as many as make 8192 in all, "
+        "at least 4, at most 64; 0 trains on the images as they are",
         None,
     )
     online_augmentation: bool = flag(

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from linprobe.augmentation import AdjustableTransform
 from linprobe.datasets import Split
-from linprobe.store import FeatureStore, FloatArray, encoder_digest, feature_key
+from linprobe.store import FeatureStore, encoder_digest, feature_key
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import generator
 from retfiner.vision import Backbone, EvaluationTransform, feature_width, read_image
@@ -37,19 +37,19 @@ class View:
     transform: EvaluationTransform | AdjustableTransform
     stream: tuple[int | str, ...] = ()
 
-    def __call__(self, image: FloatArray, digest: str) -> Tensor:
+    def show(self, gray: Tensor, digest: str) -> Tensor:
         """Show an image.
 
         Args:
-            image: (H, W) in [0, 1].
+            gray: (1, S, S) in [0, 1], resized by the transform.
             digest: SHA-256 of its file.
 
         Returns:
             (C, S, S), normalised.
         """
         if isinstance(self.transform, AdjustableTransform):
-            return self.transform(image, generator(*self.stream, digest))
-        return self.transform(image)
+            return self.transform.augmented(gray, generator(*self.stream, digest))
+        return self.transform.normalised(gray)
 
 
 class _Shown(Dataset):
@@ -66,8 +66,10 @@ class _Shown(Dataset):
             image = read_image(self.split.paths[index])
         except InputError as error:
             return error  # raised in the main process, where it is not wrapped into another
+        # Read and resized once for all views: they are of one backbone and so of one size.
+        gray = self.views[0].transform.resized(image)
         digest = self.split.digests[index]
-        return torch.stack([view(image, digest) for view in self.views])
+        return torch.stack([view.show(gray, digest) for view in self.views])
 
 
 def _as_list(items: list[Any]) -> list[Any]:

@@ -40,11 +40,11 @@ def batch_size_of(n_images: int, largest: int = 64, share: float = 0.25) -> int:
     return max(1, min(largest, power, n_images))
 
 
-def views_of(n_images: int, wanted: int = 4096, least: int = 4, most: int = 32) -> int:
+def views_of(n_images: int, wanted: int = 8192, least: int = 4, most: int = 64) -> int:
     """Give the number of stored views a training image: many for few images, few for many.
 
     What a head learns from stored views comes close to what it learns from fresh ones when it sees
-    enough different pictures in all; ``benchmarks/README.md`` gives the measurements.
+    enough different pictures in all; ``benchmarks/probe_sweep.py`` gives the measurements.
 
     Args:
         n_images: Number of training images.

@@ -108,6 +108,6 @@ def test_only_what_had_an_effect_is_recorded(changes, absent):
 
 
 def test_number_of_views():
-    assert config().n_views(1000) == 5
+    assert config().n_views(1000) == 9
     assert config(views=3).n_views(1000) == 3
     assert config(views=0).n_views(1000) == 0

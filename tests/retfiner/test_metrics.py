@@ -63,6 +63,22 @@ def test_a_model_that_tells_nothing_apart_finds_nothing():
     assert retrieval_recall(same, same, torch.arange(20))["image_to_text_recall@10"] == 0
 
 
+def test_a_model_that_has_broken_finds_nothing():
+    texts, broken = embeddings(0, 20), torch.full((20, 16), torch.nan)
+    assert not any(retrieval_recall(broken, texts, torch.arange(20)).values())
+    one_broken = texts.clone()
+    one_broken[3] = torch.nan
+    recall = retrieval_recall(one_broken, texts, torch.arange(20))
+    assert recall["image_to_text_recall@1"] == pytest.approx(19 / 20)
+
+
+def test_images_and_reports_play_the_same_part_where_none_repeats():
+    images, texts, ids = embeddings(0), embeddings(1), torch.arange(40)
+    there, back = retrieval_recall(images, texts, ids), retrieval_recall(texts, images, ids)
+    for k in RECALL_AT:
+        assert there[f"image_to_text_recall@{k}"] == back[f"text_to_image_recall@{k}"]
+
+
 def test_chunks_do_not_change_ranks():
     images, texts, ids = embeddings(0), embeddings(1), torch.arange(40) // 2
     assert torch.equal(

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
+from retfiner.common.errors import InputError
 from retfiner.losses import LOSSES
 from retfiner.model import MIN_TEMPERATURE
 from tests.helpers.small import make_batch, random_batch, small_model
@@ -143,6 +144,36 @@ def test_temperature_starts_trains_saves_and_stays_positive(exponential):
     assert model.temperature.item() == pytest.approx(MIN_TEMPERATURE, rel=1e-6)
 
 
+@pytest.mark.parametrize("exponential", [False, True])
+def test_a_temperature_too_small_to_be_held_is_refused(exponential):
+    with pytest.raises(InputError, match="temperature is too small") as caught:
+        small_model(temperature=MIN_TEMPERATURE / 2, exponential_temp=exponential)
+    assert "--contra_temp" in str(caught.value)
+
+
+def test_temperature_divides_the_cosines():
+    batch = random_batch()
+    cold, warm = (small_model(temperature=t).encode(batch) for t in (0.05, 0.5))
+    torch.testing.assert_close(cold.similarity, 10 * warm.similarity)
+    cosines = warm.image_embedding @ warm.text_embedding.T
+    torch.testing.assert_close(0.5 * warm.similarity, cosines)
+    assert warm.image_embedding.norm(dim=1).tolist() == pytest.approx([1.0] * 6)
+    assert warm.text_embedding.norm(dim=1).tolist() == pytest.approx([1.0] * 6)
+
+
+def test_pairs_do_not_see_each_other_before_they_are_compared():
+    """Permuting the batch permutes what is computed; padding to another's length adds nothing."""
+    model, batch = small_model(), random_batch()
+    order = torch.tensor([4, 2, 0, 5, 1, 3])
+    permuted = make_batch(batch.images[order], batch.input_ids[order], batch.attention_mask[order])
+    plain, other = model.encode(batch), model.encode(permuted)
+    torch.testing.assert_close(other.similarity, plain.similarity[order][:, order])
+    n = batch.lengths[1]
+    assert n < batch.input_ids.shape[1]
+    alone = model.embed_texts(batch.input_ids[1:2, :n], batch.attention_mask[1:2, :n])
+    torch.testing.assert_close(alone[0], plain.text_embedding[1])
+
+
 def test_temperature_moves_with_the_module():
     model = small_model().to("meta")
     assert model.contra_temp.device.type == "meta"
@@ -160,8 +191,12 @@ def test_nothing_in_a_step_depends_on_the_values_on_the_device():
         attention_mask=batch.attention_mask.to("meta"),
         report_ids=batch.report_ids.to("meta"),
     )
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        on_device.input_ids.nonzero()  # the kind of thing that is looked for
     encoded = model.encode(on_device)
     generator = torch.Generator().manual_seed(0)
-    for name, loss in LOSSES.items():
-        value = loss()(model, on_device, encoded, generator)
+    values = {name: loss()(model, on_device, encoded, generator) for name, loss in LOSSES.items()}
+    for name, value in values.items():
         assert value.shape == () and value.device.type == "meta", name
+    sum(values.values()).backward()
+    model.keep_temperature_positive()

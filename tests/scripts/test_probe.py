@@ -132,10 +132,13 @@ def test_scripts_are_short_executable_and_name_what_probe_knows(script):
 def test_a_script_runs_from_any_folder_and_every_flag_of_it_can_be_overridden(material, tmp_path):
     """On a copy, so that nothing is written into the repository."""
     home = tmp_path / "a folder" / "linear_probing"
-    shutil.copytree(PROBING, home, ignore=shutil.ignore_patterns("_*", "*.pyc"))
-    shutil.copytree(PROBING / "linprobe", home / "linprobe", dirs_exist_ok=True)
-    (home.parent / ".venv" / "bin").mkdir(parents=True)
-    (home.parent / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    home.mkdir(parents=True)
+    for path in (PROBING / "probe.py", *SHELL):
+        shutil.copy(path, home)
+    python = home.parent / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')  # a symlink would lose its venv
+    python.chmod(0o755)
     (home / "_weights").mkdir()
     shutil.copy(material / "_weights/base.pth", home / "_weights/RETFound_oct_weights.pth")
     shutil.copy(material / "_weights/mine.pth", home / "_weights/RetFiner_RETFound.pth")

@@ -77,6 +77,15 @@ def test_finding_a_twin_is_as_good_as_finding_ones_own():
     )
 
 
+def test_identical_reports_all_over_leave_nothing_to_learn():
+    """All targets alike and all scores alike: the loss is log B, and no score wants to move."""
+    similarity = torch.zeros(5, 5, dtype=torch.float64, requires_grad=True)
+    loss = ImageTextContrastive().from_similarity(similarity, sharing([3] * 5))
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(5), abs=1e-12)
+    assert similarity.grad.abs().max() < 1e-12
+
+
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0])
 def test_illegal_smoothing_fails_at_construction(smoothing):
     with pytest.raises(ValueError, match="label_smoothing"):

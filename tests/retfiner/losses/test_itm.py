@@ -50,14 +50,67 @@ def test_negatives_follow_softmax_of_similarity():
     weights.fill_diagonal_(0)
     expected = weights / weights.sum(1, keepdim=True)
     generator = torch.Generator().manual_seed(0)
-    counts = torch.zeros(4, 4)
-    draws = 20_000
-    for _ in range(draws):
-        drawn = draw_negatives(similarity, torch.eye(4, dtype=torch.bool), generator)
-        counts[torch.arange(4), drawn.text_for_image] += 1
-    # three standard errors of a share are at most 3 x 0.5 / sqrt(20,000) = 0.0106
-    assert (counts / draws - expected).abs().max() < 0.0106
-    assert not counts.diagonal().any()
+    own, draws = torch.arange(4), 8_000
+    drawn = [draw_negatives(similarity, own[:, None] == own, generator) for _ in range(draws)]
+    shares = torch.stack([F.one_hot(d.text_for_image, 4) for d in drawn]).double().mean(0)
+    # three standard errors of a share are at most 3 x 0.5 / sqrt(8,000) = 0.0168
+    assert (shares - expected).abs().max() < 0.0168
+    assert not shares.diagonal().any()
+
+
+def test_no_wrong_pair_is_too_easy_to_be_drawn():
+    """Softmax alone would leave the unlike ones nothing; 1e-4 each is what they get."""
+    size, rounds = 200, 50
+    similarity = torch.zeros(size, size)
+    likeliest = (torch.arange(size) + 1) % size
+    similarity[torch.arange(size), likeliest] = 50.0
+    generator = torch.Generator().manual_seed(0)
+    own = torch.eye(size, dtype=torch.bool)
+    easy = sum(
+        int((draw_negatives(similarity, own, generator).text_for_image != likeliest).sum())
+        for _ in range(rounds)
+    )
+    share = 198e-4 / (1 + 199e-4)
+    expected = size * rounds * share
+    assert abs(easy - expected) < 4 * expected**0.5  # about 194, give or take 56
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e4])
+def test_draws_stay_legal_where_scores_say_nothing_or_too_much(scale):
+    ids = torch.tensor([0, 0, 1, 2, 3, 3])
+    similarity = scale * torch.randn(6, 6, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        drawn = draw_negatives(similarity.half(), ids[:, None] == ids[None], generator)
+        assert (ids[drawn.image_for_text] != ids).all()
+        assert (ids[drawn.text_for_image] != ids).all()
+
+
+def test_only_pairs_without_a_negative_are_left_out():
+    """Negatives that do not exist count neither above nor below the fraction."""
+    model, batch = small_model(), random_batch()
+    exists = torch.tensor([True, False, True, True, False, True])
+    own, shift = torch.arange(6), (torch.arange(6) + 1) % 6
+    encoded = model.encode(batch)
+    ours = ImageTextMatching().from_negatives(
+        model, batch, encoded, Negatives(shift, shift, exists)
+    )
+    groups = [(own, own, 1, exists | True), (shift, own, 0, exists), (own, shift, 0, exists)]
+    losses = []
+    for images, texts, label, counts in groups:
+        fused = model.fuse(batch.input_ids[texts], batch.attention_mask[texts], encoded, images)
+        losses.append(-F.log_softmax(model.itm_head(fused[:, 0]), -1)[counts, label])
+    assert len(torch.cat(losses)) == 6 + 4 + 4
+    assert ours.item() == pytest.approx(torch.cat(losses).mean().item(), abs=1e-12)
+
+
+def test_similarity_chooses_negatives_and_gets_no_gradient_of_it():
+    model, batch = small_model(), random_batch()
+    encoded = model.encode(batch)
+    loss = ImageTextMatching()(model, batch, encoded, torch.Generator().manual_seed(0))
+    loss.backward()
+    assert model.contra_temp.grad is None and model.contra_head_v.linear.weight.grad is None
+    assert model.vision_encoder.cls_token.grad.abs().sum() > 0
 
 
 def test_texts_draw_images_by_the_columns():

@@ -70,6 +70,41 @@ def test_padding_changes_nothing(bert, image_tokens):
     torch.testing.assert_close(words(batch, ours), words(batch, expected), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients_are_transformers(causal):
+    """Of every weight and of the image, through one and the same sum of squares."""
+    batch, grads = random_batch(), []
+    for ours in (True, False):
+        bert = small_bert().double().eval()
+        fill(bert)
+        image = torch.randn(6, 17, 32, generator=torch.Generator().manual_seed(3)).double()
+        image.requires_grad_()
+        ids, mask = batch.input_ids, batch.attention_mask
+        if ours:
+            states = bert.fuse(ids, mask, bert.project_image(image), causal=causal)
+        else:
+            states = theirs(bert, ids, mask, image, causal)
+        words(batch, states).square().sum().backward()
+        grads.append({n: p.grad for n, p in bert.named_parameters()} | {"image": image.grad})
+    for name, expected in grads[1].items():
+        if expected is None:
+            assert grads[0][name] is None, name
+        else:
+            torch.testing.assert_close(grads[0][name], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_dropout_falls_while_training_only(bert, image_tokens):
+    batch = random_batch()
+    training = small_bert().double().train()
+    fill(training)
+    read = [
+        [m.fuse(batch.input_ids, batch.attention_mask, m.project_image(image_tokens)) for _ in "12"]
+        for m in (training, bert)
+    ]
+    assert not torch.equal(*read[0])
+    assert torch.equal(*read[1])
+
+
 def test_vocabulary_scores_are_transformers(bert):
     states = torch.randn(4, 32, generator=torch.Generator().manual_seed(0)).double()
     torch.testing.assert_close(bert.predict_tokens(states), bert.cls(states), rtol=0, atol=0)

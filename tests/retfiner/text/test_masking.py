@@ -57,6 +57,43 @@ def test_first_token_and_padding_are_never_hidden_and_every_report_has_one():
     assert (column == last).any(), "the separator at the end may be hidden"
 
 
+def test_the_one_token_hidden_in_any_case_is_any_of_them():
+    """Where chance would hide none: the separator as often as each word."""
+    rows, length = 6000, 7
+    ids = torch.full((rows, 9), 7)
+    generator = torch.Generator().manual_seed(0)
+    masked = mask_tokens(ids, [length] * rows, 1e-6, MASK, VOCABULARY, generator)
+    assert len(masked.positions) == rows
+    counts = torch.bincount(masked.positions % 9, minlength=9)
+    assert counts[[0, 7, 8]].tolist() == [0, 0, 0]
+    # a share of 1/6 has a standard error of 0.0048
+    assert (counts[1:7] / rows - 1 / 6).abs().max() < 4 * 0.0048
+
+
+def test_random_tokens_come_from_the_whole_vocabulary():
+    ids = torch.full((3000, 20), 7)
+    masked = mask_tokens(ids, [20] * 3000, 1.0, 4, 30, torch.Generator().manual_seed(0))
+    shown = masked.input_ids.flatten()[masked.positions]
+    counts = torch.bincount(shown[(shown != 4) & (shown != 7)], minlength=30).double()
+    others = counts[[i for i in range(30) if i not in (4, 7)]]
+    expected = 3000 * 19 * 0.1 / 30
+    assert (others - expected).abs().max() < 4 * expected**0.5
+
+
+def test_probability_one_hides_every_word():
+    lengths = [2, 5, 8]
+    ids = torch.full((3, 8), 7)
+    masked = mask_tokens(ids, lengths, 1.0, MASK, VOCABULARY, torch.Generator().manual_seed(0))
+    assert masked.positions.tolist() == [1, 9, 10, 11, 12, *range(17, 24)]
+
+
+def test_reports_are_not_changed_in_place():
+    ids = torch.randint(5, VOCABULARY, (8, 12), generator=torch.Generator().manual_seed(0))
+    before = ids.clone()
+    mask_tokens(ids, [12] * 8, 0.6, MASK, VOCABULARY, torch.Generator().manual_seed(0))
+    assert torch.equal(ids, before)
+
+
 def test_the_seed_decides():
     first, again, other = many(0.15)[1], many(0.15)[1], many(0.15, seed=1)[1]
     assert torch.equal(first.input_ids, again.input_ids)
