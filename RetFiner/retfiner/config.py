@@ -114,6 +114,8 @@ class RefineConfig:
             InputError: If two settings do not go together.
         """
         self._check_losses()
+        if self.seed >= 2**32:
+            raise InputError("--seed is too large", got=self.seed, expected="less than 2**32")
         if self.train_csv is None and self.dataset is None:
             raise InputError(
                 "there is nothing to train on",

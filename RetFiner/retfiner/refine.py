@@ -309,7 +309,9 @@ def _announce(
     say(f"Pairs:          {pairs.train_size} to train on, {pairs.validation_size} to validate")
     if pairs.manifests is not None:
         train, validation = pairs.manifests
-        skipped = {*train.skipped, *validation.skipped}
+        skipped = list(train.skipped)  # a split shares its table's list
+        if config.val_csv is not None:
+            skipped += validation.skipped
         if skipped:
             say(f"                {len(skipped)} rows left out because they cannot be used")
         reports = train.reports + validation.reports

@@ -201,3 +201,8 @@ def test_help_does_not_wait_for_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_seed_that_numpy_cannot_take():
+    with pytest.raises(InputError, match="seed is too large"):
+        RefineConfig(model_weights=Path("w.pth"), train_csv=Path("p.csv"), seed=2**32)
