@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -103,13 +104,20 @@ def test_a_sweep_cut_off_goes_on_where_it_stopped(material, tmp_path):
     [
         (["--init_weights", "nowhere.pth"], "There is no checkpoint at nowhere.pth"),
         (["--init_weights", "_weights/base.pth", "--data_set", "OCT5k"], "one of OCTDL, OCTID"),
+        (["--init_weights", "_weights/base.pth", "--data_root", "none"], "no folder none"),
+        (["--init_weights", "_weights/base.pth", "--device", "tpu"], "no such device"),
+        (["--init_weights", "_weights/base.pth", "--views", "-1"], "--views"),
+        (["--init_weights", "_weights/base.pth", "--patience", "5", "--lr", "1"], "--lr"),
+        ([], "--init_weights"),
     ],
 )
-def test_bad_input_is_a_message_not_a_traceback(material, words, expected):
-    code, _, err = finish(probe(material, *words))
-    assert code == 2
-    assert expected in err
-    assert "Traceback" not in err
+def test_bad_input_is_a_message_and_status_2(material, monkeypatch, capsys, words, expected):
+    monkeypatch.chdir(material)
+    monkeypatch.setattr(sys, "argv", ["probe.py", *words])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(PROBING / "probe.py"), run_name="__main__")
+    assert stop.value.code == 2
+    assert expected in capsys.readouterr().err
 
 
 def test_there_is_a_pair_of_scripts_for_each_model():

@@ -114,12 +114,14 @@ def test_similarity_chooses_negatives_and_gets_no_gradient_of_it():
 
 
 def test_texts_draw_images_by_the_columns():
-    similarity = torch.zeros(3, 3)
-    similarity[2, 0] = 50.0  # text 0 finds image 2 very similar
-    drawn = draw_negatives(
-        similarity, torch.eye(3, dtype=torch.bool), torch.Generator().manual_seed(0)
-    )
-    assert drawn.image_for_text[0] == 2
+    similarity = torch.zeros(9, 9)
+    similarity[2, 0] = 50.0  # text 0 and image 2 are very similar
+    own, generator = torch.eye(9, dtype=torch.bool), torch.Generator().manual_seed(0)
+    drawn = [draw_negatives(similarity, own, generator) for _ in range(50)]
+    assert sum(d.image_for_text[0] == 2 for d in drawn) >= 45
+    assert sum(d.text_for_image[2] == 0 for d in drawn) >= 45
+    assert sum(d.image_for_text[2] == 0 for d in drawn) <= 20, "text 2 has no such image"
+    assert sum(d.text_for_image[0] == 2 for d in drawn) <= 20, "image 0 has no such text"
 
 
 def test_pairs_with_the_same_report_are_never_negatives():

@@ -45,6 +45,18 @@ def test_equals_the_definition(causal):
     assert ours.item() == pytest.approx(naive(model, batch, masked, causal).item(), abs=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("loss", "probability", "causal"),
+    [(MaskedLanguageModelling(), 0.15, False), (GenerativeModelling(), 0.6, True)],
+)
+def test_each_loss_hides_its_share_and_looks_its_way(loss, probability, causal):
+    model, batch = small_model(), random_batch()
+    ours = loss(model, batch, model.encode(batch), torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    masked = mask_tokens(batch.input_ids, batch.lengths, probability, 4, 120, generator)
+    assert ours.item() == pytest.approx(naive(model, batch, masked, causal).item(), abs=1e-10)
+
+
 def test_gm_does_not_look_ahead():
     """Changing what follows a hidden token changes what MLM makes of it, not what GM does."""
     model, batch = small_model(), random_batch()
