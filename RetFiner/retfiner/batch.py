@@ -19,7 +19,7 @@ class Batch(NamedTuple):
         attention_mask: (B, L), 1 for a token and 0 for padding.
         lengths: B counts of tokens, padding not included, on the CPU whatever the device is.
         report_ids: (B,) int64, equal for reports that are identical word for word.
-        rows: (B,) int64, each pair's position in its data set, to name it in a message.
+        rows: (B,) int64, the number each pair is known by (its row in the CSV), for messages.
     """
 
     images: Tensor

@@ -61,6 +61,14 @@ class Logbook(pl.Callback):
         self.folder = folder
         self.best = math.inf
 
+    def state_dict(self) -> dict[str, float]:
+        """Return the lowest validation loss so far, for a checkpoint."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on from the lowest validation loss of the run that is resumed."""
+        self.best = state_dict["best"]
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the epoch's figures."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}

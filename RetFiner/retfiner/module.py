@@ -147,13 +147,13 @@ class RefinementModule(pl.LightningModule):
             if not torch.isfinite(image).all()
         ]
         if images:
-            remedy = f"mend the images at positions {shorten([str(i) for i in images])}; {kept}"
+            remedy = f"mend the images of pairs {shorten([str(i) for i in images])}; {kept}"
         else:
             remedy = f"a lower --lr, --gradient_clip_val 1, or --precision 32-true; {kept}"
         return InputError(
             f"the loss is not finite: {', '.join(bad) or 'the weighted sum'}",
             got=", ".join(f"{name} = {value.item():g}" for name, value in values.items())
-            + f" at epoch {self.current_epoch}, {place}, pairs at positions "
+            + f" at epoch {self.current_epoch}, {place}, pairs "
             + shorten([str(row) for row in batch.rows.tolist()], 16),
             expected="finite numbers",
             remedy=remedy,

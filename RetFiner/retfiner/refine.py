@@ -98,19 +98,26 @@ def refine(config: RefineConfig) -> RunResult:
         if resume is not None
         else make_run_folder(config.output_dir, run_name(config, backbone.spec.name))
     )
-    trainer = build_trainer(config, folder)
+    steps = -(-pairs.train_size // config.batch_size)
+    try:
+        trainer = build_trainer(config, folder, steps)
+    except InputError:
+        if resume is None:
+            folder.rmdir()  # nothing lies in it yet
+        raise
     facts = _facts(description, trainer, pairs)
     write_config(folder, config, facts)
     _announce(config, backbone, pairs, tokenizer, trainer, folder)
     return _fit(trainer, module, datamodule, folder, resume)
 
 
-def build_trainer(config: RefineConfig, folder: Path) -> pl.Trainer:
+def build_trainer(config: RefineConfig, folder: Path, steps_per_epoch: int) -> pl.Trainer:
     """Set up Lightning: device, arithmetic, checkpoints, early stopping, logs.
 
     Args:
         config: The settings.
         folder: The run's folder.
+        steps_per_epoch: Batches of an epoch.
 
     Raises:
         InputError: If there is no such device.
@@ -157,7 +164,7 @@ def build_trainer(config: RefineConfig, folder: Path) -> pl.Trainer:
             ],
             logger=[MetricsCsv(folder), TensorBoardLogger(folder, name="", version="tensorboard")],
             num_sanity_val_steps=0,
-            log_every_n_steps=10,
+            log_every_n_steps=min(10, steps_per_epoch),
             enable_model_summary=False,
         )
     except (pl.utilities.exceptions.MisconfigurationException, ValueError, RuntimeError) as error:

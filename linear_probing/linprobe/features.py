@@ -17,12 +17,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from linprobe.augmentation import AdjustableTransform
 from linprobe.datasets import Split
 from linprobe.store import FeatureStore, encoder_digest, feature_key
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import generator
-from retfiner.vision import Backbone, EvaluationTransform, feature_width, read_image
+from retfiner.vision import (
+    AugmentedTransform,
+    Backbone,
+    EvaluationTransform,
+    feature_width,
+    read_image,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class View:
         stream: What the random numbers derive from; empty for a transform without any.
     """
 
-    transform: EvaluationTransform | AdjustableTransform
+    transform: EvaluationTransform | AugmentedTransform
     stream: tuple[int | str, ...] = ()
 
     def show(self, gray: Tensor, digest: str) -> Tensor:
@@ -47,7 +52,7 @@ class View:
         Returns:
             (C, S, S), normalised.
         """
-        if isinstance(self.transform, AdjustableTransform):
+        if isinstance(self.transform, AugmentedTransform):
             return self.transform.augmented(gray, generator(*self.stream, digest))
         return self.transform.normalised(gray)
 

@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from linprobe.augmentation import Augmentation, adjustable_transform
 from linprobe.config import ProbeConfig
 from linprobe.datasets import DataSet
 from linprobe.features import Extractor, View
-from retfiner.vision import evaluation_transform
+from retfiner.vision import Augmentation, augmented_transform, evaluation_transform
 
 Rows = NDArray[np.int64]
 """Indices of training images."""
@@ -33,7 +32,7 @@ class ProbingTask:
         self.data, self.extractor, self.config = data, extractor, config
         self._clean = View(evaluation_transform(extractor.backbone))
         numbers = {f.name: getattr(config, f"aug_{f.name}") for f in fields(Augmentation)}
-        self._augmented = adjustable_transform(extractor.backbone, Augmentation(**numbers))
+        self._augmented = augmented_transform(extractor.backbone, Augmentation(**numbers))
         self._kept: dict[str, Tensor] = {}
 
     @property

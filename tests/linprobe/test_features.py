@@ -11,12 +11,18 @@ from tests.helpers.probing_data import small_probe
 from tests.retfiner.vision import layouts
 from torch import nn
 
-from linprobe.augmentation import Augmentation, adjustable_transform
 from linprobe.datasets import read_data_set
 from linprobe.features import Extractor, View
 from linprobe.store import FeatureStore
 from retfiner.common.errors import InputError
-from retfiner.vision import backbone_from_state, evaluation_transform, load_backbone, read_image
+from retfiner.vision import (
+    Augmentation,
+    augmented_transform,
+    backbone_from_state,
+    evaluation_transform,
+    load_backbone,
+    read_image,
+)
 
 ASSET = Path(__file__).parents[1] / "assets" / "probing_features.json"
 FIGURES = json.loads(ASSET.read_text(encoding="utf-8"))
@@ -45,7 +51,7 @@ def make(material, tmp_path):
 
 def views_of(extractor, n=3):
     clean = View(evaluation_transform(extractor.backbone))
-    augmented = adjustable_transform(extractor.backbone, Augmentation())
+    augmented = augmented_transform(extractor.backbone, Augmentation())
     return [clean, *(View(augmented, ("view", 0, k)) for k in range(n - 1))]
 
 

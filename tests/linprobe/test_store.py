@@ -8,10 +8,9 @@ import pytest
 import torch
 from tests.helpers.small import small_backbone
 
-from linprobe.augmentation import Augmentation, adjustable_transform
 from linprobe.store import FeatureStore, encoder_digest, feature_key
 from retfiner.common.errors import InputError
-from retfiner.vision import evaluation_transform
+from retfiner.vision import Augmentation, augmented_transform, evaluation_transform
 
 
 def test_the_digest_follows_every_weight():
@@ -30,7 +29,7 @@ def test_the_digest_follows_every_weight():
 def test_the_key_follows_all_that_went_in():
     backbone = small_backbone()
     clean = evaluation_transform(backbone)
-    augmented = adjustable_transform(backbone, Augmentation())
+    augmented = augmented_transform(backbone, Augmentation())
     base = ["encoder", "concat", clean, (), ["a", "b"]]
     variants = [
         base,
@@ -41,7 +40,7 @@ def test_the_key_follows_all_that_went_in():
         [*base[:2], augmented, ("view", 0, 0), ["a", "b"]],
         [*base[:2], augmented, ("view", 0, 1), ["a", "b"]],
         [*base[:2], augmented, ("view", 1, 0), ["a", "b"]],
-        [*base[:2], adjustable_transform(backbone, Augmentation(flip=0)), ("view", 0, 0), ["a"]],
+        [*base[:2], augmented_transform(backbone, Augmentation(flip=0)), ("view", 0, 0), ["a"]],
         [*base[:4], ["b", "a"]],
         [*base[:4], ["a", "b", "c"]],
     ]

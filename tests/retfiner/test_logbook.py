@@ -32,7 +32,7 @@ def test_a_line_an_epoch():
 def test_a_summary_of_before_after_and_chance():
     before = {"val/loss": 5.0, "val/gm": 2.0, "val/image_to_text_recall@5": 0.1}
     best = {"val/loss": 3.5, "val/gm": 1.25, "val/image_to_text_recall@5": 0.5}
-    lines = format_summary(before, best, {"recall@5": 0.05}).splitlines()
+    lines = format_summary(before, best, {"image_to_text_recall@5": 0.05}).splitlines()
     assert [line.split() for line in lines[1:]] == [
         ["loss,", "sum", "5.000", "3.500"],
         ["loss,", "GM", "2.000", "1.250"],
@@ -42,9 +42,17 @@ def test_a_summary_of_before_after_and_chance():
     assert columns == [lines[0].index(head) + len(head) for head in ("before", "after", "chance")]
 
 
+def test_a_summary_reads_from_the_sum_to_the_last_recall():
+    names = ["gm", "image_to_text_recall@10", "image_to_text_recall@5", "loss", "itc"]
+    lines = format_summary({}, {f"val/{name}": 0.5 for name in names}, {}).splitlines()
+    assert [" ".join(line.split()[:-1]).removesuffix(" 50.0") for line in lines[1:]] == [
+        "loss, sum", "loss, GM", "loss, ITC", "image to text recall@5", "image to text recall@10",
+    ]  # fmt: skip
+
+
 def test_a_summary_of_a_resumed_run_keeps_its_columns():
     best = {"val/loss": 3.5, "val/image_to_text_recall@5": 0.5}
-    lines = format_summary({}, best, {"recall@5": 0.05}).splitlines()
+    lines = format_summary({}, best, {"image_to_text_recall@5": 0.05}).splitlines()
     end = lines[0].index("after") + len("after")
     assert lines[1][:end].endswith("3.500")
     assert lines[2][:end].endswith("50.0 %")

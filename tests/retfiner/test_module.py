@@ -163,7 +163,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_anything_changes():
     message = str(caught.value)
     assert "not finite: itc, itm, mlm, gm" in message
     assert "epoch 0, batch 0" in message
-    assert "mend the images at positions 2;" in message
+    assert "mend the images of pairs 2;" in message
     assert all(torch.equal(p, before[n]) for n, p in module.model.named_parameters())
 
 
@@ -174,7 +174,7 @@ def test_an_image_that_is_not_finite_stops_validation_as_well():
     with pytest.raises(InputError, match="not finite: itc, itm, mlm, gm") as caught:
         quiet_trainer().validate(module, loader, verbose=False)
     assert "epoch 0, validation batch 1" in str(caught.value)
-    assert "mend the images at positions 4;" in str(caught.value)
+    assert "mend the images of pairs 4;" in str(caught.value)
 
 
 def test_where_images_are_sound_the_remedy_is_about_arithmetic():
@@ -184,7 +184,7 @@ def test_where_images_are_sound_the_remedy_is_about_arithmetic():
     with pytest.raises(InputError, match="not finite: itc\n") as caught:
         module.training_step(batch, 0)
     message = str(caught.value)
-    assert "--lr" in message and "positions 0, 1, 2, 3, 4, 5" in message
+    assert "--lr" in message and "pairs 0, 1, 2, 3, 4, 5" in message
     assert "itc = nan" in message and "mlm = nan" not in message
 
 

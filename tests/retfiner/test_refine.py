@@ -506,9 +506,10 @@ def test_bfloat16_computes_in_bfloat16_and_stores_float32(base, run):
 
 
 @pytest.mark.parametrize("changes", [{"devices": "2"}, {"devices": "x"}, {"accelerator": "abacus"}])
-def test_a_device_that_is_not_there(run, changes):
+def test_a_device_that_is_not_there(run, changes, tmp_path):
     with pytest.raises(InputError, match="cannot be used as asked"):
         run(**changes)
+    assert not list((tmp_path / "models").iterdir()), "no empty run folder is left"
 
 
 def test_a_checkpoint_of_the_wrong_kind_says_what_to_do_with_it(base, run, material):

@@ -22,6 +22,7 @@ from retfiner.vision.green import RETFOUND_GREEN
 from retfiner.vision.mae import MAE
 from retfiner.vision.mirage import MIRAGE, MULTIMAE
 from retfiner.vision.preprocessing import (
+    Augmentation,
     AugmentedTransform,
     EvaluationTransform,
     augmented_transform,
@@ -39,6 +40,7 @@ from retfiner.vision.visionfm import VISIONFM
 __all__ = [
     "BACKBONES",
     "METHODS",
+    "Augmentation",
     "AugmentedTransform",
     "Backbone",
     "BackboneSpec",

@@ -25,14 +25,6 @@ from retfiner.vision.spec import Backbone, BackboneSpec
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the luma of ITU-R BT.601, as Pillow has them."""
 
-FLIP = 0.5
-INTENSITY = (0.8, 1.2)
-AFFINE = 0.9
-ROTATION = 10.0
-TRANSLATION = 0.1
-SCALE = (0.9, 1.1)
-SHEAR = 5.0
-
 
 def read_image(path: Path | str) -> np.ndarray:
     """Read a B-scan as gray values.
@@ -204,13 +196,37 @@ class EvaluationTransform(ImageTransform):
 
 
 @dataclass(frozen=True)
-class AugmentedTransform(ImageTransform):
-    """The probing protocol's training augmentation.
+class Augmentation:
+    """The numbers of the training augmentation, by default those of the probing protocol.
 
-    A horizontal flip with probability 0.5; intensities times U(0.8, 1.2), clamped; with
-    probability 0.9 an affine map: rotation up to 10 degrees, translation up to a tenth of the
-    side, scale 0.9 to 1.1, horizontal shear up to 5 degrees; bilinear, filled with 0.
+    Attributes:
+        flip: Probability of a horizontal flip.
+        intensity: Intensities are multiplied by a draw from [1 - x, 1 + x] and clamped.
+        affine: Probability of an affine map, bilinear and filled with 0.
+        rotation: Largest angle in degrees.
+        translation: Largest shift as a share of the side.
+        scale: The scale is drawn from [1 - x, 1 + x].
+        shear: Largest horizontal shear in degrees.
     """
+
+    flip: float = 0.5
+    intensity: float = 0.2
+    affine: float = 0.9
+    rotation: float = 10.0
+    translation: float = 0.1
+    scale: float = 0.1
+    shear: float = 5.0
+
+
+@dataclass(frozen=True)
+class AugmentedTransform(ImageTransform):
+    """Resize, augment, normalise.
+
+    Attributes:
+        augmentation: The numbers.
+    """
+
+    augmentation: Augmentation = Augmentation()
 
     def __call__(self, image: np.ndarray, generator: torch.Generator) -> Tensor:
         """Transform one image.
@@ -222,20 +238,32 @@ class AugmentedTransform(ImageTransform):
         Returns:
             (C, ``image_size``, ``image_size``) float32.
         """
-        gray = self.resized(image)
+        return self.augmented(self.resized(image), generator)
+
+    def augmented(self, gray: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment and normalise what :meth:`resized` gave, which many views can share.
+
+        Args:
+            gray: (1, ``image_size``, ``image_size``) in [0, 1]; left as it is.
+            generator: Where the random numbers come from.
+
+        Returns:
+            (C, ``image_size``, ``image_size``) float32.
+        """
+        by = self.augmentation
         draws = torch.rand(8, generator=generator, dtype=torch.float64).tolist()
         flip, gain, apply, angle, right, down, scale, shear = draws
-        if flip < FLIP:
+        if flip < by.flip:
             gray = gray.flip(-1)
-        gray = (gray * _between(INTENSITY, gain)).clamp(0, 1)
-        if apply < AFFINE:
-            reach = TRANSLATION * self.image_size
+        gray = (gray * _around(1, by.intensity, gain)).clamp(0, 1)
+        if apply < by.affine:
+            reach = by.translation * self.image_size
             gray = tvf.affine(
                 gray,
-                angle=_between((-ROTATION, ROTATION), angle),
-                translate=[_between((-reach, reach), right), _between((-reach, reach), down)],
-                scale=_between(SCALE, scale),
-                shear=[_between((-SHEAR, SHEAR), shear), 0.0],
+                angle=_around(0, by.rotation, angle),
+                translate=[_around(0, reach, right), _around(0, reach, down)],
+                scale=_around(1, by.scale, scale),
+                shear=[_around(0, by.shear, shear), 0.0],
                 interpolation=InterpolationMode.BILINEAR,
                 fill=[0.0],
             )
@@ -251,13 +279,16 @@ def evaluation_transform(backbone: Backbone | BackboneSpec) -> EvaluationTransfo
     return EvaluationTransform(*_settings(backbone))
 
 
-def augmented_transform(backbone: Backbone | BackboneSpec) -> AugmentedTransform:
+def augmented_transform(
+    backbone: Backbone | BackboneSpec, augmentation: Augmentation | None = None
+) -> AugmentedTransform:
     """Make the transform for training.
 
     Args:
         backbone: Whose image size, mean, std and channels to use.
+        augmentation: The numbers; by default those of the probing protocol.
     """
-    return AugmentedTransform(*_settings(backbone))
+    return AugmentedTransform(*_settings(backbone), augmentation or Augmentation())
 
 
 def _settings(
@@ -267,6 +298,7 @@ def _settings(
     return backbone.image_size, spec.mean, spec.std, spec.in_chans, spec.min_max
 
 
-def _between(bounds: tuple[float, float], draw: float) -> float:
-    """Map a draw from U(0, 1) to U(bounds)."""
-    return bounds[0] + (bounds[1] - bounds[0]) * draw
+def _around(centre: float, reach: float, draw: float) -> float:
+    """Map a draw from U(0, 1) to U(centre - reach, centre + reach)."""
+    low, high = centre - reach, centre + reach
+    return low + (high - low) * draw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import pickle
 from dataclasses import replace
@@ -14,6 +15,7 @@ from PIL import Image
 from retfiner.common.errors import InputError
 from retfiner.vision import (
     BACKBONES,
+    Augmentation,
     AugmentedTransform,
     EvaluationTransform,
     augmented_transform,
@@ -334,3 +336,19 @@ def test_a_spawned_worker_computes_the_same():
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         there = pool.apply(_in_a_worker, (AUGMENTED,))
     np.testing.assert_allclose(there, _in_a_worker(AUGMENTED), atol=1e-6)
+
+
+def test_an_augmentation_of_zeros_is_the_evaluation_transform():
+    nothing = AugmentedTransform(32, (0.1,), (0.3,), 1, augmentation=Augmentation(*[0.0] * 7))
+    clean = EvaluationTransform(32, (0.1,), (0.3,), 1)
+    assert torch.equal(nothing(GRAY, torch.Generator().manual_seed(3)), clean(GRAY))
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Augmentation)])
+def test_every_number_of_the_augmentation_has_an_effect(name):
+    less = AugmentedTransform(32, (0.0,), (1.0,), 1, augmentation=Augmentation(**{name: 0.0}))
+    views = [
+        [transform(GRAY, torch.Generator().manual_seed(seed)) for seed in range(20)]
+        for transform in (AUGMENTED, less)
+    ]
+    assert any(not torch.equal(*pair) for pair in zip(*views, strict=True))
