@@ -285,9 +285,11 @@ def test_duplicate_reports_count_as_matches_unless_ignored(material, run, tmp_pa
         for i, (image, _, patient) in enumerate(read_csv(material.csv))
     ]
     same = write_csv(tmp_path / "same.csv", rows)
-    changes = {"train_csv": same, "losses": ["itc"], "max_epochs": 1}
+    changes = {"train_csv": same, "losses": ["itc", "itm"], "max_epochs": 1}
     shared, ignore = run(**changes), run(duplicate_reports="ignore", **changes)
-    assert column(shared, "val/loss")[0] != column(ignore, "val/loss")[0]
+    # Without dropout equal reports have equal logits, and the contrast is the same either way.
+    assert column(shared, "train/itc") != column(ignore, "train/itc")
+    assert first_losses(shared)["itm"] != first_losses(ignore)["itm"]
 
 
 def test_duplicate_reports_make_no_difference_without_duplicates(base, run):
@@ -329,7 +331,7 @@ def test_learning_rate_follows_its_schedule(run, schedule, warmup):
     rates = [
         (int(r["step"]), float(r["lr-AdamW/pg1"])) for r in metrics_of(folder) if r["lr-AdamW/pg1"]
     ]
-    assert [step for step, _ in rates] == [9, 19]
+    assert [step for step, _ in rates] == [6, 13, 20]  # logged once an epoch of seven steps
     for step, rate in rates:
         if step < warmup:
             expected = (step + 1) / (warmup + 1)
