@@ -39,3 +39,14 @@ fi
 echo; echo "== 5  Extraction: the refined backbone alone"
 python get_vision_backbone_for_linprobing.py \
   --path_to_model "$out"/models/*/best-model.ckpt --output "$out/refined.pth"
+
+echo; echo "== 6  Probing: do the refined features tell more? Four tasks of patients never seen, five seeds"
+cd ../linear_probing
+probe() {
+  python probe.py --init_weights "$out/base.pth" --data_root "$out/phantoms/tasks" \
+    --results "$out/results" --feature_store "$out/features" --model small-ViT "$@"
+}
+probe
+probe --ft_weights "$out/refined.pth"
+python report.py --results "$out/results" --output "$out/report" \
+  --base baseline/small-ViT --refined refined/small-ViT

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from linprobe.config import ProbeConfig
+from linprobe.report.config import ReportConfig
 from retfiner.common.cli import build_parser
 from retfiner.config import RefineConfig
 from retfiner.data.phantom import PhantomConfig
@@ -25,6 +27,8 @@ SCRIPTS = {
     "get_vision_backbone_for_linprobing.py": ExtractConfig,
     "pretrain_base.py": PretrainConfig,
     "retfiner.data.phantom": PhantomConfig,
+    "probe.py": ProbeConfig,
+    "report.py": ReportConfig,
 }
 
 
@@ -49,7 +53,7 @@ def python_commands(text):
 def test_commands_parse(script, arguments):
     assert script in SCRIPTS, f"the README shows {script}, which no test knows"
     if not script.startswith("retfiner."):
-        assert (ROOT / "RetFiner" / script).is_file()
+        assert any((ROOT / stage / script).is_file() for stage in ("RetFiner", "linear_probing"))
     build_parser(SCRIPTS[script], "").parse_args(arguments)
 
 
@@ -57,7 +61,7 @@ def test_shell_scripts_exist_and_can_be_run():
     shown = {words[0] for words in commands(README) if words[0].startswith("./")}
     assert {"./quickstart.sh", "./run_tests.sh"} <= shown
     for script in shown:
-        path = ROOT / script
+        path = next(p for p in (ROOT / script, ROOT / "linear_probing" / script) if p.exists())
         assert path.is_file() and path.stat().st_mode & 0o111, script
 
 
