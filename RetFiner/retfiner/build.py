@@ -19,6 +19,7 @@ from retfiner.config import RefineConfig
 from retfiner.losses import LOSSES, ITMHead
 from retfiner.model import RetFiner
 from retfiner.text.encoder import CrossAttentionBert
+from retfiner.tuning import add_lora, depth_of, unfreeze_last
 from retfiner.vision import Backbone
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "pytorch-lightning", "numpy", "pillow")
@@ -51,7 +52,21 @@ def build_model(
     )
     if backbone.projection:
         _load_projection(model.vision_proj, backbone)
+    _tune(config, model)
     return model
+
+
+def _tune(config: RefineConfig, model: RetFiner) -> None:
+    """Choose what of the vision encoder trains, and how activations are kept."""
+    if config.unfreeze_last is not None:
+        unfreeze_last(model.vision_encoder, config.unfreeze_last)
+    if config.lora_rank is not None:
+        alpha = config.lora_alpha or 2 * config.lora_rank
+        add_lora(model.vision_encoder, config.lora_rank, alpha)
+    if config.layer_decay != 1:
+        depth_of(model.vision_encoder)  # an encoder without blocks is refused here, not later
+    if config.gradient_checkpointing:
+        model.checkpoint_activations()
 
 
 def _load_projection(vision_proj: torch.nn.Module, backbone: Backbone) -> None:
@@ -89,6 +104,7 @@ def describe(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert)
             "base_weights_sha256": file_sha256(config.model_weights),
             "losses": ", ".join(f"{name} x {w:g}" for name, w in config.weights.items()),
         },
+        "lora_scale": config.lora_scale,
         "text_config": as_plain_json(text.config.to_diff_dict()),
         "settings": as_plain(config),
         "versions": versions(),

@@ -87,6 +87,23 @@ class RefineConfig:
         "optimiser steps between two writes of last.ckpt", 1000
     )
 
+    unfreeze_last: NonNegativeInt | None = flag(
+        "vision blocks that train, counted from the last; 0 freezes them all; by default all train",
+        None,
+    )
+    layer_decay: PositiveFloat = flag(
+        "learning rate of each vision block as a share of the next one's", 1.0
+    )
+    lora_rank: PositiveInt | None = flag(
+        "train low-rank updates of this rank in place of the vision encoder's weights", None
+    )
+    lora_alpha: PositiveInt | None = flag(
+        "scale of these updates times their rank; by default twice the rank", None
+    )
+    gradient_checkpointing: bool = flag(
+        "compute activations again in the backward pass: less memory, a slower step", False
+    )
+    compile: bool = flag("compile the encoders with torch.compile; needs a C++ compiler", False)
     precision: Precision = flag(
         "arithmetic; auto is bfloat16 where the device is made for it", "auto"
     )
@@ -114,6 +131,7 @@ class RefineConfig:
             InputError: If two settings do not go together.
         """
         self._check_losses()
+        self._check_tuning()
         if self.seed >= 2**32:
             raise InputError("--seed is too large", got=self.seed, expected="less than 2**32")
         if self.train_csv is None and self.dataset is None:
@@ -138,6 +156,31 @@ class RefineConfig:
                 got=self.max_text_tokens,
                 expected="at least 3: [CLS], one WordPiece, [SEP]",
             )
+
+    def _check_tuning(self) -> None:
+        if self.lora_alpha is not None and self.lora_rank is None:
+            raise InputError("--lora_alpha has no effect without --lora_rank", got=self.lora_alpha)
+        if self.lora_rank is not None and self.unfreeze_last is not None:
+            raise InputError(
+                "--lora_rank and --unfreeze_last do not go together",
+                got="both",
+                expected="one of the two: LoRA leaves every weight of the encoder as it is",
+            )
+        if self.layer_decay > 1:
+            raise InputError("--layer_decay is a share", got=self.layer_decay, expected="0 to 1")
+        if self.layer_decay != 1 and (self.lora_rank is not None or self.unfreeze_last == 0):
+            raise InputError(
+                "--layer_decay has no effect on a frozen encoder",
+                got=f"--layer_decay {self.layer_decay}",
+                remedy="leave it out, or --lora_rank and --unfreeze_last 0",
+            )
+
+    @property
+    def lora_scale(self) -> float | None:
+        """What low-rank updates are multiplied by; None without LoRA."""
+        if self.lora_rank is None:
+            return None
+        return (self.lora_alpha or 2 * self.lora_rank) / self.lora_rank
 
     def _check_losses(self) -> None:
         if len(set(self.losses)) != len(self.losses):

@@ -13,6 +13,7 @@ from retfiner.build import file_sha256
 from retfiner.common.cli import flag
 from retfiner.common.errors import InputError, shorten
 from retfiner.config import REPOSITORY
+from retfiner.tuning import has_lora, merge_lora
 from retfiner.vision import (
     Backbone,
     RawCheckpoint,
@@ -88,8 +89,9 @@ def read_refined_backbone(
         released = load_backbone(path, backbone, image_size)
         released.provenance.setdefault("source_sha256", file_sha256(path))
         return released
-    encoder = encoder_state(state, path)
-    own = raw.metadata
+    encoder, own = encoder_state(state, path), raw.metadata
+    if has_lora(encoder):
+        encoder = merge_lora(encoder, own["lora_scale"])
     spec = resolve_backbone(RawCheckpoint(encoder, own), path, backbone)
     size = own.get("image_size", image_size if image_size is not None else spec.image_size)
     if image_size is not None and image_size != size:

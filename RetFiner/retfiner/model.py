@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from retfiner.batch import Batch
 from retfiner.common.errors import InputError
 from retfiner.text.encoder import CrossAttentionBert, KeysValues
+from retfiner.tuning import checkpoint_blocks
 from retfiner.vision import Backbone
 
 DuplicateReports = Literal["shared", "ignore"]
@@ -103,6 +104,7 @@ class RetFiner(nn.Module):
         width = text.config.hidden_size
         self.backbone = backbone
         self.vision_encoder = backbone.encoder
+        self._fusion_tokens = backbone.fusion_tokens
         self.vision_proj = (
             nn.Identity() if backbone.width == width else nn.Linear(backbone.width, width)
         )
@@ -137,9 +139,21 @@ class RetFiner(nn.Module):
             lowest = math.log(MIN_TEMPERATURE) if self.exponential_temp else MIN_TEMPERATURE
             self.contra_temp.clamp_(min=lowest)
 
+    def checkpoint_activations(self) -> None:
+        """Compute activations of both encoders again in the backward pass, to save memory."""
+        checkpoint_blocks(self.vision_encoder)
+        self.multimodal_encoder.checkpoint_layers = True
+
+    def compile_encoders(self) -> None:
+        """Compile the forward passes of both encoders at their first call."""
+        vision = torch.compile(self.backbone.fusion_tokens)
+        self._fusion_tokens = vision
+        text = torch.compile(self.multimodal_encoder.read, dynamic=True)
+        self.multimodal_encoder.read = text  # type: ignore[method-assign]
+
     def encode_images(self, images: Tensor) -> Tensor:
         """Turn (B, C, H, W) normalised images into (B, T, H) tokens of the text encoder's width."""
-        return self.vision_proj(self.backbone.fusion_tokens(images))
+        return self.vision_proj(self._fusion_tokens(images))
 
     def embed_images(self, image_tokens: Tensor) -> Tensor:
         """Turn (B, T, H) image tokens into (B, E) unit vectors by their CLS token."""

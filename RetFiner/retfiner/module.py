@@ -16,6 +16,7 @@ from retfiner.common.seeds import generator
 from retfiner.losses import LOSSES, Loss
 from retfiner.metrics import retrieval_recall
 from retfiner.model import RetFiner
+from retfiner.tuning import vision_groups
 
 
 class RefinementModule(pl.LightningModule):
@@ -28,6 +29,7 @@ class RefinementModule(pl.LightningModule):
         weight_decay: Weight decay of AdamW; the temperature is left out of it.
         lr_schedule: Course of the learning rate after warm-up.
         warmup_steps: Optimiser steps of linear warm-up.
+        layer_decay: Learning rate of each vision block as a share of the next one's.
         seed: What masks and negatives depend on.
         description: Plain data that each checkpoint carries, so that it can be read alone.
     """
@@ -40,6 +42,7 @@ class RefinementModule(pl.LightningModule):
         weight_decay: float = 0.01,
         lr_schedule: Literal["constant", "cosine"] = "constant",
         warmup_steps: int = 0,
+        layer_decay: float = 1.0,
         seed: int = 0,
         description: Mapping[str, Any] | None = None,
     ) -> None:
@@ -52,6 +55,7 @@ class RefinementModule(pl.LightningModule):
         self.weight_decay = weight_decay
         self.lr_schedule = lr_schedule
         self.warmup_steps = warmup_steps
+        self.layer_decay = layer_decay
         self.seed = seed
         self.description = dict(description or {})
         self.uses_similarity = any(loss.uses_similarity for loss in self.losses.values())
@@ -163,20 +167,39 @@ class RefinementModule(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with a learning rate that follows ``lr_schedule`` step by step."""
-        decayed: list[Tensor] = []
-        temperature: list[Tensor] = []
-        for name, parameter in self.model.named_parameters():
-            (temperature if name == "contra_temp" else decayed).append(parameter)
-        groups: list[dict[str, Any]] = [{"params": decayed}]
-        if temperature:
-            # Decay would pull the temperature to 0 whatever the data say.
-            groups.append({"params": temperature, "weight_decay": 0.0})
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self._parameter_groups(),
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            fused=self._can_fuse(),
+        )
         total = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.lr_factor(step, total)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Group what trains by learning rate and weight decay."""
+        temperature: list[Tensor] = []
+        others: list[Tensor] = []
+        by_layer = self.layer_decay != 1
+        for name, parameter in self.model.named_parameters():
+            if not parameter.requires_grad or (by_layer and name.startswith("vision_encoder.")):
+                continue
+            (temperature if name == "contra_temp" else others).append(parameter)
+        groups: list[dict[str, Any]] = [{"params": others}]
+        if temperature:
+            # Decay would pull the temperature to 0 whatever the data say.
+            groups.append({"params": temperature, "weight_decay": 0.0})
+        if by_layer:
+            groups += vision_groups(self.model.vision_encoder, self.lr, self.layer_decay)
+        return groups
+
+    def _can_fuse(self) -> bool:
+        """One kernel for all weights; not where gradients are clipped after a float16 scaler."""
+        is_scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        return not (is_scaled and self.trainer.gradient_clip_val)
 
     def lr_factor(self, step: int, total: int) -> float:
         """Return the share of the learning rate at an optimiser step.

@@ -86,6 +86,7 @@ def refine(config: RefineConfig) -> RunResult:
         weight_decay=config.weight_decay,
         lr_schedule=config.lr_schedule,
         warmup_steps=config.warmup_steps,
+        layer_decay=config.layer_decay,
         seed=config.seed,
         description=description,
     )
@@ -108,6 +109,8 @@ def refine(config: RefineConfig) -> RunResult:
     facts = _facts(description, trainer, pairs)
     write_config(folder, config, facts)
     _announce(config, backbone, pairs, tokenizer, trainer, folder)
+    if config.compile:
+        model.compile_encoders()
     return _fit(trainer, module, datamodule, folder, resume)
 
 

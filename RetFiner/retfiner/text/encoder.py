@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, BertConfig, BertLMHeadModel
 
 from retfiner.common.errors import InputError, shorten
@@ -38,7 +39,13 @@ class KeysValues(NamedTuple):
 
 
 class CrossAttentionBert(BertLMHeadModel):
-    """A BERT that reads text alone or over image tokens (ALBEF's fusion in every layer)."""
+    """A BERT that reads text alone or over image tokens (ALBEF's fusion in every layer).
+
+    Attributes:
+        checkpoint_layers: Keep only each layer's input for the backward pass, to save memory.
+    """
+
+    checkpoint_layers = False
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Read text alone; the cross-attention layers are skipped.
@@ -50,7 +57,7 @@ class CrossAttentionBert(BertLMHeadModel):
         Returns:
             (B, L, H) hidden states of the last layer.
         """
-        return self._read(input_ids, _attendable(attention_mask, causal=False), None)
+        return self.read(input_ids, _attendable(attention_mask, causal=False), None)
 
     def project_image(self, image_tokens: Tensor) -> list[KeysValues]:
         """Project image tokens to the keys and values of every cross-attention layer.
@@ -91,19 +98,31 @@ class CrossAttentionBert(BertLMHeadModel):
         """
         if image_index is not None:
             image = [KeysValues(k[image_index], v[image_index]) for k, v in image]
-        return self._read(input_ids, _attendable(attention_mask, causal), image)
+        return self.read(input_ids, _attendable(attention_mask, causal), image)
 
     def predict_tokens(self, hidden_states: Tensor) -> Tensor:
         """Score every WordPiece: (..., H) hidden states to (..., vocabulary) logits."""
         return self.cls(hidden_states)
 
-    def _read(self, input_ids: Tensor, mask: Tensor, image: list[KeysValues] | None) -> Tensor:
+    def read(self, input_ids: Tensor, mask: Tensor, image: list[KeysValues] | None) -> Tensor:
+        """Run the layers: what all passes share.
+
+        Args:
+            input_ids: (N, L) token ids.
+            mask: (N, 1, 1 or L, L), true where a query may look at a key.
+            image: Keys and values of N images; None skips the cross-attention.
+
+        Returns:
+            (N, L, H) hidden states of the last layer.
+        """
         hidden = self.bert.embeddings(input_ids=input_ids)
+        again = self.checkpoint_layers and torch.is_grad_enabled()
         for number, layer in enumerate(self.bert.encoder.layer):
-            hidden = _self_attend(layer.attention, hidden, mask)
-            if image is not None:
-                hidden = _cross_attend(layer.crossattention, hidden, image[number])
-            hidden = layer.output(layer.intermediate(hidden), hidden)
+            over = None if image is None else image[number]
+            if again:
+                hidden = checkpoint(_run_layer, layer, hidden, mask, over, use_reentrant=False)
+            else:
+                hidden = _run_layer(layer, hidden, mask, over)
         return hidden
 
 
@@ -119,6 +138,13 @@ def _attendable(attention_mask: Tensor, causal: bool) -> Tensor:
 def _split_heads(states: Tensor, num_heads: int) -> Tensor:
     """(B, L, H) to (B, heads, L, head width)."""
     return states.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def _run_layer(layer: Any, hidden: Tensor, mask: Tensor, image: KeysValues | None) -> Tensor:
+    hidden = _self_attend(layer.attention, hidden, mask)
+    if image is not None:
+        hidden = _cross_attend(layer.crossattention, hidden, image)
+    return layer.output(layer.intermediate(hidden), hidden)
 
 
 def _self_attend(attention: Any, hidden: Tensor, mask: Tensor) -> Tensor:
