@@ -135,7 +135,11 @@ def test_every_parameter_learns_but_those_no_loss_reads():
 
 def test_temperature_has_no_weight_decay():
     module = make_module(weight_decay=0.3)
-    module.trainer = SimpleNamespace(estimated_stepping_batches=10)
+    module.trainer = SimpleNamespace(
+        estimated_stepping_batches=10,
+        precision_plugin=SimpleNamespace(scaler=None),
+        gradient_clip_val=None,
+    )
     groups = module.configure_optimizers()["optimizer"].param_groups
     assert [g["weight_decay"] for g in groups] == [0.3, 0.0]
     assert groups[1]["params"] == [module.model.contra_temp]

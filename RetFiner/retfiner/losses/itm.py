@@ -68,16 +68,19 @@ class ImageTextMatching:
     ) -> Tensor:
         """Return the loss with given negatives.
 
-        Three groups of B pairs, in this order: the true ones; text b over its wrong image; image b
-        with its wrong text.
+        Three groups of B pairs, in this order: the true ones; image b with its wrong text; text b
+        over its wrong image.
         """
         own = torch.arange(len(batch.input_ids), device=batch.input_ids.device)
-        text_index = torch.cat([own, own, negatives.text_for_image])
-        image_index = torch.cat([own, negatives.image_for_text, own])
-        fused = model.fuse(
-            batch.input_ids[text_index], batch.attention_mask[text_index], encoded, image_index
+        # True pairs and those with a wrong text see the images in their order: nothing is copied.
+        text_index = torch.cat([own, negatives.text_for_image])
+        in_order = model.fuse(
+            batch.input_ids[text_index], batch.attention_mask[text_index], encoded
         )
-        logits = model.itm_head(fused[:, 0])
+        wrong_image = model.fuse(
+            batch.input_ids, batch.attention_mask, encoded, negatives.image_for_text
+        )
+        logits = model.itm_head(torch.cat([in_order[:, 0], wrong_image[:, 0]]))
         is_match = torch.cat([torch.ones_like(own), torch.zeros_like(own).repeat(2)])
         counts = torch.cat([torch.ones_like(negatives.exists), negatives.exists.repeat(2)])
         losses = F.cross_entropy(logits, is_match, reduction="none")

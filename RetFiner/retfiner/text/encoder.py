@@ -90,7 +90,8 @@ class CrossAttentionBert(BertLMHeadModel):
             input_ids: (N, L) token ids.
             attention_mask: (N, L), 1 for a token and 0 for padding.
             image: What :meth:`project_image` made of B images.
-            image_index: (N,) which image each text is read over; by default text i over image i.
+            image_index: (N,) which image each text is read over, whose keys and values are copied;
+                by default text n over image n modulo B, without copies, N a multiple of B.
             causal: Whether a token sees only itself and the tokens before it (GM).
 
         Returns:
@@ -158,7 +159,16 @@ def _self_attend(attention: Any, hidden: Tensor, mask: Tensor) -> Tensor:
 
 def _cross_attend(attention: Any, hidden: Tensor, image: KeysValues) -> Tensor:
     query = _split_heads(attention.self.query(hidden), attention.self.num_attention_heads)
-    return _attend(attention, hidden, query, image.keys, image.values, None)
+    groups = len(query) // len(image.keys)
+    if groups == 1:
+        return _attend(attention, hidden, query, image.keys, image.values, None)
+    # Texts over the same image ask side by side: (G * B, h, L, d) -> (B, h, G * L, d).
+    length = query.shape[2]
+    query = query.unflatten(0, (groups, -1)).permute(1, 2, 0, 3, 4).flatten(2, 3)
+    dropout = attention.self.dropout.p if attention.training else 0.0
+    context = F.scaled_dot_product_attention(query, image.keys, image.values, dropout_p=dropout)
+    context = context.unflatten(2, (groups, length)).permute(2, 0, 3, 1, 4).flatten(0, 1)
+    return attention.output(context.flatten(2), hidden)
 
 
 def _attend(

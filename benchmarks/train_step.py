@@ -1,0 +1,399 @@
+"""Seconds, memory and floating-point operations of a training step, phase by phase.
+
+    python benchmarks/train_step.py --batch_size 16                  # ours
+    python benchmarks/train_step.py --batch_size 16 --naive          # beside the published way
+    python benchmarks/train_step.py --backbone vit_large --batch_size 128 --precision bf16-mixed \
+        --device cuda --naive
+
+Both ways run in turns in one process over the same weights; figures are medians over steps after
+warm-up. Operations are those of the step's matrix products, counted by torch; the share of the peak
+is theirs against a large matrix product measured in the same run. ``benchmarks/README.md`` has
+results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import statistics
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from naive_step import NaiveStep
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig
+
+from retfiner.batch import Batch
+from retfiner.common.cli import flag, parse
+from retfiner.common.errors import run_entry_point
+from retfiner.common.numbers import NonNegativeInt, PositiveInt
+from retfiner.common.seeds import generator
+from retfiner.losses import LOSSES, ITMHead
+from retfiner.model import RetFiner
+from retfiner.text.encoder import CrossAttentionBert
+from retfiner.tuning import add_lora, unfreeze_last
+from retfiner.vision import BACKBONES, Backbone
+
+SHAPES = {
+    "vit_tiny": (192, 12, 3),
+    "vit_small": (384, 12, 6),
+    "vit_base": (768, 12, 12),
+    "vit_large": (1024, 24, 16),
+}
+"""Width, blocks and heads."""
+AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Settings of the benchmark."""
+
+    backbone: Literal["vit_tiny", "vit_small", "vit_base", "vit_large"] = flag(
+        "size of the ViT, patches of 16 pixels", "vit_base"
+    )
+    image_size: PositiveInt = flag("side of the image in pixels", 224)
+    text_layers: PositiveInt = flag("layers of the BERT", 12)
+    text_width: PositiveInt = flag("width of the BERT, 64 a head", 768)
+    batch_size: PositiveInt = flag("pairs in a batch", 16)
+    report_tokens: PositiveInt = flag("mean WordPieces of a report, [CLS] and [SEP] included", 12)
+    losses: list[str] = flag("objectives", ["itc", "itm", "mlm", "gm"])
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = flag("arithmetic", "32-true")
+    device: str = flag("cpu or cuda", "cpu")
+    naive: bool = flag("measure the published way beside ours", False)
+    compile: bool = flag("compile the encoders", False)
+    gradient_checkpointing: bool = flag("compute activations again", False)
+    unfreeze_last: NonNegativeInt | None = flag("vision blocks that train", None)
+    lora_rank: PositiveInt | None = flag("rank of low-rank updates", None)
+    unfused: bool = flag("AdamW without its fused kernel", False)
+    steps: PositiveInt = flag("measured steps", 5)
+    warmup: PositiveInt = flag("steps before", 2)
+    output: Path | None = flag("JSON file to write", None)
+
+
+class Clock:
+    """Adds up seconds by phase; on a GPU each phase waits for its work.
+
+    Args:
+        device: Where the work is done.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = self._now()
+        yield
+        self.seconds[name] += self._now() - start
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def build_model(config: BenchmarkConfig) -> RetFiner:
+    width, depth, heads = SHAPES[config.backbone]
+    encoder = VisionTransformer(
+        img_size=config.image_size,
+        patch_size=16,
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
+        num_classes=0,
+        global_pool="",
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+    )
+    text = CrossAttentionBert(
+        BertConfig(
+            hidden_size=config.text_width,
+            num_hidden_layers=config.text_layers,
+            num_attention_heads=config.text_width // 64,
+            intermediate_size=4 * config.text_width,
+            is_decoder=True,
+            add_cross_attention=True,
+        )
+    )
+    backbone = Backbone(BACKBONES["RETFound"], encoder, config.image_size, heads)
+    model = RetFiner(backbone, text, 103, itm_head=ITMHead(config.text_width))
+    if config.unfreeze_last is not None:
+        unfreeze_last(encoder, config.unfreeze_last)
+    if config.lora_rank is not None:
+        add_lora(encoder, config.lora_rank, 2 * config.lora_rank)
+    if config.gradient_checkpointing:
+        model.checkpoint_activations()
+    return model.to(config.device).train()
+
+
+def make_batch(config: BenchmarkConfig, step: int) -> Batch:
+    """Draw images and reports of 5 to 30 WordPieces, normally distributed around their mean."""
+    draws = generator(0, "batch", step)
+    spread = torch.randn(config.batch_size, generator=draws) * config.report_tokens / 4
+    lengths = (config.report_tokens + spread).round().long().clamp(5, 30)
+    columns = torch.arange(int(lengths.max()))
+    mask = (columns < lengths[:, None]).long()
+    ids = torch.randint(1000, 30000, mask.shape, generator=draws) * mask
+    ids[:, 0] = 101
+    ids.scatter_(1, lengths[:, None] - 1, 102)
+    images = torch.randn(
+        config.batch_size, 3, config.image_size, config.image_size, generator=draws
+    )
+    numbers = torch.arange(config.batch_size)
+    return Batch(images, ids, mask, tuple(lengths.tolist()), numbers, numbers)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    moved = [v.to(device) if isinstance(v, Tensor) else v for v in batch]
+    return Batch(*moved)  # type: ignore[arg-type]
+
+
+def our_losses(
+    model: RetFiner,
+    batch: Batch,
+    names: list[str],
+    generators: dict[str, torch.Generator],
+    clock: Clock,
+) -> dict[str, Tensor]:
+    """Give the losses as training has them, timing what is shared and each of them."""
+    losses = {name: LOSSES[name]() for name in names}
+    with clock.phase("vision"):
+        tokens = model.encode_images(batch.images)
+    with clock.phase("text and keys"):
+        kept, model.encode_images = model.encode_images, lambda _: tokens  # type: ignore[method-assign]
+        encoded = model.encode(
+            batch,
+            any(loss.uses_similarity for loss in losses.values()),
+            any(loss.uses_fusion for loss in losses.values()),
+        )
+        model.encode_images = kept  # type: ignore[method-assign]
+    found = {}
+    for name, loss in losses.items():
+        with clock.phase(name):
+            found[name] = loss(model, batch, encoded, generators[name])
+    return found
+
+
+def naive_losses(
+    model: RetFiner,
+    batch: Batch,
+    names: list[str],
+    generators: dict[str, torch.Generator],
+    clock: Clock,
+) -> dict[str, Tensor]:
+    with clock.phase("forward"):
+        return NaiveStep(model).losses(batch, names, generators)
+
+
+LossesOf = Callable[
+    [RetFiner, Batch, list[str], dict[str, torch.Generator], Clock], dict[str, Tensor]
+]
+
+
+class Stepper:
+    """Takes steps one way and keeps what each cost.
+
+    Args:
+        config: Settings.
+        model: The model; both ways share it.
+        losses_of: From a batch to its losses.
+        fused: Whether AdamW uses its fused kernel.
+    """
+
+    def __init__(
+        self, config: BenchmarkConfig, model: RetFiner, losses_of: LossesOf, fused: bool
+    ) -> None:
+        self.config, self.model, self.losses_of = config, model, losses_of
+        self.device = torch.device(config.device)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=1e-6, fused=fused)
+        self.scaler = torch.amp.GradScaler(enabled=config.precision == "16-mixed")
+        self.phases: list[dict[str, float]] = []
+        self.peaks: list[int] = []
+
+    def losses(self, step: int, clock: Clock) -> dict[str, Tensor]:
+        with clock.phase("data"):
+            batch = to_device(make_batch(self.config, step), self.device)
+        names = self.config.losses
+        generators = {name: generator(0, "loss", step, name) for name in names}
+        kind = AUTOCAST[self.config.precision]
+        with torch.autocast(self.device.type, dtype=kind, enabled=kind is not None):
+            return self.losses_of(self.model, batch, names, generators, clock)
+
+    def step(self, number: int) -> Clock:
+        clock = Clock(self.device)
+        total = torch.stack(list(self.losses(number, clock).values())).sum()
+        with clock.phase("backward"):
+            self.scaler.scale(total).backward()
+        with clock.phase("optimiser"):
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.optimizer.zero_grad(set_to_none=True)
+        return clock
+
+    def measure(self, number: int) -> None:
+        with peak_memory(self.device) as peak:
+            clock = self.step(number)
+        self.phases.append(dict(clock.seconds))
+        self.peaks.append(peak[0])
+
+    def summary(self, flops: float, peak_flops: float) -> dict[str, object]:
+        names = self.phases[0]
+        by_phase = {n: statistics.median(p[n] for p in self.phases) for n in names}
+        seconds = statistics.median(sum(p.values()) for p in self.phases)
+        return {
+            "seconds": seconds,
+            "pairs_per_second": self.config.batch_size / seconds,
+            "peak_memory_gb": statistics.median(self.peaks) / 1e9,
+            "tera_flop": flops / 1e12,
+            "share_of_peak": flops / seconds / peak_flops,
+            "phases": by_phase,
+        }
+
+
+@contextlib.contextmanager
+def peak_memory(device: torch.device) -> Iterator[list[int]]:
+    """Note the most memory held in a step: the device's, or this process's on a CPU."""
+    found = [0]
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        yield found
+        found[0] = torch.cuda.max_memory_allocated()
+        return
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.005):
+            found[0] = max(found[0], resident())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    yield found
+    stop.set()
+    thread.join()
+    found[0] = max(found[0], resident())
+
+
+def resident() -> int:
+    """Bytes this process holds in memory (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def give_memory_back() -> None:
+    """Let the next way begin with what it needs, not with what the other left."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def matrix_peak(device: torch.device, precision: str) -> float:
+    """Measure floating-point operations a second of a large matrix product."""
+    kind = AUTOCAST[precision] or torch.float32
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
+    clock = Clock(device)
+    best = 0.0
+    for _ in range(5):
+        clock.seconds.clear()
+        with clock.phase("product"):
+            a @ b
+        best = max(best, 2 * side**3 / clock.seconds["product"])
+    return best
+
+
+def count_flops(stepper: Stepper) -> float:
+    with FlopCounterMode(display=False) as counter:
+        total = torch.stack(list(stepper.losses(0, Clock(stepper.device)).values())).sum()
+        total.backward()
+    stepper.optimizer.zero_grad(set_to_none=True)
+    return float(counter.get_total_flops())
+
+
+def same_losses(steppers: dict[str, Stepper]) -> dict[str, float]:
+    """Give each loss's largest relative difference between the ways in evaluation mode."""
+    model = next(iter(steppers.values())).model.eval()
+    with torch.no_grad():
+        found = [s.losses(0, Clock(s.device)) for s in steppers.values()]
+    model.train()
+    return {
+        name: max(abs(other[name] - value).item() / abs(value).item() for other in found)
+        for name, value in found[0].items()
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    config = parse(BenchmarkConfig, "Cost of a training step.")
+    torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high")
+    device = torch.device(config.device)
+    model = build_model(config)
+    ways = {"ours": Stepper(config, model, our_losses, not config.unfused)}
+    if config.naive:
+        ways["naive"] = Stepper(config, model, naive_losses, fused=False)
+    flops = {name: count_flops(way) for name, way in ways.items()}
+    differences = same_losses(ways)
+    if config.compile:
+        model.compile_encoders()
+    peak = matrix_peak(device, config.precision)
+    for number in range(config.warmup + config.steps):
+        for way in ways.values():
+            give_memory_back()
+            way.measure(number)
+            if number < config.warmup:
+                way.phases.clear()
+                way.peaks.clear()
+    # The same work in fewer operations is not worse: the share is of what a way itself computes.
+    results = {name: way.summary(flops[name], peak) for name, way in ways.items()}
+    report(config, results, peak, differences)
+
+
+def report(
+    config: BenchmarkConfig,
+    results: dict[str, dict],
+    peak: float,
+    differences: dict[str, float],
+) -> None:
+    name = torch.cuda.get_device_name() if config.device == "cuda" else "CPU"
+    print(
+        f"{config.backbone}, {config.image_size} pixels, batch {config.batch_size}, "
+        f"{config.precision}, {name}, {torch.get_num_threads()} threads; "
+        f"matrix peak {peak / 1e9:.0f} GFLOP/s"
+    )
+    print(f"{'':<8}{'s/step':>8}{'pairs/s':>9}{'TFLOP':>8}{'of peak':>9}{'memory GB':>11}")
+    for way, found in results.items():
+        print(
+            f"{way:<8}{found['seconds']:>8.3f}{found['pairs_per_second']:>9.2f}"
+            f"{found['tera_flop']:>8.2f}{100 * found['share_of_peak']:>8.0f}%"
+            f"{found['peak_memory_gb']:>11.2f}"
+        )
+        phases = ", ".join(f"{phase} {s:.3f}" for phase, s in found["phases"].items())
+        print(f"        {phases}")
+    if "naive" in results:
+        naive, ours = results["naive"], results["ours"]
+        print(
+            f"factor  {naive['seconds'] / ours['seconds']:.2f} in time, "
+            f"{ours['peak_memory_gb'] / naive['peak_memory_gb']:.2f} of the memory; losses differ "
+            f"by at most {max(differences.values()):.0e}"
+        )
+    if config.output is not None:
+        settings = {key: str(value) for key, value in vars(config).items()}
+        content = {"settings": settings, "device": name, "peak_flops": peak, "ways": results}
+        config.output.write_text(json.dumps(content, indent=2))
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
