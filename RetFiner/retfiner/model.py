@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -159,11 +160,12 @@ class RetFiner(nn.Module):
         """Turn (B, T, H) image tokens into (B, E) unit vectors by their CLS token."""
         return self.contra_head_v(image_tokens[:, 0])
 
-    def embed_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def embed_texts(
+        self, input_ids: Tensor, attention_mask: Tensor, lengths: Sequence[int] | None = None
+    ) -> Tensor:
         """Turn (B, L) token ids into (B, E) unit vectors by a text-only pass and its [CLS]."""
-        return self.contra_head_t(
-            self.multimodal_encoder.encode_text(input_ids, attention_mask)[:, 0]
-        )
+        states = self.multimodal_encoder.encode_text(input_ids, attention_mask, lengths)
+        return self.contra_head_t(states[:, 0])
 
     def encode(self, batch: Batch, similarity: bool = True, fusion: bool = True) -> Encoded:
         """Compute once what the losses of a step share.
@@ -177,7 +179,7 @@ class RetFiner(nn.Module):
         image_embedding = text_embedding = scores = None
         if similarity:
             image_embedding = self.embed_images(image_tokens)
-            text_embedding = self.embed_texts(batch.input_ids, batch.attention_mask)
+            text_embedding = self.embed_texts(batch.input_ids, batch.attention_mask, batch.lengths)
             scores = image_embedding @ text_embedding.T / self.temperature
         return Encoded(
             image_tokens=image_tokens,
@@ -195,6 +197,7 @@ class RetFiner(nn.Module):
         encoded: Encoded,
         image_index: Tensor | None = None,
         causal: bool = False,
+        lengths: Sequence[int] | None = None,
     ) -> Tensor:
         """Read texts over the step's images; see :meth:`CrossAttentionBert.fuse`.
 
@@ -204,7 +207,7 @@ class RetFiner(nn.Module):
         if encoded.image is None:
             raise ValueError("encode() was called with fusion=False, so there is nothing to fuse")
         return self.multimodal_encoder.fuse(
-            input_ids, attention_mask, encoded.image, image_index, causal
+            input_ids, attention_mask, encoded.image, image_index, causal, lengths
         )
 
     def _same_report(self, report_ids: Tensor) -> Tensor:

@@ -87,16 +87,17 @@ def test_a_step_computes_each_shared_part_once():
     assert seen["vision"] == 1
     assert seen["image keys"] == seen["image values"] == 1, "keys and values once a step"
     assert rows["image keys"] == 6 * 17
-    assert seen["fused"] == 4, "ITM over images in order (2B) and over wrong ones (B), MLM, GM"
-    assert seen["text"] == 5, "one text-only pass serves ITC and ITM"
-    assert rows["fused"] == (3 + 1 + 1) * batch.input_ids.numel()
+    assert seen["fused"] == 5, "ITM's three groups, MLM, GM"
+    assert seen["text"] == 6, "one text-only pass serves ITC and ITM"
+    padded = batch.input_ids.numel()
+    assert rows["fused"] == 4 * sum(batch.lengths) + padded, "padding of drawn texts alone"
     hidden_at_most = 2 * (sum(batch.lengths) - 6)
     assert 0 < rows["vocabulary"] < hidden_at_most, "masked positions only"
 
 
 @pytest.mark.parametrize(
     ("losses", "text", "fused", "vocabulary"),
-    [(["itc"], 1, 0, 0), (["itm"], 3, 2, 0), (["mlm"], 1, 1, 1), (["gm"], 1, 1, 1)],
+    [(["itc"], 1, 0, 0), (["itm"], 4, 3, 0), (["mlm"], 1, 1, 1), (["gm"], 1, 1, 1)],
 )
 def test_what_is_off_costs_nothing(losses, text, fused, vocabulary):
     seen, _ = count_calls(small_model(), random_batch(), losses)

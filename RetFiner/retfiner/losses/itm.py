@@ -71,17 +71,18 @@ class ImageTextMatching:
         Three groups of B pairs, in this order: the true ones; image b with its wrong text; text b
         over its wrong image.
         """
-        own = torch.arange(len(batch.input_ids), device=batch.input_ids.device)
-        # True pairs and those with a wrong text see the images in their order: nothing is copied.
-        text_index = torch.cat([own, negatives.text_for_image])
-        in_order = model.fuse(
-            batch.input_ids[text_index], batch.attention_mask[text_index], encoded
-        )
+        ids, mask = batch.input_ids, batch.attention_mask
+        matched = model.fuse(ids, mask, encoded, lengths=batch.lengths)
+        # Which texts are drawn is known on the device alone, and so are their lengths.
+        drawn = negatives.text_for_image
+        wrong_text = model.fuse(ids[drawn], mask[drawn], encoded)
         wrong_image = model.fuse(
-            batch.input_ids, batch.attention_mask, encoded, negatives.image_for_text
+            ids, mask, encoded, negatives.image_for_text, lengths=batch.lengths
         )
-        logits = model.itm_head(torch.cat([in_order[:, 0], wrong_image[:, 0]]))
-        is_match = torch.cat([torch.ones_like(own), torch.zeros_like(own).repeat(2)])
+        cls = torch.cat([states[:, 0] for states in (matched, wrong_text, wrong_image)])
+        logits = model.itm_head(cls)
+        own = torch.ones_like(batch.report_ids)
+        is_match = torch.cat([own, torch.zeros_like(own).repeat(2)])
         counts = torch.cat([torch.ones_like(negatives.exists), negatives.exists.repeat(2)])
         losses = F.cross_entropy(logits, is_match, reduction="none")
         return (losses * counts).sum() / counts.sum()

@@ -22,7 +22,9 @@ def masked_prediction(
         masked: The batch's reports with hidden tokens.
         causal: Whether a token sees only itself and the tokens before it.
     """
-    states = model.fuse(masked.input_ids, batch.attention_mask, encoded, causal=causal)
+    states = model.fuse(
+        masked.input_ids, batch.attention_mask, encoded, causal=causal, lengths=batch.lengths
+    )
     # Only the hidden positions meet the vocabulary: it is the widest product of the step.
     logits = model.multimodal_encoder.predict_tokens(states.flatten(0, 1)[masked.positions])
     return F.cross_entropy(logits, masked.labels)

@@ -8,6 +8,7 @@ shared by every pass that looks at it, in whichever order that pass wants the im
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, BertConfig, BertLMHeadModel
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.text.packing import Packing, packing_of
 
 _UNREADABLE = (
     OSError,
@@ -47,17 +49,21 @@ class CrossAttentionBert(BertLMHeadModel):
 
     checkpoint_layers = False
 
-    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def encode_text(
+        self, input_ids: Tensor, attention_mask: Tensor, lengths: Sequence[int] | None = None
+    ) -> Tensor:
         """Read text alone; the cross-attention layers are skipped.
 
         Args:
             input_ids: (B, L) token ids.
             attention_mask: (B, L), 1 for a token and 0 for padding.
+            lengths: As in :meth:`fuse`.
 
         Returns:
             (B, L, H) hidden states of the last layer.
         """
-        return self.read(input_ids, _attendable(attention_mask, causal=False), None)
+        mask = _attendable(attention_mask, causal=False)
+        return self.read(input_ids, mask, None, _packing(input_ids, lengths))
 
     def project_image(self, image_tokens: Tensor) -> list[KeysValues]:
         """Project image tokens to the keys and values of every cross-attention layer.
@@ -83,6 +89,7 @@ class CrossAttentionBert(BertLMHeadModel):
         image: list[KeysValues],
         image_index: Tensor | None = None,
         causal: bool = False,
+        lengths: Sequence[int] | None = None,
     ) -> Tensor:
         """Read text over images.
 
@@ -91,40 +98,56 @@ class CrossAttentionBert(BertLMHeadModel):
             attention_mask: (N, L), 1 for a token and 0 for padding.
             image: What :meth:`project_image` made of B images.
             image_index: (N,) which image each text is read over, whose keys and values are copied;
-                by default text n over image n modulo B, without copies, N a multiple of B.
+                by default text i over image i, without copies.
             causal: Whether a token sees only itself and the tokens before it (GM).
+            lengths: N counts of tokens, where they are known on the CPU; padding then costs nothing
+                and comes back as zeros.
 
         Returns:
             (N, L, H) hidden states of the last layer.
         """
         if image_index is not None:
             image = [KeysValues(k[image_index], v[image_index]) for k, v in image]
-        return self.read(input_ids, _attendable(attention_mask, causal), image)
+        mask = _attendable(attention_mask, causal)
+        return self.read(input_ids, mask, image, _packing(input_ids, lengths))
 
     def predict_tokens(self, hidden_states: Tensor) -> Tensor:
         """Score every WordPiece: (..., H) hidden states to (..., vocabulary) logits."""
         return self.cls(hidden_states)
 
-    def read(self, input_ids: Tensor, mask: Tensor, image: list[KeysValues] | None) -> Tensor:
+    def read(
+        self,
+        input_ids: Tensor,
+        mask: Tensor,
+        image: list[KeysValues] | None,
+        packing: Packing | None = None,
+    ) -> Tensor:
         """Run the layers: what all passes share.
 
         Args:
             input_ids: (N, L) token ids.
             mask: (N, 1, 1 or L, L), true where a query may look at a key.
             image: Keys and values of N images; None skips the cross-attention.
+            packing: Where the words are; None computes padding as well.
 
         Returns:
             (N, L, H) hidden states of the last layer.
         """
         hidden = self.bert.embeddings(input_ids=input_ids)
+        if packing is not None:
+            hidden = packing.pack(hidden)
         again = self.checkpoint_layers and torch.is_grad_enabled()
         for number, layer in enumerate(self.bert.encoder.layer):
             over = None if image is None else image[number]
-            if again:
-                hidden = checkpoint(_run_layer, layer, hidden, mask, over, use_reentrant=False)
-            else:
-                hidden = _run_layer(layer, hidden, mask, over)
-        return hidden
+            parts = (layer, hidden, mask, over, packing)
+            hidden = checkpoint(_layer, *parts, use_reentrant=False) if again else _layer(*parts)
+        return hidden if packing is None else packing.unpack(hidden)
+
+
+def _packing(input_ids: Tensor, lengths: Sequence[int] | None) -> Packing | None:
+    if lengths is None:
+        return None
+    return packing_of(lengths, input_ids.shape[1], input_ids.device)
 
 
 def _attendable(attention_mask: Tensor, causal: bool) -> Tensor:
@@ -141,34 +164,26 @@ def _split_heads(states: Tensor, num_heads: int) -> Tensor:
     return states.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
-def _run_layer(layer: Any, hidden: Tensor, mask: Tensor, image: KeysValues | None) -> Tensor:
-    hidden = _self_attend(layer.attention, hidden, mask)
+def _layer(
+    layer: Any, hidden: Tensor, mask: Tensor, image: KeysValues | None, packing: Packing | None
+) -> Tensor:
+    """Run a layer over (N, L, H) hidden states, or over (T, H) packed ones."""
+    core = layer.attention.self
+    query, key, value = (
+        _heads_of(projection(hidden), core.num_attention_heads, packing)
+        for projection in (core.query, core.key, core.value)
+    )
+    hidden = _attend(layer.attention, hidden, query, key, value, mask, packing)
     if image is not None:
-        hidden = _cross_attend(layer.crossattention, hidden, image)
+        crossing = layer.crossattention
+        heads = crossing.self.num_attention_heads
+        query = _heads_of(crossing.self.query(hidden), heads, packing)
+        hidden = _attend(crossing, hidden, query, image.keys, image.values, None, packing)
     return layer.output(layer.intermediate(hidden), hidden)
 
 
-def _self_attend(attention: Any, hidden: Tensor, mask: Tensor) -> Tensor:
-    core = attention.self
-    query, key, value = (
-        _split_heads(projection(hidden), core.num_attention_heads)
-        for projection in (core.query, core.key, core.value)
-    )
-    return _attend(attention, hidden, query, key, value, mask)
-
-
-def _cross_attend(attention: Any, hidden: Tensor, image: KeysValues) -> Tensor:
-    query = _split_heads(attention.self.query(hidden), attention.self.num_attention_heads)
-    groups = len(query) // len(image.keys)
-    if groups == 1:
-        return _attend(attention, hidden, query, image.keys, image.values, None)
-    # Texts over the same image ask side by side: (G * B, h, L, d) -> (B, h, G * L, d).
-    length = query.shape[2]
-    query = query.unflatten(0, (groups, -1)).permute(1, 2, 0, 3, 4).flatten(2, 3)
-    dropout = attention.self.dropout.p if attention.training else 0.0
-    context = F.scaled_dot_product_attention(query, image.keys, image.values, dropout_p=dropout)
-    context = context.unflatten(2, (groups, length)).permute(2, 0, 3, 1, 4).flatten(0, 1)
-    return attention.output(context.flatten(2), hidden)
+def _heads_of(states: Tensor, num_heads: int, packing: Packing | None) -> Tensor:
+    return _split_heads(states if packing is None else packing.unpack(states), num_heads)
 
 
 def _attend(
@@ -178,10 +193,12 @@ def _attend(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
+    packing: Packing | None,
 ) -> Tensor:
     dropout = attention.self.dropout.p if attention.training else 0.0
     context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-    return attention.output(context.transpose(1, 2).flatten(2), hidden)
+    context = context.transpose(1, 2).flatten(2)
+    return attention.output(context if packing is None else packing.pack(context), hidden)
 
 
 def read_bert_config(source: str) -> BertConfig:

@@ -60,6 +60,29 @@ def test_an_index_chooses_the_image(bert, image_tokens):
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_packed_words_are_those_of_padded_reports(bert, image_tokens, causal):
+    batch = random_batch()
+    assert min(batch.lengths) < batch.input_ids.shape[1]
+    image, index = bert.project_image(image_tokens), torch.tensor([5, 5, 0, 1, 3, 2])
+    given = (batch.input_ids, batch.attention_mask, image, index, causal)
+    packed = bert.fuse(*given, lengths=batch.lengths)
+    torch.testing.assert_close(
+        words(batch, packed), words(batch, bert.fuse(*given)), rtol=0, atol=1e-12
+    )
+    assert (packed[~batch.attention_mask.bool()] == 0).all()
+
+
+def test_padding_is_not_computed_where_lengths_are_known(bert):
+    batch, rows = random_batch(), []
+    layer = bert.bert.encoder.layer[0].intermediate
+    handle = layer.register_forward_hook(lambda _, args, __: rows.append(args[0].numel() // 32))
+    bert.encode_text(batch.input_ids, batch.attention_mask, batch.lengths)
+    bert.encode_text(batch.input_ids, batch.attention_mask)
+    handle.remove()
+    assert rows == [sum(batch.lengths), batch.input_ids.numel()]
+
+
 def test_padding_changes_nothing(bert, image_tokens):
     batch = random_batch()
     longer = torch.nn.functional.pad(batch.input_ids, (0, 6))

@@ -1,0 +1,56 @@
+"""Reports of different lengths without their padding.
+
+A report's padding is a third to two thirds of a batch. What works on each token alone (projections,
+feed-forward layers, norms: nearly all of a BERT's work) sees the words of all reports in one row;
+only attention, which mixes the tokens of a report, sees them report by report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from retfiner.common.devices import send
+
+
+class Packing(NamedTuple):
+    """Where the words of N padded reports are.
+
+    Attributes:
+        words: (T,) places of the words among the N * L.
+        size: Number of reports N.
+        length: Padded length L.
+    """
+
+    words: Tensor
+    size: int
+    length: int
+
+    def pack(self, states: Tensor) -> Tensor:
+        """Take the words: (N, L, H) to (T, H)."""
+        return states.flatten(0, 1).index_select(0, self.words)
+
+    def unpack(self, states: Tensor) -> Tensor:
+        """Put the words back in their places, zeros elsewhere: (T, H) to (N, L, H)."""
+        padded = states.new_zeros(self.size * self.length, states.shape[-1])
+        return padded.index_copy(0, self.words, states).unflatten(0, (self.size, self.length))
+
+
+def packing_of(lengths: Sequence[int], length: int, device: torch.device) -> Packing | None:
+    """Say where the words are, from lengths on the CPU: nothing waits for the device.
+
+    Args:
+        lengths: N counts of tokens.
+        length: What the reports are padded to.
+        device: Where they lie.
+
+    Returns:
+        None where there is no padding.
+    """
+    if min(lengths) == length:
+        return None
+    words = (torch.arange(length) < torch.tensor(lengths)[:, None]).flatten().nonzero().squeeze(1)
+    return Packing(send(words, device), len(lengths), length)
