@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from linprobe.config import ProbeConfig
+from linprobe.prepare.config import PrepareConfig
+from linprobe.prepare.registry import DATASETS
 from linprobe.report.config import ReportConfig
 from retfiner.common.cli import build_parser
 from retfiner.config import RefineConfig
 from retfiner.data.phantom import PhantomConfig
 from retfiner.extract import ExtractConfig
+from retfiner.prepare_pairs import PreparePairsConfig
 from retfiner.pretrain import PretrainConfig
 from retfiner.text_encoder import TextEncoderConfig
 from retfiner.vision import BACKBONES
@@ -29,6 +32,8 @@ SCRIPTS = {
     "retfiner.data.phantom": PhantomConfig,
     "probe.py": ProbeConfig,
     "report.py": ReportConfig,
+    "prepare_dataset.py": PrepareConfig,
+    "prepare_pairs.py": PreparePairsConfig,
 }
 
 
@@ -74,6 +79,16 @@ def test_quickstart_uses_flags_that_exist():
             known = set(build_parser(config, "").get_defaults().as_dict()) | {"config"}
             assert set(re.findall(r"--(\w+)", line)) <= known, line
     assert found >= 5
+
+
+def test_the_page_of_data_sets_knows_each_and_says_what_its_own_file_says():
+    page = (ROOT / "linear_probing" / "DATASETS.md").read_text(encoding="utf-8")
+    for spec in DATASETS.values():
+        section = page.split(f"## {spec.name}\n")[1].split("\n## ")[0]
+        for fact in (spec.task, spec.licence, spec.where, spec.patients, *spec.classes):
+            assert fact in section, f"{spec.name}: the page lacks {fact!r}"
+    for script, arguments in python_commands(page):
+        build_parser(SCRIPTS[script], "").parse_args(arguments)
 
 
 def test_every_flag_in_the_readme_exists():

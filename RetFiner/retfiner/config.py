@@ -41,10 +41,17 @@ class RefineConfig:
     image_root: Path | None = flag(
         "folder the image paths are relative to; by default the CSV's", None
     )
-    image_column: str = flag("column with the image's path", "image")
+    image_column: str = flag(
+        "column with the image's path; scan.e2e#12 is B-scan 12, from 0, of a volume", "image"
+    )
     report_column: str = flag("column with the report", "report")
     patient_column: str = flag(
         "column with the patient; none declares that there is none", "patient_id"
+    )
+    slice_column: str | None = flag(
+        "column with the B-scan's index in a volume, from 0; by default slice, if there is such a"
+        " column; none: not used",
+        None,
     )
     on_bad_row: Literal["error", "skip"] = flag("what to do with rows that cannot be used", "error")
     dataset: str | None = flag(

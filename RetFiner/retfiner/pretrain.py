@@ -24,17 +24,16 @@ from retfiner.common.errors import InputError
 from retfiner.common.files import whole_file
 from retfiner.common.numbers import PositiveFloat, PositiveInt
 from retfiner.common.seeds import derive_seed, generator
-from retfiner.vision.preprocessing import EvaluationTransform, read_image
+from retfiner.vision.images import is_image_file, iter_images
+from retfiner.vision.preprocessing import EvaluationTransform
 from retfiner.vision.spec import IMAGENET_MEAN, IMAGENET_STD
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
     """Settings of ``pretrain_base.py``."""
 
-    images: Path = flag("folder with images, searched at any depth")
+    images: Path = flag("folder with images, searched at any depth; of volumes, every B-scan")
     output: Path = flag("checkpoint to write, for example ../pretrained_weights/base.pth")
     image_size: PositiveInt = flag("side of the input image in pixels", 128)
     patch_size: PositiveInt = flag("side of a patch in pixels", 16)
@@ -77,7 +76,7 @@ def pretrain(config: PretrainConfig) -> None:
 
 
 def load_images(folder: Path, image_size: int) -> Tensor:
-    """Read all images of a folder into memory as uint8.
+    """Read all images of a folder, of volumes every B-scan, into memory as uint8.
 
     Args:
         folder: Searched at any depth.
@@ -89,17 +88,18 @@ def load_images(folder: Path, image_size: int) -> Tensor:
     Raises:
         InputError: If there are fewer than two.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    if len(paths) < 2:
-        raise InputError(f"{folder} holds too few images", got=len(paths), expected="at least 2")
+    paths = sorted(path for path in folder.rglob("*") if is_image_file(path))
     resize = EvaluationTransform(image_size, (0.0,), (1.0,), 1)
 
-    def load(path: Path) -> Tensor:
-        return (resize(read_image(path)) * 255).round().to(torch.uint8)
+    def load(path: Path) -> list[Tensor]:
+        return [(resize(image) * 255).round().to(torch.uint8) for image in iter_images(path)]
 
     with ThreadPoolExecutor(4) as pool:
-        reading = tqdm(pool.map(load, paths), total=len(paths), desc="reading", unit="image")
-        return torch.stack(list(reading))
+        reading = tqdm(pool.map(load, paths), total=len(paths), desc="reading", unit="file")
+        images = [image for file in reading for image in file]
+    if len(images) < 2:
+        raise InputError(f"{folder} holds too few images", got=len(images), expected="at least 2")
+    return torch.stack(images)
 
 
 def build_mae(config: PretrainConfig) -> ViTMAEForPreTraining:

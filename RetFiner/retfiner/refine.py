@@ -23,6 +23,7 @@ from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
 from retfiner.data.datamodule import Pairs, PairsDataModule, load_pairs
 from retfiner.data.pairs import Collate
+from retfiner.data_wait import DataWait
 from retfiner.logbook import Logbook, MetricsCsv, RunProgress, format_summary
 from retfiner.metrics import chance_recall
 from retfiner.module import RefinementModule
@@ -162,6 +163,7 @@ def build_trainer(config: RefineConfig, folder: Path, steps_per_epoch: int) -> p
                 best,
                 last,
                 each_epoch,
+                DataWait(),
                 Logbook(folder),
                 RunProgress(refresh_rate=1),
             ],

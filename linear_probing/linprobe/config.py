@@ -126,7 +126,7 @@ class ProbeConfig:
 
     views: NonNegativeInt | None = flag(
         "linear: stored augmented views a training image, by default as many as make 8192 in all, "
-        "at least 4, at most 64; 0 trains on the images as they are",
+        "at least 2, at most 64; 0 trains on the images as they are",
         None,
     )
     online_augmentation: bool = flag(

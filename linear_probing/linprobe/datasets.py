@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 from linprobe.patients import patient_of, read_split_table
 from retfiner.common.errors import InputError, shorten
-from retfiner.vision.preprocessing import READERS
+from retfiner.vision.images import (
+    READERS,
+    ImageAddress,
+    VolumeError,
+    count_images,
+    is_image_file,
+    read_image,
+)
 
 SPLITS = ("train", "val", "test")
 _LAYOUT = "<data set>/{train,val,test}/<Class>/<image>"
@@ -178,7 +185,30 @@ def _images_by_class(split: Path) -> dict[str, list[Path]]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in READERS and not path.name.startswith(".") and path.is_file()
+    return not path.name.startswith(".") and is_image_file(path)
+
+
+def read_bscan(path: Path) -> np.ndarray:
+    """Read an image of a data set.
+
+    Args:
+        path: The file, which must hold a single image.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+
+    Raises:
+        InputError: If it cannot be read, or is a volume.
+    """
+    try:
+        return read_image(ImageAddress(path))
+    except VolumeError as error:
+        raise InputError(
+            f"{path} is a volume",
+            got=f"{count_images(ImageAddress(path))} B-scans in one file",
+            expected="one B-scan a file",
+            remedy="prepare_dataset.py writes the B-scans of volumes into such folders",
+        ) from error
 
 
 def _hashes(paths: list[Path]) -> list[str]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from linprobe.datasets import Split
+from linprobe.datasets import Split, read_bscan
 from linprobe.store import FeatureStore, encoder_digest, feature_key
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import generator
@@ -26,7 +26,6 @@ from retfiner.vision import (
     Backbone,
     EvaluationTransform,
     feature_width,
-    read_image,
 )
 
 
@@ -68,7 +67,7 @@ class _Shown(Dataset):
 
     def __getitem__(self, index: int) -> Tensor | InputError:
         try:
-            image = read_image(self.split.paths[index])
+            image = read_bscan(self.split.paths[index])
         except InputError as error:
             return error  # raised in the main process, where it is not wrapped into another
         # Read and resized once for all views: they are of one backbone and so of one size.
@@ -196,7 +195,7 @@ def _unreadable(paths: Sequence[Path]) -> InputError:
 
 def _reading_error(path: Path) -> InputError | None:
     try:
-        read_image(path)
+        read_bscan(path)
     except InputError as error:
         return error
     return None

@@ -40,7 +40,7 @@ def batch_size_of(n_images: int, largest: int = 64, share: float = 0.25) -> int:
     return max(1, min(largest, power, n_images))
 
 
-def views_of(n_images: int, wanted: int = 8192, least: int = 4, most: int = 64) -> int:
+def views_of(n_images: int, wanted: int = 8192, least: int = 2, most: int = 64) -> int:
     """Give the number of stored views a training image: many for few images, few for many.
 
     What a head learns from stored views comes close to what it learns from fresh ones when it sees

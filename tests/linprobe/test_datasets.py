@@ -5,9 +5,10 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from tests.helpers.image_files import bscans, dicom, write_dicom, write_img
 from tests.helpers.probing_data import write_data_set
 
-from linprobe.datasets import list_data_sets, read_data_set
+from linprobe.datasets import list_data_sets, read_bscan, read_data_set
 from retfiner.common.errors import InputError
 
 
@@ -65,9 +66,9 @@ def test_unknown_and_shared_patients_are_said(folder):
 
 
 def test_files_of_other_kinds_are_counted(folder):
-    for name in ("a.dcm", "b.dcm", ".DS_Store"):
+    for name in ("a.pdf", "b.pdf", ".DS_Store"):
         (folder / "train" / "AMD" / name).write_bytes(b"x")
-    assert read_data_set(folder).notes == ["Left out, as no images of a known kind: 2 .dcm."]
+    assert read_data_set(folder).notes == ["Left out, as no images of a known kind: 2 .pdf."]
 
 
 @pytest.mark.parametrize(
@@ -97,3 +98,33 @@ def test_which_data_sets(folder, tmp_path):
         list_data_sets(tmp_path / "notes", [])
     with pytest.raises(InputError, match="There is no folder"):
         list_data_sets(tmp_path / "nowhere", [])
+
+
+def test_every_kind_of_single_image_is_taken(folder):
+    amd = folder / "val" / "AMD"
+    pixels = bscans(1)[0]
+    write_dicom(amd / "P9001_OD.dcm", dicom(pixels))
+    write_dicom(amd / "P9002_OD", dicom(pixels))
+    np.save(amd / "P9003_OD.npy", pixels)
+    np.savez(amd / "P9004_OD.npz", pixels)
+    data = read_data_set(folder)
+    assert data.notes == []
+    added = [path for path in data.splits["val"].paths if path.name.startswith("P9")]
+    assert len(added) == 4
+    for path in added:
+        np.testing.assert_allclose(read_bscan(path), pixels / 255, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["P9001_OD.dcm", "P9001_cube_40x3.img"])
+def test_a_volume_in_a_class_folder_is_named_with_the_remedy(folder, name):
+    path = folder / "val" / "AMD" / name
+    if name.endswith(".dcm"):
+        write_dicom(path, dicom(bscans(3)))
+    else:
+        write_img(path, bscans(3))
+    assert path in read_data_set(folder).splits["val"].paths
+    with pytest.raises(
+        InputError, match=r"3 B-scans in one file[\s\S]*prepare_dataset\.py"
+    ) as caught:
+        read_bscan(path)
+    assert str(path) in str(caught.value)

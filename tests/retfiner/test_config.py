@@ -22,6 +22,7 @@ FLAGS = {
     "image_column": "image",
     "report_column": "report",
     "patient_column": "patient_id",
+    "slice_column": None,
     "on_bad_row": "error",
     "dataset": None,
     "text_encoder": DEFAULT_TEXT_ENCODER,

@@ -8,19 +8,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ActionYesNo, ArgumentParser
 
 T = TypeVar("T")
 
 
-def flag(help_text: str, default: Any = dataclasses.MISSING) -> Any:
+def flag(
+    help_text: str,
+    default: Any = dataclasses.MISSING,
+    *,
+    positional: bool = False,
+    repeatable: bool = False,
+) -> Any:
     """Declare a dataclass field that is also a command-line flag.
 
     Args:
         help_text: The flag's line in ``--help``, with its unit.
         default: Its default; a list is copied for each instance. Without one, the flag is required.
+        positional: Whether the value stands without a flag; with a default, it may be left out.
+        repeatable: Whether a list may also be given by several flags, which add up.
     """
-    metadata = {"help": help_text}
+    metadata = {"help": help_text, "positional": positional, "repeatable": repeatable}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -29,8 +37,9 @@ def flag(help_text: str, default: Any = dataclasses.MISSING) -> Any:
 def build_parser(config_class: type, description: str) -> ArgumentParser:
     """Build the parser of a configuration dataclass.
 
-    A field of type ``list[X]`` takes one or more values after its flag (``--seed 0 1 2``). Unknown
-    flags and unknown keys of a ``--config`` file are errors.
+    A field of type ``list[X]`` takes one or more values after its flag (``--seed 0 1 2``); one of
+    type ``bool | None`` has a flag for yes and one for no (``--x``, ``--no_x``). Unknown flags and
+    unknown keys of a ``--config`` file are errors.
 
     Args:
         config_class: A dataclass whose fields were made by :func:`flag`.
@@ -40,21 +49,34 @@ def build_parser(config_class: type, description: str) -> ArgumentParser:
     parser.add_argument("--config", action="config", help="YAML file with any of the flags below")
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
-        hint = hints[field.name]
-        options: dict[str, Any] = {"type": hint, "help": field.metadata["help"]}
-        item = _item_type(hint)
-        if item is not None:
-            options |= {"type": item, "nargs": "+"}
-        elif hint is bool:
-            options = {"action": "store_true", "help": field.metadata["help"]}
+        options = _kind_of(hints[field.name], field.metadata["repeatable"])
+        options["help"] = field.metadata["help"]
+        required = False
         if field.default is not dataclasses.MISSING:
             options["default"] = field.default
         elif field.default_factory is not dataclasses.MISSING:
             options["default"] = field.default_factory()
         else:
-            options["required"] = True
-        parser.add_argument(f"--{field.name}", **options)
+            required = True
+        if field.metadata["positional"]:
+            optional: dict[str, Any] = {} if required else {"nargs": "?"}
+            parser.add_argument(field.name, **options, **optional)
+        else:
+            parser.add_argument(f"--{field.name}", required=required, **options)
     return parser
+
+
+def _kind_of(hint: Any, repeatable: bool) -> dict[str, Any]:
+    """Say how words of the command line become values of a type."""
+    item = _item_type(hint)
+    if item is not None:
+        adding = {"action": "extend"} if repeatable else {}
+        return {"type": item, "nargs": "+", **adding}
+    if hint is bool:
+        return {"action": "store_true"}
+    if hint == (bool | None):
+        return {"action": ActionYesNo(yes_prefix="", no_prefix="no_")}
+    return {"type": hint}
 
 
 def _item_type(hint: Any) -> Any:

@@ -104,6 +104,7 @@ def _from_csv(config: RefineConfig, transform: EvaluationTransform) -> Pairs:
         image_column=config.image_column,
         report_column=config.report_column,
         patient_column=config.patient_column,
+        slice_column=config.slice_column,
         on_bad_row=config.on_bad_row,
     )
     train = read(config.train_csv)

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.data.table import Table, read_table
-from retfiner.vision.preprocessing import READERS
+from retfiner.vision.images import ImageAddress, why_unusable
 
 OnBadRow = Literal["error", "skip"]
 NO_PATIENT_COLUMN = "none"
+SLICE_COLUMN, NO_SLICE_COLUMN = "slice", "none"
 PLACEHOLDERS = frozenset({"", "nan", "none", "null", "n/a", "na", "-"})
 
 
@@ -29,7 +30,7 @@ class Manifest:
 
     Attributes:
         source: The CSV they came from.
-        images: Paths of the images.
+        images: The images: files, and in volumes the index of the B-scan.
         reports: Their reports.
         patients: Their patients, or None where the user said there is no such column.
         rows: Their row numbers in the CSV, the header being row 1, as a spreadsheet counts.
@@ -37,7 +38,7 @@ class Manifest:
     """
 
     source: Path
-    images: list[Path]
+    images: list[ImageAddress]
     reports: list[str]
     patients: list[str] | None
     rows: list[int]
@@ -65,6 +66,7 @@ def read_manifest(
     image_column: str = "image",
     report_column: str = "report",
     patient_column: str = "patient_id",
+    slice_column: str | None = None,
     on_bad_row: OnBadRow = "error",
 ) -> Manifest:
     """Read a CSV of image-report pairs and check every row before anything is built.
@@ -72,9 +74,11 @@ def read_manifest(
     Args:
         path: The CSV, UTF-8, with a header.
         image_root: Folder the image paths are relative to; by default the CSV's own.
-        image_column: Column with the path of the image.
+        image_column: Column with the path of the image; ``scan.e2e#12`` is B-scan 12 of a volume.
         report_column: Column with the report.
         patient_column: Column with the patient, or ``none`` to declare that there is none.
+        slice_column: Column with the index of the B-scan in a volume, from 0, or empty cells. By
+            default ``slice``, where there is such a column; ``none`` leaves it alone.
         on_bad_row: ``error`` stops at rows that cannot be used; ``skip`` leaves them out.
 
     Raises:
@@ -84,16 +88,22 @@ def read_manifest(
     columns = {"image": image_column, "report": report_column}
     if patient_column != NO_PATIENT_COLUMN:
         columns["patient"] = patient_column
-    table = read_table(path, list(columns.values()))
+    optional = []
+    if slice_column is None:
+        optional = [SLICE_COLUMN]
+    elif slice_column != NO_SLICE_COLUMN:
+        columns["slice"] = slice_column
+    table = read_table(path, list(columns.values()), optional)
     root = path.parent if image_root is None else image_root
     names = [name.strip() for name in table.cells[image_column]]
-    images = [root / name for name in names]
+    slices = table.cells.get(columns.get("slice", SLICE_COLUMN), [""] * len(names))
+    images, unclear = locate_images(root, names, slices)
     reports = [" ".join(report.split()) for report in table.cells[report_column]]
     patients = None
     if patient_column != NO_PATIENT_COLUMN:
         patients = [patient.strip() for patient in table.cells[patient_column]]
 
-    problems = _find_problems(table, names, images, reports, patients)
+    problems = _find_problems(table, names, images, unclear, reports, patients)
     if problems and on_bad_row == "error":
         raise InputError(
             f"{len(problems)} of {len(table.rows)} rows of {path} cannot be used",
@@ -134,10 +144,51 @@ def read_reports(path: Path, report_column: str = "report") -> list[str]:
     return [" ".join(report.split()) for report in table.cells[report_column]]
 
 
+def locate_images(
+    root: Path, names: Sequence[str], slices: Sequence[str]
+) -> tuple[list[ImageAddress], dict[int, str]]:
+    """Turn the cells that say which image into addresses.
+
+    Args:
+        root: Folder that relative paths start from.
+        names: Paths, as ``scan.png`` or ``scan.e2e#12``.
+        slices: Index of the B-scan, from 0, or an empty cell.
+
+    Returns:
+        An address for each row, and by position why those that cannot be understood cannot.
+    """
+    images, unclear = [], {}
+    for position, (name, cell) in enumerate(zip(names, slices, strict=True)):
+        image = ImageAddress(root / name)
+        try:
+            image = ImageAddress.parse(root / name)
+            index = _slice_index(cell)
+            if index is not None:
+                if image.index not in (None, index):
+                    raise InputError(f"{name} says one B-scan and the slice column says {index}")
+                image = replace(image, index=index)
+        except InputError as error:
+            unclear[position] = " ".join(str(error).split())
+        images.append(image)
+    return images, unclear
+
+
+def _slice_index(cell: str) -> int | None:
+    """Read a cell of the slice column; a table with gaps may have been written with 12.0 for 12."""
+    text = cell.strip()
+    if text.casefold() in PLACEHOLDERS:
+        return None
+    number = text.removesuffix(".0")
+    if not (number.isascii() and number.isdigit() and len(number) <= 9):
+        raise InputError(f"the slice is {text!r}", expected="a whole number, the first being 0")
+    return int(number)
+
+
 def _find_problems(
     table: Table,
     names: list[str],
-    images: list[Path],
+    images: list[ImageAddress],
+    unclear: dict[int, str],
     reports: list[str],
     patients: list[str] | None,
 ) -> list[tuple[int, str]]:
@@ -158,6 +209,8 @@ def _find_problems(
             problem = table.broken[row]
         elif not names[index]:
             problem = "the image column is empty"
+        elif index in unclear:
+            problem = unclear[index]
         elif reports[index].casefold() in PLACEHOLDERS:
             problem = "the report is empty"
         elif patients is not None and patients[index].casefold() in PLACEHOLDERS:
@@ -165,54 +218,6 @@ def _find_problems(
         if problem is not None:
             problems.append((row, problem))
     return problems
-
-
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-ENDS = ((PNG_START, PNG_END), (JPEG_START, JPEG_END))
-OTHER_STARTS = (
-    b"II",
-    b"MM",
-    b"BM",
-    b"GIF8",
-    b"RIFF",
-    b"\xff\x4f",
-    b"\x00\x00\x00\x0c",
-    b"\x93NUMPY",
-)
-"""TIFF, bitmap and what else an image file's name may hide."""
-
-TAIL, LONG_TAIL = 64, 65536
-"""Bytes at a file's end among which its end mark is looked for; some writers append to it."""
-
-
-def why_unusable(path: Path) -> str | None:
-    """Say why an image file cannot be used, from its name and its first and last bytes, or None.
-
-    Reading two small pieces takes a fraction of a millisecond, so that a whole collection can be
-    checked before training; damage in the middle of a file shows only when it is decoded.
-    """
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-            size = file.seek(0, 2)
-            file.seek(max(0, size - TAIL))
-            end = file.read()
-            marks = [mark for first, mark in ENDS if start.startswith(first)]
-            if marks and marks[0] not in end:
-                file.seek(max(0, size - LONG_TAIL))
-                end = file.read()
-    except FileNotFoundError:
-        return f"there is no file {path}"
-    except OSError as error:
-        return f"{path} cannot be read ({error.strerror})"
-    if path.suffix.lower() not in READERS:
-        return f"{path} is no image of a known kind ({', '.join(READERS)})"
-    if size == 0:
-        return f"{path} is empty"
-    if not marks and not start.startswith(OTHER_STARTS):
-        return f"{path} is no image: it begins with {start!r}"
-    return f"{path} ends too early: the file is cut" if marks and marks[0] not in end else None
 
 
 def split_by_patient(manifest: Manifest, fraction: float, seed: int) -> tuple[Manifest, Manifest]:

@@ -18,7 +18,8 @@ from retfiner.common.seeds import generator
 from retfiner.data.cache import ImageCache
 from retfiner.data.manifest import Manifest, OnBadRow
 from retfiner.text.tokenizer import tokenize
-from retfiner.vision.preprocessing import EvaluationTransform, read_image
+from retfiner.vision.images import read_image
+from retfiner.vision.preprocessing import EvaluationTransform
 
 
 class ImageCaptionDataset(Dataset[tuple[Tensor, str]]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +24,13 @@ class Table(NamedTuple):
     broken: dict[int, str]
 
 
-def read_table(path: Path, columns: list[str]) -> Table:
+def read_table(path: Path, columns: list[str], optional: Sequence[str] = ()) -> Table:
     """Read columns of a CSV.
 
     Args:
         path: The CSV, UTF-8, with a header.
         columns: Names of the wanted columns.
+        optional: Names of columns that are wanted if they are there.
 
     Raises:
         InputError: If the file or a column is missing, or the file is no well-formed CSV in UTF-8.
@@ -40,8 +41,9 @@ def read_table(path: Path, columns: list[str]) -> Table:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
-            _check_header(path, header, columns)
-            return _read_rows(reader, header, columns)
+            wanted = columns + [name for name in optional if name in header]
+            _check_header(path, header, wanted)
+            return _read_rows(reader, header, wanted)
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is not UTF-8",
@@ -64,8 +66,8 @@ def _check_header(path: Path, header: list[str], columns: list[str]) -> None:
             f"{path} lacks a column",
             got=f"columns {', '.join(header) or 'none'}",
             expected=f"a column {', '.join(missing)}, the columns parted by commas",
-            remedy="name yours with --image_column, --report_column, --patient_column"
-            " (--patient_column none if patients are not known)",
+            remedy="name yours with --image_column, --report_column, --patient_column,"
+            " --slice_column (--patient_column none if patients are not known)",
         )
     twice = [column for column in columns if header.count(column) > 1]
     if twice:

@@ -19,6 +19,7 @@ from retfiner.vision.checkpoint import (
 from retfiner.vision.dinov2 import DINOV2
 from retfiner.vision.features import METHODS, feature_width, probing_features
 from retfiner.vision.green import RETFOUND_GREEN
+from retfiner.vision.images import ImageAddress, count_images, iter_images, read_image
 from retfiner.vision.mae import MAE
 from retfiner.vision.mirage import MIRAGE, MULTIMAE
 from retfiner.vision.preprocessing import (
@@ -27,7 +28,6 @@ from retfiner.vision.preprocessing import (
     EvaluationTransform,
     augmented_transform,
     evaluation_transform,
-    read_image,
 )
 from retfiner.vision.reading import RawCheckpoint
 from retfiner.vision.retfound import RETFOUND, RETFOUND_DINOV2
@@ -45,12 +45,15 @@ __all__ = [
     "Backbone",
     "BackboneSpec",
     "EvaluationTransform",
+    "ImageAddress",
     "ImageTokens",
     "RawCheckpoint",
     "augmented_transform",
     "backbone_from_state",
+    "count_images",
     "evaluation_transform",
     "feature_width",
+    "iter_images",
     "load_backbone",
     "probing_features",
     "read_checkpoint",

@@ -1,19 +1,15 @@
-"""From an image file to the tensor a backbone takes.
+"""From gray values to the tensor a backbone takes.
 
-Reading scales by bit depth, never by the image's own maximum, so that a dark B-scan stays dark.
 Transforms are plain objects without state: they can be sent to worker processes, and whatever is
-random comes from the generator passed along.
+random comes from the generator passed along. ``images/`` reads the files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
@@ -21,115 +17,6 @@ from torchvision.transforms import functional as tvf
 
 from retfiner.common.errors import InputError
 from retfiner.vision.spec import Backbone, BackboneSpec
-
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in the luma of ITU-R BT.601, as Pillow has them."""
-
-
-def read_image(path: Path | str) -> np.ndarray:
-    """Read a B-scan as gray values.
-
-    Colour images become luma; an alpha channel is dropped. Gray images keep their 16 bits; of
-    colour images and those with alpha, Pillow reads the upper 8. To read another format, add a line
-    to :data:`READERS`.
-
-    Args:
-        path: A PNG, JPEG, TIFF or BMP file, or an ``.npy`` array (H, W), (H, W, 1), (H, W, 3) or
-            (H, W, 4) of 8- or 16-bit integers, booleans, or floats in [0, 1].
-
-    Returns:
-        (H, W) float32 in [0, 1], scaled by the file's bit depth.
-
-    Raises:
-        InputError: If the file is missing, of another kind, broken, empty, or not one image.
-    """
-    path = Path(path)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(
-            f"{path} is no image of a known kind",
-            got=path.suffix or "no suffix",
-            expected=", ".join(READERS),
-            remedy="convert it to PNG",
-        )
-    if not path.is_file():
-        raise InputError(f"There is no image at {path}", expected="a file")
-    return reader(path)
-
-
-def _read_pillow(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            frames = getattr(image, "n_frames", 1)
-            if frames != 1:
-                raise _unusable(path, f"{frames} images in one file", "one B-scan a file")
-            image.load()
-            return _gray(image, path)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _unusable(path, str(error) or "nothing readable", "an intact image") from error
-
-
-def _gray(image: Image.Image, path: Path) -> np.ndarray:
-    if image.mode.startswith("I;16"):
-        return np.asarray(image).astype(np.float32) / np.float32(65535)
-    if image.mode == "I":
-        return _scaled_integers(np.asarray(image), path)
-    if image.mode == "F":
-        return _unit_floats(np.asarray(image), path)
-    if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
-        image = image.convert("RGB")
-    return np.asarray(image.convert("L")).astype(np.float32) / np.float32(255)
-
-
-def _scaled_integers(values: np.ndarray, path: Path) -> np.ndarray:
-    """Scale Pillow's 32-bit integers, in which it hands over 16-bit images of some formats."""
-    if values.min() < 0 or values.max() > 65535:
-        raise _unusable(path, "32-bit integers", "8 or 16 bits a pixel")
-    return values.astype(np.float32) / np.float32(65535)
-
-
-def _unit_floats(values: np.ndarray, path: Path) -> np.ndarray:
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-        found = f"floats from {values.min()} to {values.max()}"
-        raise _unusable(path, found, "floats in [0, 1], or 8- or 16-bit integers")
-    return values.astype(np.float32)
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _unusable(path, str(error), "an intact .npy array") from error
-    if values.ndim == 3 and values.shape[-1] == 1:
-        values = values[..., 0]
-    colour = values.ndim == 3 and values.shape[-1] in (3, 4)
-    if values.size == 0 or not (values.ndim == 2 or colour):
-        raise _unusable(path, f"shape {values.shape}", "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
-    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:  # of either byte order
-        scaled = values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
-    elif values.dtype == np.bool_:
-        scaled = values.astype(np.float32)
-    elif np.issubdtype(values.dtype, np.floating):
-        scaled = _unit_floats(values, path)
-    else:
-        raise _unusable(path, f"dtype {values.dtype}", "uint8, uint16, bool or floats in [0, 1]")
-    return scaled[..., :3] @ np.array(LUMA, dtype=np.float32) if colour else scaled
-
-
-def _unusable(path: Path, found: str, expected: str) -> InputError:
-    return InputError(f"The image {path} cannot be used", got=found, expected=expected)
-
-
-READERS: Mapping[str, Callable[[Path], np.ndarray]] = {
-    ".png": _read_pillow,
-    ".jpg": _read_pillow,
-    ".jpeg": _read_pillow,
-    ".tif": _read_pillow,
-    ".tiff": _read_pillow,
-    ".bmp": _read_pillow,
-    ".npy": _read_npy,
-}
-"""File name suffix -> function from a path to (H, W) float32 in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +71,7 @@ class EvaluationTransform(ImageTransform):
         """Transform one image.
 
         Args:
-            image: (H, W) in [0, 1], as :func:`read_image` gives it.
+            image: (H, W) in [0, 1], as :func:`retfiner.vision.read_image` gives it.
 
         Returns:
             (C, ``image_size``, ``image_size``) float32.
@@ -232,7 +119,7 @@ class AugmentedTransform(ImageTransform):
         """Transform one image.
 
         Args:
-            image: (H, W) in [0, 1], as :func:`read_image` gives it.
+            image: (H, W) in [0, 1], as :func:`retfiner.vision.read_image` gives it.
             generator: Where the random numbers come from; each call draws equally many.
 
         Returns:

@@ -81,3 +81,42 @@ def test_plain_values_can_be_written_down():
     assert plain["settings"]["table"] == "a/b"
     assert plain["settings"]["seeds"] == [0, 1]
     assert plain["3"] == ["c", None, 1.5]
+
+
+@dataclass(frozen=True)
+class Words:
+    name: str | None = flag("a name", None, positional=True)
+    source: list[Path] = flag("folders", [], repeatable=True)
+    frame: bool | None = flag("zero the frame", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", Words()),
+        ("OCTDL --frame", Words("OCTDL", [], True)),
+        ("OCTDL --no_frame", Words("OCTDL", [], False)),
+        ("OCTDL --source a b --source c", Words("OCTDL", [Path("a"), Path("b"), Path("c")])),
+        ("--source a --frame", Words(None, [Path("a")], True)),
+    ],
+)
+def test_a_word_without_a_flag_a_flag_given_twice_and_a_question_left_open(words, expected):
+    assert parse(Words, "", words.split()) == expected
+
+
+def test_a_switch_with_a_no_can_be_set_in_a_file(tmp_path):
+    (tmp_path / "c.yaml").write_text("frame: false\nsource: [a]\n")
+    assert parse(Words, "", ["X", "--config", str(tmp_path / "c.yaml"), "--source", "b"]) == Words(
+        "X", [Path("a"), Path("b")], False
+    )
+
+
+def test_a_word_that_must_be_given_is_asked_for(capsys):
+    @dataclass(frozen=True)
+    class Needed:
+        name: int = flag("a number", positional=True)
+
+    assert parse(Needed, "", ["3"]).name == 3
+    with pytest.raises(SystemExit):
+        parse(Needed, "", [])
+    assert "name" in capsys.readouterr().err

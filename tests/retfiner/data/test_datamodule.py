@@ -193,7 +193,7 @@ def broken(tmp_path, material, **changes):
     csv = write_pairs(tmp_path, pairs=24, patients=12)
     config = settings(material, tmp_path, train_csv=csv, batch_size=24, **changes)
     row = next(row for row in load_pairs(config, None).train_numbers if row % 2 == 0)  # a PNG
-    damage_in_the_middle(read_manifest(csv).images[row - 2])
+    damage_in_the_middle(read_manifest(csv).images[row - 2].path)
     return config, row
 
 

@@ -16,6 +16,7 @@ from retfiner.data.manifest import (
     split_by_patient,
     why_unusable,
 )
+from retfiner.vision import ImageAddress
 from tests.helpers.refinement import damage_in_the_middle, write_csv, write_image, write_pairs
 
 
@@ -27,14 +28,14 @@ def image(tmp_path):
 
 def table(patients, source="pairs.csv"):
     n = len(patients)
-    return Manifest(Path(source), [Path(f"{i}.png") for i in range(n)], ["r"] * n, patients,
-                    list(range(2, n + 2)), [])  # fmt: skip
+    images = [ImageAddress(Path(f"{i}.png")) for i in range(n)]
+    return Manifest(Path(source), images, ["r"] * n, patients, list(range(2, n + 2)), [])
 
 
 def test_pairs_come_as_they_stand_in_the_file(tmp_path):
     path = write_pairs(tmp_path, pairs=6, patients=3)
     manifest = read_manifest(path)
-    assert manifest.images[1] == tmp_path / "images" / "scan_001.jpg"
+    assert manifest.images[1] == ImageAddress(tmp_path / "images" / "scan_001.jpg")
     assert manifest.reports[4] == "B-scan with no fluid nasal of the fovea, scan 4."
     assert manifest.patients == [f"patient-{i % 3:03d}" for i in range(6)]
     assert manifest.rows == [2, 3, 4, 5, 6, 7]
@@ -51,7 +52,7 @@ def test_a_spreadsheet_export_is_read(tmp_path, image):
     manifest = read_manifest(tmp_path / "pairs.csv")
     assert manifest.reports == ['Cyst, "large", no fluid', "Ödem der Makula"]
     assert manifest.patients == ["p1", "p2"]
-    assert manifest.images == [tmp_path / "a.png"] * 2
+    assert manifest.images == [ImageAddress(tmp_path / "a.png")] * 2
 
 
 def test_row_numbers_are_those_of_a_spreadsheet(tmp_path, image):
@@ -81,13 +82,13 @@ def test_image_root_and_column_names(tmp_path):
     manifest = read_manifest(
         path, tmp_path / "scans", image_column="file", report_column="text", patient_column="mrn"
     )
-    assert manifest.images == [tmp_path / "scans" / "x.png"]
+    assert manifest.images == [ImageAddress(tmp_path / "scans" / "x.png")]
     assert (manifest.reports, manifest.patients) == (["cyst"], ["7"])
 
 
 def test_an_absolute_image_path_needs_no_root(tmp_path, image):
     path = write_csv(tmp_path / "t" / "p.csv", [[str(tmp_path / image), "cyst", "7"]])
-    assert read_manifest(path).images == [tmp_path / image]
+    assert read_manifest(path).images == [ImageAddress(tmp_path / image)]
 
 
 def test_without_patients_none_is_read(tmp_path, image):
@@ -103,7 +104,7 @@ def bad_rows(folder):
     (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:-30])
     (folder / "cut.jpg").write_bytes((folder / "good.jpg").read_bytes()[:-30])
     (folder / "page.png").write_text("<!doctype html><title>Please log in</title>" * 9)
-    (folder / "scan.dcm").write_bytes((folder / "good.png").read_bytes())
+    (folder / "scan.xyz").write_bytes((folder / "good.png").read_bytes())
     (folder / "folder.png").mkdir()
     rows = [
         ["good.png", "cyst", "p1"],
@@ -113,7 +114,7 @@ def bad_rows(folder):
         ["cut.png", "cyst", "p2"],
         ["cut.jpg", "cyst", "p2"],
         ["page.png", "cyst", "p2"],
-        ["scan.dcm", "cyst", "p2"],
+        ["scan.xyz", "cyst", "p2"],
         ["folder.png", "cyst", "p2"],
         ["good.jpg", "", "p2"],
         ["good.jpg", "NaN", "p2"],
@@ -129,7 +130,7 @@ def bad_rows(folder):
         6: "cut.png ends too early",
         7: "cut.jpg ends too early",
         8: "page.png is no image: it begins with b'<!doctyp'",
-        9: "scan.dcm is no image of a known kind",
+        9: "scan.xyz is no image of a known kind",
         10: "folder.png cannot be read",
         11: "the report is empty",
         12: "the report is empty",
@@ -236,7 +237,7 @@ def test_the_split_keeps_patients_together_and_holds_out_their_share():
     assert len(set(validation.patients)) == 10
     for part in (train, validation):  # image, patient and row stay together
         assert all(patients[row - 2] == p for row, p in zip(part.rows, part.patients, strict=True))
-        assert [i.stem for i in part.images] == [str(row - 2) for row in part.rows]
+        assert [i.path.stem for i in part.images] == [str(row - 2) for row in part.rows]
 
 
 def test_the_split_depends_on_the_seed_alone():

@@ -29,7 +29,7 @@ def tokenizer(tmp_path_factory):
 def dataset(folder, pairs=6, damaged=()):
     manifest = read_manifest(write_pairs(folder, pairs, patients=3))
     for index in damaged:
-        damage_in_the_middle(manifest.images[index])
+        damage_in_the_middle(manifest.images[index].path)
     return ImageCaptionDataset(manifest, evaluation_transform(BACKBONES["RETFound"]))
 
 

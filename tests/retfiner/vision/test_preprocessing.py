@@ -1,4 +1,4 @@
-"""Images in real formats, resizing against Pillow, the augmentation's bounds and its seed."""
+"""Resizing against Pillow, the augmentation's bounds and its seed."""
 
 from __future__ import annotations
 
@@ -21,166 +21,19 @@ from retfiner.vision import (
     augmented_transform,
     backbone_from_state,
     evaluation_transform,
-    read_image,
 )
-from retfiner.vision.preprocessing import READERS
 
 from . import layouts
 
 
-def bscan(height: int = 37, width: int = 53, top: int = 255) -> np.ndarray:
-    """Give a smooth layered image with noise, integers from 0 to ``top``."""
+def bscan(height: int = 37, width: int = 53) -> np.ndarray:
+    """Give a smooth layered image with noise, integers from 0 to 255."""
     y, x = np.mgrid[:height, :width]
     wave = np.sin(y / 5 + np.sin(x / 9)) + 0.3 * np.random.default_rng(0).standard_normal(x.shape)
-    return np.round((wave - wave.min()) / (wave.max() - wave.min()) * top).astype(np.int64)
+    return np.round((wave - wave.min()) / (wave.max() - wave.min()) * 255).astype(np.int64)
 
 
 EIGHT = bscan().astype(np.uint8)
-SIXTEEN = bscan(top=65535).astype(np.uint16)
-
-
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".bmp", ".PNG"])
-def test_eight_bits(tmp_path, suffix):
-    path = tmp_path / f"a{suffix}"
-    Image.fromarray(EIGHT).save(path)
-    image = read_image(path)
-    assert (image.shape, image.dtype) == ((37, 53), np.float32)
-    np.testing.assert_allclose(image, EIGHT / 255, rtol=0, atol=1e-7)
-
-
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_sixteen_bits(tmp_path, suffix):
-    path = tmp_path / f"a{suffix}"
-    Image.fromarray(SIXTEEN).save(path)
-    np.testing.assert_allclose(read_image(path), SIXTEEN / 65535, rtol=0, atol=1e-7)
-    big_endian = Image.frombytes("I;16B", (53, 37), SIXTEEN.astype(">u2").tobytes())
-    big_endian.save(tmp_path / "b.tif")
-    np.testing.assert_allclose(read_image(tmp_path / "b.tif"), SIXTEEN / 65535, rtol=0, atol=1e-7)
-
-
-def test_jpeg_within_its_loss(tmp_path):
-    for suffix in (".jpg", ".jpeg"):
-        Image.fromarray(EIGHT).save(tmp_path / f"a{suffix}", quality=95)
-        assert np.abs(read_image(tmp_path / f"a{suffix}") - EIGHT / 255).mean() < 0.02
-
-
-@pytest.mark.parametrize("dark", [EIGHT // 4, SIXTEEN // 4])
-def test_dark_image_stays_dark(tmp_path, dark):
-    """Scaled by bit depth, not by the image's own maximum."""
-    Image.fromarray(dark).save(tmp_path / "a.png")
-    image = read_image(tmp_path / "a.png")
-    assert image.max() == pytest.approx(dark.max() / np.iinfo(dark.dtype).max)
-    assert image.max() < 0.26
-
-
-def test_colour_becomes_luma_and_alpha_is_dropped(tmp_path):
-    rgb = np.random.default_rng(1).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    luma = rgb @ np.array([0.299, 0.587, 0.114]) / 255
-    alpha = np.random.default_rng(2).integers(0, 256, (5, 7, 1), dtype=np.uint8)
-    gray = EIGHT[:5, :7]
-    files = {
-        "rgb.png": (rgb, luma),
-        "rgba.png": (np.concatenate([rgb, alpha], axis=2), luma),
-        "la.png": (np.concatenate([gray[..., None], alpha], axis=2), gray / 255),
-        "gray_rgb.png": (np.repeat(gray[..., None], 3, axis=2), gray / 255),
-        "rgb.bmp": (rgb, luma),
-        "rgb.tif": (rgb, luma),
-    }
-    for name, (pixels, expected) in files.items():
-        Image.fromarray(pixels).save(tmp_path / name)
-        np.testing.assert_allclose(read_image(tmp_path / name), expected, atol=0.51 / 255)
-    for name in ("rgb", "rgba"):
-        np.save(tmp_path / f"{name}.npy", files[f"{name}.png"][0])
-        np.testing.assert_allclose(read_image(tmp_path / f"{name}.npy"), luma, atol=1e-6)
-
-
-def test_palette_and_bilevel(tmp_path):
-    indices = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), mode="P")
-    indices.putpalette([10, 10, 10, 250, 250, 250, 255, 0, 0])
-    indices.save(tmp_path / "p.png")
-    expected = np.array([[10, 250], [0.299 * 255, 250]]) / 255
-    np.testing.assert_allclose(read_image(tmp_path / "p.png"), expected, atol=0.51 / 255)
-    Image.fromarray(EIGHT > 127).save(tmp_path / "b.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "b.png"), (EIGHT > 127).astype(np.float32))
-
-
-@pytest.mark.parametrize(
-    ("array", "expected"),
-    [
-        (EIGHT, EIGHT / 255),
-        (EIGHT[..., None], EIGHT / 255),
-        (SIXTEEN, SIXTEEN / 65535),
-        (SIXTEEN.astype(">u2"), SIXTEEN / 65535),
-        (EIGHT > 9, EIGHT > 9),
-        (EIGHT / 255, EIGHT / 255),
-        ((EIGHT / 255).astype(np.float16), EIGHT / 255),
-    ],
-)
-def test_arrays(tmp_path, array, expected):
-    np.save(tmp_path / "a.npy", array)
-    image = read_image(tmp_path / "a.npy")
-    assert image.dtype == np.float32
-    np.testing.assert_allclose(image, expected, atol=1e-6 if array.dtype != np.float16 else 1e-3)
-
-
-@pytest.mark.parametrize(
-    ("array", "found"),
-    [
-        (EIGHT.astype(np.int32), "int32"),
-        (EIGHT.astype(np.float32), "floats from 0.0 to 255.0"),
-        (np.array([[0.5, np.nan]]), "nan"),
-        (np.zeros((4, 4, 2), np.uint8), r"\(4, 4, 2\)"),
-        (np.zeros((9, 4, 4, 3), np.uint8), r"\(9, 4, 4, 3\)"),
-        (np.zeros((0, 4), np.uint8), r"\(0, 4\)"),
-        (np.array([{"a": 1}], dtype=object), "pickle"),
-    ],
-)
-def test_arrays_that_cannot_be_images(tmp_path, array, found):
-    np.save(tmp_path / "a.npy", array, allow_pickle=True)
-    with pytest.raises(InputError, match=found) as caught:
-        read_image(tmp_path / "a.npy")
-    assert str(tmp_path / "a.npy") in str(caught.value)
-
-
-def test_floating_point_tiff(tmp_path):
-    Image.fromarray((EIGHT / 255).astype(np.float32)).save(tmp_path / "a.tif")
-    np.testing.assert_allclose(read_image(tmp_path / "a.tif"), EIGHT / 255, atol=1e-7)
-    Image.fromarray(EIGHT.astype(np.float32)).save(tmp_path / "b.tif")
-    with pytest.raises(InputError, match="floats from"):
-        read_image(tmp_path / "b.tif")
-    Image.fromarray(EIGHT.astype(np.int32) * 2**20).save(tmp_path / "c.tif")
-    with pytest.raises(InputError, match="32-bit"):
-        read_image(tmp_path / "c.tif")
-
-
-def test_broken_files_name_the_path(tmp_path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(
-        tmp_path / "whole.png"
-    )
-    data = (tmp_path / "whole.png").read_bytes()
-    (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
-    (tmp_path / "empty.png").write_bytes(b"")
-    (tmp_path / "text.jpg").write_text("not an image")
-    (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY\x01")
-    (tmp_path / "empty.npy").write_bytes(b"")
-    for name in ("cut.png", "empty.png", "text.jpg", "cut.npy", "empty.npy", "absent.png"):
-        with pytest.raises(InputError) as caught:
-            read_image(tmp_path / name)
-        assert str(tmp_path / name) in str(caught.value)
-
-
-def test_stack_of_bscans_is_not_cut_to_its_first(tmp_path):
-    pages = [Image.fromarray(EIGHT), Image.fromarray(EIGHT)]
-    pages[0].save(tmp_path / "volume.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(InputError, match="2 images in one file"):
-        read_image(tmp_path / "volume.tif")
-
-
-def test_unknown_suffix_lists_the_known_ones(tmp_path):
-    (tmp_path / "a.dcm").write_bytes(b"DICM")
-    with pytest.raises(InputError, match=r"\.dcm") as caught:
-        read_image(tmp_path / "a.dcm")
-    assert all(suffix in str(caught.value) for suffix in READERS)
 
 
 @pytest.mark.parametrize("size", [16, 37, 224])

@@ -1,0 +1,24 @@
+"""Check a table of image-report pairs before training on it.
+
+For example:
+
+    python prepare_pairs.py --csv pairs.csv --output checked
+"""
+
+from __future__ import annotations
+
+from retfiner.common.cli import parse
+from retfiner.common.errors import run_entry_point
+from retfiner.prepare_pairs import PreparePairsConfig, prepare_pairs
+
+
+def main() -> None:
+    """Parse the command line and check."""
+    config = parse(PreparePairsConfig, "Check a table of image-report pairs, clean and split it.")
+    summary = prepare_pairs(config)
+    if config.strict and summary.problems:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,173 @@
+"""What the image files hold: read once each, by several processes, and summed up in a few numbers.
+
+Two digests tell copies: that of a file's bytes, and that of its pixels, which is the same for one
+B-scan exported twice, when dates or identifiers in the file's header differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from retfiner.common.errors import InputError
+from retfiner.vision import read_image
+from retfiner.vision.images import ImageAddress, why_unusable
+
+Decode = Literal["full", "header"]
+
+CHUNK = 16
+"""Images handed to a process at once."""
+BLOCK = 1 << 20
+"""Bytes read at once."""
+
+
+class Intensity(NamedTuple):
+    """Gray values of an image, 0 to 1 of its file's range.
+
+    Attributes:
+        minimum: The darkest pixel.
+        maximum: The brightest pixel.
+        mean: Their mean.
+        saturated: Share of the pixels at the top of the range.
+    """
+
+    minimum: float
+    maximum: float
+    mean: float
+    saturated: float
+
+
+class ImageFacts(NamedTuple):
+    """What is known of an image.
+
+    Attributes:
+        reason: Why it cannot be used, or None; everything below is unknown then.
+        sha256: Digest of the file's bytes; of the address, where the image is one of a volume's.
+        pixels: Digest of the decoded pixels, or None where they were not looked at.
+        size: Height and width in pixels, or None where only decoding would tell.
+        intensity: Its gray values, or None where they were not looked at.
+    """
+
+    reason: str | None
+    sha256: str = ""
+    pixels: str | None = None
+    size: tuple[int, int] | None = None
+    intensity: Intensity | None = None
+
+    @property
+    def identity(self) -> str:
+        """What two copies of an image share: pixels where known, and bytes otherwise.
+
+        Images of one gray value are all alike without being copies, so that theirs is the bytes.
+        """
+        constant = self.intensity is not None and self.intensity.minimum == self.intensity.maximum
+        return self.sha256 if self.pixels is None or constant else self.pixels
+
+
+def read_images(
+    images: Sequence[ImageAddress], decode: Decode, workers: int
+) -> dict[ImageAddress, ImageFacts]:
+    """Look at images, each once.
+
+    Args:
+        images: Files, or B-scans of volumes; repetitions are read once.
+        decode: ``full`` decodes every pixel; ``header`` reads a file's bytes without decoding them.
+        workers: Processes to read with; 0 reads in this one.
+
+    Raises:
+        InputError: If a process dies, as when memory runs out.
+    """
+    unique = list(dict.fromkeys(images))
+    look = partial(look_at, decode=decode)
+    progress = partial(
+        tqdm, total=len(unique), desc="reading images", unit="image", leave=False,
+        disable=not sys.stderr.isatty(),
+    )  # fmt: skip
+    if workers == 0:
+        return dict(zip(unique, progress(map(look, unique)), strict=True))
+    methods = multiprocessing.get_all_start_methods()
+    pool = ProcessPoolExecutor(
+        min(workers, max(1, len(unique))),
+        multiprocessing.get_context("fork" if "fork" in methods else "spawn"),
+        initializer=_leave_interrupts_to_the_parent,
+    )
+    try:
+        facts: Iterator[ImageFacts] = pool.map(look, unique, chunksize=CHUNK)
+        return dict(zip(unique, progress(facts), strict=True))
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a process that reads images died",
+            got="out of memory, or a decoder that fell over a damaged file",
+            remedy="fewer --num_workers need less memory; --decode header does not decode",
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def look_at(address: ImageAddress, decode: Decode) -> ImageFacts:
+    """Look at one image.
+
+    Args:
+        address: A file, or a B-scan of a volume.
+        decode: ``full`` decodes every pixel; ``header`` reads a file's bytes without decoding them.
+    """
+    reason = why_unusable(address)
+    if reason is not None:
+        return ImageFacts(reason)
+    try:
+        digest = _digest(address)
+        if decode == "header":
+            return ImageFacts(None, digest, size=_size_in_header(address))
+        image = read_image(address)
+    except InputError as error:
+        return ImageFacts("; ".join(" ".join(line.split()) for line in str(error).splitlines()))
+    except OSError as error:
+        return ImageFacts(f"{address} cannot be read ({error.strerror})")
+    height, width = image.shape
+    pixels = hashlib.sha256(f"{height} x {width} ".encode())
+    pixels.update(np.ascontiguousarray(image).data)
+    intensity = Intensity(
+        minimum=float(image.min()),
+        maximum=float(image.max()),
+        mean=float(image.mean(dtype=np.float64)),
+        saturated=float((image >= 1).mean()),
+    )
+    return ImageFacts(None, digest, pixels.hexdigest(), (height, width), intensity)
+
+
+def _digest(address: ImageAddress) -> str:
+    if is_within_file(address):  # the volume's bytes would be the same for all its B-scans
+        return hashlib.sha256(str(address).encode()).hexdigest()
+    digest = hashlib.sha256()
+    with address.path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def is_within_file(address: ImageAddress) -> bool:
+    """Say whether an image is one of several in its file."""
+    return address.index is not None or address.member is not None
+
+
+def _size_in_header(address: ImageAddress) -> tuple[int, int] | None:
+    try:
+        with Image.open(address.path) as image:
+            return image.height, image.width
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
+        return None  # another format; only its reader would know
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

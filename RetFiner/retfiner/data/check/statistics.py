@@ -1,0 +1,171 @@
+"""The numbers of a collection: lengths of reports, sizes and gray values of images, patients."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retfiner.data.check.images import ImageFacts
+from retfiner.data.check.rows import Row
+from retfiner.vision.images import ImageAddress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SPECIAL_TOKENS = 2
+"""[CLS] and [SEP], which count towards --max_text_tokens."""
+MOST_LISTED = 8
+"""Sizes and repeated reports that are listed at most."""
+BINS = 25
+COVERED = 0.95
+
+
+@dataclass(frozen=True)
+class TextStatistics:
+    """Lengths and repetitions of reports.
+
+    Attributes:
+        unit: What lengths are counted in: ``WordPieces``, [CLS] and [SEP] included, or ``words``.
+        limit: Lengths above it are cut: --max_text_tokens, in words two less, since a word is at
+            least one WordPiece.
+        histogram: How many reports have each length.
+        median: Median length.
+        longest: Greatest length.
+        cut: Share of the reports that are cut; where words are counted, at least this share.
+        covering: The smallest limit that cuts at most one report in twenty.
+        distinct: Number of different reports.
+        repeated: Share of the reports that repeat an earlier one word for word.
+        frequent: The reports that occur most often, more than once each, and how often.
+    """
+
+    unit: str
+    limit: int
+    histogram: dict[int, int]
+    median: float
+    longest: int
+    cut: float
+    covering: int
+    distinct: int
+    repeated: float
+    frequent: list[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class ImageStatistics:
+    """Sizes and gray values of images.
+
+    Attributes:
+        distinct: Number of different images.
+        sizes: The most frequent heights and widths, and how many images have each.
+        other_sizes: How many images have a size that is not listed.
+        unknown_sizes: How many images have a size that only decoding would tell.
+        brightness: How many images have their mean gray value in each of :data:`BINS` equal parts
+            of [0, 1]; empty where they were not decoded.
+    """
+
+    distinct: int
+    sizes: list[tuple[int, int, int]]
+    other_sizes: int
+    unknown_sizes: int
+    brightness: list[int]
+
+
+@dataclass(frozen=True)
+class PatientStatistics:
+    """Images per patient.
+
+    Attributes:
+        patients: Number of patients.
+        histogram: How many patients have each number of images.
+        median: Median number of images.
+        most: Greatest number of images.
+    """
+
+    patients: int
+    histogram: dict[int, int]
+    median: float
+    most: int
+
+
+def describe_reports(
+    reports: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase | None,
+    max_tokens: int,
+    withheld: frozenset[str] = frozenset(),
+) -> TextStatistics:
+    """Count lengths and repetitions.
+
+    Args:
+        reports: The reports, at least one.
+        tokenizer: The text encoder's, or None: words are counted then.
+        max_tokens: Reports are cut at this many WordPieces.
+        withheld: Reports that must not be listed.
+    """
+    if tokenizer is None:
+        unit, limit = "words", max_tokens - SPECIAL_TOKENS
+        lengths = [len(report.split()) for report in reports]
+    else:
+        from retfiner.text.tokenizer import report_lengths
+
+        unit, limit = "WordPieces", max_tokens
+        lengths = report_lengths(tokenizer, reports)
+    counts = Counter(reports)
+    return TextStatistics(
+        unit=unit,
+        limit=limit,
+        histogram=dict(sorted(Counter(lengths).items())),
+        median=float(np.median(lengths)),
+        longest=max(lengths),
+        cut=sum(length > limit for length in lengths) / len(lengths),
+        covering=sorted(lengths)[math.ceil(COVERED * len(lengths)) - 1],
+        distinct=len(counts),
+        repeated=1 - len(counts) / len(reports),
+        frequent=[(text, n) for text, n in counts.most_common() if n > 1 and text not in withheld][
+            :MOST_LISTED
+        ],
+    )
+
+
+def describe_images(
+    rows: Sequence[Row], facts: Mapping[ImageAddress, ImageFacts]
+) -> ImageStatistics:
+    """Count sizes and collect gray values, each image once.
+
+    Args:
+        rows: The rows that are used.
+        facts: What is known of each image.
+    """
+    images = list({facts[row.image].identity: facts[row.image] for row in rows}.values())
+    means = [fact.intensity.mean for fact in images if fact.intensity is not None]
+    sizes = Counter(fact.size for fact in images if fact.size is not None)
+    listed = sizes.most_common(MOST_LISTED)
+    return ImageStatistics(
+        distinct=len(images),
+        sizes=[(height, width, n) for (height, width), n in listed],
+        other_sizes=sizes.total() - sum(n for _, n in listed),
+        unknown_sizes=len(images) - sizes.total(),
+        brightness=np.histogram(means, BINS, (0.0, 1.0))[0].tolist() if means else [],
+    )
+
+
+def describe_patients(rows: Sequence[Row]) -> PatientStatistics | None:
+    """Count images per patient; None where no patients are known.
+
+    Args:
+        rows: The rows that are used.
+    """
+    images = {(row.patient, row.image) for row in rows if row.patient is not None}
+    if not images:
+        return None
+    per_patient = list(Counter(patient for patient, _ in images).values())
+    return PatientStatistics(
+        patients=len(per_patient),
+        histogram=dict(sorted(Counter(per_patient).items())),
+        median=float(np.median(per_patient)),
+        most=max(per_patient),
+    )

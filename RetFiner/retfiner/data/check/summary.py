@@ -1,0 +1,204 @@
+"""What the checks found, in one value that is printed, written as JSON and shown on a page."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from retfiner.data.check.collection import Checked
+from retfiner.data.check.rows import SIDES, Columns, Problem, Row
+from retfiner.data.check.statistics import ImageStatistics, PatientStatistics, TextStatistics
+
+FIRST_ROWS = 6
+
+NO_GUARANTEE = (
+    "A warning, not a guarantee: names without a title, postal addresses, headers of DICOM and "
+    "vendors' files and text within images are not found, and some of what is found names nobody."
+)
+
+
+@dataclass(frozen=True)
+class ProblemCount:
+    """How many rows have a kind of problem.
+
+    Attributes:
+        kind: The problem.
+        column: The column it concerns; empty for the row as a whole.
+        rows: Number of rows.
+        left_out: Whether they are left out for it.
+        first: The first row numbers, with the file where there are two.
+    """
+
+    kind: str
+    column: str
+    rows: int
+    left_out: bool
+    first: list[str]
+
+
+@dataclass(frozen=True)
+class SideCount:
+    """What a side of the split holds.
+
+    Attributes:
+        pairs: Number of pairs.
+        patients: Number of patients, or None where they are not known.
+    """
+
+    pairs: int
+    patients: int | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the checks found.
+
+    Attributes:
+        sources: The tables that were read.
+        rows: Number of their rows.
+        pairs: Number of pairs that are used.
+        rows_left_out: Number of rows that are not.
+        rows_with_problems: Number of rows with any problem.
+        rows_flagged: Number of rows that may name a patient, or None where it was not looked for.
+        problems: The problems by kind.
+        reports: Lengths and repetitions.
+        images: Sizes and gray values.
+        patients: Images per patient, or None where no patients are known.
+        split: Each side; no patient and no image is on two of them.
+        split_is_given: Whether the split was given, or made here.
+        settings: Every setting.
+        next_command: What to type next.
+    """
+
+    sources: list[str]
+    rows: int
+    pairs: int
+    rows_left_out: int
+    rows_with_problems: int
+    rows_flagged: int | None
+    problems: list[ProblemCount]
+    reports: TextStatistics
+    images: ImageStatistics
+    patients: PatientStatistics | None
+    split: dict[str, SideCount]
+    split_is_given: bool
+    settings: dict[str, Any]
+    next_command: str
+
+
+def count_problems(checked: Checked, columns: Columns) -> list[ProblemCount]:
+    """Count problems by kind and column: first what is left out, the most frequent first.
+
+    Args:
+        checked: What was found.
+        columns: What the columns are called.
+    """
+    by_kind: dict[tuple[str, str, bool], list[Problem]] = {}
+    for problem in checked.problems:
+        key = (problem.kind, columns.name(problem.role), problem.left_out)
+        by_kind.setdefault(key, []).append(problem)
+    several = len({row.file for row in checked.rows}) > 1
+    counts = []
+    for (kind, column, is_left_out), problems in by_kind.items():
+        indices = list(dict.fromkeys(problem.index for problem in problems))
+        first = [_label(checked.rows[index], several) for index in indices[:FIRST_ROWS]]
+        counts.append(ProblemCount(kind, column, len(indices), is_left_out, first))
+    return sorted(counts, key=lambda count: (not count.left_out, -count.rows))
+
+
+def _label(row: Row, with_file: bool) -> str:
+    return f"{row.file.name} {row.number}" if with_file else str(row.number)
+
+
+def count_sides(checked: Checked) -> dict[str, SideCount]:
+    """Count pairs and patients on each side of the split.
+
+    Args:
+        checked: What was found.
+    """
+    counts = {}
+    for side in SIDES:
+        rows = checked.rows_of(side)
+        patients = {row.patient for row in rows}
+        if rows:
+            counts[side] = SideCount(len(rows), None if None in patients else len(patients))
+    return counts
+
+
+def printed(summary: Summary) -> str:
+    """Say the summary in a few lines for a terminal.
+
+    Args:
+        summary: What was found.
+    """
+    lines = [
+        f"Rows:           {summary.rows:,} in {' and '.join(summary.sources)}",
+        f"Pairs:          {summary.pairs:,} can be used, {of_patients(summary)}"
+        f"{summary.images.distinct:,} different images",
+        f"Reports:        {lengths(summary.reports)}",
+        f"Split:          {'; '.join(_side(*item) for item in summary.split.items())}; "
+        "no patient and no image on two sides" + (" (as given)" if summary.split_is_given else ""),
+    ]
+    if summary.rows_flagged is not None:
+        lines.append(f"Identifiers:    {identifiers(summary.rows_flagged)}. {NO_GUARANTEE}")
+    indent = " " * 16
+    wrapped = [textwrap.fill(line, 100, subsequent_indent=indent) for line in lines]
+    return "\n".join([*wrapped, "", *_table(summary.problems)])
+
+
+def of_patients(summary: Summary) -> str:
+    """Say how many patients there are, with a comma behind it, or nothing."""
+    return "" if summary.patients is None else f"of {summary.patients.patients:,} patients, "
+
+
+def lengths(text: TextStatistics) -> str:
+    """Say how long reports are, how many are cut and how many repeat others.
+
+    Args:
+        text: The lengths.
+    """
+    counted = text.unit == "WordPieces"
+    hint = ""
+    if counted and text.covering > text.limit:
+        hint = f" (--max_text_tokens {text.covering} cuts at most 5 %)"
+    return (
+        f"median {text.median:g} {text.unit}, longest {text.longest}; "
+        f"{'' if counted else 'at least '}{percent(text.cut)} have more than {text.limit} and are "
+        f"cut{hint}; {percent(text.repeated)} repeat another word for word"
+    )
+
+
+def percent(share: float) -> str:
+    """Write a share in percent, to one decimal."""
+    return f"{100 * share:.1f} %"
+
+
+def identifiers(rows: int) -> str:
+    """Say how many rows may name a patient."""
+    return (
+        f"{rows:,} rows hold what looks like a name, a date, an age over 89, a record or phone "
+        "number or an e-mail address"
+    )
+
+
+def _side(name: str, count: SideCount) -> str:
+    patients = "" if count.patients is None else f" of {count.patients:,} patients"
+    return f"{count.pairs:,} pairs{patients} in {name}"
+
+
+def _table(problems: Sequence[ProblemCount]) -> list[str]:
+    if not problems:
+        return ["Problems:       none"]
+    kinds = [f"{p.kind} [{p.column}]" if p.column else p.kind for p in problems]
+    width = max(map(len, kinds))
+    lines = ["Problems"]
+    for kind, problem in zip(kinds, problems, strict=True):
+        more = ", ..." if problem.rows > len(problem.first) else ""
+        done = "left out" if problem.left_out else "kept    "
+        rows = f"row{'s' if problem.rows != 1 else ' '}"
+        lines.append(
+            f"  {kind:<{width}} {problem.rows:>7,} {rows} {done}  {', '.join(problem.first)}{more}"
+        )
+    return lines

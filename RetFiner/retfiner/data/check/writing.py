@@ -1,0 +1,169 @@
+"""The files of a checked collection: all of them, or none.
+
+Images are written relative to the folder wherever the folder and all images lie below a common one
+(other than the root of the disk): the whole can then be moved together. Where they have none, paths
+are absolute, and the folder can be moved alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from retfiner.common.errors import InputError
+from retfiner.data.check.collection import Checked
+from retfiner.data.check.rows import TRAIN, VALIDATION, Columns
+from retfiner.data.manifest import NO_PATIENT_COLUMN, read_manifest, require_disjoint_patients
+from retfiner.vision.images import ImageAddress
+
+PAIRS, TRAINING, VALIDATING = "pairs.csv", "train.csv", "val.csv"
+PROBLEMS, NUMBERS, PAGE = "problems.csv", "summary.json", "summary.html"
+FILES = (PAIRS, TRAINING, VALIDATING, PROBLEMS, NUMBERS, PAGE)
+
+
+def require_writable(output: Path, sources: Sequence[Path], overwrite: bool) -> None:
+    """Make sure, before any work, that the folder may be written.
+
+    Args:
+        output: The folder.
+        sources: The tables that are read.
+        overwrite: Whether files of an earlier run may be replaced.
+
+    Raises:
+        InputError: If it holds something and ``overwrite`` is false, is a file, or one of its files
+            is a table that is read.
+    """
+    written = {(output / name).resolve() for name in FILES}
+    for source in sources:
+        if source.resolve() in written:
+            raise InputError(
+                f"{source} would be overwritten by what is made of it",
+                got=f"--output {output}",
+                expected="a folder of its own",
+            )
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is no folder", expected="a folder, or nothing yet")
+    if output.exists() and any(output.iterdir()) and not overwrite:
+        raise InputError(
+            f"{output} exists and is not empty",
+            remedy=f"give another --output, or --overwrite to replace {', '.join(FILES)} in it",
+        )
+
+
+@contextmanager
+def whole_folder(output: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``output``; move its files there only when the block succeeds.
+
+    Args:
+        output: Where the files shall lie; other files in it stay.
+
+    Yields:
+        The folder to write to, at the same depth, so that relative paths mean the same.
+    """
+    output = output.resolve()  # beside what a link points to
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.parent / f".{output.name}-{secrets.token_hex(4)}"
+    temporary.mkdir()
+    try:
+        yield temporary
+        if output.exists() and not any(output.iterdir()):
+            output.rmdir()
+        if not output.exists():
+            temporary.replace(output)
+            return
+        for path in sorted(temporary.iterdir()):
+            path.replace(output / path.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def image_cells(images: Sequence[ImageAddress], output: Path) -> list[str]:
+    """Write images as they are read from a table in ``output``.
+
+    Args:
+        images: Files, or B-scans of volumes.
+        output: The folder the table lies in.
+
+    Returns:
+        Paths relative to it, all of them, or absolute ones, all of them.
+    """
+    output = output.resolve()
+    folders = {folder: folder.resolve() for folder in {image.path.parent for image in images}}
+    # The file's own link, if it is one, is kept: what it points to may have another suffix.
+    files = [folders[image.path.parent] / image.path.name for image in images]
+    if _have_common_folder([output, *folders.values()]):
+        files = [Path(os.path.relpath(file, output)) for file in files]
+    places = [str(image).removeprefix(str(image.path)) for image in images]
+    return [f"{file.as_posix()}{place}" for file, place in zip(files, places, strict=True)]
+
+
+def _have_common_folder(folders: Sequence[Path]) -> bool:
+    if len({folder.anchor for folder in folders}) > 1:
+        return False  # of two drives
+    common = Path(os.path.commonpath(folders))
+    return common != Path(common.anchor)
+
+
+def write_tables(checked: Checked, columns: Columns, folder: Path, output: Path) -> None:
+    """Write the tables, and read the two of the split back as training does.
+
+    Args:
+        checked: What was found.
+        columns: What the columns are called in the tables that were read.
+        folder: Where to write.
+        output: Where the files will lie, at the same depth.
+
+    Raises:
+        InputError: If what was written cannot be trained on.
+    """
+    rows = checked.rows_of()
+    cells = image_cells([row.image for row in rows], output)
+    patient = ["patient_id"] if columns.has_patient else []
+    tables: Mapping[str, tuple[str, ...]] = {
+        PAIRS: (), TRAINING: (TRAIN,), VALIDATING: (VALIDATION,)
+    }  # fmt: skip
+    for name, sides in tables.items():
+        with_side = not sides
+        content = [["image", "report", *patient, *(["split"] if with_side else [])]]
+        for row, cell, side in zip(rows, cells, checked.sides, strict=True):
+            if with_side or side in sides:
+                known = [] if row.patient is None else [row.patient]
+                content.append([cell, row.report, *known, *([side] if with_side else [])])
+        _write_csv(folder / name, content)
+    _write_csv(folder / PROBLEMS, _problem_table(checked, columns))
+    _read_back(folder, columns)
+
+
+def _problem_table(checked: Checked, columns: Columns) -> list[list[str]]:
+    content = [["row", "column", "problem", "detail", "action", "file"]]
+    for problem in checked.problems:
+        row = checked.rows[problem.index]
+        content.append(
+            [
+                str(row.number),
+                columns.name(problem.role),
+                problem.kind,
+                problem.detail,
+                "left out" if problem.left_out else "kept",
+                row.file.name,
+            ]
+        )
+    return content
+
+
+def _write_csv(path: Path, content: list[list[str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(content)
+
+
+def _read_back(folder: Path, columns: Columns) -> None:
+    column = "patient_id" if columns.has_patient else NO_PATIENT_COLUMN
+    train, validation = (
+        read_manifest(folder / name, patient_column=column) for name in (TRAINING, VALIDATING)
+    )
+    require_disjoint_patients(train, validation)

@@ -1,0 +1,72 @@
+"""How much of an epoch training waits for images."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from tqdm import tqdm
+
+TOO_MUCH = 0.05
+"""Share of an epoch from which waiting is worth a word."""
+
+
+class DataWait(pl.Callback):
+    """Measure the share of each epoch spent between steps, and say once what helps.
+
+    It is said and not logged: ``metrics.csv`` holds what a seed repeats, and time is not of that.
+
+    Attributes:
+        share: Of the last epoch.
+
+    A step ends when its loss is known (the check that it is finite waits for the device), so what
+    passes until the next one begins is time in which the device has nothing to do.
+    """
+
+    def __init__(self) -> None:
+        self.waited = self.begun = self.ended = 0.0
+        self.share = 0.0
+        self.advised = False
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to count."""
+        self.waited, self.begun = 0.0, time.perf_counter()
+        self.ended = self.begun
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Count what passed since the last step."""
+        if batch_idx > 0:  # before the first, workers start: once an epoch, however long it is
+            self.waited += time.perf_counter() - self.ended
+        else:
+            self.begun = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Note when a step ended."""
+        self.ended = time.perf_counter()
+        if batch_idx + 1 == trainer.num_training_batches:
+            self.share = self.waited / max(self.ended - self.begun, 1e-9)
+            if self.share > TOO_MUCH and batch_idx > 0 and not self.advised:
+                self.advised = True
+                tqdm.write(advice(self.share))
+
+
+def advice(share: float) -> str:
+    """Say what helps against waiting.
+
+    Args:
+        share: Of an epoch.
+    """
+    return (
+        f"note: {100 * share:.0f} % of the epoch waited for images; --image_cache, or more "
+        "processes with --num_workers, would shorten it"
+    )

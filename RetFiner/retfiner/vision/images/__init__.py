@@ -1,0 +1,32 @@
+"""Reading images: from a file, or a place in one, to gray values in [0, 1].
+
+Each module reads a family of formats and says what its values mean; ``reading.py`` lists them.
+Heavy packages are imported when a file needs them.
+"""
+
+from __future__ import annotations
+
+from retfiner.vision.images.address import ImageAddress
+from retfiner.vision.images.glance import why_unusable
+from retfiner.vision.images.reading import (
+    READERS,
+    count_images,
+    is_image_file,
+    iter_images,
+    open_images,
+    read_image,
+)
+from retfiner.vision.images.source import ImageFile, VolumeError
+
+__all__ = [
+    "READERS",
+    "ImageAddress",
+    "ImageFile",
+    "VolumeError",
+    "count_images",
+    "is_image_file",
+    "iter_images",
+    "open_images",
+    "read_image",
+    "why_unusable",
+]

@@ -1,0 +1,74 @@
+"""Which image: a file, or one B-scan of a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from retfiner.common.errors import InputError
+
+ARCHIVE = ".npz"
+"""The one kind of file whose arrays have names."""
+
+
+@dataclass(frozen=True)
+class ImageAddress:
+    """An image by its file and its place in it.
+
+    Written ``scan.png``, ``scan.e2e#12`` or, for one of several arrays of an archive,
+    ``scan.npz#bscans`` and ``scan.npz#bscans#12``.
+
+    Attributes:
+        path: The file.
+        index: Which of its B-scans, from 0; None where it holds one image.
+        member: Name of the array in an ``.npz`` archive; None where only one is an image.
+    """
+
+    path: Path
+    index: int | None = None
+    member: str | None = None
+
+    @classmethod
+    def parse(cls, text: str | Path) -> ImageAddress:
+        """Read an address as it stands in a table.
+
+        A file whose own name contains ``#`` wins over what the name could mean.
+
+        Args:
+            text: The address.
+
+        Raises:
+            InputError: If a file is named whose index is no whole number.
+        """
+        text = str(text)
+        if "#" not in text or _is_file(text):
+            return cls(Path(text))
+        before, _, last = text.rpartition("#")
+        is_index = last.isascii() and last.isdigit() and len(last) <= 9
+        index = int(last) if is_index else None
+        file, _, member = (before if is_index else text).rpartition("#")
+        names_member = file.lower().endswith(ARCHIVE) and member
+        if names_member and not (is_index and _is_file(before)):
+            return cls(Path(file), index, member)
+        if is_index:
+            return cls(Path(before), index)
+        if _is_file(before):
+            raise InputError(
+                f"{text} names no B-scan of {before}",
+                got=f"{last!r} after the #",
+                expected="a whole number, 0 for the first B-scan",
+            )
+        return cls(Path(text))
+
+    def __str__(self) -> str:
+        parts = [str(self.path)]
+        parts += [] if self.member is None else [self.member]
+        parts += [] if self.index is None else [str(self.index)]
+        return "#".join(parts)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # a name longer than any file's
+        return False

@@ -1,0 +1,164 @@
+"""Arrays of NumPy: ``.npy`` files and ``.npz`` archives, one image or a stack of B-scans.
+
+Nothing is ever unpickled. What an array means follows from its shape:
+
+- (H, W), (H, W, 1), (H, W, 3), (H, W, 4): one image;
+- (N, H, W) of any other last axis, (N, H, W, 1), (N, H, W, 3), (N, H, W, 4): N B-scans.
+
+The axis that counts B-scans must come first: (H, W, N) cannot be told from (N, H, W).
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from retfiner.common.errors import shorten
+from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.scaling import GrayImage, from_array, require_size
+from retfiner.vision.images.source import ImageFile
+
+INTACT = "an intact array of NumPy"
+SHAPES = "(H, W), (H, W, 1 or 3 or 4), (N, H, W) or (N, H, W, 1 or 3 or 4)"
+
+MAX_MEMBER_BYTES = 2**32
+"""Most bytes of an array in an archive; it is unpacked into memory as a whole."""
+
+_HEADERS: Mapping[tuple[int, int], Callable[..., Any]] = {
+    (1, 0): npy_format.read_array_header_1_0,
+    (2, 0): npy_format.read_array_header_2_0,
+}
+_BROKEN = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile)
+_BROKEN_MEMBER = (*_BROKEN, zlib.error, RuntimeError)  # the last: an archive with a password
+
+
+class Layout(NamedTuple):
+    """How the axes of an array are to be read."""
+
+    images: int
+    height: int
+    width: int
+    is_stack: bool
+
+
+def layout_of(shape: tuple[int, ...]) -> Layout | None:
+    """Say what an array's shape means, or None where it can be no image."""
+    if not all(shape):
+        return None
+    has_channels = len(shape) > 2 and shape[-1] in (1, 3, 4)
+    sides = shape[:-1] if has_channels else shape
+    if len(sides) == 2:
+        return Layout(1, *sides, is_stack=False)
+    return Layout(*sides, is_stack=True) if len(sides) == 3 else None
+
+
+def _read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = npy_format.read_magic(file)
+    if version not in _HEADERS:
+        raise unusable(path, f"version {version} of the .npy format", "version 1.0 or 2.0")
+    shape, _, dtype = _HEADERS[version](file)
+    return shape, dtype
+
+
+def _require_layout(shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Layout:
+    if dtype.hasobject:
+        raise unusable(path, "Python objects, which would have to be unpickled", "numbers")
+    layout = layout_of(shape)
+    if layout is None:
+        raise unusable(path, f"shape {shape}", SHAPES)
+    require_size(path, layout.images, layout.height, layout.width)
+    return layout
+
+
+class ArrayFile(ImageFile):
+    """An ``.npy`` file; only the B-scan that is wanted is read from the disk.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If it holds no image.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with translated(path, _BROKEN, INTACT), path.open("rb") as file:
+            shape, dtype = _read_header(file, path)
+            begin = file.tell()
+            size = file.seek(0, 2)
+        self.layout = _require_layout(shape, dtype, path)
+        needed = begin + math.prod(shape) * dtype.itemsize
+        if size < needed:
+            raise unusable(path, f"{size:,} bytes: the file is cut", f"{needed:,} bytes")
+        super().__init__(path, self.layout.images)
+
+    def read(self, index: int) -> GrayImage:
+        """Read one image; see :meth:`ImageFile.read`."""
+        with translated(self.path, _BROKEN, INTACT):
+            values = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            return from_array(values[index] if self.layout.is_stack else values, self.path)
+
+
+class ArchiveFile(ImageFile):
+    """An ``.npz`` archive, whose array is unpacked into memory when it is first read.
+
+    Archives often hold labels, ages or thickness profiles beside the scan: scalars and vectors are
+    passed over. If more than one array could be an image, its name must be given.
+
+    Args:
+        path: The file.
+        member: Name of the array; None for the only one that can be an image.
+
+    Raises:
+        InputError: If there is no such array, or several and no name.
+    """
+
+    def __init__(self, path: Path, member: str | None = None) -> None:
+        headers = _read_headers(path)
+        candidates = [name for name, (shape, _) in headers.items() if layout_of(shape) is not None]
+        if member is None and len(candidates) != 1:
+            raise unusable(
+                path,
+                f"{len(candidates)} arrays that could be images: {shorten(candidates) or 'none'}",
+                "one array, or its name",
+                f"write {path.name}#{candidates[0]}, for example" if candidates else None,
+            )
+        self.member = candidates[0] if member is None else member
+        if self.member not in headers:
+            raise unusable(path, f"no array {member}", f"one of {shorten(list(headers))}")
+        shape, dtype = headers[self.member]
+        self.layout = _require_layout(shape, dtype, path)
+        size = math.prod(shape) * dtype.itemsize
+        if size > MAX_MEMBER_BYTES:
+            raise unusable(path, f"{size:,} bytes unpacked", f"at most {MAX_MEMBER_BYTES:,}")
+        self._values: NDArray[Any] | None = None
+        super().__init__(path, self.layout.images)
+
+    def read(self, index: int) -> GrayImage:
+        """Read one image; see :meth:`ImageFile.read`."""
+        if self._values is None:
+            with (
+                translated(self.path, _BROKEN_MEMBER, INTACT),
+                np.load(self.path, allow_pickle=False) as archive,
+            ):
+                self._values = archive[self.member]
+        values = self._values
+        return from_array(values[index] if self.layout.is_stack else values, self.path)
+
+
+def _read_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Read name, shape and type of each array without unpacking any."""
+    headers = {}
+    with translated(path, _BROKEN_MEMBER, INTACT), zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".npy"):
+                with archive.open(name) as file:
+                    headers[name.removesuffix(".npy")] = _read_header(file, path)
+    return headers

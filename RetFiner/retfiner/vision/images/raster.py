@@ -1,0 +1,103 @@
+"""PNG, JPEG, TIFF and BMP, and TIFF stacks, through Pillow."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageSequence
+
+from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.scaling import GrayImage, unit_floats
+from retfiner.vision.images.source import ImageFile
+
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow raises, depending on the format, for a file that is damaged or far too large."""
+
+
+class RasterFile(ImageFile):
+    """An image, or a stack of them, in a format of Pillow.
+
+    Colour images become luma; an alpha channel is dropped. Gray images keep their 16 bits; of
+    colour images and those with alpha, Pillow reads the upper 8. Every page of a TIFF is an image.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If it is no image.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with opened(path, path) as image:
+            super().__init__(path, getattr(image, "n_frames", 1))
+
+    def read(self, index: int) -> GrayImage:
+        """Read one page; see :meth:`ImageFile.read`."""
+        with opened(self.path, self.path) as image:
+            if index:
+                image.seek(index)
+            return gray(image, self.path)
+
+    def __iter__(self) -> Iterator[GrayImage]:
+        """Read all pages in turn, the file being opened once."""
+        with opened(self.path, self.path) as image:
+            for page in ImageSequence.Iterator(image):
+                yield gray(page, self.path)
+
+
+@contextmanager
+def opened(source: Path | IO[bytes], path: Path) -> Iterator[Image.Image]:
+    """Open an image; what goes wrong with it inside the block is an InputError that names ``path``.
+
+    Args:
+        source: What to read.
+        path: The file that ``source`` is, or is a part of.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    with translated(path, BROKEN, "an intact image"), Image.open(source) as image:
+        yield image
+
+
+def gray(image: Image.Image, path: Path) -> GrayImage:
+    """Decode an image of Pillow and scale it by its bit depth.
+
+    Args:
+        image: The image, at the page that is wanted.
+        path: Its file, for messages.
+
+    Raises:
+        InputError: If it holds integers of 32 bits or floats outside [0, 1].
+    """
+    image.load()
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.float32) / np.float32(65535)
+    if image.mode == "I":
+        return _scaled_integers(np.asarray(image), path)
+    if image.mode == "F":
+        return unit_floats(np.asarray(image), path)
+    if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
+        image = image.convert("RGB")
+    return np.asarray(image.convert("L")).astype(np.float32) / np.float32(255)
+
+
+def _scaled_integers(values: np.ndarray, path: Path) -> GrayImage:
+    """Scale Pillow's 32-bit integers, in which it hands over 16-bit images of some formats."""
+    if values.min() < 0 or values.max() > 65535:
+        raise unusable(path, "32-bit integers", "8 or 16 bits a pixel")
+    return values.astype(np.float32) / np.float32(65535)

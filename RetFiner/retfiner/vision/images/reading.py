@@ -1,0 +1,202 @@
+"""From an address to gray values: the one place that knows which reader reads which file."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from retfiner.common.errors import InputError
+from retfiner.vision.images import e2e, heidelberg, topcon
+from retfiner.vision.images.address import ImageAddress
+from retfiner.vision.images.arrays import ArchiveFile, ArrayFile
+from retfiner.vision.images.dicom import DicomFile, has_mark
+from retfiner.vision.images.raster import RasterFile
+from retfiner.vision.images.scaling import GrayImage
+from retfiner.vision.images.source import ImageFile
+from retfiner.vision.images.zeiss import ImgFile
+
+RASTER_STARTS = (
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8",
+    b"II",
+    b"MM",
+    b"BM",
+    b"GIF8",
+    b"RIFF",
+    b"\xff\x4f",
+    b"\x00\x00\x00\x0c",
+)
+"""PNG, JPEG, TIFF, bitmap and what else the name of an image may hide: Pillow goes by content."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How files of a kind are read.
+
+    Attributes:
+        open: Makes an :class:`ImageFile` of a path.
+        starts: What such a file begins with, any of these; empty where that is not fixed.
+        start_at: Where it stands, in bytes.
+    """
+
+    open: Callable[..., ImageFile]
+    starts: tuple[bytes, ...] = ()
+    start_at: int = 0
+
+
+RASTER = Reader(RasterFile, RASTER_STARTS)
+DICOM = Reader(DicomFile, (b"DICM",), start_at=128)
+
+READERS: Mapping[str, Reader] = {
+    ".png": RASTER,
+    ".jpg": RASTER,
+    ".jpeg": RASTER,
+    ".tif": RASTER,
+    ".tiff": RASTER,
+    ".bmp": RASTER,
+    ".npy": Reader(ArrayFile, (b"\x93NUMPY",)),
+    ".npz": Reader(ArchiveFile, (b"PK\x03\x04",)),
+    ".dcm": DICOM,
+    ".vol": Reader(heidelberg.VolFile, heidelberg.STARTS),
+    ".e2e": Reader(e2e.E2EFile, e2e.STARTS),
+    ".img": Reader(ImgFile),
+    ".fda": Reader(topcon.TopconFile, topcon.STARTS),
+    ".fds": Reader(topcon.TopconFile, topcon.STARTS),
+}
+"""File name suffix -> how such files are read; to read another format, add a line.
+
+DICOM files are known by their mark as well, where the name has no suffix or ends in a number.
+"""
+
+REMEMBERED = 4
+"""Volumes each process keeps open, as far as opening them took work; never their pixels, but for
+``.npz``, which can only be unpacked as a whole."""
+
+
+class _Recent:
+    """The volumes opened last, by path, modification time and size: a changed file is read anew."""
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[tuple[object, ...], ImageFile] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, address: ImageAddress, reader: Reader) -> ImageFile:
+        about = address.path.stat()
+        key = (str(address.path.absolute()), address.member, about.st_mtime_ns, about.st_size)
+        with self._lock:
+            if key in self._files:
+                self._files.move_to_end(key)
+                return self._files[key]
+        opened = _open(address, reader)
+        if opened.count > 1:
+            with self._lock:
+                self._files[key] = opened
+                while len(self._files) > REMEMBERED:
+                    self._files.popitem(last=False)
+        return opened
+
+
+_recent = _Recent()
+
+
+def _open(address: ImageAddress, reader: Reader) -> ImageFile:
+    if address.member is None:
+        return reader.open(address.path)
+    return reader.open(address.path, address.member)
+
+
+def reader_of(path: Path) -> Reader | None:
+    """Find the reader of a file by its suffix or, where that says nothing, by DICOM's mark.
+
+    Args:
+        path: The file.
+
+    Returns:
+        None if it is no image of a known kind.
+    """
+    suffix = path.suffix.lower()
+    if suffix in READERS:
+        return READERS[suffix]
+    could_be_dicom = not suffix or suffix[1:].isdigit()  # an identifier such as 1.2.840.5
+    return DICOM if could_be_dicom and has_mark(path) else None
+
+
+def is_image_file(path: Path) -> bool:
+    """Say whether a path is a file that :func:`read_image` would try to read."""
+    return reader_of(path) is not None and path.is_file()
+
+
+def open_images(image: ImageAddress | Path | str) -> ImageFile:
+    """Open a file, or take it from the few volumes this process has opened last.
+
+    Args:
+        image: The file; an index in its address is not looked at.
+
+    Raises:
+        InputError: If it is missing, of another kind, or broken.
+    """
+    address = image if isinstance(image, ImageAddress) else ImageAddress.parse(image)
+    path = address.path
+    reader = reader_of(path)
+    if reader is None:
+        raise InputError(
+            f"{path} is no image of a known kind",
+            got=path.suffix or "no suffix",
+            expected=", ".join(READERS),
+            remedy="convert it to PNG",
+        )
+    if not path.is_file():
+        raise InputError(f"There is no image at {path}", expected="a file")
+    return _recent.get(address, reader)
+
+
+def read_image(image: ImageAddress | Path | str) -> GrayImage:
+    """Read a B-scan as gray values.
+
+    Args:
+        image: ``scan.png``, or ``scan.e2e#12`` for B-scan 12, from 0, of a volume. Raster images
+            (PNG, JPEG, TIFF, BMP), arrays (NPY, NPZ), DICOM, and the volumes of Heidelberg (VOL,
+            E2E), Zeiss (IMG) and Topcon (FDA, FDS): each reader's module says how it scales.
+
+    Returns:
+        (H, W) float32 in [0, 1], scaled by bit depth, never by the image's own range.
+
+    Raises:
+        VolumeError: If the file holds several B-scans and no index is given.
+        InputError: If the file is missing, of another kind or broken, or has no such B-scan.
+    """
+    address = image if isinstance(image, ImageAddress) else ImageAddress.parse(image)
+    file = open_images(address)
+    return file.read(file.place(address.index))
+
+
+def count_images(image: ImageAddress | Path | str) -> int:
+    """Return how many images a file holds.
+
+    Args:
+        image: The file.
+
+    Raises:
+        InputError: If it cannot be opened.
+    """
+    return open_images(image).count
+
+
+def iter_images(image: ImageAddress | Path | str) -> Iterator[GrayImage]:
+    """Read all images of a file in order, one in memory at a time.
+
+    An ``.npz`` archive is the exception: it can only be unpacked as a whole.
+
+    Args:
+        image: The file.
+
+    Yields:
+        (H, W) float32 in [0, 1].
+
+    Raises:
+        InputError: If the file or an image in it cannot be read.
+    """
+    yield from open_images(image)

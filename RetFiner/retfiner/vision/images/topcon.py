@@ -1,0 +1,132 @@
+"""Topcon: ``.fda`` and ``.fds`` files.
+
+Both are a header and named chunks, of which one holds the B-scans. ``@IMG_JPEG`` has what Topcon's
+software shows, JPEG 2000 images of 8 bits. Where it is absent there are raw values of 16 bits,
+``@IMG_SCAN_03`` or ``@IMG_MOT_COMP_03`` (aligned); they are divided by 65,535 and nothing else is
+done to them, so that they can be darker than on the device.
+
+The layout was found out by the project uocte. No package is used for it: the current oct-converter
+(0.7.0) cannot read either kind with NumPy 2.3 or later, whose ``fromstring`` it needs, and decodes
+all B-scans to give one.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.raster import gray, opened
+from retfiner.vision.images.scaling import GrayImage, from_array, require_size
+from retfiner.vision.images.source import ImageFile
+
+STARTS = (b"FOCT",)
+HEADER = 15
+COMPRESSED = "@IMG_JPEG"
+RAW = ("@IMG_SCAN_03", "@IMG_MOT_COMP_03")
+MAX_CHUNKS = 10_000
+"""Files have some dozens; more are a sign that something else is read."""
+
+
+class _Span(NamedTuple):
+    """A part of the file, in bytes."""
+
+    begin: int
+    size: int
+
+
+class TopconFile(ImageFile):
+    """An ``.fda`` or ``.fds`` file; only the B-scan that is wanted is read from the disk.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If it is no such file, or holds no B-scans of a known kind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._dtype: str | None = None
+        with translated(path, (OSError, struct.error)), path.open("rb") as file:
+            chunks = _list_chunks(file, path)
+            if COMPRESSED in chunks:
+                self._shape, self._frames = _compressed_frames(file, chunks[COMPRESSED], path)
+            else:
+                raw = [chunks[name] for name in RAW if name in chunks]
+                if not raw:
+                    expected = f"one of {COMPRESSED}, {', '.join(RAW)}"
+                    raise unusable(path, f"chunks {', '.join(chunks) or 'none'}", expected)
+                self._shape, self._dtype, self._frames = _raw_frames(file, raw[0], path)
+        super().__init__(path, len(self._frames))
+
+    def read(self, index: int) -> GrayImage:
+        """Read one B-scan; see :meth:`ImageFile.read`."""
+        frame = self._frames[index]
+        with translated(self.path, (OSError, ValueError)), self.path.open("rb") as file:
+            file.seek(frame.begin)
+            content = file.read(frame.size)
+            if self._dtype is not None:
+                values = np.frombuffer(content, dtype=self._dtype).reshape(self._shape)
+                return from_array(values, self.path)
+        with opened(io.BytesIO(content), self.path) as image:
+            return gray(image, self.path)
+
+
+def _list_chunks(file: IO[bytes], path: Path) -> dict[str, _Span]:
+    """Walk over the chunks; each is its name's length, name, size and content."""
+    start = file.read(HEADER)
+    if not start.startswith(STARTS):
+        raise unusable(path, f"a file that begins with {start[:7]!r}", "FOCT, as Topcon's files do")
+    end = file.seek(0, 2)
+    file.seek(HEADER)
+    chunks: dict[str, _Span] = {}
+    for _ in range(MAX_CHUNKS):
+        length = file.read(1)
+        if length in (b"", b"\0"):
+            break
+        name = file.read(length[0]).decode("latin1")
+        (size,) = struct.unpack("<I", file.read(4))
+        chunks.setdefault(name, _Span(file.tell(), size))
+        if file.tell() + size > end:
+            raise unusable(path, f"{end:,} bytes: the file is cut", f"{name} as a whole")
+        file.seek(size, 1)
+    return chunks
+
+
+def _compressed_frames(
+    file: IO[bytes], chunk: _Span, path: Path
+) -> tuple[tuple[int, int], list[_Span]]:
+    """Find JPEG 2000 images, each with its size before it, behind a header of 25 bytes."""
+    file.seek(chunk.begin)
+    _, _, _, width, height, count, _ = struct.unpack("<B6I", file.read(25))
+    require_size(path, count, height, width)
+    frames = []
+    for _ in range(count):
+        (size,) = struct.unpack("<I", file.read(4))
+        frames.append(_Span(file.tell(), size))
+        if file.seek(size, 1) > chunk.begin + chunk.size:
+            raise unusable(path, f"{len(frames)} B-scans before the chunk ends", f"{count} B-scans")
+    return (height, width), frames
+
+
+def _raw_frames(
+    file: IO[bytes], chunk: _Span, path: Path
+) -> tuple[tuple[int, int], str, list[_Span]]:
+    """Find bare values (B-scan, depth, A-scan) behind a header of 22 bytes."""
+    file.seek(chunk.begin)
+    _, width, height, bits, count, _, _ = struct.unpack("<B4IBI", file.read(22))
+    require_size(path, count, height, width)
+    dtypes = {8: "<u1", 16: "<u2"}
+    if bits not in dtypes:
+        raise unusable(path, f"{bits} bits a pixel", "8 or 16")
+    size = height * width * bits // 8
+    if 22 + count * size > chunk.size:
+        raise unusable(
+            path, f"a chunk of {chunk.size:,} bytes", f"{22 + count * size:,} for {count} B-scans"
+        )
+    frames = [_Span(chunk.begin + 22 + index * size, size) for index in range(count)]
+    return (height, width), dtypes[bits], frames

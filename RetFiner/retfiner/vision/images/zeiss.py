@@ -1,0 +1,76 @@
+"""Zeiss Cirrus: the ``.img`` files of its research export.
+
+They are bare: 8-bit gray values as Cirrus shows them, without any header. Width and number of
+B-scans stand in the file's name (``..._Macular Cube 512x128_..._OD_sn1234_cube_z.img``) or, where a
+file was renamed, follow from its size, if it is that of one of the two cubes Cirrus makes.
+
+A-scans lie innermost, then depth, then B-scans, and each axis runs backwards: the first byte is the
+last B-scan's lower right corner, as the readers of two research groups have it (AURA tools among
+them). No package is used for this: oct-converter has to be told the size and takes the innermost
+axis for depth.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.scaling import GrayImage, require_size
+from retfiner.vision.images.source import ImageFile
+
+CUBES = {512 * 1024 * 128: (512, 128), 200 * 1024 * 200: (200, 200)}
+"""Size in bytes of Cirrus' cubes -> A-scans and B-scans."""
+
+_IN_NAME = re.compile(r"(?<!\d)(\d{2,4})x(\d{1,4})(?!\d)")
+
+
+class ImgFile(ImageFile):
+    """A cube of Cirrus.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If its size does not fit its name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with translated(path, (OSError,)):
+            size = path.stat().st_size
+        sides = _sides(path, size)
+        if sides is None:
+            raise unusable(
+                path,
+                f"no A-scans x B-scans in the name, and {size:,} bytes",
+                "a name as Cirrus gives it, '..._Macular Cube 512x128_..._cube_z.img'",
+                "write the size into the name: scan_512x128.img",
+            )
+        width, count = sides
+        height, rest = divmod(size, width * count)
+        if rest or "hidef" in path.name:
+            raise unusable(
+                path, f"{size:,} bytes", f"{count} B-scans of {width} A-scans, as the name says"
+            )
+        require_size(path, count, height, width)
+        self._shape = (height, width)
+        super().__init__(path, count)
+
+    def read(self, index: int) -> GrayImage:
+        """Read one B-scan; see :meth:`ImageFile.read`."""
+        height, width = self._shape
+        begin = (self.count - 1 - index) * height * width
+        with translated(self.path, (OSError, ValueError)):
+            values = np.fromfile(self.path, dtype=np.uint8, count=height * width, offset=begin)
+            upright = values[::-1].reshape(self._shape)
+        return upright.astype(np.float32) / np.float32(255)
+
+
+def _sides(path: Path, size: int) -> tuple[int, int] | None:
+    named = _IN_NAME.search(path.name)
+    if named is None:
+        return CUBES.get(size)
+    width, count = int(named[1]), int(named[2])
+    return (width, count) if width and count else None

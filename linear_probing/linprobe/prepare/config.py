@@ -1,0 +1,114 @@
+"""Every setting of ``prepare_dataset.py``: one field, one flag, one line of ``--help``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from linprobe.prepare.spec import BScanChoice, Options
+from retfiner.common.cli import flag
+from retfiner.common.errors import InputError
+from retfiner.common.numbers import NonNegativeInt
+
+Paths: TypeAlias = list[Path]
+Shares: TypeAlias = list[float]
+BScanFlag: TypeAlias = Literal["central", "all"] | NonNegativeInt  # a negative one counts nothing
+# Named here because the flag --list hides Python's own list within the class below.
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """Settings of ``prepare_dataset.py``; None everywhere means that nothing was asked for."""
+
+    name: str | None = flag("the data set; --list shows all", None, positional=True)
+    source: Paths = flag(
+        "the download: a folder or an archive (zip, tar), or several that are joined",
+        [],
+        repeatable=True,
+    )
+    output: Path = flag("folder of the data sets; <output>/<name> is written", Path("_data"))
+    list: bool = flag("show the data sets that can be prepared, and end", False)
+
+    bscan: BScanFlag | None = flag(
+        "B-scans of a volume: central, all, or the index of one; by default central", None
+    )
+    split: Shares | None = flag(
+        "shares of train, val and test; by default the data set's, usually 0.5 0.25 0.25", None
+    )
+    seed: NonNegativeInt | None = flag("seed of the split; by default 0", None)
+    split_file: Path | None = flag(
+        "a split.csv to repeat exactly: columns image, class, patient, split", None
+    )
+    zero_borders: bool | None = flag(
+        "set white borders left by rotation to zero; by default where the data set has them", None
+    )
+    label: Literal["bscan", "patient"] | None = flag(
+        "NEHUT2D: the B-scan's own label or the patient's diagnosis; by default bscan", None
+    )
+    slice_axis: Literal["first", "last"] | None = flag(
+        "Harvard_Glaucoma: axis that counts B-scans; by default told from the shape", None
+    )
+    overwrite: bool = flag("replace the data set of this name in --output", False)
+    num_workers: NonNegativeInt | None = flag(
+        "processes that read and write images, 0 for none besides this; by default one a core", None
+    )
+
+    def __post_init__(self) -> None:
+        """Check what a type alone cannot say.
+
+        Raises:
+            InputError: If something needed is missing or two settings do not go together.
+        """
+        if self.list:
+            return
+        if self.name is None:
+            raise InputError(
+                "Which data set is to be prepared?",
+                expected="its name as the first word, as in: prepare_dataset.py OCTDL --source ...",
+                remedy="--list shows the names",
+            )
+        if not self.source:
+            raise InputError(
+                "Where is the download?",
+                expected="--source <folder or archive>",
+                remedy="--list shows the addresses to download from",
+            )
+        if self.split is not None:
+            check_shares(self.split)
+        if self.split_file is not None and not (self.split is None and self.seed is None):
+            raise InputError(
+                "--split_file leaves --split and --seed without effect",
+                remedy="give the split or its rule",
+            )
+
+    def options(self) -> Options:
+        """Give what a data set's own file goes by, with the defaults filled in."""
+        bscan: BScanChoice = "central" if self.bscan is None else self.bscan
+        return Options(bscan, self.label or "bscan", self.slice_axis)
+
+    def given(self, *names: str) -> str:
+        """Name those of the flags that were given, for a message; empty if there are none.
+
+        Args:
+            names: Names of flags whose default is None.
+        """
+        return ", ".join(f"--{name}" for name in names if getattr(self, name) is not None)
+
+
+def check_shares(shares: Shares) -> None:
+    """Check shares of train, val and test.
+
+    Args:
+        shares: Three numbers.
+
+    Raises:
+        InputError: If they are not three positive numbers that add up to 1.
+    """
+    if len(shares) != 3 or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise InputError(
+            "--split does not say how to divide a data set",
+            got=" ".join(f"{share:g}" for share in shares),
+            expected="three positive shares of train, val and test that add up to 1",
+        )

@@ -1,0 +1,157 @@
+"""GAMMA: glaucoma grades, 100 labelled samples with an OCT volume of a Topcon Maestro each.
+
+As downloaded, with the OCT in one of two layouts::
+
+    Glaucoma_grading/training/glaucoma_grading_training_GT.xlsx    data, non, early, mid_advanced
+    Glaucoma_grading/training/multi-modality_images/0001/0001.jpg              fundus, not used
+    Glaucoma_grading/training/multi-modality_images/0001/0001/<k>_image.jpg    256 B-scans, or
+    Glaucoma_grading/training/multi-modality_images/0001/0001_Sequence/*_OCT_Iowa.mhd and .raw
+
+- Label: the one column of three that is 1. Samples of the test folders have none and are not used.
+- Patient: the sample. That two samples are of one patient cannot be excluded.
+- B-scans: the central one of each volume; ``--bscan`` takes others. Where both layouts are there,
+  the raw volume counts.
+- Split: ours, random by sample; the challenge published the labels of its training set alone.
+
+Traps: the fundus image lies beside the volume and is a JPEG as well. B-scans are in the order of
+their number, ``2_image`` before ``10_image``. The sheet names samples by bare numbers, the folders
+by four digits. The licence could not be checked against the data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from linprobe.prepare.finding import (
+    chosen_scans,
+    find_file,
+    list_files,
+    renamed,
+    require_classes,
+    scan_order,
+)
+from linprobe.prepare.metaimage import count_slices, read_slice
+from linprobe.prepare.pixels import read_gray
+from linprobe.prepare.sheets import read_xlsx
+from linprobe.prepare.spec import BScan, DataSetSpec, GrayImage, Listing, Options
+from retfiner.common.errors import InputError, shorten
+
+CLASSES = ("non", "early", "mid_advanced")
+TABLE = "glaucoma_grading_training_GT.xlsx"
+N_SAMPLES = 100
+LAYOUT = "multi-modality_images/<n>/<n>/<k>_image.jpg or <n>_Sequence/<n>_Sequence_OCT_Iowa.mhd"
+_SLICE = re.compile(r"\d+_image", re.IGNORECASE)
+
+Slices = list[tuple[str, Callable[[], GrayImage]]]
+"""Of each B-scan of a volume, in order: where it comes from, and how it is read."""
+
+
+def list_bscans(folder: Path, options: Options) -> Listing:
+    """Find the B-scans that are wanted of each labelled sample.
+
+    Args:
+        folder: The unpacked download.
+        options: ``bscan`` says which B-scans of a volume.
+
+    Raises:
+        InputError: If the sheet, a volume or a class is missing.
+    """
+    files = list_files(folder, (".xlsx", ".mhd", ".jpg", ".jpeg", ".png"))
+    table = find_file(folder, files, TABLE, "download the training set with its labels")
+    labels = _labels(folder / table)
+    require_classes(set(labels.values()), CLASSES, folder, f"each class in {TABLE}")
+    volumes = _volumes(files, table.parent)
+    missing = [f"{sample:04d}" for sample in labels if sample not in volumes]
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(labels)} samples of {TABLE} have no OCT volume in {folder}",
+            got=f"nothing for {shorten(missing)}",
+            expected=LAYOUT,
+            remedy="complete the download; fundus images alone are not enough",
+        )
+    bscans: list[BScan] = []
+    for sample, label in labels.items():
+        slices = _slices(folder, volumes[sample])
+        for index in chosen_scans(options.bscan, len(slices), f"sample {sample:04d}"):
+            source, read = slices[index]
+            name = f"{sample:04d}" + (f"_{index:03d}" if options.bscan == "all" else "")
+            bscans.append(BScan(name, label, f"{sample:04d}", source, read))
+    notes = [] if len(labels) == N_SAMPLES else [f"{len(labels)} samples; {N_SAMPLES} published."]
+    return Listing(renamed(bscans), notes)
+
+
+def _labels(table: Path) -> dict[int, str]:
+    """Read the grade of each sample."""
+    labels: dict[int, str] = {}
+    for row in read_xlsx(table, ("data", *CLASSES)):
+        grades = [name for name in CLASSES if row[name] == "1"]
+        rest = [row[name] for name in CLASSES if row[name] not in ("0", "1", "")]
+        if not row["data"].isdecimal() or len(grades) != 1 or rest:
+            raise InputError(
+                f"{table}: a sample without one grade",
+                got=", ".join(f"{name} {row[name]!r}" for name in ("data", *CLASSES)),
+                expected="a number, and a 1 in one of the three columns",
+                remedy="download the table again",
+            )
+        if labels.setdefault(int(row["data"]), grades[0]) != grades[0]:
+            raise InputError(f"{table}: sample {row['data']} has two grades")
+    return labels
+
+
+def _volumes(
+    files: Sequence[PurePosixPath], beside: PurePosixPath
+) -> dict[int, list[PurePosixPath]]:
+    """Find the files of each sample's volume; what lies below the sheet's folder counts first."""
+    ours: dict[int, list[PurePosixPath]] = defaultdict(list)
+    elsewhere: dict[int, list[PurePosixPath]] = defaultdict(list)
+    for path in files:
+        sample = _sample_of(path)
+        if sample is not None:
+            (ours if beside in path.parents else elsewhere)[sample].append(path)
+    return ours or elsewhere
+
+
+def _sample_of(path: PurePosixPath) -> int | None:
+    """Tell the sample a B-scan or a volume's header is of, None if it is neither."""
+    around = path.parent.name
+    if path.suffix.lower() == ".mhd":
+        around = re.sub(r"_sequence$", "", around, flags=re.IGNORECASE)
+    elif not _SLICE.fullmatch(path.stem):
+        return None
+    return int(around) if around.isdecimal() else None
+
+
+def _slices(folder: Path, paths: Sequence[PurePosixPath]) -> Slices:
+    headers = [path for path in paths if path.suffix.lower() == ".mhd"]
+    if len(headers) > 1 or len({path.parent for path in paths} - {p.parent for p in headers}) > 1:
+        raise InputError(
+            "A sample has several OCT volumes",
+            got=shorten([str(path) for path in headers or paths], 3),
+            expected="one",
+            remedy="give one copy of the download",
+        )
+    if headers:
+        header = headers[0]
+        count = count_slices(folder / header)
+        return [(f"{header}#{k}", partial(read_slice, folder / header, k)) for k in range(count)]
+    return [(str(path), partial(read_gray, folder / path)) for path in scan_order(paths)]
+
+
+SPEC = DataSetSpec(
+    name="GAMMAv2",
+    task="no, early, or moderate to advanced glaucoma",
+    classes=CLASSES,
+    licence="CC BY-NC-ND (to be checked with the data)",
+    where="https://gamma.grand-challenge.org/",
+    citation=(
+        "Wu et al.: GAMMA challenge: Glaucoma grAding from Multi-Modality imAges. "
+        "Medical Image Analysis 90, 102938, 2023"
+    ),
+    patients="sample",
+    list_bscans=list_bscans,
+    volumes=True,
+)

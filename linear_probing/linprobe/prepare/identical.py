@@ -1,0 +1,101 @@
+"""Byte-identical files, and groups that what they share makes one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from retfiner.common.errors import InputError
+
+K = TypeVar("K", bound=Hashable)
+
+_SAMPLE = 4096
+"""Bytes from the middle of a file that tell most files of equal size apart."""
+_CHUNK = 1 << 20
+
+
+def identical_files(paths: Sequence[Path]) -> list[list[Path]]:
+    """Find files with the very same content.
+
+    Files are told apart by size, then by a few bytes from the middle; only what is left is read as
+    a whole, so that gigabytes of different files cost little.
+
+    Args:
+        paths: The files.
+
+    Returns:
+        Groups of two or more, in the order of their first file.
+
+    Raises:
+        InputError: If a file cannot be read.
+    """
+    groups = [list(paths)]
+    for tell_apart in (_size, _sample, _digest):
+        groups = [part for group in groups for part in _split(group, tell_apart) if len(part) > 1]
+    return groups
+
+
+def _split(paths: Iterable[Path], tell_apart: Callable[[Path], Hashable]) -> list[list[Path]]:
+    parts: dict[Hashable, list[Path]] = defaultdict(list)
+    for path in paths:
+        try:
+            parts[tell_apart(path)].append(path)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read", got=error) from error
+    return list(parts.values())
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _sample(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        stream.seek(max(0, _size(path) // 2 - _SAMPLE // 2))
+        return stream.read(_SAMPLE)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class Groups(Generic[K]):
+    """Disjoint groups of keys that can be joined (union-find)."""
+
+    def __init__(self) -> None:
+        self._parent: dict[K, K] = {}
+
+    def of(self, key: K) -> K:
+        """Return the key that stands for a key's group: the one that was seen first.
+
+        Args:
+            key: Any key; one that is new is a group of its own.
+        """
+        self._parent.setdefault(key, key)
+        root = key
+        while self._parent[root] != root:
+            root = self._parent[root]
+        while self._parent[key] != root:
+            self._parent[key], key = root, self._parent[key]
+        return root
+
+    def join(self, first: K, second: K) -> bool:
+        """Make the groups of two keys one, named after the first key's.
+
+        Args:
+            first: A key.
+            second: Another.
+
+        Returns:
+            Whether they were two groups before.
+        """
+        kept, absorbed = self.of(first), self.of(second)
+        self._parent[absorbed] = kept
+        return kept != absorbed

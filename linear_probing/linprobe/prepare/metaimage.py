@@ -1,0 +1,83 @@
+"""MetaImage volumes: a text header, ``.mhd``, and a file of bare values beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from linprobe.prepare.pixels import as_gray
+from linprobe.prepare.spec import GrayImage
+from retfiner.common.errors import InputError
+
+_AGAIN = "download it again; header and values belong into the same folder"
+
+
+def count_slices(header: Path) -> int:
+    """Tell how many B-scans a volume has, and make sure that its values are there.
+
+    Args:
+        header: The ``.mhd`` file.
+
+    Returns:
+        The last of its three sizes (width, height, B-scans).
+
+    Raises:
+        InputError: If the header is damaged or the file of values is missing.
+    """
+    fields = _read_header(header)
+    sizes = fields.get("DimSize", "").split()
+    if len(sizes) != 3 or not all(size.isdecimal() and int(size) for size in sizes):
+        raise InputError(
+            f"{header} does not describe a volume",
+            got=f"DimSize = {fields.get('DimSize', 'nothing')}",
+            expected="DimSize = <width> <height> <B-scans>",
+            remedy=_AGAIN,
+        )
+    values = header.parent / fields.get("ElementDataFile", "")
+    if not values.is_file():
+        raise InputError(
+            f"The values of {header} are missing",
+            got=f"no file {values.name}" if fields.get("ElementDataFile") else "no ElementDataFile",
+            expected="the file that the header names, beside it",
+            remedy=_AGAIN,
+        )
+    return int(sizes[2])
+
+
+def _read_header(header: Path) -> dict[str, str]:
+    try:
+        lines = header.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{header} cannot be read", got=error, remedy=_AGAIN) from error
+    pairs = (line.partition("=") for line in lines if "=" in line)
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def read_slice(header: Path, index: int) -> GrayImage:
+    """Read one B-scan of a volume; the rest of it stays on the disk.
+
+    Args:
+        header: The ``.mhd`` file.
+        index: Which, from 0.
+
+    Returns:
+        (H, W), 8 bit.
+
+    Raises:
+        InputError: If the volume cannot be read or its values are no gray values.
+    """
+    import SimpleITK as sitk  # noqa: N813 - the field's habit
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(header))
+    try:
+        reader.ReadImageInformation()
+        width, height, count = reader.GetSize()
+        if index >= count:
+            raise InputError(f"{header} has no B-scan {index}", got=f"{count} B-scans")
+        reader.SetExtractIndex([0, 0, index])
+        reader.SetExtractSize([width, height, 0])
+        values = sitk.GetArrayFromImage(reader.Execute())
+    except RuntimeError as error:
+        got = str(error).strip().splitlines()[-1]
+        raise InputError(f"{header} is no intact volume", got=got, remedy=_AGAIN) from error
+    return as_gray(values, f"{header}, B-scan {index}")

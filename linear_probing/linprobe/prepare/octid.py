@@ -1,0 +1,111 @@
+"""OCTID: five classes, about 570 B-scans of a Zeiss Cirrus HD-OCT.
+
+As downloaded (an archive a class)::
+
+    Normal-Retinal-OCT-images/NORMAL1.jpeg ...
+    Age-related-Macular-Degeneration-Retinal-OCT-images/AMRD1.jpeg ...
+    Central-serous-retinopathy-retinal-OCT-images/CSR1.jpeg ...
+    Diabetic-Retinopathy-Retinal-OCT-Images/DR1.jpeg ...
+    Macular-Hole-Retinal-OCT-images/MH1.jpeg ...
+
+- Label: the folder, or the beginning of the file's name where the folder is another one.
+- Patient: none is published. The split is by image, and a patient may be in several parts; what is
+  written says so.
+- B-scans: single images.
+- Split: ours, random by image.
+
+Trap: AMD images are named ``AMRD``. The published counts (206, 55, 102, 107, 102) could not be
+checked against the files. Mirrors disagree on the licence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from linprobe.prepare.finding import (
+    IMAGES,
+    compare_counts,
+    list_files,
+    renamed,
+    require_classes,
+    safe_stem,
+    squeeze,
+    tolerate,
+)
+from linprobe.prepare.pixels import read_gray
+from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+from retfiner.common.errors import shorten
+
+CLASSES = ("AMD", "CSR", "DR", "MH", "NORMAL")
+BSCANS = {"AMD": 55, "CSR": 102, "DR": 107, "MH": 102, "NORMAL": 206}
+_FOLDERS = {
+    "normalretinaloct": "NORMAL",
+    "agerelatedmaculardegeneration": "AMD",
+    "centralserousretinopathy": "CSR",
+    "diabeticretinopathy": "DR",
+    "macularhole": "MH",
+}
+_STEMS = {"NORMAL": "NORMAL", "AMRD": "AMD", "AMD": "AMD", "CSR": "CSR", "DR": "DR", "MH": "MH"}
+_STEM = re.compile(r"([A-Za-z]+)[ _()-]*\d+\)?")
+
+
+def list_bscans(folder: Path, options: Options) -> Listing:
+    """Find the images of the five classes.
+
+    Args:
+        folder: The unpacked download.
+        options: Of no effect.
+
+    Raises:
+        InputError: If a class is missing, or many images belong to none.
+    """
+    files = list_files(folder, IMAGES)
+    bscans, unknown, disagreeing = [], [], []
+    for path in files:
+        by_folder, by_stem = _label_of_folder(path), _label_of_stem(path.stem)
+        label = by_folder or by_stem
+        if label is None:
+            unknown.append(str(path))
+            continue
+        if by_folder and by_stem and by_folder != by_stem:
+            disagreeing.append(str(path))
+        read = partial(read_gray, folder / path)
+        bscans.append(BScan(safe_stem(path.stem), label, None, str(path), read))
+    counts = Counter(bscan.label for bscan in bscans)
+    require_classes(counts, CLASSES, folder, "the five folders *-Retinal-OCT-images")
+    notes = tolerate("images belong to no class", unknown, len(files), "give this data set alone")
+    if disagreeing:
+        names = shorten(disagreeing, 3)
+        notes.append(f"{len(disagreeing)} names contradict their folder, which counts: {names}.")
+    return Listing(renamed(bscans), notes + compare_counts(counts, BSCANS, "B-scans"))
+
+
+def _label_of_folder(path: PurePosixPath) -> str | None:
+    for part in reversed(path.parts[:-1]):
+        for beginning, label in _FOLDERS.items():
+            if squeeze(part).startswith(beginning):
+                return label
+    return None
+
+
+def _label_of_stem(stem: str) -> str | None:
+    match = _STEM.fullmatch(stem)
+    return _STEMS.get(match[1].upper()) if match else None
+
+
+SPEC = DataSetSpec(
+    name="OCTID",
+    task="AMD, CSR, DR, macular hole or normal",
+    classes=CLASSES,
+    licence="CC BY 4.0 or CC0 (mirrors disagree)",
+    where="https://borealisdata.ca/dataverse/OCTID",
+    citation=(
+        "Gholami et al.: OCTID: Optical coherence tomography image database. "
+        "Computers and Electrical Engineering 81, 106532, 2020"
+    ),
+    patients="none published: the split is by image",
+    list_bscans=list_bscans,
+)

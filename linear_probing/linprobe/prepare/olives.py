@@ -1,0 +1,156 @@
+"""OLIVES: diabetic retinopathy or diabetic macular oedema, two clinical studies of 96 eyes.
+
+As downloaded (archives within an archive)::
+
+    Prime_FULL/01-001/W0/OD/27.png                      patient, week, eye; 49 B-scans
+    TREX DME/GILA/0234GOD/V1/OD/TREXW_000027.tif        arm, patient, visit, eye; 49 B-scans
+
+- Label: the study, DR for PRIME and DME for TREX.
+- Patient: the patient's folder, with the study.
+- B-scans: the central one of each eye and visit; ``--bscan`` takes others.
+- Split: ours, random by patient; the authors' splits are made for other tasks.
+
+Traps: a patient's folder in TREX is a number, a letter of the arm and the eye: ``0201GOD`` and
+``0201TOS`` are two eyes in two arms. The number alone is taken for the patient, which can only make
+the split stricter. Each eye's folder holds fundus images (``fundus_W0.png``) and arrays as well;
+only files named by a number, or ``TREX..._<number>``, are B-scans. They are PNG, TIFF or JPEG, and
+their order is that of the number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from linprobe.prepare.finding import (
+    IMAGES,
+    chosen_scans,
+    compare_counts,
+    list_files,
+    renamed,
+    require_classes,
+    safe_stem,
+    scan_order,
+    squeeze,
+)
+from linprobe.prepare.pixels import read_gray
+from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+
+CLASSES = ("DR", "DME")
+EYES = {"DR": 40, "DME": 56}
+_STUDIES = {"primefull": "DR", "trexdme": "DME"}
+_BELOW = {"DR": 3, "DME": 4}
+"""How many folders lie between the study and an image."""
+_STEM = {"DR": re.compile(r"\d+"), "DME": re.compile(r"TREX\w*?_?\d+", re.IGNORECASE)}
+_TREX_PATIENT = re.compile(r"(\d+)[A-Z]*?(?:OD|OS|OU)?", re.IGNORECASE)
+
+
+class Volume(NamedTuple):
+    """An eye at a visit."""
+
+    label: str
+    patient: str
+    eye: str
+    place: PurePosixPath
+    words: tuple[str, ...]
+
+
+def list_bscans(folder: Path, options: Options) -> Listing:
+    """Find the B-scans that are wanted of each eye and visit.
+
+    Args:
+        folder: The unpacked download.
+        options: ``bscan`` says which B-scans of a volume.
+
+    Raises:
+        InputError: If a study or a B-scan is missing.
+    """
+    volumes: dict[Volume, list[PurePosixPath]] = defaultdict(list)
+    n_other = 0
+    for path in list_files(folder, IMAGES):
+        volume = volume_of(path)
+        if volume is None:
+            n_other += 1
+        else:
+            volumes[volume].append(path)
+    labels = {volume.label for volume in volumes}
+    require_classes(labels, CLASSES, folder, "Prime_FULL and TREX DME, both unpacked")
+    notes = []
+    if n_other:
+        notes.append(f"{n_other} images that are no B-scans (fundus, by their names) left out.")
+    bscans: list[BScan] = []
+    for volume, paths in volumes.items():
+        ordered = _each_frame_once(paths)
+        if len(ordered) < len(paths):
+            notes.append(f"{volume.place} holds B-scans in two formats; each was taken once.")
+        bscans += _bscans_of(folder, volume, ordered, options)
+    eyes = {(volume.label, volume.patient, volume.eye) for volume in volumes}
+    counts = Counter(label for label, _, _ in eyes)
+    return Listing(renamed(bscans), notes + compare_counts(counts, EYES, "eyes"))
+
+
+def volume_of(path: PurePosixPath) -> Volume | None:
+    """Tell whose eye an image is of, at which visit; None if it is no B-scan.
+
+    Args:
+        path: Relative to the download.
+    """
+    parts = path.parts
+    found = [k for k, part in enumerate(parts[:-1]) if squeeze(part) in _STUDIES]
+    if not found:
+        return None
+    label = _STUDIES[squeeze(parts[found[-1]])]
+    words = parts[found[-1] + 1 : -1]
+    if len(words) != _BELOW[label] or not _STEM[label].fullmatch(path.stem):
+        return None
+    patient, _, eye = words[-3:]
+    if label == "DME":
+        match = _TREX_PATIENT.fullmatch(patient)
+        patient = match[1] if match else patient
+    study = "PRIME" if label == "DR" else "TREX"
+    return Volume(label, f"{study}_{safe_stem(patient)}", eye.upper(), path.parent, words)
+
+
+def _each_frame_once(paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
+    """Sort B-scans; of one that is there in two formats, take the first by suffix."""
+    once: dict[str, PurePosixPath] = {}
+    for path in sorted(paths, key=lambda p: (IMAGES.index(p.suffix.lower()), str(p))):
+        once.setdefault(path.stem.casefold(), path)
+    return scan_order(once.values())
+
+
+def _bscans_of(
+    folder: Path, volume: Volume, paths: Sequence[PurePosixPath], options: Options
+) -> list[BScan]:
+    study = volume.patient.partition("_")[0]
+    stem = safe_stem("_".join((study, *volume.words)))
+    return [
+        BScan(
+            name=stem + (f"_{index:03d}" if options.bscan == "all" else ""),
+            label=volume.label,
+            patient=volume.patient,
+            source=str(paths[index]),
+            read=partial(read_gray, folder / paths[index]),
+        )
+        for index in chosen_scans(options.bscan, len(paths), str(volume.place))
+    ]
+
+
+SPEC = DataSetSpec(
+    name="OLIVES",
+    task="diabetic retinopathy or diabetic macular oedema",
+    classes=CLASSES,
+    licence="CC BY 4.0",
+    where="https://zenodo.org/records/7105232",
+    citation=(
+        "Prabhushankar et al.: OLIVES Dataset: Ophthalmic Labels for Investigating Visual Eye "
+        "Semantics. NeurIPS 2022, Datasets and Benchmarks"
+    ),
+    patients="patient folder with its study; of TREX, the number without arm and eye",
+    list_bscans=list_bscans,
+    volumes=True,
+)

@@ -1,0 +1,106 @@
+"""Srinivasan 2014 (Duke): AMD, DME or normal, 45 volumes of a Heidelberg Spectralis.
+
+As downloaded (several archives)::
+
+    Publication_Dataset/{AMD,DME,NORMAL}<n>/TIFFs/8bitTIFFs/001.tif ...
+
+- Label: the volume's folder.
+- Patient: the volume, of which there are 15 a class, a subject each.
+- B-scans: all, 3,231 as published; 45 central ones alone would teach nothing, so that ``--bscan``
+  does not apply.
+- Split: ours, random by patient; the authors published none.
+
+Traps: B-scans were rotated to level the retina, which left white borders; they are set to zero.
+Images elsewhere below a volume (not in ``8bitTIFFs``) are copies at another depth of gray values
+and are left out where ``8bitTIFFs`` is there.
+The terms of use were not found with the data: "research use" is what the page implies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from linprobe.prepare.finding import (
+    IMAGES,
+    compare_counts,
+    list_files,
+    renamed,
+    require_classes,
+    safe_stem,
+    scan_order,
+    tolerate,
+)
+from linprobe.prepare.pixels import read_gray
+from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+
+CLASSES = ("AMD", "DME", "NORMAL")
+VOLUMES = dict.fromkeys(CLASSES, 15)
+PIXELS = "8bittiffs"
+_VOLUME = re.compile(r"(AMD|DME|NORMAL)[ _-]*(\d+)", re.IGNORECASE)
+
+
+def list_bscans(folder: Path, options: Options) -> Listing:
+    """Find all B-scans of all volumes.
+
+    Args:
+        folder: The unpacked download.
+        options: Of no effect.
+
+    Raises:
+        InputError: If a class is missing, or many images lie elsewhere.
+    """
+    files = list_files(folder, IMAGES)
+    volumes: dict[tuple[str, int], list[PurePosixPath]] = defaultdict(list)
+    unknown = []
+    for path in files:
+        volume = _volume_of(path)
+        if volume is None:
+            unknown.append(str(path))
+        else:
+            volumes[volume].append(path)
+    counts = Counter(label for label, _ in volumes)
+    layout = "{AMD,DME,NORMAL}<n>/TIFFs/8bitTIFFs/<n>.tif"
+    require_classes(counts, CLASSES, folder, layout)
+    notes = tolerate("images are of no volume", unknown, len(files), "give this data set alone")
+    bscans: list[BScan] = []
+    n_copies = 0
+    for (label, number), paths in volumes.items():
+        main = [p for p in paths if PIXELS in map(str.casefold, p.parts)] or paths
+        n_copies += len(paths) - len(main)
+        for path in scan_order(main):
+            patient = f"{label}{number}"
+            name = f"{patient}_{safe_stem(path.stem)}"
+            bscans.append(BScan(name, label, patient, str(path), partial(read_gray, folder / path)))
+    if n_copies:
+        notes.append(
+            f"{n_copies} images outside of 8bitTIFFs left out: copies of the same B-scans."
+        )
+    return Listing(renamed(bscans), notes + compare_counts(counts, VOLUMES, "volumes"))
+
+
+def _volume_of(path: PurePosixPath) -> tuple[str, int] | None:
+    for part in reversed(path.parts[:-1]):
+        match = _VOLUME.fullmatch(part)
+        if match is not None:
+            return match[1].upper(), int(match[2])
+    return None
+
+
+SPEC = DataSetSpec(
+    name="Srinivasan",
+    task="AMD, DME or normal",
+    classes=CLASSES,
+    licence="research use (no licence is stated with the data)",
+    where="https://people.duke.edu/~sf59/Srinivasan_BOE_2014_dataset.htm",
+    citation=(
+        "Srinivasan et al.: Fully automated detection of diabetic macular edema and dry "
+        "age-related macular degeneration from optical coherence tomography images. "
+        "Biomedical Optics Express 5(10), 3568-3577, 2014"
+    ),
+    patients="volume",
+    list_bscans=list_bscans,
+    zero_borders=True,
+)

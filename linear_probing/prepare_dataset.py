@@ -1,0 +1,39 @@
+"""Turn a data set as downloaded into the layout that probing reads.
+
+    python prepare_dataset.py OCTDL --source OCTDL.zip --output _data
+    python prepare_dataset.py --list
+
+``DATASETS.md`` has a page on each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from linprobe.prepare.config import PrepareConfig
+from retfiner.common.cli import parse
+from retfiner.common.errors import run_entry_point
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, prepare, and say what was written.
+
+    Args:
+        arguments: The words of the command line; by default those of the process.
+    """
+    description = "Turn a data set as downloaded into the layout that probing reads."
+    config = parse(PrepareConfig, description, arguments)
+    # After parsing, so that --help answers at once.
+    from linprobe.prepare.prepare import prepare
+    from linprobe.prepare.registry import DATASETS, find_spec
+    from linprobe.prepare.show import console, show_prepared, table_of_data_sets
+
+    if config.list or config.name is None:
+        console().print(table_of_data_sets(DATASETS.values()))
+        return
+    spec, aliases = find_spec(config.name)
+    show_prepared(prepare(config, spec, aliases))
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

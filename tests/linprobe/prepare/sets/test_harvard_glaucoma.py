@@ -1,0 +1,110 @@
+"""Harvard-GDP: volumes and thickness maps of the same names, and the axis of B-scans."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.helpers.downloads import write_csv, write_harvard
+from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, shows, told
+
+from linprobe.prepare.harvard_glaucoma import list_bscans, slice_axis
+from linprobe.prepare.spec import Options
+from retfiner.common.errors import InputError
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+@pytest.mark.parametrize("suffix", ["", ".npz"])
+@pytest.mark.parametrize("words", [("yes", "no"), (1, 0), ("Yes", "NO"), ("1.0", "0.0")])
+def test_labels_and_the_central_bscan_whatever_the_axis(tmp_path, axis, suffix, words):
+    yes, no = words
+    write_harvard(tmp_path, (yes, no, no, yes), axis=axis, suffix=suffix)
+    listing = list_bscans(tmp_path, CENTRAL)
+    found = by_name(listing)
+    assert [b.label for b in found.values()] == [
+        "Glaucoma",
+        "NonGlaucoma",
+        "NonGlaucoma",
+        "Glaucoma",
+    ]
+    for v, (name, bscan) in enumerate(found.items()):
+        assert name == bscan.patient == f"data_{v + 1:04d}"
+        assert bscan.source == f"Bscan/{name}.npz#2"
+        assert bscan.split is None
+        assert shows(bscan, 100 * v + 2, (12, 12))
+    assert told(listing, "4 patients; 1000 are published")
+
+
+def test_without_the_table_labels_come_from_the_archives(tmp_path):
+    listing = list_bscans(write_harvard(tmp_path, table=False), CENTRAL)
+    labels = [bscan.label for bscan in listing.bscans]
+    assert labels == ["Glaucoma", "NonGlaucoma", "NonGlaucoma", "Glaucoma"]
+    assert told(listing, "No data_summary.csv")
+
+
+def test_all_bscans_in_order(tmp_path):
+    found = list_bscans(write_harvard(tmp_path, axis=2), ALL).bscans
+    assert len(found) == 20
+    assert all(shows(b, 100 * (i // 5) + i % 5, (12, 12)) for i, b in enumerate(found))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((64, 200, 200), 0), ((200, 200, 64), 2), ((512, 300, 300), 0)]
+)
+def test_the_odd_one_of_the_axes_counts(shape, axis):
+    assert slice_axis(shape, CENTRAL, "x") == axis
+
+
+@pytest.mark.parametrize("shape", [(200, 200, 200), (200, 1024, 200), (49, 496, 768)])
+def test_an_ambiguous_shape_offers_the_option(shape):
+    with pytest.raises(InputError, match="--slice_axis"):
+        slice_axis(shape, CENTRAL, "x")
+    assert slice_axis(shape, Options(slice_axis="first"), "x") == 0
+    assert slice_axis(shape, Options(slice_axis="last"), "x") == 2
+
+
+def test_the_option_wins_over_the_shape(tmp_path):
+    write_harvard(tmp_path, size=(12, 12), axis=0)
+    bscan = list_bscans(tmp_path, Options(slice_axis="last")).bscans[0]
+    assert bscan.read().shape == (5, 12)
+    assert bscan.source.endswith("#6")
+
+
+def test_thickness_maps_alone_are_not_enough(tmp_path):
+    write_harvard(tmp_path)
+    for path in (tmp_path / "Bscan").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="no OCT volumes"):
+        list_bscans(tmp_path, CENTRAL)
+
+
+def test_rows_without_a_volume(tmp_path):
+    labels = ["yes", "no"] * 20
+    write_harvard(tmp_path, labels)
+    (tmp_path / "Bscan" / "data_0003.npz").unlink()
+    listing = list_bscans(tmp_path, CENTRAL)
+    assert len(listing.bscans) == 39
+    assert told(listing, "1 of 40 rows", "data_0003")
+    for number in (5, 7, 9):
+        (tmp_path / "Bscan" / f"data_{number:04d}.npz").unlink()
+    with pytest.raises(InputError, match="4 of 40 rows"):
+        list_bscans(tmp_path, CENTRAL)
+
+
+def test_a_table_that_makes_no_sense(tmp_path):
+    write_harvard(tmp_path, ("yes", "no", "perhaps"))
+    with pytest.raises(InputError, match=r"data_0003(.|\n)*'perhaps'"):
+        list_bscans(tmp_path, CENTRAL)
+    write_csv(tmp_path / "ReadMe" / "data_summary.csv", ("filename", "age"), [("data_0001", 50)])
+    with pytest.raises(InputError, match=r"data_summary\.csv does not have the columns"):
+        list_bscans(tmp_path, CENTRAL)
+
+
+def test_a_damaged_volume_is_named_and_nothing_is_unpickled(tmp_path):
+    write_harvard(tmp_path)
+    path = tmp_path / "Bscan" / "data_0002.npz"
+    np.savez(path, bscans=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(InputError, match="1 of 4 rows"):
+        list_bscans(tmp_path, CENTRAL)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"data_0002\.npz"):
+        list_bscans(tmp_path, CENTRAL)

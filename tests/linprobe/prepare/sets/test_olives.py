@@ -1,0 +1,71 @@
+"""OLIVES: two studies, eyes and visits, and who is one patient."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from tests.helpers.downloads import write_image, write_olives
+from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, patients_by_label, shows, told
+
+from linprobe.prepare.olives import list_bscans
+from retfiner.common.errors import InputError
+
+
+def test_the_central_bscan_of_each_eye_and_visit(tmp_path):
+    listing = list_bscans(write_olives(tmp_path), CENTRAL)
+    found = by_name(listing)
+    expected = {
+        "PRIME_01-001_W0_OD": ("DR", 2, 0),
+        "PRIME_01-001_W4_OD": ("DR", 102, 0),
+        "PRIME_01-002_W0_OS": ("DR", 202, 0),
+        "TREX_GILA_0201GOD_V1_OD": ("DME", 302, 0),
+        "TREX_TREX_0201TOS_V1_OS": ("DME", 402, 12),
+        "TREX_Monthly_0245MOD_V2_OD": ("DME", 502, 0),
+    }
+    assert set(found) == set(expected)
+    for name, (label, number, tolerance) in expected.items():
+        assert found[name].label == label
+        assert shows(found[name], number, tolerance=tolerance)
+    assert told(listing, "6 images that are no B-scans")
+    assert told(listing, "eyes", "DR 2, DME 3", "published: DR 40, DME 56")
+
+
+def test_two_eyes_in_two_arms_are_one_patient(tmp_path):
+    assert patients_by_label(list_bscans(write_olives(tmp_path), CENTRAL)) == {
+        "DR": {"PRIME_01-001", "PRIME_01-002"},
+        "DME": {"TREX_0201", "TREX_0245"},
+    }
+
+
+def test_all_bscans_in_the_order_of_their_numbers(tmp_path):
+    write_olives(tmp_path, n_bscans=12)
+    found = list_bscans(tmp_path, ALL).bscans
+    first = [bscan for bscan in found if bscan.name.startswith("PRIME_01-001_W0")]
+    assert len(found) == 72
+    assert all(shows(bscan, k) for k, bscan in enumerate(first))
+
+
+def test_folders_as_the_archives_within_the_archive_leave_them(tmp_path):
+    write_olives(tmp_path / "x")
+    (tmp_path / "OLIVES").mkdir()
+    shutil.move(tmp_path / "x" / "Prime_FULL", tmp_path / "OLIVES" / "Prime_FULL")
+    (tmp_path / "OLIVES" / "TREX_DME").mkdir()
+    shutil.move(tmp_path / "x" / "TREX DME", tmp_path / "OLIVES" / "TREX_DME" / "TREX DME")
+    assert len(list_bscans(tmp_path / "OLIVES", CENTRAL).bscans) == 6
+
+
+def test_a_bscan_in_two_formats_counts_once(tmp_path):
+    place = write_olives(tmp_path) / "Prime_FULL/01-001/W0/OD"
+    for k in (0, 1):
+        write_image(place / f"{k}.tif", 77)
+    listing = list_bscans(tmp_path, CENTRAL)
+    assert shows(by_name(listing)["PRIME_01-001_W0_OD"], 2)
+    assert told(listing, "01-001/W0/OD", "two formats")
+
+
+def test_one_study_alone_is_an_error(tmp_path):
+    write_olives(tmp_path)
+    shutil.rmtree(tmp_path / "Prime_FULL")
+    with pytest.raises(InputError, match="Nothing of DR"):
+        list_bscans(tmp_path, CENTRAL)

@@ -1,0 +1,130 @@
+"""Orders, names and counts that all data sets share."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linprobe.prepare.finding import (
+    chosen_scans,
+    compare_counts,
+    find_file,
+    last_integer,
+    list_files,
+    natural_key,
+    safe_stem,
+    scan_order,
+    squeeze,
+    tolerate,
+    unique_names,
+)
+from retfiner.common.errors import InputError
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_files_of_a_kind_at_any_depth_in_natural_order(tmp_path):
+    touch(tmp_path, "b/10.TIF", "b/9.tif", "a.tif", "b/2.png", "no_suffix", "b/c/d/1.tif")
+    touch(tmp_path, "__MACOSX/b/9.tif", "b/._9.tif", "b/.tif/x.txt")
+    found = [str(path) for path in list_files(tmp_path, (".tif",))]
+    assert found == ["a.tif", "b/9.tif", "b/10.TIF", "b/c/d/1.tif"]
+
+
+def test_natural_order_counts():
+    names = ["Image 10", "Image 9", "image 2", "Image", "Image 010", "10", "9"]
+    assert sorted(names, key=natural_key) == [
+        "9",
+        "10",
+        "Image",
+        "image 2",
+        "Image 9",
+        "Image 010",
+        "Image 10",
+    ]
+
+
+@given(st.lists(st.integers(0, 10**12), min_size=1, unique=True))
+def test_bscans_are_sorted_by_their_last_number(numbers):
+    from pathlib import PurePosixPath
+
+    paths = [PurePosixPath(f"AMD (3)/scan7_{n}.tif") for n in numbers]
+    assert [last_integer(path.stem) for path in scan_order(paths)] == sorted(numbers)
+
+
+def test_numbers_and_words_in_names():
+    assert last_integer("AMD (3) Image (012)") == 12
+    assert last_integer("fundus") is None
+    assert squeeze("TREX_DME ") == squeeze("trex dme") == "trexdme"
+
+
+@given(st.text(max_size=30))
+def test_safe_stems_are_safe(text):
+    stem = safe_stem(text)
+    assert stem
+    assert set(stem) <= set(string.ascii_letters + string.digits + "-_.")
+    assert stem.strip("_.")
+
+
+@given(st.lists(st.sampled_from(["a", "A", "a_2", "A_2", "b", "a_3"])))
+def test_unique_names_are_unique_whatever_the_case(names):
+    result = unique_names(names)
+    assert len({name.casefold() for name in result}) == len(names)
+    assert all(new.startswith(old) for old, new in zip(names, result, strict=True))
+    seen = set()
+    for old, new in zip(names, result, strict=True):
+        assert new == old or old.casefold() in seen or old.casefold() in {"a_2", "a_3"}
+        seen.add(old.casefold())
+
+
+@pytest.mark.parametrize(
+    ("count", "central"), [(1, 0), (2, 1), (5, 2), (19, 9), (61, 30), (100, 50)]
+)
+def test_the_central_bscan(count, central):
+    assert chosen_scans("central", count, "v") == [central]
+    assert chosen_scans("all", count, "v") == list(range(count))
+    assert chosen_scans(count - 1, count, "v") == [count - 1]
+    for index in (count, -1):
+        with pytest.raises(InputError, match="v has no B-scan"):
+            chosen_scans(index, count, "v")
+
+
+def test_a_volume_without_bscans_is_an_error():
+    with pytest.raises(InputError, match="0 B-scans"):
+        chosen_scans("central", 0, "v")
+
+
+def test_a_table_is_found_whatever_its_case_and_must_be_unique(tmp_path):
+    touch(tmp_path, "x/Table.CSV", "y.csv")
+    files = list_files(tmp_path, (".csv",))
+    assert str(find_file(tmp_path, files, "table.csv", "look")) == "x/Table.CSV"
+    with pytest.raises(InputError, match="look"):
+        find_file(tmp_path, files, "other.csv", "look")
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "table.csv").write_bytes((tmp_path / "x/Table.CSV").read_bytes())
+    files = list_files(tmp_path, (".csv",))
+    assert find_file(tmp_path, files, "table.csv", "look").name.lower() == "table.csv"
+    (tmp_path / "copy" / "table.csv").write_text("different")
+    with pytest.raises(InputError, match="several different"):
+        find_file(tmp_path, files, "table.csv", "look")
+
+
+def test_a_few_bad_rows_are_told_and_many_are_an_error():
+    assert tolerate("rows are odd", [], 10, "again") == []
+    (note,) = tolerate("rows are odd", ["a"], 20, "again")
+    assert note == "1 of 20 rows are odd; left out: a."
+    with pytest.raises(InputError, match="2 of 20 rows are odd"):
+        tolerate("rows are odd", ["a", "b"], 20, "again")
+
+
+def test_counts_are_compared_by_class():
+    assert compare_counts({"A": 2, "B": 1, "C": 9}, {"A": 2, "B": 1}, "images") == []
+    (note,) = compare_counts({"A": 2}, {"A": 2, "B": 1}, "images")
+    assert "A 2, B 0; published: A 2, B 1" in note

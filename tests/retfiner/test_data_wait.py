@@ -1,0 +1,68 @@
+"""Waiting for images is measured, logged, and answered with advice once."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from retfiner.data_wait import DataWait
+from retfiner.refine import refine
+from tests.helpers.refinement import make_material, settings
+
+torch.set_num_threads(1)
+
+SLOW = """
+import csv, time
+from pathlib import Path
+from retfiner.vision import read_image
+
+class Slow:
+    def __init__(self, transform, image_root):
+        self.transform, self.root = transform, Path(image_root)
+        with open(self.root / "pairs.csv", newline="") as file:
+            self.rows = list(csv.DictReader(file))
+        self.patients = [row["patient_id"] for row in self.rows]
+    def __len__(self):
+        return len(self.rows)
+    def __getitem__(self, index):
+        time.sleep(0.05)
+        row = self.rows[index]
+        return [self.transform(read_image(self.root / row["image"])), row["report"]]
+"""
+
+
+def run_epoch(callback, waits, steps, capsys):
+    trainer, module = SimpleNamespace(num_training_batches=len(waits)), None
+    callback.on_train_epoch_start(trainer, module)
+    for index, (wait, step) in enumerate(zip(waits, steps, strict=True)):
+        time.sleep(wait)
+        callback.on_train_batch_start(trainer, module, None, index)
+        time.sleep(step)
+        callback.on_train_batch_end(trainer, module, None, None, index)
+    return callback.share, capsys.readouterr().out
+
+
+def test_the_share_is_that_of_the_gaps_between_steps(capsys):
+    callback = DataWait()
+    # The wait before the first step is the start of the workers and does not count.
+    share, said = run_epoch(callback, [0.3, 0.1, 0.1], [0.1, 0.1, 0.1], capsys)
+    assert share == pytest.approx(0.4, abs=0.1)
+    assert "--image_cache" in said and "--num_workers" in said
+    _, said = run_epoch(callback, [0.0, 0.1], [0.05, 0.05], capsys)
+    assert not said, "said once"
+
+
+def test_no_word_where_nothing_waits(capsys):
+    share, said = run_epoch(DataWait(), [0.0, 0.0], [0.1, 0.1], capsys)
+    assert share < 0.05
+    assert not said
+
+
+def test_a_run_that_waits_says_so(tmp_path, capsys):
+    material = make_material(tmp_path / "material")
+    slow = tmp_path / "slow.py"
+    slow.write_text(SLOW)
+    changes = {"train_csv": None, "dataset": f"{slow}:Slow", "image_root": material.csv.parent}
+    refine(settings(material, tmp_path / "models", losses=["itc"], max_epochs=1, **changes))
+    assert "waited for images" in capsys.readouterr().out
