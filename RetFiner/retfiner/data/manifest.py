@@ -21,6 +21,7 @@ from retfiner.vision.images import ImageAddress, why_unusable
 OnBadRow = Literal["error", "skip"]
 NO_PATIENT_COLUMN = "none"
 SLICE_COLUMN, NO_SLICE_COLUMN = "slice", "none"
+CHUNK = 256
 PLACEHOLDERS = frozenset({"", "nan", "none", "null", "n/a", "na", "-"})
 
 
@@ -193,16 +194,7 @@ def _find_problems(
     patients: list[str] | None,
 ) -> list[tuple[int, str]]:
     problems = []
-    with ThreadPoolExecutor(8) as pool:
-        progress = tqdm(
-            pool.map(why_unusable, images, chunksize=256),
-            total=len(images),
-            desc="checking images",
-            unit="image",
-            leave=False,
-            disable=len(images) < 500 or not sys.stderr.isatty(),
-        )
-        broken_images = list(progress)
+    broken_images = _look_at_images(images)
     for index, (row, reason) in enumerate(zip(table.rows, broken_images, strict=True)):
         problem = reason
         if row in table.broken:
@@ -218,6 +210,29 @@ def _find_problems(
         if problem is not None:
             problems.append((row, problem))
     return problems
+
+
+def _look_at_images(images: list[ImageAddress]) -> list[str | None]:
+    """Say of each image why it cannot be used; one that is named often is looked at once."""
+    distinct = list(dict.fromkeys(images))
+    # A task a file would cost more than the file: a thread takes a few hundred at a time.
+    chunks = [distinct[i : i + CHUNK] for i in range(0, len(distinct), CHUNK)]
+    reasons: dict[ImageAddress, str | None] = {}
+    with (
+        ThreadPoolExecutor(8) as pool,
+        tqdm(
+            total=len(distinct),
+            desc="checking images",
+            unit="image",
+            leave=False,
+            disable=len(distinct) < 500 or not sys.stderr.isatty(),
+        ) as progress,
+    ):
+        looks = pool.map(lambda chunk: [why_unusable(image) for image in chunk], chunks)
+        for chunk, found in zip(chunks, looks, strict=True):
+            reasons.update(zip(chunk, found, strict=True))
+            progress.update(len(chunk))
+    return [reasons[image] for image in images]
 
 
 def split_by_patient(manifest: Manifest, fraction: float, seed: int) -> tuple[Manifest, Manifest]:

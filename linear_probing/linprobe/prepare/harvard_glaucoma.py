@@ -15,7 +15,8 @@ As downloaded::
 Traps: thickness maps and volumes have the same file names, so that archives are told apart by what
 they hold. ``filename`` is given with or without ``.npz``. Readers disagree on whether the first or
 the last axis of ``bscans`` counts B-scans (nobody could check it here): it is taken to be the one
-that differs from two equal ones, and where that does not decide, ``--slice_axis`` has to.
+that differs from two equal ones, and where that does not decide, ``--slice_axis`` has to. B-scans
+are written as they lie in the array, neither turned nor mirrored.
 """
 
 from __future__ import annotations

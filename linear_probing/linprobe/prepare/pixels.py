@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from linprobe.prepare.spec import GrayImage
 from retfiner.common.errors import InputError
-from retfiner.vision import ImageAddress, read_image
 
 Shape = tuple[int, ...]
 
@@ -47,6 +46,8 @@ def read_gray(path: Path) -> GrayImage:
     Raises:
         InputError: If it cannot be read, or holds several images.
     """
+    from retfiner.vision import ImageAddress, read_image  # delayed: it needs torch
+
     values = read_image(ImageAddress(path))
     return np.rint(values * np.float32(255)).astype(np.uint8)
 
