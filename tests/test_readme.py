@@ -10,7 +10,6 @@ import pytest
 
 from linprobe.config import ProbeConfig
 from linprobe.prepare.config import PrepareConfig
-from linprobe.prepare.registry import DATASETS
 from linprobe.report.config import ReportConfig
 from retfiner.common.cli import build_parser
 from retfiner.config import RefineConfig
@@ -79,16 +78,6 @@ def test_quickstart_uses_flags_that_exist():
             known = set(build_parser(config, "").get_defaults().as_dict()) | {"config"}
             assert set(re.findall(r"--(\w+)", line)) <= known, line
     assert found >= 5
-
-
-def test_the_page_of_data_sets_knows_each_and_says_what_its_own_file_says():
-    page = (ROOT / "linear_probing" / "DATASETS.md").read_text(encoding="utf-8")
-    for spec in DATASETS.values():
-        section = page.split(f"## {spec.name}\n")[1].split("\n## ")[0]
-        for fact in (spec.task, spec.licence, spec.where, spec.patients, *spec.classes):
-            assert fact in section, f"{spec.name}: the page lacks {fact!r}"
-    for script, arguments in python_commands(page):
-        build_parser(SCRIPTS[script], "").parse_args(arguments)
 
 
 def test_every_flag_in_the_readme_exists():

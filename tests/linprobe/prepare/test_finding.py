@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given
@@ -53,10 +54,14 @@ def test_natural_order_counts():
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, unique=True))
 def test_bscans_are_sorted_by_their_last_number(numbers):
-    from pathlib import PurePosixPath
-
     paths = [PurePosixPath(f"AMD (3)/scan7_{n}.tif") for n in numbers]
     assert [last_integer(path.stem) for path in scan_order(paths)] == sorted(numbers)
+
+
+def test_the_number_counts_whatever_stands_before_it():
+    names = ["b_1.tif", "a (10).tif", "c 2.tif", "a.tif"]
+    found = [path.name for path in scan_order(PurePosixPath(name) for name in names)]
+    assert found == ["a.tif", "b_1.tif", "c 2.tif", "a (10).tif"]
 
 
 def test_numbers_and_words_in_names():

@@ -28,6 +28,9 @@ def test_16_bits_are_scaled_by_their_depth(tmp_path):
     values = (pattern(3).astype(np.uint16) * 257).clip(0, 65535)
     Image.fromarray(values).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_gray(tmp_path / "a.png"), pattern(3))
+    Image.fromarray(values + np.uint16(200) * (values < 60000)).save(tmp_path / "b.png")
+    rounded = pattern(3) + (values < 60000)  # 200 of 65,535 are 0.78 of 255
+    np.testing.assert_array_equal(read_gray(tmp_path / "b.png"), rounded)
 
 
 def test_a_tiff_of_several_pages_is_refused(tmp_path):
