@@ -15,15 +15,15 @@ The factor in time is the larger one because each image is read and resized once
 How many views are enough depends on how much augmentation moves the features beside what separates
 the classes. On 161 real B-scans of four classes (DINOv2 ViT-S at 84 pixels, twelve splits by
 patient, five seeds), balanced accuracy differs from that with 32 views by -4 points with 2 views,
--2 with 4, and by about -0.6, within the noise of one point, with 8 and 16. On generated sets with
-a random ViT, a harder case, 20 seeds against 48 views: -1.8 points with 15 views and +0.4 with 29
-for 286 images of five classes, 0.0 with 17 for 500 images of two; and, 10 seeds against 24 views,
--2.2 with 8 for 1,032 images of seven overlapping classes. With 8,411 images of three classes, five
+-2 with 4, and by about -0.6, within the noise of one point, with 8 and 16. On generated sets with a
+random ViT, a harder case, 20 seeds against 48 views: -1.8 points with 15 views and +0.4 with 29 for
+286 images of five classes, 0.0 with 17 for 500 images of two; and, 10 seeds against 24 views, -2.2
+with 8 for 1,032 images of seven overlapping classes. With 8,411 images of three classes, five
 seeds, 2 views do as well as 16 (79.1 against 77.0 ± 3.2). On four tasks of generated B-scans with a
 trained backbone, the mean is 49.1 with a fresh augmentation each epoch, 49.5 with the default, and
-49.2 to 50.2 with 4 to 64 views. The default is chosen from these: ``--views`` buys closeness with passes, and ``--online_augmentation`` is there where it matters.
-Five seeds on a data set of a hundred images say little: their standard deviation is three to nine
-points.
+49.2 to 50.2 with 4 to 64 views. The default is chosen from these: ``--views`` buys closeness with
+passes, and ``--online_augmentation`` is there where it matters. Five seeds on a data set of a
+hundred images say little: their standard deviation is three to nine points.
 """
 
 from __future__ import annotations
