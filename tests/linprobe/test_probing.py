@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import resource
 import shutil
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
+from tests.helpers.disk import no_file_larger_than
 from tests.helpers.probing_data import CLASSES, small_probe, write_data_set
 from tests.helpers.refinement import write_base_model
 
@@ -226,17 +225,6 @@ def test_a_damaged_result_is_named_not_replaced(copy):
     metrics.write_text(json.dumps(content))
     with pytest.raises(InputError, match=str(metrics)):
         run_sweep(copy)
-
-
-@contextmanager
-def no_file_larger_than(size):
-    """Let writes fail as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def files(folder):

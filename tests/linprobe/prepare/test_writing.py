@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import resource
 import shutil
 from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.helpers.disk import no_file_larger_than
 
 from linprobe.datasets import list_data_sets
 from linprobe.prepare.placing import check_target, put_in_place, work_folder
@@ -104,17 +104,11 @@ def test_a_process_that_is_ended_from_outside_is_an_error_in_plain_words(tmp_pat
         write_images(jobs, tmp_path / "out", 2)
 
 
-@pytest.fixture
-def tiny_disk():
-    """Let no file of this process grow beyond 200 bytes, as a full disk would."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-def test_a_full_disk_is_said(tmp_path, tiny_disk):
-    with pytest.raises(InputError, match=r"(?s)a\.png cannot be written.*whether the disk is full"):
+def test_a_full_disk_is_said(tmp_path):
+    with (
+        pytest.raises(InputError, match=r"(?s)a\.png cannot be written.*whether the disk is full"),
+        no_file_larger_than(200),
+    ):
         write_png(tmp_path / "a.png", read=lambda: pixels(0), zero_borders=False, source="a.tif")
 
 
