@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from retfiner.batch import Batch
 from retfiner.common.errors import InputError
 from retfiner.text.encoder import CrossAttentionBert, KeysValues
+from retfiner.text.packing import Packing, packing_of
 from retfiner.tuning import checkpoint_blocks
 from retfiner.vision import Backbone
 
@@ -32,6 +32,7 @@ class Encoded(NamedTuple):
         text_embedding: (B, E) unit vectors of the reports.
         similarity: (B, B) cosine of image i and report j, divided by the temperature.
         same_report: (B, B) true where report j counts as the report of image i.
+        packing: Where the words of the batch's reports are; None where there is no padding.
     """
 
     image_tokens: Tensor
@@ -40,6 +41,7 @@ class Encoded(NamedTuple):
     text_embedding: Tensor | None
     similarity: Tensor | None
     same_report: Tensor
+    packing: Packing | None
 
 
 class ContrastiveHead(nn.Module):
@@ -161,10 +163,10 @@ class RetFiner(nn.Module):
         return self.contra_head_v(image_tokens[:, 0])
 
     def embed_texts(
-        self, input_ids: Tensor, attention_mask: Tensor, lengths: Sequence[int] | None = None
+        self, input_ids: Tensor, attention_mask: Tensor, packing: Packing | None = None
     ) -> Tensor:
         """Turn (B, L) token ids into (B, E) unit vectors by a text-only pass and its [CLS]."""
-        states = self.multimodal_encoder.encode_text(input_ids, attention_mask, lengths)
+        states = self.multimodal_encoder.encode_text(input_ids, attention_mask, packing)
         return self.contra_head_t(states[:, 0])
 
     def encode(self, batch: Batch, similarity: bool = True, fusion: bool = True) -> Encoded:
@@ -176,10 +178,11 @@ class RetFiner(nn.Module):
             fusion: Whether any loss reads reports over images (ITM, MLM, GM).
         """
         image_tokens = self.encode_images(batch.images)
+        packing = packing_of(batch.lengths, batch.input_ids.shape[1], batch.input_ids.device)
         image_embedding = text_embedding = scores = None
         if similarity:
             image_embedding = self.embed_images(image_tokens)
-            text_embedding = self.embed_texts(batch.input_ids, batch.attention_mask, batch.lengths)
+            text_embedding = self.embed_texts(batch.input_ids, batch.attention_mask, packing)
             scores = image_embedding @ text_embedding.T / self.temperature
         return Encoded(
             image_tokens=image_tokens,
@@ -188,6 +191,7 @@ class RetFiner(nn.Module):
             text_embedding=text_embedding,
             similarity=scores,
             same_report=self._same_report(batch.report_ids),
+            packing=packing,
         )
 
     def fuse(
@@ -197,7 +201,7 @@ class RetFiner(nn.Module):
         encoded: Encoded,
         image_index: Tensor | None = None,
         causal: bool = False,
-        lengths: Sequence[int] | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """Read texts over the step's images; see :meth:`CrossAttentionBert.fuse`.
 
@@ -207,7 +211,7 @@ class RetFiner(nn.Module):
         if encoded.image is None:
             raise ValueError("encode() was called with fusion=False, so there is nothing to fuse")
         return self.multimodal_encoder.fuse(
-            input_ids, attention_mask, encoded.image, image_index, causal, lengths
+            input_ids, attention_mask, encoded.image, image_index, causal, packing
         )
 
     def _same_report(self, report_ids: Tensor) -> Tensor:

@@ -72,12 +72,12 @@ class ImageTextMatching:
         over its wrong image.
         """
         ids, mask = batch.input_ids, batch.attention_mask
-        matched = model.fuse(ids, mask, encoded, lengths=batch.lengths)
+        matched = model.fuse(ids, mask, encoded, packing=encoded.packing)
         # Which texts are drawn is known on the device alone, and so are their lengths.
         drawn = negatives.text_for_image
         wrong_text = model.fuse(ids[drawn], mask[drawn], encoded)
         wrong_image = model.fuse(
-            ids, mask, encoded, negatives.image_for_text, lengths=batch.lengths
+            ids, mask, encoded, negatives.image_for_text, packing=encoded.packing
         )
         cls = torch.cat([states[:, 0] for states in (matched, wrong_text, wrong_image)])
         logits = model.itm_head(cls)

@@ -23,7 +23,7 @@ def masked_prediction(
         causal: Whether a token sees only itself and the tokens before it.
     """
     states = model.fuse(
-        masked.input_ids, batch.attention_mask, encoded, causal=causal, lengths=batch.lengths
+        masked.input_ids, batch.attention_mask, encoded, causal=causal, packing=encoded.packing
     )
     # Only the hidden positions meet the vocabulary: it is the widest product of the step.
     logits = model.multimodal_encoder.predict_tokens(states.flatten(0, 1)[masked.positions])

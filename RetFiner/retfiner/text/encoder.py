@@ -8,7 +8,6 @@ shared by every pass that looks at it, in whichever order that pass wants the im
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, BertConfig, BertLMHeadModel
 
 from retfiner.common.errors import InputError, shorten
-from retfiner.text.packing import Packing, packing_of
+from retfiner.text.packing import Packing
 
 _UNREADABLE = (
     OSError,
@@ -50,20 +49,20 @@ class CrossAttentionBert(BertLMHeadModel):
     checkpoint_layers = False
 
     def encode_text(
-        self, input_ids: Tensor, attention_mask: Tensor, lengths: Sequence[int] | None = None
+        self, input_ids: Tensor, attention_mask: Tensor, packing: Packing | None = None
     ) -> Tensor:
         """Read text alone; the cross-attention layers are skipped.
 
         Args:
             input_ids: (B, L) token ids.
             attention_mask: (B, L), 1 for a token and 0 for padding.
-            lengths: As in :meth:`fuse`.
+            packing: As in :meth:`fuse`.
 
         Returns:
             (B, L, H) hidden states of the last layer.
         """
         mask = _attendable(attention_mask, causal=False)
-        return self.read(input_ids, mask, None, _packing(input_ids, lengths))
+        return self.read(input_ids, mask, None, packing)
 
     def project_image(self, image_tokens: Tensor) -> list[KeysValues]:
         """Project image tokens to the keys and values of every cross-attention layer.
@@ -89,7 +88,7 @@ class CrossAttentionBert(BertLMHeadModel):
         image: list[KeysValues],
         image_index: Tensor | None = None,
         causal: bool = False,
-        lengths: Sequence[int] | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """Read text over images.
 
@@ -100,16 +99,17 @@ class CrossAttentionBert(BertLMHeadModel):
             image_index: (N,) which image each text is read over, whose keys and values are copied;
                 by default text i over image i, without copies.
             causal: Whether a token sees only itself and the tokens before it (GM).
-            lengths: N counts of tokens, where they are known on the CPU; padding then costs nothing
-                and comes back as zeros.
+            packing: Where the words are; padding then costs nothing and comes back as zeros.
 
         Returns:
             (N, L, H) hidden states of the last layer.
         """
         if image_index is not None:
-            image = [KeysValues(k[image_index], v[image_index]) for k, v in image]
+            # index_select, since k[image_index] adds up the gradients of an image that is drawn
+            # several times in whichever order threads come: the same seed gave other numbers.
+            image = [KeysValues(*(x.index_select(0, image_index) for x in kv)) for kv in image]
         mask = _attendable(attention_mask, causal)
-        return self.read(input_ids, mask, image, _packing(input_ids, lengths))
+        return self.read(input_ids, mask, image, packing)
 
     def predict_tokens(self, hidden_states: Tensor) -> Tensor:
         """Score every WordPiece: (..., H) hidden states to (..., vocabulary) logits."""
@@ -142,12 +142,6 @@ class CrossAttentionBert(BertLMHeadModel):
             parts = (layer, hidden, mask, over, packing)
             hidden = checkpoint(_layer, *parts, use_reentrant=False) if again else _layer(*parts)
         return hidden if packing is None else packing.unpack(hidden)
-
-
-def _packing(input_ids: Tensor, lengths: Sequence[int] | None) -> Packing | None:
-    if lengths is None:
-        return None
-    return packing_of(lengths, input_ids.shape[1], input_ids.device)
 
 
 def _attendable(attention_mask: Tensor, causal: bool) -> Tensor:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from tests.helpers.small import fill, random_batch, small_bert
 
+from retfiner.text.packing import packing_of
+
 
 @pytest.fixture(scope="module")
 def bert():
@@ -27,6 +29,10 @@ def theirs(bert, ids, mask, image=None, causal=False):
     return bert.bert(
         input_ids=ids, attention_mask=attend, encoder_hidden_states=image
     ).last_hidden_state
+
+
+def packing_of_batch(batch):
+    return packing_of(batch.lengths, batch.input_ids.shape[1], batch.input_ids.device)
 
 
 def words(batch, states):
@@ -66,7 +72,7 @@ def test_packed_words_are_those_of_padded_reports(bert, image_tokens, causal):
     assert min(batch.lengths) < batch.input_ids.shape[1]
     image, index = bert.project_image(image_tokens), torch.tensor([5, 5, 0, 1, 3, 2])
     given = (batch.input_ids, batch.attention_mask, image, index, causal)
-    packed = bert.fuse(*given, lengths=batch.lengths)
+    packed = bert.fuse(*given, packing=packing_of_batch(batch))
     torch.testing.assert_close(
         words(batch, packed), words(batch, bert.fuse(*given)), rtol=0, atol=1e-12
     )
@@ -77,7 +83,7 @@ def test_padding_is_not_computed_where_lengths_are_known(bert):
     batch, rows = random_batch(), []
     layer = bert.bert.encoder.layer[0].intermediate
     handle = layer.register_forward_hook(lambda _, args, __: rows.append(args[0].numel() // 32))
-    bert.encode_text(batch.input_ids, batch.attention_mask, batch.lengths)
+    bert.encode_text(batch.input_ids, batch.attention_mask, packing_of_batch(batch))
     bert.encode_text(batch.input_ids, batch.attention_mask)
     handle.remove()
     assert rows == [sum(batch.lengths), batch.input_ids.numel()]
@@ -133,3 +139,23 @@ def test_vocabulary_scores_are_transformers(bert):
     torch.testing.assert_close(bert.predict_tokens(states), bert.cls(states), rtol=0, atol=0)
     tied = bert.cls.predictions.decoder.weight
     assert tied is bert.bert.embeddings.word_embeddings.weight
+
+
+def test_gradients_do_not_depend_on_which_thread_comes_first():
+    """Many texts over few images: what each adds to an image's gradient is added in one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        bert = small_bert().eval()
+        image = torch.randn(64, 257, 32, generator=torch.Generator().manual_seed(0))
+        index = torch.randint(5, (64,), generator=torch.Generator().manual_seed(1))
+        ids = torch.randint(5, 120, (64, 12), generator=torch.Generator().manual_seed(2))
+        found = set()
+        for _ in range(10):
+            tokens = image.clone().requires_grad_()
+            states = bert.fuse(ids, torch.ones_like(ids), bert.project_image(tokens), index)
+            (states * torch.linspace(-1, 1, states.numel()).view_as(states)).sum().backward()
+            found.add(tokens.grad.numpy().tobytes())
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found) == 1
