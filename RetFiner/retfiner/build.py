@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import uuid
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from retfiner.common.cli import as_plain
 from retfiner.common.errors import InputError
+from retfiner.common.files import file_sha256
 from retfiner.config import RefineConfig
 from retfiner.losses import LOSSES, ITMHead
 from retfiner.model import RetFiner
@@ -60,9 +59,8 @@ def _tune(config: RefineConfig, model: RetFiner) -> None:
     """Choose what of the vision encoder trains, and how activations are kept."""
     if config.unfreeze_last is not None:
         unfreeze_last(model.vision_encoder, config.unfreeze_last)
-    if config.lora_rank is not None:
-        alpha = config.lora_alpha or 2 * config.lora_rank
-        add_lora(model.vision_encoder, config.lora_rank, alpha)
+    if config.lora_rank is not None and config.lora_scale is not None:
+        add_lora(model.vision_encoder, config.lora_rank, config.lora_scale)
     if config.layer_decay != 1:
         depth_of(model.vision_encoder)  # an encoder without blocks is refused here, not later
     if config.gradient_checkpointing:
@@ -118,15 +116,6 @@ def as_plain_json(value: Mapping[str, Any]) -> dict[str, Any]:
         for key, item in value.items()
         if isinstance(item, str | int | float | bool | type(None))
     }
-
-
-def file_sha256(path: Path) -> str:
-    """Hash a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from retfiner.build import file_sha256
 from retfiner.common.cli import flag
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.files import file_sha256
 from retfiner.config import REPOSITORY
 from retfiner.tuning import has_lora, merge_lora
 from retfiner.vision import (

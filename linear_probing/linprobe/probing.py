@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from linprobe.store import FeatureStore
 from linprobe.task import ProbingTask, Rows
 from linprobe.weights import ProbedModel, load_model
 from retfiner.common.errors import InputError
+from retfiner.common.processes import available_cores
 from retfiner.common.seeds import derive_seed
 from retfiner.vision import feature_width
 
@@ -279,5 +279,5 @@ def _workers(requested: int | None, device: torch.device) -> int:
     """Leave most cores to an encoder that runs on them; let a GPU not wait for images."""
     if requested is not None:
         return requested
-    cores = os.cpu_count() or 1
+    cores = available_cores()
     return min(8, max(1, cores // 4) if device.type == "cpu" else cores)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.files import file_sha256
 from retfiner.vision import Backbone, load_backbone
-
-CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -83,12 +81,3 @@ def _check_same_kind(base: Backbone, refined: Backbone, init: Path, ft: Path) ->
 
 def _shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in backbone.encoder.state_dict().items()}
-
-
-def file_sha256(path: Path) -> str:
-    """Hash a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

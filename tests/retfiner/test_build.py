@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from retfiner.build import as_plain_json, build_model, describe, file_sha256
+from retfiner.build import as_plain_json, build_model, describe
 from retfiner.common.errors import InputError
 from retfiner.text.encoder import load_text_encoder
 from retfiner.text.tokenizer import load_tokenizer
@@ -77,12 +77,6 @@ def test_a_description_is_plain_and_complete(material, tmp_path):
     assert about["settings"]["val_fraction"] == 0.34
     other = describe(config, small_backbone(WIDTH), small_bert())
     assert other["provenance"]["run_id"] != about["provenance"]["run_id"]
-
-
-def test_hash_of_a_file_larger_than_a_block(tmp_path):
-    content = bytes(range(256)) * 5000
-    (tmp_path / "f").write_bytes(content)
-    assert file_sha256(tmp_path / "f") == hashlib.sha256(content).hexdigest()
 
 
 def test_only_plain_values_are_kept():

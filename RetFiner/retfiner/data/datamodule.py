@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from retfiner.batch import Batch
 from retfiner.common.errors import InputError
+from retfiner.common.processes import available_cores
 from retfiner.common.seeds import generator
 from retfiner.config import RefineConfig
 from retfiner.data.custom import UserDataset, takes_split
@@ -236,8 +236,7 @@ def count_workers(requested: int | None) -> int:
     """Return how many processes read images: as asked, else one a core but at most 8."""
     if requested is not None:
         return requested
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(8, cores or 1)
+    return min(8, available_cores())
 
 
 def _one_thread(worker: int) -> None:

@@ -19,7 +19,6 @@ import csv
 import io
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -34,6 +33,7 @@ from tqdm import tqdm
 from retfiner.common.cli import flag, parse
 from retfiner.common.errors import InputError, run_entry_point
 from retfiner.common.files import write_text
+from retfiner.common.processes import available_cores
 from retfiner.data.phantom_cohort import make_cohort, stream
 from retfiner.data.phantom_optics import DEFAULT_SIZE, Drawing, Size, check_size, draw
 from retfiner.data.phantom_preview import contact_sheet
@@ -87,7 +87,7 @@ def _draw_files(jobs: Sequence[_Job], workers: int, label: str) -> list[list[dic
     """Draw all pictures, in this process or in several, and return the boxes in order."""
     for folder in {job.path.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
-    count = workers or _cores()
+    count = workers or available_cores()
     bar: Any = tqdm(total=len(jobs), desc=label, unit="image", mininterval=0.5)
     found = []
     with bar, _mapper(count) as mapped:
@@ -95,13 +95,6 @@ def _draw_files(jobs: Sequence[_Job], workers: int, label: str) -> list[list[dic
             found.append(boxes)
             bar.update()
     return found
-
-
-def _cores() -> int:
-    """Return the number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # absent on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from retfiner.common.errors import InputError
+from retfiner.common.files import file_sha256
 
 K = TypeVar("K", bound=Hashable)
 
 _SAMPLE = 4096
 """Bytes from the middle of a file that tell most files of equal size apart."""
-_CHUNK = 1 << 20
 
 
 def identical_files(paths: Sequence[Path]) -> list[list[Path]]:
@@ -33,7 +32,7 @@ def identical_files(paths: Sequence[Path]) -> list[list[Path]]:
         InputError: If a file cannot be read.
     """
     groups = [list(paths)]
-    for tell_apart in (_size, _sample, _digest):
+    for tell_apart in (_size, _sample, file_sha256):
         groups = [part for group in groups for part in _split(group, tell_apart) if len(part) > 1]
     return groups
 
@@ -56,14 +55,6 @@ def _sample(path: Path) -> bytes:
     with path.open("rb") as stream:
         stream.seek(max(0, _size(path) // 2 - _SAMPLE // 2))
         return stream.read(_SAMPLE)
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 class Groups(Generic[K]):

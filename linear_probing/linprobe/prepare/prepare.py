@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -27,8 +26,10 @@ from linprobe.prepare.table import (
     shared_patients,
     write_table,
 )
-from linprobe.prepare.writing import Job, Written, cores, write_images, write_png
+from linprobe.prepare.writing import Job, Written, write_images, write_png
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.files import file_sha256
+from retfiner.common.processes import available_cores
 
 _ONLY = {"label": "NEHUT2D", "slice_axis": "Harvard_Glaucoma"}  # flags of a single data set
 _FEW = 64  # images for which starting processes takes longer than the work
@@ -136,7 +137,7 @@ def _plan(config: PrepareConfig, spec: DataSetSpec, source: Source) -> _Plan:
         bscans, expected = repeated.bscans, repeated.rows
         splits = [row.split for row in expected]
         notes += repeated.notes
-        digest = hashlib.sha256(config.split_file.read_bytes()).hexdigest()
+        digest = file_sha256(config.split_file)
         done["split"] = {"rule": f"as in {config.split_file.name}", "sha256": digest}
     else:
         splits, more, done["split"] = _divide(config, spec, bscans)
@@ -237,7 +238,7 @@ def _write(config: PrepareConfig, plan: _Plan, folder: Path) -> tuple[list[Row],
     """Write the images; return their rows with hashes, and in how many borders were zeroed."""
     workers = config.num_workers
     if workers is None:
-        workers = cores() if len(plan.jobs) > _FEW else 0
+        workers = available_cores() if len(plan.jobs) > _FEW else 0
     written = write_images(plan.jobs, folder, workers)
     rows = [_with_hashes(row, result) for row, result in zip(plan.rows, written, strict=True)]
     if config.split_file is not None and plan.expected:

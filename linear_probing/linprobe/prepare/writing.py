@@ -6,8 +6,6 @@ import hashlib
 import io
 import itertools
 import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +20,7 @@ from tqdm import tqdm
 from linprobe.prepare.borders import zero_white_borders
 from linprobe.prepare.spec import GrayImage
 from retfiner.common.errors import InputError
+from retfiner.common.processes import leave_interrupts_alone
 
 COMPRESSION = 4
 """Of PNG: speckle becomes no smaller with more, and is written in three quarters of the time."""
@@ -178,7 +177,7 @@ def _in_processes(
     """Yield the number and the results of each chunk, as they are done."""
     # Spawned, not forked: a forked child of a process that runs threads (torch) may hang.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_alone)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=leave_interrupts_alone)
     running: dict[Future[list[Written]], int] = {}
     chunks = enumerate(_chunks(jobs))
     try:
@@ -198,15 +197,3 @@ def _in_processes(
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _leave_interrupts_alone() -> None:
-    """Ctrl-C reaches all processes; the first one alone answers it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def cores() -> int:
-    """Count the cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # absent on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

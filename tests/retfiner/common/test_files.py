@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 
 import pytest
 
-from retfiner.common.files import whole_file, write_text
+from retfiner.common.files import file_sha256, whole_file, write_text
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -61,3 +62,9 @@ def test_files_are_readable_as_the_umask_says(tmp_path):
 def test_text_is_utf8_on_every_machine(tmp_path):
     write_text(tmp_path / "a.txt", "Ödem, 20 µm\n")
     assert (tmp_path / "a.txt").read_bytes() == "Ödem, 20 µm\n".encode()
+
+
+def test_hash_of_a_file_larger_than_a_block(tmp_path):
+    content = bytes(range(256)) * 5000
+    (tmp_path / "f").write_bytes(content)
+    assert file_sha256(tmp_path / "f") == hashlib.sha256(content).hexdigest()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +20,8 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from retfiner.common.errors import InputError
+from retfiner.common.files import file_sha256
+from retfiner.common.processes import leave_interrupts_alone
 from retfiner.vision import read_image
 from retfiner.vision.images import ImageAddress, why_unusable
 
@@ -28,8 +29,6 @@ Decode = Literal["full", "header"]
 
 CHUNK = 16
 """Images handed to a process at once."""
-BLOCK = 1 << 20
-"""Bytes read at once."""
 
 
 class Intensity(NamedTuple):
@@ -100,7 +99,7 @@ def read_images(
     pool = ProcessPoolExecutor(
         min(workers, max(1, len(unique))),
         multiprocessing.get_context("fork" if "fork" in methods else "spawn"),
-        initializer=_leave_interrupts_to_the_parent,
+        initializer=leave_interrupts_alone,
     )
     try:
         facts: Iterator[ImageFacts] = pool.map(look, unique, chunksize=CHUNK)
@@ -149,11 +148,7 @@ def look_at(address: ImageAddress, decode: Decode) -> ImageFacts:
 def _digest(address: ImageAddress) -> str:
     if is_within_file(address):  # the volume's bytes would be the same for all its B-scans
         return hashlib.sha256(str(address).encode()).hexdigest()
-    digest = hashlib.sha256()
-    with address.path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    return file_sha256(address.path)
 
 
 def is_within_file(address: ImageAddress) -> bool:
@@ -167,7 +162,3 @@ def _size_in_header(address: ImageAddress) -> tuple[int, int] | None:
             return image.height, image.width
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
         return None  # another format; only its reader would know
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
