@@ -8,27 +8,17 @@ import torch
 
 from retfiner.data_wait import DataWait
 from retfiner.refine import refine
-from tests.helpers.refinement import make_material, settings
+from tests.helpers.refinement import OWN_DATASET, make_material, settings
 
 torch.set_num_threads(1)
 
-SLOW = """
-import csv, time
-from pathlib import Path
-from retfiner.vision import read_image
+SLOW = f"""{OWN_DATASET}
+import time
 
-class Slow:
-    def __init__(self, transform, image_root):
-        self.transform, self.root = transform, Path(image_root)
-        with open(self.root / "pairs.csv", newline="") as file:
-            self.rows = list(csv.DictReader(file))
-        self.patients = [row["patient_id"] for row in self.rows]
-    def __len__(self):
-        return len(self.rows)
+class Slow(Pairs):
     def __getitem__(self, index):
         time.sleep(0.05)
-        row = self.rows[index]
-        return [self.transform(read_image(self.root / row["image"])), row["report"]]
+        return super().__getitem__(index)
 """
 
 

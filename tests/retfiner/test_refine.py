@@ -19,6 +19,7 @@ from retfiner.module import RefinementModule
 from retfiner.refine import refine
 from tests.helpers.refinement import (
     HEADS,
+    OWN_DATASET,
     column,
     damage_in_the_middle,
     make_material,
@@ -33,29 +34,14 @@ from tests.helpers.small import small_vit
 
 LOSSES = ("itc", "itm", "mlm", "gm")
 
-DATASET = """
-import csv
-from pathlib import Path
+DATASET = f"""{OWN_DATASET}
 import torch
-from retfiner.vision import read_image
-
-class Pairs:
-    def __init__(self, transform, image_root):
-        self.transform, self.root = transform, Path(image_root)
-        with open(self.root / "pairs.csv", newline="") as file:
-            self.rows = list(csv.DictReader(file))
-        self.patients = [row["patient_id"] for row in self.rows]
-        self.seen = 0
-    def __len__(self):
-        return len(self.rows)
-    def __getitem__(self, index):
-        self.seen += 1
-        row = self.rows[index]
-        return [self.transform(read_image(self.root / row["image"])), row["report"]]
 
 class TurnsBad(Pairs):
+    seen = 0
     # 10 validation pairs before training, then epochs of 14 training and 10 validation pairs
     def __getitem__(self, index):
+        self.seen += 1
         image, report = super().__getitem__(index)
         return [image * torch.nan if self.seen == 10 + 24 + 10 else image, report]
 """

@@ -80,7 +80,7 @@ def test_lora_starts_as_the_base_model_and_merges_into_what_it_computes():
     encoder, images = small_vit(depth=2).double(), torch.randn(2, 3, 32, 32, dtype=torch.float64)
     fill(encoder)
     keys, before = set(encoder.state_dict()), encoder.forward_features(images)
-    add_lora(encoder, rank=4, alpha=12)
+    add_lora(encoder, rank=4, scale=3.0)
     assert torch.equal(encoder.forward_features(images), before)
     assert all("lora_" in name for name in trainable(encoder))
     # 4 matrices a block: qkv, proj, fc1, fc2
@@ -91,7 +91,7 @@ def test_lora_starts_as_the_base_model_and_merges_into_what_it_computes():
                 parameter.normal_()
     after = encoder.forward_features(images)
     assert not torch.allclose(after, before)
-    merged = merge_lora(encoder.state_dict(), scale=12 / 4)
+    merged = merge_lora(encoder.state_dict(), scale=3.0)
     assert set(merged) == keys
     plain = small_vit(depth=2).double()
     plain.load_state_dict(merged)
@@ -181,7 +181,7 @@ def load_tuned(path, images):
     """Run the encoder of a LoRA checkpoint as peft runs it, without merging."""
     content = torch.load(path, weights_only=True)
     encoder = small_vit()
-    add_lora(encoder, 2, 4)
+    add_lora(encoder, 2, 2.0)
     encoder.load_state_dict(encoder_of(path), strict=False)
     assert content["retfiner"]["lora_scale"] == 2
     return encoder.eval().forward_features(images)

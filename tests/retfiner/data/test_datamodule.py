@@ -10,6 +10,7 @@ from retfiner.data.pairs import Collate
 from retfiner.text.tokenizer import load_tokenizer
 from retfiner.vision import evaluation_transform, load_backbone
 from tests.helpers.refinement import (
+    OWN_DATASET,
     damage_in_the_middle,
     make_material,
     read_csv,
@@ -18,23 +19,11 @@ from tests.helpers.refinement import (
     write_pairs,
 )
 
-DATASET = """
-import csv
-from pathlib import Path
+DATASET = f"""{OWN_DATASET}
 from torch.utils.data import Dataset
-from retfiner.vision import read_image
 
-class Whole(Dataset):
-    def __init__(self, transform, image_root):
-        self.transform, self.root = transform, Path(image_root)
-        with open(self.root / "pairs.csv", newline="") as file:
-            self.rows = list(csv.DictReader(file))
-        self.patients = [row["patient_id"] for row in self.rows]
-    def __len__(self):
-        return len(self.rows)
-    def __getitem__(self, index):
-        row = self.rows[index]
-        return [self.transform(read_image(self.root / row["image"])), row["report"]]
+class Whole(Pairs, Dataset):
+    pass
 
 class Unnamed(Whole):
     def __init__(self, transform, image_root):
