@@ -131,7 +131,7 @@ def build_model(config: BenchmarkConfig) -> RetFiner:
     if config.unfreeze_last is not None:
         unfreeze_last(encoder, config.unfreeze_last)
     if config.lora_rank is not None:
-        add_lora(encoder, config.lora_rank, 2 * config.lora_rank)
+        add_lora(encoder, config.lora_rank, 2.0)
     if config.gradient_checkpointing:
         model.checkpoint_activations()
     return model.to(config.device).train()

@@ -187,7 +187,7 @@ class RefineConfig:
         """What low-rank updates are multiplied by; None without LoRA."""
         if self.lora_rank is None:
             return None
-        return (self.lora_alpha or 2 * self.lora_rank) / self.lora_rank
+        return self.lora_alpha / self.lora_rank if self.lora_alpha is not None else 2.0
 
     def _check_losses(self) -> None:
         if len(set(self.losses)) != len(self.losses):

@@ -37,8 +37,9 @@ say = print
 
 FREE_ON_RESUME = frozenset(
     {
-        "accelerator", "checkpoint_every_n_steps", "devices", "max_epochs", "model_weights", "note",
-        "num_workers", "output_dir", "patience", "resume", "text_encoder", "worker_start",
+        "accelerator", "checkpoint_every_n_steps", "devices", "gradient_checkpointing",
+        "max_epochs", "model_weights", "note", "num_workers", "output_dir", "patience", "resume",
+        "text_encoder", "worker_start",
     }
 )  # fmt: skip
 """Settings that may differ when a run goes on; all others would change what the run is."""

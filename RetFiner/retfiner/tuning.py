@@ -75,13 +75,13 @@ def unfreeze_last(encoder: nn.Module, blocks: int) -> None:
         parameter.requires_grad_(blocks > 0 and layer_of(name, depth) > depth - blocks)
 
 
-def add_lora(encoder: nn.Module, rank: int, alpha: int) -> None:
+def add_lora(encoder: nn.Module, rank: int, scale: float) -> None:
     """Freeze an encoder and train low-rank updates of its blocks' matrices (Hu et al., LoRA, 2022).
 
     Args:
         encoder: The vision encoder; changed in place by peft.
         rank: Rank of the updates.
-        alpha: The updates are scaled by ``alpha / rank``.
+        scale: What the updates are multiplied by (``alpha / rank`` in the paper).
 
     Raises:
         InputError: If the encoder has no matrices of a ViT's blocks.
@@ -89,7 +89,7 @@ def add_lora(encoder: nn.Module, rank: int, alpha: int) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     depth_of(encoder)
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=LORA_TARGETS)
+    config = LoraConfig(r=rank, lora_alpha=round(scale * rank), target_modules=LORA_TARGETS)
     try:
         inject_adapter_in_model(config, encoder)
     except ValueError as error:
@@ -106,7 +106,7 @@ def merge_lora(state: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
 
     Args:
         state: An encoder's state with peft's LoRA keys.
-        scale: ``alpha / rank``.
+        scale: As in :func:`add_lora`.
 
     Returns:
         W + scale * B A for every updated matrix, all else as it was.
