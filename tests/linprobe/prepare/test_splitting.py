@@ -80,6 +80,19 @@ def test_octdl_is_divided_in_proportion(shares, mixed):
     assert division.rule == "random by patient, stratified by class"
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_few_patients_with_many_images_come_close_to_the_shares(seed):
+    """Greedy folds alone leave a class as far as 21 points from its share."""
+    shares = (0.4, 0.3, 0.3)
+    bscans = cohort(OCTDL, per_patient=20, seed=seed)
+    splits = divide(bscans, shares, seed=0).splits
+    assert_disjoint(bscans, splits)
+    owners = Counter(label for label, _ in {(b.label, b.patient) for b in bscans})
+    for label, found in shares_of(bscans, splits).items():
+        if label == "all" or owners[label] >= 6:
+            assert found == pytest.approx(shares, abs=0.1), label
+
+
 def test_one_image_a_patient_is_divided_exactly():
     bscans = [bscan(f"{label}{k}", label, f"{label}{k}") for label, n in
               (("AMD", 268), ("Control", 116)) for k in range(n)]  # fmt: skip
