@@ -1,8 +1,13 @@
 """prepare_dataset.py as its users run it."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import pytest
 
 from tests.helpers.downloads import write_octdl
 
@@ -43,3 +48,28 @@ def test_errors_say_what_to_do(tmp_path):
     assert "OCTDL" in said and "Traceback" not in said
     said = script("OCTDL", "--source", tmp_path / "absent.zip", code=2).stderr
     assert "absent.zip" in said and "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_interruption_leaves_nothing_behind_and_the_old_data_set(tmp_path, workers):
+    source = write_octdl(tmp_path / "download", per_class=300)
+    kept = tmp_path / "data" / "OCTDL" / "train" / "AMD" / "old.png"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"old")
+    words = ["OCTDL", "--source", source, "--output", tmp_path / "data", "--overwrite"]
+    started = subprocess.Popen(
+        [sys.executable, "prepare_dataset.py", *map(str, words), "--num_workers", str(workers)],
+        cwd=FOLDER,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # so that all its processes get the signal, as from a terminal
+    )
+    while started.poll() is None and not any((tmp_path / "data").glob(".OCTDL-*/OCTDL/*/*/*.png")):
+        time.sleep(0.01)
+    os.killpg(started.pid, signal.SIGINT)
+    _, errors = started.communicate(timeout=60)
+    assert (started.returncode, errors.strip()) == (130, "stopped by the user")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["OCTDL"]
+    assert kept.read_bytes() == b"old"
