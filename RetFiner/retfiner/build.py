@@ -18,6 +18,7 @@ from retfiner.config import RefineConfig
 from retfiner.losses import LOSSES, ITMHead
 from retfiner.model import RetFiner
 from retfiner.text.encoder import CrossAttentionBert
+from retfiner.text.tokenizer import tokenizer_as_text
 from retfiner.tuning import add_lora, depth_of, unfreeze_last
 from retfiner.vision import Backbone
 
@@ -81,13 +82,19 @@ def _load_projection(vision_proj: torch.nn.Module, backbone: Backbone) -> None:
     vision_proj.load_state_dict(backbone.projection)
 
 
-def describe(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert) -> dict[str, Any]:
+def describe(
+    config: RefineConfig,
+    backbone: Backbone,
+    text: CrossAttentionBert,
+    tokenizer: PreTrainedTokenizerBase,
+) -> dict[str, Any]:
     """Describe a run in plain data; each checkpoint carries it and can be read alone.
 
     Args:
         config: The settings.
         backbone: The vision encoder.
         text: The text encoder.
+        tokenizer: Its tokenizer.
     """
     return {
         "backbone": backbone.spec.name,
@@ -104,6 +111,7 @@ def describe(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert)
         },
         "lora_scale": config.lora_scale,
         "text_config": as_plain_json(text.config.to_diff_dict()),
+        "tokenizer": tokenizer_as_text(tokenizer),
         "settings": as_plain(config),
         "versions": versions(),
     }

@@ -78,7 +78,7 @@ def refine(config: RefineConfig) -> RunResult:
     _check_text_length(config, text.config.max_position_embeddings)
     pairs = load_pairs(config, evaluation_transform(backbone))
     model = build_model(config, backbone, text, tokenizer)
-    description = describe(config, backbone, text)
+    description = describe(config, backbone, text, tokenizer)
     if resume is not None:
         description["provenance"]["run_id"] = _check_resume(resume, description)
     module = RefinementModule(

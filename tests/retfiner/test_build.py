@@ -66,7 +66,8 @@ def test_a_projection_of_another_width_is_refused(material, tmp_path):
 
 def test_a_description_is_plain_and_complete(material, tmp_path):
     config = settings(material, tmp_path, losses=["itc", "gm"], loss_weights=[0.5, 1.0])
-    about = describe(config, small_backbone(WIDTH, heads=HEADS), small_bert())
+    tokenizer = load_tokenizer(material.text_encoder)
+    about = describe(config, small_backbone(WIDTH, heads=HEADS), small_bert(), tokenizer)
     assert json.loads(json.dumps(about)) == about
     assert (about["backbone"], about["image_size"], about["num_heads"]) == ("RETFound", 32, HEADS)
     assert about["mean"] == [0.485, 0.456, 0.406]
@@ -75,7 +76,7 @@ def test_a_description_is_plain_and_complete(material, tmp_path):
     assert about["provenance"]["base_weights_sha256"] == expected
     assert about["provenance"]["losses"] == "itc x 0.5, gm x 1"
     assert about["settings"]["val_fraction"] == 0.34
-    other = describe(config, small_backbone(WIDTH), small_bert())
+    other = describe(config, small_backbone(WIDTH), small_bert(), tokenizer)
     assert other["provenance"]["run_id"] != about["provenance"]["run_id"]
 
 

@@ -7,6 +7,7 @@ shared by every pass that looks at it, in whichever order that pass wants the im
 
 from __future__ import annotations
 
+import math
 import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,10 +74,12 @@ class CrossAttentionBert(BertLMHeadModel):
         projected = []
         for layer in self.bert.encoder.layer:
             attention = layer.crossattention.self
+            heads = attention.num_attention_heads
+            # Laid out head by head once, or every pass that looks at them makes a copy that is.
             projected.append(
                 KeysValues(
-                    _split_heads(attention.key(image_tokens), attention.num_attention_heads),
-                    _split_heads(attention.value(image_tokens), attention.num_attention_heads),
+                    _split_heads(attention.key(image_tokens), heads).contiguous(),
+                    _split_heads(attention.value(image_tokens), heads).contiguous(),
                 )
             )
         return projected
@@ -190,9 +193,23 @@ def _attend(
     packing: Packing | None,
 ) -> Tensor:
     dropout = attention.self.dropout.p if attention.training else 0.0
-    context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    context = _attention(query, key, value, mask, dropout)
     context = context.transpose(1, 2).flatten(2)
     return attention.output(context if packing is None else packing.pack(context), hidden)
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float
+) -> Tensor:
+    """Mix the values by how well queries and keys match, by a fused kernel where there is one."""
+    if dropout == 0 or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, mask, dropout)
+    # On a CPU torch fuses no attention with dropout, and what it does instead keeps a scaled copy
+    # of the keys a pass: the image's keys, that all passes share, would be there five times over.
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return F.dropout(scores.softmax(-1), dropout) @ value
 
 
 def read_bert_config(source: str) -> BertConfig:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from tokenizers import BertWordPieceTokenizer
+from tokenizers import BertWordPieceTokenizer, Tokenizer
 from torch import Tensor
-from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerBase
+from transformers import (
+    AutoTokenizer,
+    BertTokenizerFast,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from retfiner.common.errors import InputError
 
@@ -53,6 +59,37 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
             expected="a BERT tokenizer with [CLS], [SEP], [MASK] and [PAD]",
         )
     return tokenizer
+
+
+def tokenizer_as_text(tokenizer: PreTrainedTokenizerBase) -> dict[str, str] | None:
+    """Put a tokenizer into plain text, for a checkpoint; None where it has no such form.
+
+    Args:
+        tokenizer: Any fast tokenizer.
+
+    Returns:
+        ``json``, the content of its tokenizer.json, and its special tokens by name.
+    """
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return None
+    names = ("unk_token", "cls_token", "sep_token", "mask_token", "pad_token")
+    special = {name: str(getattr(tokenizer, name)) for name in names}
+    return {"json": tokenizer.backend_tokenizer.to_str(), **special}
+
+
+def tokenizer_from_text(stored: Mapping[str, str]) -> PreTrainedTokenizerBase:
+    """Make a tokenizer of what :func:`tokenizer_as_text` stored.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    special = {name: value for name, value in stored.items() if name != "json"}
+    try:
+        json.loads(stored["json"])  # tokenizers itself raises a bare Exception
+    except (KeyError, ValueError) as error:
+        raise InputError("the tokenizer in the checkpoint is damaged", got=error) from error
+    backend = Tokenizer.from_str(stored["json"])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 
 
 def _no_tokenizer(folder: Path | str, got: str) -> InputError:
