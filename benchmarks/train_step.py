@@ -14,34 +14,35 @@ results.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import json
 import statistics
-import threading
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
+from measuring import Clock, give_memory_back, peak_memory
 from naive_step import NaiveStep
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig
 
+from retfiner import model as retfiner_model
 from retfiner.batch import Batch
 from retfiner.common.cli import flag, parse
 from retfiner.common.errors import run_entry_point
 from retfiner.common.numbers import NonNegativeInt, PositiveInt
 from retfiner.common.seeds import generator
-from retfiner.losses import LOSSES, ITMHead
-from retfiner.model import RetFiner
+from retfiner.losses import LOSSES, ITMHead, gm, mlm
+from retfiner.model import Encoded, RetFiner
+from retfiner.text import encoder as text_encoder
 from retfiner.text.encoder import CrossAttentionBert
+from retfiner.text.masking import MaskedTokens
 from retfiner.tuning import add_lora, unfreeze_last
 from retfiner.vision import BACKBONES, Backbone
 
@@ -52,6 +53,7 @@ SHAPES = {
     "vit_large": (1024, 24, 16),
 }
 """Width, blocks and heads."""
+Lever = Literal["packing", "fused_attention", "shared_keys", "hidden_only", "fused_adamw"]
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -75,33 +77,11 @@ class BenchmarkConfig:
     gradient_checkpointing: bool = flag("compute activations again", False)
     unfreeze_last: NonNegativeInt | None = flag("vision blocks that train", None)
     lora_rank: PositiveInt | None = flag("rank of low-rank updates", None)
-    unfused: bool = flag("AdamW without its fused kernel", False)
+    without: list[Lever] = flag("measure a step beside ours that lacks a lever, for each", [])
+    channels_last: bool = flag("measure a channels-last patch embedding beside ours", False)
     steps: PositiveInt = flag("measured steps", 5)
     warmup: PositiveInt = flag("steps before", 2)
     output: Path | None = flag("JSON file to write", None)
-
-
-class Clock:
-    """Adds up seconds by phase; on a GPU each phase waits for its work.
-
-    Args:
-        device: Where the work is done.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        start = self._now()
-        yield
-        self.seconds[name] += self._now() - start
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
 
 
 def build_model(config: BenchmarkConfig) -> RetFiner:
@@ -154,6 +134,53 @@ def make_batch(config: BenchmarkConfig, step: int) -> Batch:
     return Batch(images, ids, mask, tuple(lengths.tolist()), numbers, numbers)
 
 
+@contextlib.contextmanager
+def without(lever: Lever | None, model: RetFiner) -> Iterator[None]:
+    """Take a lever away from the model for the length of a forward pass."""
+    with contextlib.ExitStack() as stack:
+        if lever == "packing":
+            stack.enter_context(patch.object(retfiner_model, "packing_of", lambda *_: None))
+        elif lever == "fused_attention":
+            for module in model.vision_encoder.modules():
+                if hasattr(module, "fused_attn"):
+                    stack.enter_context(patch.object(module, "fused_attn", False))
+            stack.enter_context(patch.object(text_encoder, "_attention", plain_attention))
+        elif lever == "shared_keys":
+            shared = model.fuse
+
+            def fuse(ids: Tensor, mask: Tensor, encoded: Encoded, *rest: Any, **named: Any) -> Any:
+                image = model.multimodal_encoder.project_image(encoded.image_tokens)
+                return shared(ids, mask, encoded._replace(image=image), *rest, **named)
+
+            stack.enter_context(patch.object(model, "fuse", fuse))
+        elif lever == "hidden_only":
+            for module in (mlm, gm):
+                stack.enter_context(patch.object(module, "masked_prediction", full_prediction))
+        yield
+
+
+def plain_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float
+) -> Tensor:
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return F.dropout(scores.softmax(-1), dropout) @ value
+
+
+def full_prediction(
+    model: RetFiner, batch: Batch, encoded: Encoded, masked: MaskedTokens, causal: bool
+) -> Tensor:
+    """Score the vocabulary at every position."""
+    states = model.fuse(
+        masked.input_ids, batch.attention_mask, encoded, causal=causal, packing=encoded.packing
+    )
+    labels = torch.full_like(batch.input_ids, -100).flatten()
+    labels[masked.positions] = masked.labels
+    logits = model.multimodal_encoder.predict_tokens(states).flatten(0, 1)
+    return F.cross_entropy(logits, labels, ignore_index=-100)
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     moved = [v.to(device) if isinstance(v, Tensor) else v for v in batch]
     return Batch(*moved)  # type: ignore[arg-type]
@@ -171,13 +198,12 @@ def our_losses(
     with clock.phase("vision"):
         tokens = model.encode_images(batch.images)
     with clock.phase("text and keys"):
-        kept, model.encode_images = model.encode_images, lambda _: tokens  # type: ignore[method-assign]
-        encoded = model.encode(
+        encoded = model.relate(
             batch,
+            tokens,
             any(loss.uses_similarity for loss in losses.values()),
             any(loss.uses_fusion for loss in losses.values()),
         )
-        model.encode_images = kept  # type: ignore[method-assign]
     found = {}
     for name, loss in losses.items():
         with clock.phase(name):
@@ -206,18 +232,26 @@ class Stepper:
 
     Args:
         config: Settings.
-        model: The model; both ways share it.
+        model: The model; all ways share it.
         losses_of: From a batch to its losses.
-        fused: Whether AdamW uses its fused kernel.
+        lacks: The lever this way does without.
+        channels_last: Whether images and patch embedding lie channels last.
     """
 
     def __init__(
-        self, config: BenchmarkConfig, model: RetFiner, losses_of: LossesOf, fused: bool
+        self,
+        config: BenchmarkConfig,
+        model: RetFiner,
+        losses_of: LossesOf = our_losses,
+        lacks: Lever | None = None,
+        channels_last: bool = False,
     ) -> None:
         self.config, self.model, self.losses_of = config, model, losses_of
+        self.lacks, self.channels_last = lacks, channels_last
         self.device = torch.device(config.device)
         trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=1e-6, fused=fused)
+        self.optimizer = torch.optim.AdamW(trained, lr=1e-6, fused=lacks != "fused_adamw")
+        self.state_bytes = sum(2 * p.numel() * p.element_size() for p in trained)
         self.scaler = torch.amp.GradScaler(enabled=config.precision == "16-mixed")
         self.phases: list[dict[str, float]] = []
         self.peaks: list[int] = []
@@ -225,10 +259,14 @@ class Stepper:
     def losses(self, step: int, clock: Clock) -> dict[str, Tensor]:
         with clock.phase("data"):
             batch = to_device(make_batch(self.config, step), self.device)
+            layout = torch.channels_last if self.channels_last else torch.contiguous_format
+            batch = batch._replace(images=batch.images.contiguous(memory_format=layout))
+            self.model.vision_encoder.patch_embed.to(memory_format=layout)
         names = self.config.losses
         generators = {name: generator(0, "loss", step, name) for name in names}
         kind = AUTOCAST[self.config.precision]
-        with torch.autocast(self.device.type, dtype=kind, enabled=kind is not None):
+        autocast = torch.autocast(self.device.type, dtype=kind, enabled=kind is not None)
+        with autocast, without(self.lacks, self.model):
             return self.losses_of(self.model, batch, names, generators, clock)
 
     def step(self, number: int) -> Clock:
@@ -242,11 +280,12 @@ class Stepper:
             self.optimizer.zero_grad(set_to_none=True)
         return clock
 
-    def measure(self, number: int) -> None:
+    def measure(self, number: int, others: int) -> None:
+        """Take a step; ``others`` bytes of other ways' optimisers do not count as its memory."""
         with peak_memory(self.device) as peak:
             clock = self.step(number)
         self.phases.append(dict(clock.seconds))
-        self.peaks.append(peak[0])
+        self.peaks.append(peak[0] - others)
 
     def summary(self, flops: float, peak_flops: float) -> dict[str, object]:
         names = self.phases[0]
@@ -260,43 +299,6 @@ class Stepper:
             "share_of_peak": flops / seconds / peak_flops,
             "phases": by_phase,
         }
-
-
-@contextlib.contextmanager
-def peak_memory(device: torch.device) -> Iterator[list[int]]:
-    """Note the most memory held in a step: the device's, or this process's on a CPU."""
-    found = [0]
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        yield found
-        found[0] = torch.cuda.max_memory_allocated()
-        return
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.005):
-            found[0] = max(found[0], resident())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    yield found
-    stop.set()
-    thread.join()
-    found[0] = max(found[0], resident())
-
-
-def resident() -> int:
-    """Bytes this process holds in memory (Linux)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-
-def give_memory_back() -> None:
-    """Let the next way begin with what it needs, not with what the other left."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def matrix_peak(device: torch.device, precision: str) -> float:
@@ -341,9 +343,12 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     device = torch.device(config.device)
     model = build_model(config)
-    ways = {"ours": Stepper(config, model, our_losses, not config.unfused)}
+    ways = {"ours": Stepper(config, model)}
+    ways |= {f"without {lever}": Stepper(config, model, lacks=lever) for lever in config.without}
+    if config.channels_last:
+        ways["channels last"] = Stepper(config, model, channels_last=True)
     if config.naive:
-        ways["naive"] = Stepper(config, model, naive_losses, fused=False)
+        ways["naive"] = Stepper(config, model, naive_losses, lacks="fused_adamw")
     flops = {name: count_flops(way) for name, way in ways.items()}
     differences = same_losses(ways)
     if config.compile:
@@ -352,7 +357,9 @@ def main() -> None:
     for number in range(config.warmup + config.steps):
         for way in ways.values():
             give_memory_back()
-            way.measure(number)
+            # A way's optimiser has a state from its first step on, and keeps it.
+            stepped = [o for o in ways.values() if o is not way and o.optimizer.state]
+            way.measure(number, sum(o.state_bytes for o in stepped))
             if number < config.warmup:
                 way.phases.clear()
                 way.peaks.clear()
@@ -373,22 +380,23 @@ def report(
         f"{config.precision}, {name}, {torch.get_num_threads()} threads; "
         f"matrix peak {peak / 1e9:.0f} GFLOP/s"
     )
-    print(f"{'':<8}{'s/step':>8}{'pairs/s':>9}{'TFLOP':>8}{'of peak':>9}{'memory GB':>11}")
+    print(f"{'':<26}{'s/step':>8}{'pairs/s':>9}{'TFLOP':>8}{'of peak':>9}{'memory GB':>11}")
     for way, found in results.items():
         print(
-            f"{way:<8}{found['seconds']:>8.3f}{found['pairs_per_second']:>9.2f}"
+            f"{way:<26}{found['seconds']:>8.3f}{found['pairs_per_second']:>9.2f}"
             f"{found['tera_flop']:>8.2f}{100 * found['share_of_peak']:>8.0f}%"
             f"{found['peak_memory_gb']:>11.2f}"
         )
         phases = ", ".join(f"{phase} {s:.3f}" for phase, s in found["phases"].items())
         print(f"        {phases}")
-    if "naive" in results:
-        naive, ours = results["naive"], results["ours"]
-        print(
-            f"factor  {naive['seconds'] / ours['seconds']:.2f} in time, "
-            f"{ours['peak_memory_gb'] / naive['peak_memory_gb']:.2f} of the memory; losses differ "
-            f"by at most {max(differences.values()):.0e}"
-        )
+    ours = results["ours"]
+    for way, other in results.items():
+        if way != "ours":
+            print(
+                f"{way + ' / ours':<33}{other['seconds'] / ours['seconds']:.2f} in time, "
+                f"{other['peak_memory_gb'] / ours['peak_memory_gb']:.2f} in memory"
+            )
+    print(f"losses differ by at most {max(differences.values()):.0e}")
     if config.output is not None:
         settings = {key: str(value) for key, value in vars(config).items()}
         content = {"settings": settings, "device": name, "peak_flops": peak, "ways": results}

@@ -177,7 +177,12 @@ class RetFiner(nn.Module):
             similarity: Whether any loss compares images and reports (ITC, ITM).
             fusion: Whether any loss reads reports over images (ITM, MLM, GM).
         """
-        image_tokens = self.encode_images(batch.images)
+        return self.relate(batch, self.encode_images(batch.images), similarity, fusion)
+
+    def relate(
+        self, batch: Batch, image_tokens: Tensor, similarity: bool = True, fusion: bool = True
+    ) -> Encoded:
+        """Do what :meth:`encode` does, from (B, T, H) image tokens that are there already."""
         packing = packing_of(batch.lengths, batch.input_ids.shape[1], batch.input_ids.device)
         image_embedding = text_embedding = scores = None
         if similarity:
