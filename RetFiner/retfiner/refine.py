@@ -27,6 +27,7 @@ from retfiner.data_wait import DataWait
 from retfiner.logbook import Logbook, MetricsCsv, RunProgress, format_summary
 from retfiner.metrics import chance_recall
 from retfiner.module import RefinementModule
+from retfiner.precision import precision_plugin
 from retfiner.runs import find_resume_checkpoint, make_run_folder, run_name, write_config
 from retfiner.text.encoder import load_text_encoder
 from retfiner.text.tokenizer import load_tokenizer, report_lengths
@@ -154,7 +155,7 @@ def build_trainer(config: RefineConfig, folder: Path, steps_per_epoch: int) -> p
         return pl.Trainer(
             accelerator=accelerator,
             devices=devices,
-            precision=resolve_precision(config.precision, accelerator),
+            plugins=precision_plugin(resolve_precision(config.precision, accelerator), accelerator),
             max_epochs=config.max_epochs,
             accumulate_grad_batches=config.accumulate_grad_batches,
             gradient_clip_val=config.gradient_clip_val,

@@ -1,0 +1,94 @@
+"""Pairs a second that one process hands to training: decode, resize, cache, tokenise.
+
+    python benchmarks/feed.py
+
+B-scans of 496 x 512 pixels and reports of a dozen words are written as PNG, JPEG and NPY, and read
+as training reads them. The last row is tokenising alone. What a device needs to be kept busy is its
+pairs a second (``train_step.py``); divided by these figures, that is the number of processes.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from read_images import draw_volume
+
+from retfiner.common.cli import flag, parse
+from retfiner.common.errors import run_entry_point
+from retfiner.data.manifest import read_manifest
+from retfiner.data.pairs import Collate, ImageCaptionDataset, NumberedPairs
+from retfiner.text.tokenizer import tokenize, train_tokenizer
+from retfiner.vision import EvaluationTransform
+
+REPORT = "Drusen and a shallow pigment epithelial detachment, scan {}, no intraretinal fluid."
+
+
+@dataclass(frozen=True)
+class FeedConfig:
+    """Settings of the benchmark."""
+
+    pairs: int = flag("image-report pairs", 128)
+    image_size: int = flag("side of the model's input in pixels", 224)
+    rounds: int = flag("times that all are read; the median counts", 5)
+
+
+def write_pairs(folder: Path, suffix: str, scans: np.ndarray) -> Path:
+    table = folder / f"{suffix}.csv"
+    rows = ["image,report,patient_id"]
+    for index, scan in enumerate(scans):
+        path = folder / f"{index}.{suffix}"
+        np.save(path, scan) if suffix == "npy" else Image.fromarray(scan).save(path)
+        rows.append(f'{path.name},"{REPORT.format(index)}",p{index}')
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return table
+
+
+def pairs_a_second(work: Callable[[], object], pairs: int, rounds: int) -> float:
+    """Give the median rate; a round before warms disk and cache."""
+    seconds = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return pairs / statistics.median(seconds[1:])
+
+
+def main() -> None:
+    """Measure and print."""
+    config = parse(FeedConfig, "Pairs a second from disk to batch.")
+    torch.set_num_threads(1)
+    size = config.image_size
+    transform = EvaluationTransform(size, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    reports = [REPORT.format(index) for index in range(config.pairs)]
+    tokenizer = train_tokenizer(reports, 300)
+    collate = Collate(tokenizer, 30, (3, size, size))
+    rates = {}
+    with tempfile.TemporaryDirectory() as name:
+        scans = draw_volume(config.pairs)
+        for suffix in ("png", "jpg", "npy"):
+            manifest = read_manifest(write_pairs(Path(name), suffix, scans))
+            for cached in (False, True):
+                numbered = NumberedPairs(ImageCaptionDataset(manifest, transform, cached))
+                rates[suffix + (", --image_cache" if cached else "")] = pairs_a_second(
+                    lambda d=numbered: collate([d[i] for i in range(len(d))]),
+                    config.pairs,
+                    config.rounds,
+                )
+    rates["tokenising alone"] = pairs_a_second(
+        lambda: tokenize(tokenizer, reports, 30), config.pairs, config.rounds
+    )
+    print(f"{config.pairs} pairs, {size} x {size} pixels, one process, one thread")
+    for what, rate in rates.items():
+        print(f"{what:<22}{rate:>10,.0f} pairs a second")
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
