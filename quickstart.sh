@@ -28,7 +28,7 @@ echo; echo "== 4  Refinement: the base model learns from the reports"
 if [ -f "$out/refined.done" ]; then
   cat "$out/refined.done"
 else
-  rm -rf "$out/models"  # what an interrupted run left
+  rm -rf "$out/models" "$out/results/refined"  # of an interrupted or an older run
   python train.py --model_weights "$out/base.pth" --text_encoder "$out/bert" \
     --train_csv "$out/phantoms/pairs.csv" --output_dir "$out/models" --note quickstart \
     --batch_size 32 --lr 2e-3 --lr_schedule cosine --warmup_steps 100 --exponential_temp \

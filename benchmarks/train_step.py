@@ -53,7 +53,9 @@ SHAPES = {
     "vit_large": (1024, 24, 16),
 }
 """Width, blocks and heads."""
-Lever = Literal["packing", "fused_attention", "shared_keys", "hidden_only", "fused_adamw"]
+Lever = Literal[
+    "packing", "fused_attention", "shared_keys", "hidden_only", "fused_adamw", "weight_cache"
+]
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -265,7 +267,10 @@ class Stepper:
         names = self.config.losses
         generators = {name: generator(0, "loss", step, name) for name in names}
         kind = AUTOCAST[self.config.precision]
-        autocast = torch.autocast(self.device.type, dtype=kind, enabled=kind is not None)
+        keeps = self.lacks != "weight_cache"
+        autocast = torch.autocast(
+            self.device.type, dtype=kind, enabled=kind is not None, cache_enabled=keeps
+        )
         with autocast, without(self.lacks, self.model):
             return self.losses_of(self.model, batch, names, generators, clock)
 

@@ -33,7 +33,7 @@ def precision_plugin(precision: str, accelerator: str) -> Precision:
     """
     if precision == "32-true":
         return Precision()
-    if precision == "bf16-mixed" or precision == "16-mixed":
+    if precision in ("bf16-mixed", "16-mixed"):
         device = accelerator if accelerator in {"cpu", "mps"} else "cuda"
         return CachingMixedPrecision(precision, device)
     raise ValueError(f"precision {precision!r} is not one of 32-true, bf16-mixed, 16-mixed")

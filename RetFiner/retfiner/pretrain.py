@@ -21,7 +21,7 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from retfiner.common.cli import flag
 from retfiner.common.devices import is_made_for_bfloat16
 from retfiner.common.errors import InputError
-from retfiner.common.files import whole_file
+from retfiner.common.files import save_torch, whole_file
 from retfiner.common.numbers import PositiveFloat, PositiveInt
 from retfiner.common.seeds import derive_seed, generator
 from retfiner.vision.images import is_image_file, iter_images
@@ -70,7 +70,7 @@ def pretrain(config: PretrainConfig) -> None:
     losses = train_mae(model, images, config)
     state = to_vit_keys(model.state_dict())
     with whole_file(config.output) as temporary:
-        torch.save(as_retfound(state, config), temporary)
+        save_torch(as_retfound(state, config), temporary)
     print(f"Reconstruction loss {losses[0]:.3f} -> {losses[-1]:.3f} in {config.epochs} epochs")
     print(f"Base model:     {config.output}")
 

@@ -18,6 +18,7 @@ from linprobe.logistic import fit_logistic
 from linprobe.schedule import batch_size_of
 from linprobe.task import ProbingTask, Rows
 from retfiner.common.errors import InputError
+from retfiner.common.files import save_torch
 from retfiner.common.seeds import generator
 
 Source = Callable[[int, torch.Generator], Table]
@@ -212,6 +213,6 @@ def save_head(head: dict[str, Tensor], about: dict[str, Any]) -> Callable[[Path]
     """
 
     def write(path: Path) -> None:
-        torch.save({**head, **about}, path)
+        save_torch({**head, **about}, path)
 
     return write

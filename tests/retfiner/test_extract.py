@@ -109,6 +109,16 @@ def test_the_file_loads_without_being_told_anything(run, weights_folder):
     assert torch.allclose(backbone.fusion_tokens(images), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("format", ["base", "safetensors", "timm"])
+def test_two_extractions_write_the_same_bytes(run, tmp_path, format):
+    """Else a probe of the same weights would be another one, and its results be there twice."""
+    one, two = (
+        extract(ExtractConfig(run / "best-model.ckpt", format=format, output=tmp_path / name))
+        for name in ("one.pth", "two.pth")
+    )
+    assert one.read_bytes() == two.read_bytes()
+
+
 def test_safetensors(run, weights_folder):
     written = extract(ExtractConfig(run / "best-model.ckpt", format="safetensors"))
     assert written == weights_folder / f"best-model_{run.name}_bscan.safetensors"

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -44,6 +45,18 @@ def write_text(path: Path | str, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def save_torch(content: Any, path: Path) -> None:
+    """Write ``content`` by ``torch.save``, the same content always as the same bytes.
+
+    Given a path, ``torch.save`` writes the file's own name into it: a file written by way of
+    :func:`whole_file` would differ from run to run, and so would every fingerprint of it.
+    """
+    import torch  # a second or two that those who only read text need not wait for
+
+    with path.open("wb") as file:
+        torch.save(content, file)
 
 
 def file_sha256(path: Path) -> str:

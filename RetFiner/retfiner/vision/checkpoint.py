@@ -20,7 +20,7 @@ from torch import Tensor, nn
 # The registry imports this module in turn; its names are looked up when a function runs.
 from retfiner import vision
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.files import whole_file
+from retfiner.common.files import save_torch, whole_file
 from retfiner.vision.keys import text_projection
 from retfiner.vision.plain_vit import is_plain_vit
 from retfiner.vision.reading import OWN_KEY, RawCheckpoint, read_checkpoint
@@ -118,7 +118,7 @@ def save_backbone(path: Path | str, backbone: Backbone, format: Format = "base")
     with whole_file(path) as temporary:
         if format == "base":
             content = backbone.spec.wrap(state)
-            torch.save(_with_metadata(content, metadata), temporary)
+            save_torch(_with_metadata(content, metadata), temporary)
         else:
             save_file(state, temporary, {"format": "pt", OWN_KEY: json.dumps(metadata)})
 
