@@ -112,9 +112,10 @@ def test_the_file_loads_without_being_told_anything(run, weights_folder):
 @pytest.mark.parametrize("format", ["base", "safetensors", "timm"])
 def test_two_extractions_write_the_same_bytes(run, tmp_path, format):
     """Else a probe of the same weights would be another one, and its results be there twice."""
+    suffix = ".pth" if format == "base" else ".safetensors"
     one, two = (
         extract(ExtractConfig(run / "best-model.ckpt", format=format, output=tmp_path / name))
-        for name in ("one.pth", "two.pth")
+        for name in (f"one{suffix}", f"two{suffix}")
     )
     assert one.read_bytes() == two.read_bytes()
 
