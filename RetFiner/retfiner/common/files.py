@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
@@ -57,6 +61,27 @@ def save_torch(content: Any, path: Path) -> None:
 
     with path.open("wb") as file:
         torch.save(content, file)
+
+
+def save_safetensors(
+    tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]
+) -> None:
+    """Write tensors as safetensors, the same content always as the same bytes.
+
+    The library puts the metadata down in the order of a hash map, another one in each process.
+    """
+    from safetensors.torch import save_file
+
+    save_file(dict(tensors), path, dict(metadata))
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > length:
+            raise ValueError(f"the header of {path} has no room for itself in another order")
+        file.seek(8)
+        file.write(text.ljust(length))  # spaces at the end are part of the format
 
 
 def file_sha256(path: Path) -> str:

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 # The registry imports this module in turn; its names are looked up when a function runs.
 from retfiner import vision
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.files import save_torch, whole_file
+from retfiner.common.files import save_safetensors, save_torch, whole_file
 from retfiner.vision.keys import text_projection
 from retfiner.vision.plain_vit import is_plain_vit
 from retfiner.vision.reading import OWN_KEY, RawCheckpoint, read_checkpoint
@@ -120,7 +119,7 @@ def save_backbone(path: Path | str, backbone: Backbone, format: Format = "base")
             content = backbone.spec.wrap(state)
             save_torch(_with_metadata(content, metadata), temporary)
         else:
-            save_file(state, temporary, {"format": "pt", OWN_KEY: json.dumps(metadata)})
+            save_safetensors(state, temporary, {"format": "pt", OWN_KEY: json.dumps(metadata)})
 
 
 def fit(encoder: nn.Module, state: State, spec: BackboneSpec, path: Path | str) -> None:
