@@ -11,8 +11,11 @@ from torch import Tensor
 
 from retfiner.common.cli import flag
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.files import file_sha256
+from retfiner.common.files import file_sha256, write_text
 from retfiner.config import REPOSITORY
+from retfiner.sharing.card import model_card
+from retfiner.sharing.hf import hf_provenance, push_folder, save_hf
+from retfiner.sharing.onnx import onnx_provenance, save_onnx
 from retfiner.tuning import has_lora, merge_lora
 from retfiner.vision import (
     Backbone,
@@ -27,18 +30,47 @@ from retfiner.vision import (
 WEIGHTS_FOLDER = REPOSITORY / "linear_probing" / "_weights"
 ENCODER = "model.vision_encoder."
 
+Format = Literal["base", "safetensors", "timm", "hf", "onnx"]
+
 
 @dataclass(frozen=True)
 class ExtractConfig:
     """Settings of ``get_vision_backbone_for_linprobing.py``."""
 
     path_to_model: Path = flag("checkpoint of a refinement run, or a published RetFiner file")
-    format: Literal["base", "safetensors", "timm"] = flag(
-        "base: the base model's own layout (.pth); safetensors; timm: plain timm keys", "base"
+    format: Format = flag(
+        "base: the base model's own layout (.pth); safetensors; timm: plain timm keys; hf: a folder"
+        " for transformers; onnx",
+        "base",
     )
     backbone: str = flag("name of the backbone, where the checkpoint does not say", "auto")
     image_size: int | None = flag("side of the input in pixels, where it does not say", None)
-    output: Path | None = flag("file to write; by default in linear_probing/_weights", None)
+    output: Path | None = flag(
+        "file (hf: folder) to write; by default in linear_probing/_weights", None
+    )
+    card: bool | None = flag("write a model card beside it; by default for hf only", None)
+    results: Path | None = flag("Markdown for the card: table.md of report.py, for example", None)
+    push: str | None = flag(
+        "upload to the Hugging Face hub under this name, user/model; never done unasked", None
+    )
+
+    def __post_init__(self) -> None:
+        """Check what does not go together.
+
+        Raises:
+            InputError: If a flag would have no effect.
+        """
+        if self.results is not None and not self.writes_card:
+            raise InputError("--results has no effect without a card", remedy="add --card")
+        if self.push is not None and self.format != "hf":
+            raise InputError(
+                "--push has no effect here", got=f"--format {self.format}", expected="--format hf"
+            )
+
+    @property
+    def writes_card(self) -> bool:
+        """Whether a model card is written."""
+        return self.card if self.card is not None else self.format == "hf"
 
 
 def extract(config: ExtractConfig) -> Path:
@@ -55,17 +87,38 @@ def extract(config: ExtractConfig) -> Path:
     """
     backbone = read_refined_backbone(config.path_to_model, config.backbone, config.image_size)
     output = config.output if config.output is not None else default_output(config)
-    _check_output(output, backbone)
-    save_backbone(output, backbone, config.format)
+    _check_output(output, backbone, config.format)
+    _save(output, backbone, config.format)
     print(f"Backbone:       {backbone.spec.name}, refined")
     print(f"Written to:     {output}")
+    if config.writes_card:
+        _write_card(config, output, backbone)
+    if config.push is not None:
+        print(f"Uploaded to:    {push_folder(output, config.push)}")
     return output
+
+
+def _save(output: Path, backbone: Backbone, format: Format) -> None:
+    if format == "hf":
+        save_hf(output, backbone)
+    elif format == "onnx":
+        save_onnx(output, backbone)
+    else:
+        save_backbone(output, backbone, format)
+
+
+def _write_card(config: ExtractConfig, output: Path, backbone: Backbone) -> None:
+    about = read_checkpoint(config.path_to_model).metadata
+    text = model_card(backbone, output, config.format, about, config.results)
+    card = output / "README.md" if output.is_dir() else output.with_suffix(".md")
+    write_text(card, text)
+    print(f"Model card:     {card}")
 
 
 def default_output(config: ExtractConfig) -> Path:
     """Name the output after the checkpoint and its run: ``best-model_<run>_bscan.pth``."""
     path = config.path_to_model.resolve()
-    suffix = ".pth" if config.format == "base" else ".safetensors"
+    suffix = {"base": ".pth", "hf": "", "onnx": ".onnx"}.get(config.format, ".safetensors")
     return WEIGHTS_FOLDER / f"{path.stem}_{path.parent.name}_bscan{suffix}"
 
 
@@ -160,11 +213,16 @@ def _progress(content: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def _check_output(output: Path, backbone: Backbone) -> None:
+def _check_output(output: Path, backbone: Backbone, format: str) -> None:
     """Refuse to overwrite the backbone of another run."""
     if not output.exists():
         return
-    found = read_checkpoint(output).metadata.get("provenance", {})
+    if format == "hf":
+        found = hf_provenance(output)
+    elif format == "onnx":
+        found = onnx_provenance(output)
+    else:
+        found = read_checkpoint(output).metadata.get("provenance", {})
     key = "run_id" if "run_id" in backbone.provenance else "source_sha256"
     if found.get(key) != backbone.provenance[key]:
         raise InputError(

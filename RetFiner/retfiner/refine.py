@@ -80,6 +80,7 @@ def refine(config: RefineConfig) -> RunResult:
     pairs = load_pairs(config, evaluation_transform(backbone))
     model = build_model(config, backbone, text, tokenizer)
     description = describe(config, backbone, text, tokenizer)
+    description |= {"train_pairs": pairs.train_size, "validation_pairs": pairs.validation_size}
     if resume is not None:
         description["provenance"]["run_id"] = _check_resume(resume, description)
     module = RefinementModule(

@@ -1,0 +1,231 @@
+"""A plain ViT as a folder that transformers loads: config.json, model.safetensors, preprocessor.
+
+The keys are those of the Hugging Face hub (``encoder.layer.0.attention.attention.query``), which
+transformers 4 and 5 read alike. ViTs with LayerScale become DINOv2, those with register tokens
+DINOv2 with registers; both apply the final norm to what they return, as transformers does.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retfiner.common.errors import InputError
+from retfiner.common.files import save_safetensors, whole_file, write_text
+from retfiner.vision import Backbone
+from retfiner.vision.reading import OWN_KEY
+
+ARCHITECTURES = {
+    "vit": "ViTModel",
+    "dinov2": "Dinov2Model",
+    "dinov2_with_registers": "Dinov2WithRegistersModel",
+}
+"""Classes of transformers by their ``model_type``."""
+
+
+def save_hf(folder: Path, backbone: Backbone) -> None:
+    """Write a backbone so that ``transformers.AutoModel.from_pretrained(folder)`` loads it.
+
+    Args:
+        folder: Created if need be.
+        backbone: A plain ViT.
+
+    Raises:
+        InputError: If transformers has no such architecture (MIRAGE), or no width for it.
+    """
+    config, state = hf_config(backbone), hf_state(backbone)
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / "model.safetensors") as temporary:
+        save_safetensors(state, temporary, {"format": "pt"})
+    about = {OWN_KEY: {"backbone": backbone.spec.name, "provenance": backbone.provenance}}
+    write_text(folder / "config.json", _json(config | about))
+    write_text(folder / "preprocessor_config.json", _json(preprocessor_config(backbone)))
+
+
+def hf_config(backbone: Backbone) -> dict[str, Any]:
+    """Describe a plain ViT as transformers does.
+
+    Raises:
+        InputError: If it is none.
+    """
+    state = _state(backbone)
+    kind = _kind(state)
+    width = backbone.width
+    hidden = state["blocks.0.mlp.fc1.weight"].shape[0]
+    config: dict[str, Any] = {
+        "architectures": [ARCHITECTURES[kind]],
+        "model_type": kind,
+        "hidden_size": width,
+        "num_hidden_layers": 1 + max(int(key.split(".")[1]) for key in _blocks(state)),
+        "num_attention_heads": backbone.num_heads,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "layer_norm_eps": 1e-6,
+        "image_size": backbone.image_size,
+        "patch_size": backbone.patch_size,
+        "num_channels": backbone.spec.in_chans,
+        "qkv_bias": "blocks.0.attn.qkv.bias" in state,
+        "dtype": "float32",
+    }
+    if kind == "vit":
+        return config | {"intermediate_size": hidden}
+    if hidden % width:
+        raise InputError(
+            "transformers' DINOv2 has no MLP of this width",
+            got=f"{hidden} for tokens {width} wide",
+            expected="a multiple",
+            remedy="--format timm or --format onnx",
+        )
+    config |= {"mlp_ratio": hidden // width, "use_swiglu_ffn": False, "drop_path_rate": 0.0}
+    if kind == "dinov2_with_registers":
+        config["num_register_tokens"] = state["reg_token"].shape[1]
+    return config
+
+
+def hf_state(backbone: Backbone) -> dict[str, Tensor]:
+    """Give a plain ViT's weights the keys of the Hugging Face hub.
+
+    Raises:
+        InputError: If it is none.
+    """
+    state = _state(backbone)
+    kind = _kind(state)
+    renamed = _embeddings(state, kind, backbone.width)
+    for key in _blocks(state):
+        _, number, name = key.split(".", 2)
+        layer = f"encoder.layer.{number}."
+        if name.startswith("attn.qkv."):
+            part = name.rsplit(".", 1)[1]
+            for letter, value in zip(("query", "key", "value"), state[key].chunk(3), strict=True):
+                renamed[f"{layer}attention.attention.{letter}.{part}"] = value.clone()
+        else:
+            renamed[layer + _block_name(name, kind)] = state[key].clone()
+    renamed["layernorm.weight"] = state["norm.weight"].clone()
+    renamed["layernorm.bias"] = state["norm.bias"].clone()
+    return renamed
+
+
+def preprocessor_config(backbone: Backbone) -> dict[str, Any]:
+    """Say how an image is resized and normalised: (bilinear, [0, 1], mean and deviation)."""
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": backbone.image_size, "width": backbone.image_size},
+        "resample": 2,  # bilinear
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(backbone.mean),
+        "image_std": list(backbone.std),
+    }
+
+
+def push_folder(folder: Path, name: str) -> str:
+    """Upload a folder to the Hugging Face hub as a private model.
+
+    Args:
+        folder: What :func:`save_hf` wrote.
+        name: ``user/model``.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        InputError: If the hub cannot be reached or refuses.
+    """
+    # Private: whether others may see it is decided on the hub, by somebody who looked at it.
+    command = ["upload", name, str(folder), "--repo-type", "model", "--private"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from huggingface_hub.cli.hf import main; main()", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        raise InputError(
+            f"{folder} cannot be uploaded as {name}",
+            got=said[-1].strip() if said else f"status {done.returncode}",
+            remedy="log in with `hf auth login`; the folder is complete and can be uploaded later",
+        )
+    return f"{name} on the Hugging Face hub, private"
+
+
+def hf_provenance(folder: Path) -> dict[str, Any]:
+    """Say where the weights of a folder written by :func:`save_hf` come from; empty if unknown."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    own = config.get(OWN_KEY, {}) if isinstance(config, dict) else {}
+    found = own.get("provenance", {}) if isinstance(own, dict) else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _state(backbone: Backbone) -> dict[str, Tensor]:
+    state = {k: v.detach().cpu() for k, v in backbone.encoder.state_dict().items()}
+    if "blocks.0.attn.qkv.weight" not in state or "norm.weight" not in state:
+        raise InputError(
+            f"transformers has no architecture for {backbone.spec.name}",
+            expected="a plain ViT",
+            remedy="--format safetensors or --format onnx",
+        )
+    return state
+
+
+def _kind(state: dict[str, Tensor]) -> str:
+    if "reg_token" in state:
+        return "dinov2_with_registers"
+    return "dinov2" if "blocks.0.ls1.gamma" in state else "vit"
+
+
+def _blocks(state: dict[str, Tensor]) -> list[str]:
+    return [key for key in state if key.startswith("blocks.")]
+
+
+def _embeddings(state: dict[str, Tensor], kind: str, width: int) -> dict[str, Tensor]:
+    projection = "embeddings.patch_embeddings.projection"
+    positions = state["pos_embed"]
+    grid = state["pos_embed"].shape[1]
+    if round(grid**0.5) ** 2 == grid:
+        # Here CLS has no position of its own (it was added to the token): transformers adds one.
+        positions = torch.cat([torch.zeros(1, 1, width), positions], dim=1)
+    renamed = {
+        "embeddings.cls_token": state["cls_token"].clone(),
+        "embeddings.position_embeddings": positions.clone(),
+        f"{projection}.weight": state["patch_embed.proj.weight"].clone(),
+        f"{projection}.bias": state["patch_embed.proj.bias"].clone(),
+    }
+    if kind != "vit":
+        renamed["embeddings.mask_token"] = torch.zeros(1, width)
+    if kind == "dinov2_with_registers":
+        renamed["embeddings.register_tokens"] = state["reg_token"].clone()
+    return renamed
+
+
+def _block_name(name: str, kind: str) -> str:
+    shared = {"attn.proj": "attention.output.dense"}
+    if kind == "vit":
+        names = shared | {
+            "norm1": "layernorm_before",
+            "norm2": "layernorm_after",
+            "mlp.fc1": "intermediate.dense",
+            "mlp.fc2": "output.dense",
+        }
+    else:
+        names = shared | {"ls1.gamma": "layer_scale1.lambda1", "ls2.gamma": "layer_scale2.lambda1"}
+    if name in names:
+        return names[name]
+    module, part = name.rsplit(".", 1)
+    return f"{names.get(module, module)}.{part}"
+
+
+def _json(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"
