@@ -235,6 +235,7 @@ class Stepper:
     Args:
         config: Settings.
         model: The model; all ways share it.
+        optimizer: Its optimiser; ways that take steps alike share one.
         losses_of: From a batch to its losses.
         lacks: The lever this way does without.
         channels_last: Whether images and patch embedding lie channels last.
@@ -244,6 +245,7 @@ class Stepper:
         self,
         config: BenchmarkConfig,
         model: RetFiner,
+        optimizer: torch.optim.Optimizer,
         losses_of: LossesOf = our_losses,
         lacks: Lever | None = None,
         channels_last: bool = False,
@@ -251,9 +253,7 @@ class Stepper:
         self.config, self.model, self.losses_of = config, model, losses_of
         self.lacks, self.channels_last = lacks, channels_last
         self.device = torch.device(config.device)
-        trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=1e-6, fused=lacks != "fused_adamw")
-        self.state_bytes = sum(2 * p.numel() * p.element_size() for p in trained)
+        self.optimizer = optimizer
         self.scaler = torch.amp.GradScaler(enabled=config.precision == "16-mixed")
         self.phases: list[dict[str, float]] = []
         self.peaks: list[int] = []
@@ -306,6 +306,12 @@ class Stepper:
         }
 
 
+def state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes that an optimiser keeps between steps."""
+    values = (v for state in optimizer.state.values() for v in state.values())
+    return sum(v.numel() * v.element_size() for v in values if isinstance(v, Tensor))
+
+
 def matrix_peak(device: torch.device, precision: str) -> float:
     """Measure floating-point operations a second of a large matrix product."""
     kind = AUTOCAST[precision] or torch.float32
@@ -348,12 +354,16 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     device = torch.device(config.device)
     model = build_model(config)
-    ways = {"ours": Stepper(config, model)}
-    ways |= {f"without {lever}": Stepper(config, model, lacks=lever) for lever in config.without}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    fused, plain = (torch.optim.AdamW(trained, lr=1e-6, fused=f) for f in (True, False))
+    ways = {"ours": Stepper(config, model, fused)}
+    for lever in config.without:
+        optimizer = plain if lever == "fused_adamw" else fused
+        ways[f"without {lever}"] = Stepper(config, model, optimizer, lacks=lever)
     if config.channels_last:
-        ways["channels last"] = Stepper(config, model, channels_last=True)
+        ways["channels last"] = Stepper(config, model, fused, channels_last=True)
     if config.naive:
-        ways["naive"] = Stepper(config, model, naive_losses, lacks="fused_adamw")
+        ways["naive"] = Stepper(config, model, plain, naive_losses)
     flops = {name: count_flops(way) for name, way in ways.items()}
     differences = same_losses(ways)
     if config.compile:
@@ -362,9 +372,9 @@ def main() -> None:
     for number in range(config.warmup + config.steps):
         for way in ways.values():
             give_memory_back()
-            # A way's optimiser has a state from its first step on, and keeps it.
-            stepped = [o for o in ways.values() if o is not way and o.optimizer.state]
-            way.measure(number, sum(o.state_bytes for o in stepped))
+            # An optimiser has a state from its first step on, and keeps it.
+            other = plain if way.optimizer is fused else fused
+            way.measure(number, state_bytes(other))
             if number < config.warmup:
                 way.phases.clear()
                 way.peaks.clear()
