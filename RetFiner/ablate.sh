@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# What does each loss give, on your own data? Refines without each loss, with each alone, and with
+# identical reports treated as published; probes all of them and the base model; prints one table.
+#
+#   ./ablate.sh --model_weights base.pth --train_csv pairs.csv --data_root tasks --output ablation \
+#       [--only "full itc_alone"] [any other flag of train.py] [-- any flag of probe.py]
+#
+# Variants: full, without_itc, without_itm, without_mlm, without_gm, itc_alone, itm_alone, mlm_alone,
+# gm_alone, duplicates_ignored; --only takes some of them, full always included.
+# What is finished is kept: the same command goes on where it was interrupted.
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+python="$here/../.venv/bin/python"
+[ -x "$python" ] || python=python
+fail() { printf 'error: %s\n' "$1" >&2; exit 2; }
+
+data_root="" output="" weights="" only="" train=()
+while [ $# -gt 0 ] && [ "$1" != "--" ]; do
+  case "$1" in
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    --data_root | --output | --model_weights | --only)
+      [ $# -ge 2 ] || fail "$1 needs a value" ;;&
+    --data_root) data_root="$(realpath -m -- "$2")"; shift 2 ;;
+    --output) output="$(realpath -m -- "$2")"; shift 2 ;;
+    --model_weights) weights="$(realpath -m -- "$2")"; shift 2 ;;
+    --only) only=" full $2 "; shift 2 ;;
+    --losses | --loss_weights | --duplicate_reports | --output_dir | --note | --resume)
+      fail "$1 is what ablate.sh sets itself" ;;
+    *) train+=("$1"); shift ;;
+  esac
+done
+[ $# -eq 0 ] || shift
+[ -n "$weights" ] && [ -n "$data_root" ] && [ -n "$output" ] ||
+  fail "--model_weights, --data_root and --output are needed; see --help"
+
+mkdir -p "$output"
+settings="$(printf '%q ' "$weights" "${train[@]}")"
+if [ -f "$output/settings" ] && [ "$(cat "$output/settings")" != "$settings" ]; then
+  fail "$output holds an ablation with other settings; give another --output"
+fi
+printf '%s' "$settings" >"$output/settings"
+
+variants=()
+variant() { # name, flags of train.py
+  local name="$1" folder="$output/models/$1"
+  shift
+  [ -z "$only" ] || [[ "$only" == *" $name "* ]] || return 0
+  variants+=("$name")
+  echo; echo "== $name: $*"
+  if [ ! -f "$folder.done" ]; then
+    rm -rf "$folder"  # what an interrupted run left
+    "$python" "$here/train.py" --model_weights "$weights" "${train[@]}" "$@" \
+      --output_dir "$folder"
+    touch "$folder.done"
+  fi
+  [ -f "$output/$name.pth" ] || "$python" "$here/get_vision_backbone_for_linprobing.py" \
+    --path_to_model "$folder"/*/best-model.ckpt --output "$output/$name.pth"
+}
+variant full --losses itc itm mlm gm
+variant without_itc --losses itm mlm gm
+variant without_itm --losses itc mlm gm
+variant without_mlm --losses itc itm gm
+variant without_gm --losses itc itm mlm
+variant itc_alone --losses itc
+variant itm_alone --losses itm
+variant mlm_alone --losses mlm
+variant gm_alone --losses gm
+variant duplicates_ignored --losses itc itm mlm gm --duplicate_reports ignore
+
+for name in $only; do
+  [[ " ${variants[*]} " == *" $name "* ]] || fail "--only: there is no variant $name"
+done
+
+cd "$here/../linear_probing"
+probe() {
+  "$python" probe.py --init_weights "$weights" --data_root "$data_root" \
+    --results "$output/results" --feature_store "$output/features" "$@"
+}
+echo; echo "== base"
+probe --model base --version ablation "$@"
+for name in "${variants[@]}"; do
+  echo; echo "== $name"
+  probe --model "$name" --version ablation --ft_weights "$output/$name.pth" "$@"
+done
+[ ${#variants[@]} -gt 1 ] || { echo "full alone: nothing to compare with"; exit 0; }
+others=("${variants[@]:1}")
+echo
+"$python" ablation.py --results "$output/results" --output "$output" --base ablation/base \
+  --full ablation/full --variants "${others[@]/#/ablation/}"
