@@ -10,6 +10,7 @@ import pytest
 
 from linprobe.config import ProbeConfig
 from linprobe.prepare.config import PrepareConfig
+from linprobe.report.ablation import AblationConfig
 from linprobe.report.config import ReportConfig
 from retfiner.common.cli import build_parser
 from retfiner.config import RefineConfig
@@ -33,6 +34,7 @@ SCRIPTS = {
     "report.py": ReportConfig,
     "prepare_dataset.py": PrepareConfig,
     "prepare_pairs.py": PreparePairsConfig,
+    "ablation.py": AblationConfig,
 }
 
 
@@ -65,7 +67,8 @@ def test_shell_scripts_exist_and_can_be_run():
     shown = {words[0] for words in commands(README) if words[0].startswith("./")}
     assert {"./quickstart.sh", "./run_tests.sh"} <= shown
     for script in shown:
-        path = next(p for p in (ROOT / script, ROOT / "linear_probing" / script) if p.exists())
+        folders = (ROOT, ROOT / "RetFiner", ROOT / "linear_probing")
+        path = next(folder / script for folder in folders if (folder / script).exists())
         assert path.is_file() and path.stat().st_mode & 0o111, script
 
 
