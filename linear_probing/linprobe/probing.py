@@ -30,6 +30,7 @@ from linprobe.results import (
 from linprobe.store import FeatureStore
 from linprobe.task import ProbingTask, Rows
 from linprobe.weights import ProbedModel, load_model
+from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
 from retfiner.common.processes import available_cores
 from retfiner.common.seeds import derive_seed
@@ -247,32 +248,6 @@ def _write(root: Path, run: Run, outcome: Outcome, sweep: Sweep) -> Path:
 def _score_of(place: Path) -> float:
     value = read_run(place, features=False).metrics["values"]["balanced_accuracy"]
     return math.nan if value is None else float(value)
-
-
-def resolve_device(name: str) -> torch.device:
-    """Find the device to compute on.
-
-    Args:
-        name: What torch calls it, or ``auto``: a GPU where there is one.
-
-    Raises:
-        InputError: If there is no such device.
-    """
-    present = ["cpu"]
-    if torch.backends.mps.is_available():
-        present.append("mps")
-    if torch.cuda.is_available():
-        present.append("cuda")
-    if name == "auto":
-        return torch.device(present[-1])
-    if name.partition(":")[0] not in present:
-        raise InputError(
-            "There is no such device", got=name, expected=f"auto, {', '.join(present)}"
-        )
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise InputError("There is no such device", got=name, expected="as in cuda:0") from error
 
 
 def _workers(requested: int | None, device: torch.device) -> int:

@@ -13,8 +13,9 @@ from tests.helpers.refinement import write_base_model
 
 from linprobe.datasets import read_data_set
 from linprobe.metrics import compute_metric
-from linprobe.probing import resolve_device, run_sweep
+from linprobe.probing import run_sweep
 from linprobe.results import read_run, read_runs
+from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
 
 

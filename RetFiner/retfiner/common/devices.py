@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from retfiner.common.errors import InputError
+
 
 def resolve_precision(requested: str, accelerator: str) -> str:
     """Choose the arithmetic: bfloat16 where the device is made for it.
@@ -52,3 +54,29 @@ def is_made_for_bfloat16(accelerator: str) -> bool:
         return False
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def resolve_device(name: str) -> torch.device:
+    """Find the device to compute on.
+
+    Args:
+        name: What torch calls it, or ``auto``: a GPU where there is one.
+
+    Raises:
+        InputError: If there is no such device.
+    """
+    present = ["cpu"]
+    if torch.backends.mps.is_available():
+        present.append("mps")
+    if torch.cuda.is_available():
+        present.append("cuda")
+    if name == "auto":
+        return torch.device(present[-1])
+    if name.partition(":")[0] not in present:
+        raise InputError(
+            "There is no such device", got=name, expected=f"auto, {', '.join(present)}"
+        )
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError("There is no such device", got=name, expected="as in cuda:0") from error

@@ -1,0 +1,251 @@
+"""A refined model from Python: images and texts in, numbers out.
+
+Everything runs without gradients, in evaluation mode, with the model's own preprocessing; arrays
+that come back are float32 on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retfiner.common.devices import resolve_device
+from retfiner.common.errors import InputError
+from retfiner.inputs import ImageLike, gray_values, images_of, texts_of
+from retfiner.loading import LoadedModel, read_model
+from retfiner.text.packing import Packing, packing_of
+from retfiner.text.tokenizer import TokenizedReports, tokenize
+from retfiner.vision import evaluation_transform
+
+if TYPE_CHECKING:
+    from retfiner.explanation import Explanation
+
+Array = NDArray[np.float32]
+Images = ImageLike | Iterable[ImageLike]
+
+
+def load_model(
+    path: Path | str, device: str = "auto", text_encoder: Path | str | None = None
+) -> RefinedModel:
+    """Read a refined model, ready to be used.
+
+    Args:
+        path: ``best-model.ckpt`` of a run, or the run's folder.
+        device: ``cpu``, ``cuda``, ``mps``, or ``auto`` for the best there is.
+        text_encoder: Folder with the tokenizer, for old checkpoints that do not carry theirs.
+
+    Raises:
+        InputError: If the file is no checkpoint of a run, or the device is not there.
+    """
+    return RefinedModel(read_model(path, resolve_device(device), text_encoder))
+
+
+class RefinedModel:
+    """A refined model: embeds images and reports, compares, matches and explains them.
+
+    Wherever images are taken, one image or a list of them may be given: paths (``scan.e2e#12`` is
+    B-scan 12 of a volume), arrays (H, W) of NumPy or pictures of Pillow.
+
+    Args:
+        loaded: The model and its tokenizer.
+        batch_size: Most images, or texts, that go through an encoder at once.
+
+    Attributes:
+        loaded: As given.
+        batch_size: As given.
+    """
+
+    def __init__(self, loaded: LoadedModel, batch_size: int = 32) -> None:
+        self.loaded = loaded
+        self.batch_size = batch_size
+        self._model = loaded.model.eval()
+        self._transform = evaluation_transform(loaded.model.backbone)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model works."""
+        return next(self._model.parameters()).device
+
+    @torch.no_grad()
+    def encode_images(self, images: Images) -> Array:
+        """Embed images in the space that they share with reports.
+
+        Args:
+            images: N images.
+
+        Returns:
+            (N, E) unit vectors.
+
+        Raises:
+            InputError: If an image cannot be read, or the model was refined without ITC and ITM.
+        """
+        self._require_contrast()
+        tokens = (self._model.encode_images(batch) for batch in self._image_batches(images))
+        return _array([self._model.embed_images(batch) for batch in tokens])
+
+    @torch.no_grad()
+    def encode_texts(self, texts: str | Iterable[str]) -> Array:
+        """Embed reports in the space that they share with images.
+
+        Args:
+            texts: M reports; cut at as many WordPieces as in training.
+
+        Returns:
+            (M, E) unit vectors.
+
+        Raises:
+            InputError: If a text has no words, or the model was refined without ITC and ITM.
+        """
+        self._require_contrast()
+        listed = texts_of(texts)
+        embedded = []
+        for first in range(0, len(listed), self.batch_size):
+            tokens, packing = self._tokenized(listed[first : first + self.batch_size])
+            embedded.append(self._model.embed_texts(*tokens, packing))
+        return _array(embedded)
+
+    def similarity(self, images: Images, texts: str | Iterable[str]) -> Array:
+        """Compare every image with every report.
+
+        Args:
+            images: N images.
+            texts: M reports.
+
+        Returns:
+            (N, M) cosines in [-1, 1]; higher means closer.
+
+        Raises:
+            InputError: As :meth:`encode_images` and :meth:`encode_texts`.
+        """
+        similar: Array = self.encode_images(images) @ self.encode_texts(texts).T
+        return similar
+
+    @torch.no_grad()
+    def match(self, images: Images, texts: str | Iterable[str]) -> Array:
+        """Judge pairs: does this report describe this image? More exact than the similarity.
+
+        Args:
+            images: N images, or one for all texts.
+            texts: N reports, or one for all images.
+
+        Returns:
+            (N,) probability of a match by the image-text matching head. It was trained against
+            hard negatives, two for each true pair: it ranks; it is not calibrated.
+
+        Raises:
+            InputError: If the numbers differ, or the model was refined without ITM.
+        """
+        self._require_matching()
+        pictures, reports = _paired(images_of(images), texts_of(texts))
+        found = []
+        for first in range(0, len(reports), self.batch_size):
+            part = slice(first, first + self.batch_size)
+            text, packing = self._tokenized(reports[part])
+            tokens = self._model.encode_images(self._batch(_distinct(pictures[part])))
+            one_for_all = len(tokens) < len(text.input_ids)
+            states = self._model.multimodal_encoder.fuse(
+                *text,
+                self._model.multimodal_encoder.project_image(tokens),
+                torch.zeros_like(text.input_ids[:, 0]) if one_for_all else None,
+                packing=packing,
+            )
+            found.append(self._model.itm_head(states[:, 0]).softmax(-1)[:, 1])
+        return _array(found)
+
+    @torch.no_grad()
+    def features(self, images: Images, method: str | None = None) -> Array:
+        """Give the frozen features that linear probing is trained on.
+
+        Args:
+            images: N images.
+            method: One of ``retfiner.vision.METHODS``; None is the backbone's own.
+
+        Returns:
+            (N, F).
+
+        Raises:
+            InputError: If an image cannot be read, or there is no such method.
+        """
+        backbone = self._model.backbone
+        return _array([backbone.features(b, method) for b in self._image_batches(images)])
+
+    def explain(self, image: ImageLike, report: str, layer: int | None = None) -> Explanation:
+        """Show where in an image each word of a report looks.
+
+        Args:
+            image: One image.
+            report: A text about it.
+            layer: Cross-attention layer from 0; by default the middle one.
+
+        Returns:
+            A map for each word, see :class:`retfiner.explanation.Explanation`.
+
+        Raises:
+            InputError: If the model was refined without ITM, or there is no such layer.
+        """
+        from retfiner.explanation import explain
+
+        return explain(self.loaded, gray_values(image), report, layer)
+
+    def _image_batches(self, images: Images) -> Iterator[Tensor]:
+        listed = images_of(images)
+        for first in range(0, len(listed), self.batch_size):
+            yield self._batch(listed[first : first + self.batch_size])
+
+    def _batch(self, pictures: list[ImageLike]) -> Tensor:
+        batch = torch.stack([self._transform(gray_values(picture)) for picture in pictures])
+        return batch.to(self.device)
+
+    def _tokenized(self, texts: list[str]) -> tuple[TokenizedReports, Packing | None]:
+        tokens = tokenize(self.loaded.tokenizer, texts, self.loaded.max_text_tokens)
+        lengths = tuple(tokens.attention_mask.sum(1).tolist())
+        packing = packing_of(lengths, tokens.input_ids.shape[1], self.device)
+        return TokenizedReports(*(part.to(self.device) for part in tokens)), packing
+
+    def _require_contrast(self) -> None:
+        if not self._model.is_contrastive:
+            raise _lacks("no space that images and reports share", "itc or itm")
+
+    def _require_matching(self) -> None:
+        if not hasattr(self._model, "itm_head"):
+            raise _lacks("no head that matches images and reports", "itm")
+
+
+def _paired(
+    pictures: list[ImageLike], reports: list[str]
+) -> tuple[list[ImageLike], list[str]]:
+    if len(pictures) != len(reports) and 1 not in (len(pictures), len(reports)):
+        raise InputError(
+            "Images and reports cannot be paired",
+            got=f"{len(pictures)} images and {len(reports)} reports",
+            expected="as many of one as of the other, or a single one for all",
+        )
+    count = max(len(pictures), len(reports))
+    return (
+        pictures * count if len(pictures) == 1 else pictures,
+        reports * count if len(reports) == 1 else reports,
+    )
+
+
+def _distinct(pictures: list[ImageLike]) -> list[ImageLike]:
+    """Keep one of a batch whose images are one and the same: it is encoded once."""
+    return pictures[:1] if all(picture is pictures[0] for picture in pictures) else pictures
+
+
+def _lacks(problem: str, losses: str) -> InputError:
+    return InputError(
+        f"This model has {problem}",
+        expected=f"a model refined with {losses}",
+        remedy="refine with --losses itc itm mlm gm, the default",
+    )
+
+
+def _array(parts: list[Tensor]) -> Array:
+    found: Array = torch.cat(parts).float().cpu().numpy()
+    return found
