@@ -63,7 +63,7 @@ VERSION = 1  # raised whenever the same settings come to draw other pictures
 MARKER, UNFINISHED = "phantoms.json", "phantoms.unfinished.json"
 COLUMNS = ("image", "report", "patient_id", "eye")
 SPLITS = ("train", "val", "test")
-_PAIR_IMAGE, _PAIR_REPORT, _TASK_IMAGE = 10, 11, 12  # purposes of random streams
+PAIR_IMAGE, _PAIR_REPORT, _TASK_IMAGE = 10, 11, 12  # purposes of random streams
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def write_pairs(
     scans = make_cohort(n_patients, seed)
     names = [f"images/{scan.name}.png" for scan in scans]
     jobs = [
-        _Job(output / name, scan, seed, (_PAIR_IMAGE, index), size)
+        _Job(output / name, scan, seed, (PAIR_IMAGE, index), size)
         for index, (name, scan) in enumerate(zip(names, scans, strict=True))
     ]
     boxes = _draw_files(jobs, workers, "image-report pairs")

@@ -56,12 +56,14 @@ class Drawing:
         image: (H, W) uint8.
         boxes: Each finding with its place, ``(row0, col0, row1, col1)`` in pixels.
         surfaces: (17, W) row of the upper boundary of each layer of ``phantom_anatomy.Layer``.
+        x_um: (W,) lateral position of each column in µm from the fovea, nasal positive.
         central_thickness_um: Central macular thickness (mean over the central 1 mm).
     """
 
     image: np.ndarray
     boxes: list[tuple[Finding, Box]]
     surfaces: Array
+    x_um: Array
     central_thickness_um: float
 
 
@@ -127,7 +129,7 @@ def draw(scan: Scan, generator: np.random.Generator, size: Size = DEFAULT_SIZE) 
     boxes = paint(canvas, scan.findings)
     _add_retinal_vessels(canvas, scan.anatomy)
     pixels = _develop(canvas, acquisition, speckle)
-    return Drawing(pixels, boxes, surfaces, central_thickness_um(tissue))
+    return Drawing(pixels, boxes, surfaces, x_um, central_thickness_um(tissue))
 
 
 def _place(tissue: Tissue, anatomy: Anatomy, acquisition: Acquisition, size: Size) -> Array:

@@ -1,0 +1,83 @@
+"""Attention rollout: where the summary of an image comes from, through all layers of the ViT."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.layers import Attention
+from torch import Tensor
+
+from retfiner.common.errors import InputError
+from retfiner.vision import Backbone
+from retfiner.vision.mirage import MirageEncoder
+
+
+@torch.no_grad()
+def rollout(backbone: Backbone, images: Tensor) -> Tensor:
+    """Follow attention from CLS back to the patches (Abnar and Zuidema, 2020).
+
+    Each layer's attention, mean over heads, is mixed half and half with the identity for the
+    residual path, and the layers are multiplied.
+
+    Args:
+        backbone: The vision encoder, in evaluation mode.
+        images: (B, C, H, W), normalised.
+
+    Returns:
+        (B, g, g) share of each patch in CLS; the prefix tokens' shares are left out.
+
+    Raises:
+        InputError: If the encoder has no attention of timm.
+    """
+    flow: Tensor | None = None
+    for probabilities in self_attention(backbone, images):
+        mean = probabilities.mean(1)
+        mixed = (mean + torch.eye(mean.shape[-1], dtype=mean.dtype, device=mean.device)) / 2
+        flow = mixed if flow is None else mixed @ flow
+    assert flow is not None
+    side = backbone.image_size // backbone.patch_size
+    if isinstance(backbone.encoder, MirageEncoder):  # its global token comes last
+        return flow[:, -1, : side * side].unflatten(-1, (side, side))
+    return flow[:, 0, -side * side :].unflatten(-1, (side, side))
+
+
+@torch.no_grad()
+def self_attention(backbone: Backbone, images: Tensor) -> list[Tensor]:
+    """Compute the attention probabilities of every layer, (B, heads, T, T) each.
+
+    Args:
+        backbone: The vision encoder, in evaluation mode.
+        images: (B, C, H, W), normalised.
+
+    Raises:
+        InputError: If the encoder has no attention of timm.
+    """
+    kept: list[Tensor] = []
+
+    def keep(attention: Any, inputs: tuple[Tensor, ...]) -> None:
+        kept.append(_probabilities(attention, inputs[0]))
+
+    layers = [module for module in backbone.encoder.modules() if isinstance(module, Attention)]
+    if not layers:
+        raise InputError(
+            "The attention of this vision encoder cannot be followed",
+            got=type(backbone.encoder).__name__,
+            expected="a vision transformer of timm's blocks",
+        )
+    hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
+    try:
+        backbone.tokens(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return kept
+
+
+def _probabilities(attention: Any, states: Tensor) -> Tensor:
+    """Do what the layer's fused kernel does, up to the probabilities."""
+    query, key, _ = (
+        attention.qkv(states).unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    )
+    query, key = attention.q_norm(query), attention.k_norm(key)
+    return (query * attention.scale @ key.transpose(-2, -1)).softmax(-1)

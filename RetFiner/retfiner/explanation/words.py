@@ -1,0 +1,69 @@
+"""From WordPieces back to the words that a reader sees."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from retfiner.common.errors import InputError
+
+_EDGES = ".,;:!?()[]{}\"'`"
+
+
+class Word(NamedTuple):
+    """A word of a report.
+
+    Attributes:
+        text: The word as written, without the punctuation around it.
+        start: Where it begins in the report, in characters.
+        end: Where it ends, the first character after it.
+        pieces: Places of its WordPieces in the tokenised report; empty where the report was cut
+            before it.
+    """
+
+    text: str
+    start: int
+    end: int
+    pieces: tuple[int, ...]
+
+
+def words_of(tokenizer: PreTrainedTokenizerBase, report: str, max_tokens: int) -> list[Word]:
+    """List the words of a report with their WordPieces.
+
+    What white space separates is a word (``full-thickness``, ``1.2``); pieces that are nothing but
+    punctuation belong to none.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        report: The text.
+        max_tokens: Where it is cut, in WordPieces with [CLS] and [SEP].
+
+    Raises:
+        InputError: If the tokenizer does not say where its pieces come from.
+    """
+    if not tokenizer.is_fast:
+        raise InputError(
+            "The tokenizer does not say where its WordPieces come from",
+            got=type(tokenizer).__name__,
+            expected="a fast tokenizer (a folder with tokenizer.json)",
+        )
+    encoded = tokenizer(
+        report, truncation=True, max_length=max_tokens, return_offsets_mapping=True
+    )
+    spans = encoded["offset_mapping"]
+    found = []
+    for match in re.finditer(r"\S+", report):
+        core = match.group().strip(_EDGES)
+        if not any(map(str.isalnum, core)):
+            continue
+        start = match.start() + match.group().index(core)
+        end = start + len(core)
+        pieces = tuple(
+            place
+            for place, (first, last) in enumerate(spans)
+            if start <= first < last <= end and any(map(str.isalnum, report[first:last]))
+        )
+        found.append(Word(core, start, end, pieces))
+    return found
