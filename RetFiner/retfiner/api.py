@@ -24,7 +24,7 @@ from retfiner.text.tokenizer import TokenizedReports, tokenize
 from retfiner.vision import evaluation_transform
 
 if TYPE_CHECKING:
-    from retfiner.explanation import Explanation
+    from retfiner.explanation.explain import Explanation
 
 Array = NDArray[np.float32]
 Images = ImageLike | Iterable[ImageLike]
@@ -184,12 +184,12 @@ class RefinedModel:
             layer: Cross-attention layer from 0; by default the middle one.
 
         Returns:
-            A map for each word, see :class:`retfiner.explanation.Explanation`.
+            A map for each word, see :class:`retfiner.explanation.explain.Explanation`.
 
         Raises:
             InputError: If the model was refined without ITM, or there is no such layer.
         """
-        from retfiner.explanation import explain
+        from retfiner.explanation.explain import explain
 
         return explain(self.loaded, gray_values(image), report, layer)
 
@@ -217,9 +217,7 @@ class RefinedModel:
             raise _lacks("no head that matches images and reports", "itm")
 
 
-def _paired(
-    pictures: list[ImageLike], reports: list[str]
-) -> tuple[list[ImageLike], list[str]]:
+def _paired(pictures: list[ImageLike], reports: list[str]) -> tuple[list[ImageLike], list[str]]:
     if len(pictures) != len(reports) and 1 not in (len(pictures), len(reports)):
         raise InputError(
             "Images and reports cannot be paired",

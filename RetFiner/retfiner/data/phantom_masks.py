@@ -114,9 +114,9 @@ def _between(upper: Layer, lower: Layer, least_um: float = 0.0) -> Locator:
     def locate(drawing: Drawing, finding: Finding, scan: Scan) -> Mask:
         top, bottom = drawing.surfaces[upper], drawing.surfaces[lower]
         row_um = FIELD_DEPTH_UM / drawing.image.shape[0]
-        return _rows(drawing, top, bottom, _within(drawing, finding) & (
-            (bottom - top) * row_um > least_um
-        ))
+        return _rows(
+            drawing, top, bottom, _within(drawing, finding) & ((bottom - top) * row_um > least_um)
+        )
 
     return locate
 

@@ -62,7 +62,9 @@ def token_maps(
     kept = [p.detach() for p in probabilities]
     weighted = [g.clamp(min=0) * p for g, p in zip(gradients, kept, strict=True)]
     side = model.backbone.image_size // model.backbone.patch_size
-    return TokenMaps(_on_grid(kept, side), _on_grid(weighted, side), logits.detach().softmax(1)[:, 1])
+    return TokenMaps(
+        _on_grid(kept, side), _on_grid(weighted, side), logits.detach().softmax(1)[:, 1]
+    )
 
 
 def choose_layer(layers: int, wanted: int | None = None) -> int:

@@ -80,7 +80,7 @@ class Score(NamedTuple):
     Attributes:
         method: The kind of map and its layer.
         finding: Which finding; None for all.
-        count: Number of cases.
+        cases: Number of cases.
         hits: In how many the maximum falls on the finding.
         chance: Expected share of hits of a map that knows nothing.
         swapped: Share of hits with the maps of other scans that show the same finding.
@@ -90,7 +90,7 @@ class Score(NamedTuple):
 
     method: Method
     finding: Kind | None
-    count: int
+    cases: int
     hits: int
     chance: float
     swapped: float
@@ -100,7 +100,7 @@ class Score(NamedTuple):
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of the share of hits."""
-        found = binomtest(self.hits, self.count).proportion_ci(method="wilson")
+        found = binomtest(self.hits, self.cases).proportion_ci(method="wilson")
         return float(found.low), float(found.high)
 
 
@@ -163,9 +163,7 @@ def measure(loaded: LoadedModel, cases: Sequence[Case], tolerance: int = 0) -> l
             for part in [[kept[i] for i in rows]]
         ]
         every = np.concatenate([points for _, points in found])
-        scores += [
-            _score(method, finding, points) for finding, points in [(None, every), *found]
-        ]
+        scores += [_score(method, finding, points) for finding, points in [(None, every), *found]]
     return scores
 
 
@@ -299,8 +297,8 @@ def as_lines(scores: Iterable[Score]) -> Iterator[str]:
         cells = (
             name if layer is None else f"{name} {layer}",
             "all" if score.finding is None else score.finding,
-            str(score.count),
-            f"{100 * score.hits / score.count:.1f} %",
+            str(score.cases),
+            f"{100 * score.hits / score.cases:.1f} %",
             f"{100 * low:.0f} to {100 * high:.0f} %",
             f"{100 * score.chance:.1f} %",
             f"{100 * score.swapped:.1f} %",
@@ -323,7 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _, chosen = split_by_patient(chosen, settings["val_fraction"], settings["seed"])
     cases = list(phantom_cases(config.phantoms, chosen))
     scores = measure(loaded, cases, config.tolerance)
-    print(f"{len(chosen)} scans, {scores[0].count} findings that their reports name")
+    print(f"{len(chosen)} scans, {scores[0].cases} findings that their reports name")
     for line in as_lines(scores):
         print(line)
 

@@ -49,9 +49,7 @@ def words_of(tokenizer: PreTrainedTokenizerBase, report: str, max_tokens: int) -
             got=type(tokenizer).__name__,
             expected="a fast tokenizer (a folder with tokenizer.json)",
         )
-    encoded = tokenizer(
-        report, truncation=True, max_length=max_tokens, return_offsets_mapping=True
-    )
+    encoded = tokenizer(report, truncation=True, max_length=max_tokens, return_offsets_mapping=True)
     spans = encoded["offset_mapping"]
     found = []
     for match in re.finditer(r"\S+", report):

@@ -1,0 +1,51 @@
+"""The settings of ``explain.py``: one field, one flag, one line of ``--help``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from retfiner.common.cli import flag
+from retfiner.common.errors import InputError
+from retfiner.common.numbers import NonNegativeInt, PositiveInt
+
+
+@dataclass(frozen=True)
+class ExplainConfig:
+    """Settings of ``explain.py``."""
+
+    model: Path = flag("run folder or best-model.ckpt of a refined model")
+    image: str | None = flag("the B-scan; scan.e2e#12 is B-scan 12, from 0, of a volume", None)
+    report: str | None = flag("the text whose words are shown", None)
+    data: Path | None = flag("CSV of pairs, instead of --image and --report", None)
+    row: PositiveInt | None = flag("row of that CSV, the header being row 1", None)
+    image_root: Path | None = flag("folder its paths are relative to; by default the CSV's", None)
+    image_column: str = flag("its column with the image's path", "image")
+    report_column: str = flag("its column with the report", "report")
+    output: Path = flag("folder to write to", Path("explain"))
+    html: bool = flag("also write a page on which pointing at a word shows its map", False)
+    maps: Literal["weighted", "attention"] = flag(
+        "the picture's maps: weighted by the gradient of the match score, or attention alone",
+        "weighted",
+    )
+    layer: NonNegativeInt | None = flag(
+        "cross-attention layer, from 0, never the last; by default the middle one", None
+    )
+    text_encoder: Path | None = flag("folder with the tokenizer, for old checkpoints", None)
+    device: str = flag("cpu, cuda, mps, or auto", "auto")
+
+    def __post_init__(self) -> None:
+        """Check that one pair is named.
+
+        Raises:
+            InputError: If none is, or two are.
+        """
+        by_hand = self.image is not None and self.report is not None
+        by_row = self.data is not None and self.row is not None
+        mixed = (self.image or self.report) and (self.data or self.row)
+        if mixed or not (by_hand or by_row):
+            raise InputError(
+                "One image and its report must be named",
+                expected='--image scan.png --report "...", or --data pairs.csv --row 2',
+            )

@@ -1,0 +1,72 @@
+"""What ``explain.py`` does: read a model and a pair, write a picture and a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retfiner.common.devices import resolve_device
+from retfiner.common.errors import InputError
+from retfiner.common.files import write_text
+from retfiner.data.manifest import locate_images
+from retfiner.data.table import read_table
+from retfiner.explanation.config import ExplainConfig
+from retfiner.explanation.explain import explain
+from retfiner.explanation.figure import write_figure
+from retfiner.explanation.page import build_page
+from retfiner.loading import read_model
+from retfiner.vision import ImageAddress, read_image
+
+
+def run(config: ExplainConfig) -> list[Path]:
+    """Explain a pair and write what is asked for.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InputError: If the model, the image or the row cannot be used.
+    """
+    image, report = _pair(config)
+    loaded = read_model(config.model, resolve_device(config.device), config.text_encoder)
+    explanation = explain(loaded, read_image(image), report, config.layer)
+    name = "_".join(part for part in (image.path.stem, image.member, _text(image.index)) if part)
+    written = [config.output / f"{name}.png"]
+    write_figure(written[0], explanation, config.maps == "weighted")
+    if config.html:
+        written.append(config.output / f"{name}.html")
+        write_text(written[1], build_page(explanation))
+    print(f"Match:          {explanation.match:.3f}, by the model; not calibrated")
+    print(f"Layer:          {explanation.layer}")
+    if explanation.unread:
+        print(f"Beyond the cut: {' '.join(word.text for word in explanation.unread)}")
+    for path in written:
+        print(f"Written to:     {path}")
+    return written
+
+
+def _pair(config: ExplainConfig) -> tuple[ImageAddress, str]:
+    if config.image is not None and config.report is not None:
+        return ImageAddress.parse(config.image), config.report
+    assert config.data is not None
+    table = read_table(config.data, [config.image_column, config.report_column], ["slice"])
+    if config.row not in table.rows or config.row in table.broken:
+        raise InputError(
+            f"{config.data} has no such row",
+            got=table.broken.get(config.row, f"--row {config.row}") if config.row else None,
+            expected=f"a row from {table.rows[0]} to {table.rows[-1]}" if table.rows else "rows",
+        )
+    place = table.rows.index(config.row)
+    root = config.data.parent if config.image_root is None else config.image_root
+    names = [table.cells[config.image_column][place].strip()]
+    slices = [table.cells["slice"][place] if "slice" in table.cells else ""]
+    images, unclear = locate_images(root, names, slices)
+    if unclear:
+        raise InputError(f"row {config.row} of {config.data} cannot be used", got=unclear[0])
+    return images[0], table.cells[config.report_column][place]
+
+
+def _text(index: int | None) -> str:
+    return "" if index is None else str(index)
