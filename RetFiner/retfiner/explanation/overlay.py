@@ -16,7 +16,7 @@ Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 COLOURS = "inferno"
-STRONGEST = 0.8
+STRONGEST = 0.65
 """Opacity of the strongest patch: the B-scan stays visible below it."""
 
 
@@ -35,9 +35,9 @@ def strengths(maps: Array) -> Array:
 
 
 def coloured(values: Array) -> Pixels:
-    """Colour a map (g, g) in [0, 1]: (g, g, 4), the opacity rising with the value."""
+    """Colour a map (g, g) in [0, 1]: (g, g, 4), the opacity rising with the value's square."""
     rgba = mpl.colormaps[COLOURS](0.25 + 0.75 * values)
-    rgba[..., 3] = STRONGEST * values
+    rgba[..., 3] = STRONGEST * values**2
     pixels: Pixels = (rgba * 255).round().astype(np.uint8)
     return pixels
 

@@ -31,9 +31,10 @@ h1 { font-size: 1.5rem; line-height: 1.2; margin: 0 0 .3rem; }
 .scan { position: relative; background: #000; line-height: 0; }
 .scan img { width: 100%; height: auto; display: block; }
 .scan #map { position: absolute; inset: 0; width: 100%; height: 100%; }
-.report { font-size: 1.2rem; line-height: 2.1; margin: 1rem 0 .6rem; }
+.report { font-size: 1.2rem; line-height: 1.3; margin: .8rem 0; }
 .report button { font: inherit; color: inherit; padding: .05em .3em; border: 1px solid #bbb;
-  border-radius: 4px; background: rgba(230, 120, 20, calc(var(--s) * .55)); cursor: pointer; }
+  border-radius: 4px; margin: .15em 0; cursor: pointer;
+  background: rgba(230, 120, 20, calc(var(--s) * .55)); }
 .report button.shown { border-color: #1a1a1a; box-shadow: 0 0 0 1px #1a1a1a; }
 .report button:focus-visible, fieldset input:focus-visible { outline: 3px solid #0060c0;
   outline-offset: 2px; }

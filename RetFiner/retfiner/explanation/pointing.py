@@ -12,66 +12,25 @@ finding. What a map reaches beyond that, it has seen in the image.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 from scipy.stats import binomtest, rankdata
 
 from retfiner.common.cli import flag, parse
 from retfiner.common.devices import resolve_device
-from retfiner.common.errors import InputError, run_entry_point
+from retfiner.common.errors import run_entry_point
 from retfiner.common.numbers import NonNegativeInt
-from retfiner.data.manifest import Manifest, read_manifest, split_by_patient
-from retfiner.data.phantom_masks import Mask, masks_of_pairs
+from retfiner.data.manifest import read_manifest, split_by_patient
+from retfiner.data.phantom_masks import Mask
 from retfiner.data.phantom_scene import KINDS, Kind
-from retfiner.explanation.maps import token_maps
-from retfiner.explanation.rollout import rollout
-from retfiner.explanation.words import words_of
-from retfiner.loading import LoadedModel, read_model
-from retfiner.text.tokenizer import tokenize
-from retfiner.vision import evaluation_transform, read_image
-
-PHRASES: dict[Kind, str] = {
-    "drusen": r"\bdrusen(oid)?\b",
-    "geographic_atrophy": r"\bgeographic atrophy\b|\bGA\b|\batrophy\b",
-    "intraretinal_fluid": r"\bintraretinal (fluid|cysts)\b|\bIRF\b|\bcystoid macular oedema\b",
-    "subretinal_fluid": r"\bsubretinal fluid\b|\bSRF\b|\bneurosensory detachment\b",
-    "pigment_epithelial_detachment": r"\bPED\b|\bpigment epithelial detachment\b",
-    "subretinal_hyperreflective_material": r"\bSHRM\b|\bsubretinal hyperreflective material\b",
-    "epiretinal_membrane": r"\bepiretinal (membrane|gliosis)\b|\bERM\b",
-    "vitreomacular_traction": r"\bvitreomacular traction\b|\bVMT\b",
-    "macular_hole": r"\b(macular )?hole\b|\bFTMH\b",
-    "rnfl_thinning": r"\bRNFL (thinning|thinned)\b|\bnerve fibre\b",
-}
-"""How the phantoms' reports name each finding; what is absent is denied in other reports only."""
-
-BATCH = 32
-Array = NDArray[np.float32]
-Method = tuple[str, int | None]
-"""Name of a kind of map, and its layer; None where all layers have their part in it."""
-
-
-class Case(NamedTuple):
-    """A scan with a report that names a finding whose place is known.
-
-    Attributes:
-        image: Path of the scan.
-        report: Its report.
-        finding: What is looked for.
-        mask: (H, W) where it lies.
-    """
-
-    image: Path
-    report: str
-    finding: Kind
-    mask: Mask
+from retfiner.explanation.cases import Array, Case, Method, maps_of, phantom_cases
+from retfiner.loading import read_model
 
 
 class Score(NamedTuple):
@@ -104,6 +63,22 @@ class Score(NamedTuple):
         return float(found.low), float(found.high)
 
 
+class WordScore(NamedTuple):
+    """Whether it is the word that points, on scans with several named findings.
+
+    Attributes:
+        method: The kind of map and its layer.
+        cases: Number of findings.
+        own: Share of findings that their own words' maps hit.
+        other: Share of findings that the words of another finding of the same scan hit.
+    """
+
+    method: Method
+    cases: int
+    own: float
+    other: float
+
+
 @dataclass(frozen=True)
 class PointingConfig:
     """The command line of ``python -m retfiner.explanation.pointing``."""
@@ -119,100 +94,56 @@ class PointingConfig:
     device: str = flag("cpu, cuda, mps, or auto", "auto")
 
 
-def phantom_cases(folder: Path, chosen: Manifest) -> Iterator[Case]:
-    """Yield the findings that the reports of chosen phantoms name.
-
-    Args:
-        folder: The folder of phantoms.
-        chosen: Rows of its ``pairs.csv``.
-    """
-    reports = {
-        image.path.relative_to(folder).as_posix(): report
-        for image, report in zip(chosen.images, chosen.reports, strict=True)
-    }
-    for name, masks in masks_of_pairs(folder, set(reports)):
-        for finding, mask in masks.items():
-            if re.search(PHRASES[finding], reports[name], flags=re.IGNORECASE):
-                yield Case(folder / name, reports[name], finding, mask)
-
-
-def measure(loaded: LoadedModel, cases: Sequence[Case], tolerance: int = 0) -> list[Score]:
+def measure(cases: Sequence[Case], maps: Mapping[Method, Array], tolerance: int = 0) -> list[Score]:
     """Measure how well each kind of map points.
 
     Args:
-        loaded: A model refined with ITM.
-        cases: What is to be found; those whose words are cut from the report are left out.
+        cases: What is to be found, N findings.
+        maps: (N, g, g) for each kind of map, as :func:`retfiner.explanation.cases.maps_of` gives.
         tolerance: Patches beside the finding that still count as a hit.
 
     Returns:
         For each kind of map, all findings together and then each one.
-
-    Raises:
-        InputError: If no case is left.
     """
-    kept, maps = _maps_of(loaded, cases)
-    if not kept:
-        raise InputError("No report names a finding that lies in its image", got=len(cases))
     scores = []
-    for method, values in maps.items():
-        stack = np.stack(values)
-        found = [
-            (finding, _points([c.mask for c in part], stack[rows], tolerance))
-            for finding in KINDS
-            if (rows := [i for i, case in enumerate(kept) if case.finding == finding])
-            for part in [[kept[i] for i in rows]]
-        ]
+    for method, stack in maps.items():
+        found = []
+        for finding in KINDS:
+            rows = [row for row, case in enumerate(cases) if case.finding == finding]
+            if rows:
+                masks = [cases[row].mask for row in rows]
+                found.append((finding, _points(masks, stack[rows], tolerance)))
         every = np.concatenate([points for _, points in found])
-        scores += [_score(method, finding, points) for finding, points in [(None, every), *found]]
+        scores.append(_score(method, None, every))
+        scores += [_score(method, finding, points) for finding, points in found]
     return scores
 
 
-def _maps_of(
-    loaded: LoadedModel, cases: Sequence[Case]
-) -> tuple[list[Case], dict[Method, list[Array]]]:
-    """Return the cases whose words were read, and for each kind of map their (g, g) maps."""
-    kept: list[Case] = []
-    maps: dict[Method, list[Array]] = {}
-    for first in range(0, len(cases), BATCH):
-        batch = cases[first : first + BATCH]
-        for case, found in zip(batch, _batch_maps(loaded, batch), strict=True):
-            if found:
-                kept.append(case)
-                for method, values in found.items():
-                    maps.setdefault(method, []).append(values)
-    return kept, maps
+def compare_words(
+    cases: Sequence[Case], maps: Mapping[Method, Array], tolerance: int = 0
+) -> list[WordScore]:
+    """Compare each finding's own words with the other findings' words of the same scan.
 
-
-def _batch_maps(loaded: LoadedModel, cases: Sequence[Case]) -> Iterator[dict[Method, Array]]:
-    """Yield the maps of each case, nothing where its words were cut."""
-    model, transform = loaded.model, evaluation_transform(loaded.model.backbone)
-    device = next(model.parameters()).device
-    images = torch.stack([transform(read_image(case.image)) for case in cases]).to(device)
-    text = tokenize(loaded.tokenizer, [case.report for case in cases], loaded.max_text_tokens)
-    maps = token_maps(model, images, *(part.to(device) for part in text))
-    flow = rollout(model.backbone, images).float().cpu().numpy()
+    Args:
+        cases: As for :func:`measure`.
+        maps: As for :func:`measure`.
+        tolerance: As for :func:`measure`.
+    """
+    groups: dict[Path, list[int]] = {}
     for row, case in enumerate(cases):
-        pieces = _pieces(loaded, case)
-        found: dict[Method, Array] = {}
-        if pieces:
-            for name, values in (("attention", maps.attention), ("weighted", maps.weighted)):
-                layers = values[:, row, pieces].mean(1).float().cpu().numpy()
-                layers = layers[:-1] if name == "weighted" else layers  # the last one is zero
-                found |= {(name, layer): layers[layer] for layer in range(len(layers))}
-            found["rollout", None] = flow[row]
-        yield found
-
-
-def _pieces(loaded: LoadedModel, case: Case) -> list[int]:
-    """Find the WordPieces by which a report names a finding."""
-    words = words_of(loaded.tokenizer, case.report, loaded.max_text_tokens)
-    spans = [m.span() for m in re.finditer(PHRASES[case.finding], case.report, re.IGNORECASE)]
-    return [
-        piece
-        for word in words
-        if any(word.start < end and start < word.end for start, end in spans)
-        for piece in word.pieces
-    ]
+        groups.setdefault(case.image, []).append(row)
+    several = [rows for rows in groups.values() if len(rows) > 1]
+    scores = []
+    for method, stack in maps.items():
+        own, other = [], []
+        for rows in several:
+            near = [_near(cases[row].mask, stack.shape[-1], tolerance) for row in rows]
+            hits = np.stack([_hits(stack[rows], place) for place in near])
+            own += hits.diagonal().tolist()
+            other += ((hits.sum(1) - hits.diagonal()) / (len(rows) - 1)).tolist()
+        if own:
+            scores.append(WordScore(method, len(own), float(np.mean(own)), float(np.mean(other))))
+    return scores
 
 
 def on_patches(mask: Mask, side: int) -> Mask:
@@ -250,21 +181,30 @@ def _points(masks: Sequence[Mask], maps: Array, tolerance: int) -> NDArray[np.fl
         where there is no other scan.
     """
     count, side = len(maps), maps.shape[-1]
-    flat = maps.reshape(count, -1)
-    # A map that is the same everywhere points nowhere: its maximum is a miss.
-    points = np.where(flat.max(1) > flat.min(1), flat.argmax(1), -1)
     rows = []
     for own, mask in enumerate(masks):
-        inside = on_patches(mask, side)
-        near = inside
-        if tolerance:
-            near = binary_dilation(inside, np.ones((3, 3)), iterations=tolerance)
-        hits = np.where(points >= 0, near.ravel()[points], False).astype(float)
-        areas = auroc(maps, inside)
+        near = _near(mask, side, tolerance)
+        hits, areas = _hits(maps, near), auroc(maps, on_patches(mask, side))
         others = np.arange(count) != own
         swapped = (hits[others].mean(), areas[others].mean()) if count > 1 else (np.nan, np.nan)
         rows.append((hits[own], near.mean(), swapped[0], areas[own], swapped[1]))
     return np.array(rows, np.float64)
+
+
+def _near(mask: Mask, side: int, tolerance: int) -> Mask:
+    """Say where on the patches the maximum of a map counts as a hit."""
+    inside = on_patches(mask, side)
+    if not tolerance:
+        return inside
+    near: Mask = binary_dilation(inside, np.ones((3, 3)), iterations=tolerance)
+    return near
+
+
+def _hits(maps: Array, near: Mask) -> NDArray[np.float64]:
+    """Say of each map (M, g, g) whether its maximum is a hit; one without a maximum is none."""
+    flat = maps.reshape(len(maps), -1)
+    points = flat.max(1) > flat.min(1)
+    return (points & near.ravel()[flat.argmax(1)]).astype(np.float64)
 
 
 def _score(method: Method, finding: Kind | None, points: NDArray[np.float64]) -> Score:
@@ -283,32 +223,43 @@ def _score(method: Method, finding: Kind | None, points: NDArray[np.float64]) ->
     )
 
 
-def as_lines(scores: Iterable[Score]) -> Iterator[str]:
+def as_table(scores: Iterable[Score], words: Iterable[WordScore]) -> str:
     """Lay scores out as a table of text."""
-    head = ("map", "finding", "n", "hits", "95 %", "chance", "swapped", "AUROC", "swapped")
-    widths = (12, 36, 5, 7, 13, 7, 8, 6, 8)
-    yield "".join(
-        name.ljust(width) if place < 2 else name.rjust(width)
-        for place, (name, width) in enumerate(zip(head, widths, strict=True))
-    )
+    lines = [_line("map", "finding", "n", "hits", "95 %", "chance", "swapped", "AUROC", "swapped")]
     for score in scores:
-        name, layer = score.method
         low, high = score.interval
-        cells = (
-            name if layer is None else f"{name} {layer}",
-            "all" if score.finding is None else score.finding,
-            str(score.cases),
-            f"{100 * score.hits / score.cases:.1f} %",
-            f"{100 * low:.0f} to {100 * high:.0f} %",
-            f"{100 * score.chance:.1f} %",
-            f"{100 * score.swapped:.1f} %",
-            f"{score.auroc:.3f}",
-            f"{score.swapped_auroc:.3f}",
+        lines.append(
+            _line(
+                _name(score.method),
+                "all" if score.finding is None else score.finding,
+                str(score.cases),
+                f"{100 * score.hits / score.cases:.1f} %",
+                f"{100 * low:.0f} to {100 * high:.0f} %",
+                f"{100 * score.chance:.1f} %",
+                f"{100 * score.swapped:.1f} %",
+                f"{score.auroc:.3f}",
+                f"{score.swapped_auroc:.3f}",
+            )
         )
-        yield "".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    lines.append("\nOn scans with several named findings, a finding is hit")
+    for word in words:
+        lines.append(
+            f"{_name(word.method):<13}in {100 * word.own:.1f} % by its own words, in "
+            f"{100 * word.other:.1f} % by another finding's (n = {word.cases})"
         )
+    return "\n".join(lines)
+
+
+def _name(method: Method) -> str:
+    name, layer = method
+    return name if layer is None else f"{name} {layer}"
+
+
+def _line(name: str, finding: str, *cells: str) -> str:
+    widths = (5, 8, 14, 8, 9, 7, 9)
+    return f"{name:<13}{finding:<36}" + "".join(
+        cell.rjust(width) for cell, width in zip(cells, widths, strict=True)
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -319,11 +270,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if config.patients == "validation":
         settings = loaded.description["settings"]
         _, chosen = split_by_patient(chosen, settings["val_fraction"], settings["seed"])
-    cases = list(phantom_cases(config.phantoms, chosen))
-    scores = measure(loaded, cases, config.tolerance)
-    print(f"{len(chosen)} scans, {scores[0].cases} findings that their reports name")
-    for line in as_lines(scores):
-        print(line)
+    cases, maps = maps_of(loaded, list(phantom_cases(config.phantoms, chosen)))
+    print(f"{len(chosen)} scans, {len(cases)} findings that their reports name")
+    scores = measure(cases, maps, config.tolerance)
+    print(as_table(scores, compare_words(cases, maps, config.tolerance)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,139 @@
+"""Findings with known places, the words that name them, and the maps of those words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from retfiner.common.errors import InputError
+from retfiner.data.manifest import Manifest
+from retfiner.data.phantom_masks import Mask, masks_of_pairs
+from retfiner.data.phantom_scene import Kind
+from retfiner.explanation.maps import token_maps
+from retfiner.explanation.rollout import rollout
+from retfiner.explanation.words import words_of
+from retfiner.loading import LoadedModel
+from retfiner.text.tokenizer import tokenize
+from retfiner.vision import evaluation_transform, read_image
+
+Array = NDArray[np.float32]
+Method = tuple[str, int | None]
+"""Name of a kind of map, and its layer; None where all layers have their part in it."""
+
+PHRASES: dict[Kind, str] = {
+    "drusen": r"\bdrusen(oid)?\b",
+    "geographic_atrophy": r"\bgeographic atrophy\b|\bGA\b|\batrophy\b",
+    "intraretinal_fluid": r"\bintraretinal (fluid|cysts)\b|\bIRF\b|\bcystoid macular oedema\b",
+    "subretinal_fluid": r"\bsubretinal fluid\b|\bSRF\b|\bneurosensory detachment\b",
+    "pigment_epithelial_detachment": r"\bPED\b|\bpigment epithelial detachment\b",
+    "subretinal_hyperreflective_material": r"\bSHRM\b|\bsubretinal hyperreflective material\b",
+    "epiretinal_membrane": r"\bepiretinal (membrane|gliosis)\b|\bERM\b",
+    "vitreomacular_traction": r"\bvitreomacular traction\b|\bVMT\b",
+    "macular_hole": r"\b(macular )?hole\b|\bFTMH\b",
+    "rnfl_thinning": r"\bRNFL (thinning|thinned)\b|\bnerve fibre\b",
+}
+"""How the phantoms' reports name each finding; what is absent is denied in other reports only."""
+
+BATCH = 32
+
+
+class Case(NamedTuple):
+    """A scan with a report that names a finding whose place is known.
+
+    Attributes:
+        image: Path of the scan.
+        report: Its report.
+        finding: What is looked for.
+        mask: (H, W) where it lies.
+    """
+
+    image: Path
+    report: str
+    finding: Kind
+    mask: Mask
+
+
+def phantom_cases(folder: Path, chosen: Manifest) -> Iterator[Case]:
+    """Yield the findings that the reports of chosen phantoms name.
+
+    Args:
+        folder: The folder of phantoms.
+        chosen: Rows of its ``pairs.csv``.
+    """
+    reports = {
+        image.path.relative_to(folder).as_posix(): report
+        for image, report in zip(chosen.images, chosen.reports, strict=True)
+    }
+    for name, masks in masks_of_pairs(folder, set(reports)):
+        for finding, mask in masks.items():
+            if re.search(PHRASES[finding], reports[name], flags=re.IGNORECASE):
+                yield Case(folder / name, reports[name], finding, mask)
+
+
+def maps_of(loaded: LoadedModel, cases: Sequence[Case]) -> tuple[list[Case], dict[Method, Array]]:
+    """Compute every kind of map of the words that name the findings.
+
+    Args:
+        loaded: A model refined with ITM.
+        cases: What is to be found.
+
+    Returns:
+        The N cases whose words were read, and (N, g, g) for each kind of map.
+
+    Raises:
+        InputError: If no case is left.
+    """
+    kept: list[Case] = []
+    maps: dict[Method, list[Array]] = {}
+    for first in range(0, len(cases), BATCH):
+        batch = cases[first : first + BATCH]
+        for case, found in zip(batch, _batch_maps(loaded, batch), strict=True):
+            if found:
+                kept.append(case)
+                for method, values in found.items():
+                    maps.setdefault(method, []).append(values)
+    if not kept:
+        raise InputError(
+            "There is nothing to point at",
+            got=f"{len(cases)} findings with a place, none of them in a report's words",
+            expected="phantoms with findings that their reports name",
+        )
+    return kept, {method: np.stack(values) for method, values in maps.items()}
+
+
+def _batch_maps(loaded: LoadedModel, cases: Sequence[Case]) -> Iterator[dict[Method, Array]]:
+    """Yield the maps of each case, nothing where its words were cut."""
+    model, transform = loaded.model, evaluation_transform(loaded.model.backbone)
+    device = next(model.parameters()).device
+    images = torch.stack([transform(read_image(case.image)) for case in cases]).to(device)
+    text = tokenize(loaded.tokenizer, [case.report for case in cases], loaded.max_text_tokens)
+    maps = token_maps(model, images, *(part.to(device) for part in text))
+    flow = rollout(model.backbone, images).float().cpu().numpy()
+    for row, case in enumerate(cases):
+        pieces = _pieces(loaded, case)
+        found: dict[Method, Array] = {}
+        if pieces:
+            for name, values in (("attention", maps.attention), ("weighted", maps.weighted)):
+                layers = values[:, row, pieces].mean(1).float().cpu().numpy()
+                layers = layers[:-1] if name == "weighted" else layers  # the last one is zero
+                found |= {(name, layer): layers[layer] for layer in range(len(layers))}
+            found["rollout", None] = flow[row]
+        yield found
+
+
+def _pieces(loaded: LoadedModel, case: Case) -> list[int]:
+    """Find the WordPieces by which a report names a finding."""
+    words = words_of(loaded.tokenizer, case.report, loaded.max_text_tokens)
+    spans = [m.span() for m in re.finditer(PHRASES[case.finding], case.report, re.IGNORECASE)]
+    return [
+        piece
+        for word in words
+        if any(word.start < end and start < word.end for start, end in spans)
+        for piece in word.pieces
+    ]
