@@ -15,12 +15,16 @@ from linprobe.report.config import ReportConfig
 from retfiner.common.cli import build_parser
 from retfiner.config import RefineConfig
 from retfiner.data.phantom import PhantomConfig
+from retfiner.explanation.config import ExplainConfig
+from retfiner.explanation.pointing import PointingConfig
 from retfiner.extract import ExtractConfig
 from retfiner.prepare_pairs import PreparePairsConfig
 from retfiner.pretrain import PretrainConfig
+from retfiner.refine import refine
 from retfiner.text_encoder import TextEncoderConfig
 from retfiner.vision import BACKBONES
-from tests.helpers.refinement import write_base_model, write_image
+from tests.helpers.image_files import bscans, write_e2e
+from tests.helpers.refinement import make_material, settings, write_base_model, write_image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,6 +39,8 @@ SCRIPTS = {
     "prepare_dataset.py": PrepareConfig,
     "prepare_pairs.py": PreparePairsConfig,
     "ablation.py": AblationConfig,
+    "explain.py": ExplainConfig,
+    "retfiner.explanation.pointing": PointingConfig,
 }
 
 
@@ -107,3 +113,21 @@ def test_python_example_runs(tmp_path, monkeypatch):
     names: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), names)
     assert names["features"].shape == (1, 2 * names["backbone"].width)
+
+
+def test_python_example_of_a_whole_model_runs(tmp_path, monkeypatch):
+    [example] = re.findall(
+        r"```python\n(from retfiner import load_model\n.*?)```", README, flags=re.S
+    )
+    material = make_material(tmp_path / "material", pairs=12, patients=6)
+    run = refine(settings(material, tmp_path / "RetFiner" / "models", max_epochs=1)).folder
+    run.rename(run.with_name("NAME"))
+    write_image(tmp_path / "scan.png", 0)
+    write_e2e(tmp_path / "volume.e2e", {1: bscans(13, top=65535)})
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["similarity"].shape == (2, 2)
+    assert names["matches"].shape == (2,)
+    assert names["features"].shape[0] == len(names["vectors"]) == 2
+    assert [word.text for word in names["explanation"].words] == ["Subretinal", "fluid"]
