@@ -45,10 +45,10 @@ from torch import nn
 from linprobe.config import ProbeConfig
 from linprobe.datasets import read_data_set
 from linprobe.probing import Sweep, run_sweep
-from linprobe.results import read_runs
 from linprobe.task import ProbingTask
 from retfiner.common.cli import flag, parse
 from retfiner.common.errors import run_entry_point
+from retfiner.common.results import read_runs
 
 SIZES = {
     "Duke_iAMD": (384, 2),

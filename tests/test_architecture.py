@@ -44,7 +44,7 @@ ALLOWED = {
     "retfiner.vision": ("retfiner.common", "retfiner.vision"),
     "retfiner.text": ("retfiner.common", "retfiner.text"),
     "linprobe": ("retfiner.common", "retfiner.vision"),
-    "linprobe.report": ("linprobe.report", "linprobe.results"),
+    "linprobe.report": ("linprobe.report",),
 }
 
 

@@ -1,5 +1,5 @@
-"""Linear probing of retinal foundation models: features, heads, metrics, results, and the report.
+"""Linear probing of retinal foundation models: features, heads, and the report.
 
-A run is described by :mod:`linprobe.results`; what scores it lies in :mod:`linprobe.metrics`, and
-what compares many of them in :mod:`linprobe.report`.
+A run is described by :mod:`retfiner.common.results`, scored by
+:mod:`retfiner.common.classification`, and compared with others by :mod:`linprobe.report`.
 """

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from linprobe.patients import patient_of, read_split_table
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.patients import patient_of, read_split_table
 from retfiner.vision.images import (
     READERS,
     ImageAddress,

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from linprobe.metrics import compute_metric
 from linprobe.schedule import Progress, advance, learning_rate_at
+from retfiner.common.classification.metrics import compute_metric
 from retfiner.common.errors import InputError
 
 BETAS = (0.9, 0.999)

@@ -14,11 +14,17 @@ import torch
 
 from linprobe.config import ProbeConfig
 from linprobe.datasets import DataSet, list_data_sets, read_data_set
-from linprobe.evaluation import evaluate
 from linprobe.features import Extractor
 from linprobe.fractions import draw_fraction
 from linprobe.probes import PROBES, Outcome, save_head
-from linprobe.results import (
+from linprobe.store import FeatureStore
+from linprobe.task import ProbingTask, Rows
+from linprobe.weights import ProbedModel, load_model
+from retfiner.common.classification.evaluation import evaluate
+from retfiner.common.devices import resolve_device
+from retfiner.common.errors import InputError
+from retfiner.common.processes import available_cores
+from retfiner.common.results import (
     Run,
     RunKey,
     find_finished,
@@ -27,12 +33,6 @@ from linprobe.results import (
     software_versions,
     write_run,
 )
-from linprobe.store import FeatureStore
-from linprobe.task import ProbingTask, Rows
-from linprobe.weights import ProbedModel, load_model
-from retfiner.common.devices import resolve_device
-from retfiner.common.errors import InputError
-from retfiner.common.processes import available_cores
 from retfiner.common.seeds import derive_seed
 from retfiner.vision import feature_width
 

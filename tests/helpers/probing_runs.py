@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from linprobe.evaluation import evaluate
-from linprobe.results import Run, RunKey, software_versions, write_run
+from retfiner.common.classification.evaluation import evaluate
+from retfiner.common.results import Run, RunKey, software_versions, write_run
 
 CLASSES = {
     "Duke_iAMD": ["AMD", "Control"],

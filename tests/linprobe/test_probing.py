@@ -12,11 +12,11 @@ from tests.helpers.probing_data import CLASSES, small_probe, write_data_set
 from tests.helpers.refinement import write_base_model
 
 from linprobe.datasets import read_data_set
-from linprobe.metrics import compute_metric
 from linprobe.probing import run_sweep
-from linprobe.results import read_run, read_runs
+from retfiner.common.classification.metrics import compute_metric
 from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
+from retfiner.common.results import read_run, read_runs
 
 
 @pytest.fixture(scope="module")

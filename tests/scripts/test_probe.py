@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from linprobe.results import read_runs
+from retfiner.common.results import read_runs
 from tests.helpers.probing_data import write_data_set
 from tests.helpers.refinement import write_base_model
 

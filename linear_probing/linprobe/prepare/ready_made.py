@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from linprobe.patients import SPLIT_TABLE, patient_of, read_split_table
 from linprobe.prepare.splitting import SPLITS
 from linprobe.prepare.writing import Job, copy_file
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.patients import SPLIT_TABLE, patient_of, read_split_table
 
 NEVER = ("Kermany",)
 """Data sets whose download has a split of its own, which their own file reads."""

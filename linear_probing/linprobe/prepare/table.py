@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from linprobe.patients import SPLIT_TABLE
 from linprobe.prepare.splitting import SPLITS
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import whole_file
+from retfiner.common.patients import SPLIT_TABLE
 
 NEEDED = ("image", "class", "patient", "split")
 COLUMNS = (*NEEDED, "source", "sha256", "pixels_sha256")

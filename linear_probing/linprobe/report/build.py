@@ -17,9 +17,9 @@ from linprobe.report.render import LATEX_DOCUMENT, render_latex, render_markdown
 from linprobe.report.spreadsheets import rows_csv, runs_csv
 from linprobe.report.summary import Row, summarise
 from linprobe.report.tables import Table, build_table
-from linprobe.results import METRIC_INFO
 from retfiner.common.errors import InputError
 from retfiner.common.files import whole_file, write_text
+from retfiner.common.results import METRIC_INFO
 
 FIGURES = "figures"
 DPI = 200
@@ -60,7 +60,7 @@ def build_report(
         base: ``<version>/<model>`` of the base models.
         refined: ``<version>/<model>`` of the refined models, in the same order.
         output: Folder to write to.
-        metric: Key of :data:`linprobe.results.METRIC_INFO`.
+        metric: Key of :data:`retfiner.common.results.METRIC_INFO`.
         fingerprints: Which runs to choose where there are several; see
             :func:`linprobe.report.comparison.load_pairs`.
         map_points: Most images on a map of the features; 0 for no map.

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from linprobe.results import Run, comparable_settings, fingerprint, read_runs
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.results import Run, comparable_settings, fingerprint, read_runs
 
 Place = tuple[str, int]
 """Data set and seed."""

@@ -20,7 +20,7 @@ from linprobe.report.curves import (
 )
 from linprobe.report.style import new_figure
 from linprobe.report.summary import FloatArray, Row, metric_value, paired_values
-from linprobe.results import METRIC_INFO, Run, read_run
+from retfiner.common.results import METRIC_INFO, Run, read_run
 
 FEWEST_MAPPED = 10
 """With fewer images a map shows nothing."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from linprobe.report.comparison import Pair
-from linprobe.results import Run
 from retfiner.common.errors import shorten
+from retfiner.common.results import Run
 
 
 def runs_of(pair: Pair) -> Iterable[Run]:

@@ -11,7 +11,7 @@ from linprobe.report.comparison import Pair
 from linprobe.report.summary import Row
 from linprobe.report.tables import MEAN
 from linprobe.report.wilcoxon import stars
-from linprobe.results import METRIC_INFO, Run
+from retfiner.common.results import METRIC_INFO, Run
 
 _CSV_FIELDS: dict[str, Callable[[Row], object]] = {
     "pair": lambda row: row.pair,

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from linprobe.report.comparison import Pair, Place
 from linprobe.report.wilcoxon import SignedRank, holm, mean_interval, signed_rank
 from linprobe.report.wilcoxon import standard_deviation as spread
-from linprobe.results import METRIC_INFO, Run
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.results import METRIC_INFO, Run
 
 FloatArray = NDArray[np.float64]
 
@@ -65,7 +65,7 @@ def metric_value(run: Run, metric: str) -> float | None:
 
     Args:
         run: The run.
-        metric: Key of :data:`linprobe.results.METRIC_INFO`.
+        metric: Key of :data:`retfiner.common.results.METRIC_INFO`.
 
     Raises:
         InputError: If the run was written without this metric.
@@ -85,7 +85,7 @@ def paired_values(
 
     Args:
         runs: Both runs for each data set and seed.
-        metric: Key of :data:`linprobe.results.METRIC_INFO`.
+        metric: Key of :data:`retfiner.common.results.METRIC_INFO`.
 
     Returns:
         Base and refined value for each place where both exist, and the data sets where they do not.
@@ -118,7 +118,7 @@ def summarise(pairs: Sequence[Pair], metric: str) -> tuple[list[Row], list[str]]
 
     Args:
         pairs: Paired runs.
-        metric: Key of :data:`linprobe.results.METRIC_INFO`.
+        metric: Key of :data:`retfiner.common.results.METRIC_INFO`.
 
     Returns:
         For each pair its data sets, then its mean; and notes on what was left out.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from linprobe.report.comparison import Pair
 from linprobe.report.summary import Row
 from linprobe.report.wilcoxon import stars
-from linprobe.results import METRIC_INFO
+from retfiner.common.results import METRIC_INFO
 
 MEAN = "Mean"
 COLUMNS = ("Data set", "Base", "Refined", "Change", "p", "p (Holm)")

@@ -7,8 +7,8 @@ import pytest
 from tests.helpers.probing_runs import make_run, write_tree
 
 from linprobe.report.comparison import check_comparable, load_pairs
-from linprobe.results import fingerprint, write_run
 from retfiner.common.errors import InputError
+from retfiner.common.results import fingerprint, write_run
 
 BASE, REFINED = ["baseline/RETFound"], ["refined/RETFound"]
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from linprobe.metrics import compute_metric
 from linprobe.report.curves import (
     FALSE_POSITIVE_RATES,
     average_roc,
@@ -14,6 +13,7 @@ from linprobe.report.curves import (
     reliability,
     roc_curve,
 )
+from retfiner.common.classification.metrics import compute_metric
 
 
 def draw(n=400, n_classes=4, seed=0, ties=False):

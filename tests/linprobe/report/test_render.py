@@ -20,7 +20,7 @@ from linprobe.report.render import (
 from linprobe.report.spreadsheets import rows_csv, runs_csv
 from linprobe.report.summary import summarise
 from linprobe.report.tables import Cell, Line, Table
-from linprobe.results import METRIC_INFO
+from retfiner.common.results import METRIC_INFO
 
 TABLE = Table(
     caption="50 % & more",

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from linprobe.metrics import (
+from retfiner.common.classification.metrics import (
     ECE_BINS,
     METRICS,
     SMALLEST_PROBABILITY,
@@ -14,8 +14,8 @@ from linprobe.metrics import (
     compute_metric,
     make_sample,
 )
-from linprobe.results import METRIC_INFO
 from retfiner.common.errors import InputError
+from retfiner.common.results import METRIC_INFO
 
 
 def draw(seed, n=60, n_classes=4, ties=False):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from linprobe.metrics import METRICS, FloatArray, WeightedSample, make_sample
+from retfiner.common.classification.metrics import METRICS, FloatArray, WeightedSample, make_sample
 from retfiner.common.errors import InputError, shorten
 
 BLOCK_ELEMENTS = 2_000_000

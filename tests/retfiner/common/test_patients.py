@@ -2,8 +2,8 @@
 
 import pytest
 
-from linprobe.patients import patient_in_name, patient_of, read_split_table
 from retfiner.common.errors import InputError
+from retfiner.common.patients import patient_in_name, patient_of, read_split_table
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from linprobe.results.run import Run, RunKey, check_run, fingerprint
 from retfiner.common.errors import InputError
+from retfiner.common.results.run import Run, RunKey, check_run, fingerprint
 
 METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.npz"

@@ -77,7 +77,7 @@ class Run:
     Attributes:
         key: Where it belongs.
         settings: What identifies it; see the module's text.
-        metrics: What :func:`linprobe.metrics.evaluate` returned.
+        metrics: What :func:`retfiner.common.classification.evaluation.evaluate` returned.
         classes: C names, in the order of the columns.
         probabilities: (N, C) on the test images.
         labels: (N,) indices into ``classes``.

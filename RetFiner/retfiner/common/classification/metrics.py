@@ -5,7 +5,7 @@ metric takes weights of shape (R, N), one row a resample, and returns R values a
 the sample itself is the case R = 1 with weights of one. There is one implementation to check.
 
 To add a metric, write a function of a :class:`WeightedSample`, add a line to :data:`METRICS` and
-its label to :data:`linprobe.results.METRIC_INFO`.
+its label to :data:`retfiner.common.results.METRIC_INFO`.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from linprobe import evaluation
-from linprobe.evaluation import evaluate, resample_metrics
-from linprobe.metrics import METRICS, compute_metric, make_sample
+from retfiner.common.classification import evaluation
+from retfiner.common.classification.evaluation import evaluate, resample_metrics
+from retfiner.common.classification.metrics import METRICS, compute_metric, make_sample
 from retfiner.common.errors import InputError
 
 CLASSES = ["AMD", "DME", "Normal"]

@@ -1,4 +1,4 @@
-"""Runs on disk: ``__results/<version>/<model>/<data set>/seed<k>/``.
+"""Probing and zero-shot runs on disk: ``__results/<version>/<model>/<data set>/seed<k>/``.
 
 A run's folder holds ``metrics.json`` (every setting, software versions, a fingerprint of the
 settings, the metrics), ``predictions.npz`` (what the report draws), ``learning_curve.csv`` and
@@ -13,9 +13,9 @@ protocol. What does not change the result (paths, device, values derived from th
 ``context``.
 """
 
-from linprobe.results.folders import find_finished, run_folder, write_run
-from linprobe.results.reading import read_run, read_runs
-from linprobe.results.run import (
+from retfiner.common.results.folders import find_finished, run_folder, write_run
+from retfiner.common.results.reading import read_run, read_runs
+from retfiner.common.results.run import (
     METRIC_INFO,
     MetricInfo,
     Run,

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from linprobe.evaluation import evaluate
-from linprobe.results import (
+from retfiner.common.classification.evaluation import evaluate
+from retfiner.common.errors import InputError
+from retfiner.common.results import (
     Run,
     RunKey,
     comparable_settings,
@@ -23,7 +24,6 @@ from linprobe.results import (
     software_versions,
     write_run,
 )
-from retfiner.common.errors import InputError
 
 SETTINGS = {"probe": "linear", "weights_sha256": "abc", "train_fraction": 1.0, "lr": 1e-3}
 KEY = RunKey("baseline", "RETFound", "OCTDL", 0)

@@ -13,10 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from linprobe.results.reading import FORMAT, METRICS_FILE, PREDICTIONS_FILE, read_metrics_file
-from linprobe.results.run import Run, RunKey, check_run
 from retfiner.common.cli import as_plain
 from retfiner.common.errors import InputError
+from retfiner.common.results.reading import (
+    FORMAT,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    read_metrics_file,
+)
+from retfiner.common.results.run import Run, RunKey, check_run
 
 CURVE_FILE = "learning_curve.csv"
 HEAD_FILE = "head.pth"
