@@ -78,8 +78,8 @@ class CrossAttentionBert(BertLMHeadModel):
             # Laid out head by head once, or every pass that looks at them makes a copy that is.
             projected.append(
                 KeysValues(
-                    _split_heads(attention.key(image_tokens), heads).contiguous(),
-                    _split_heads(attention.value(image_tokens), heads).contiguous(),
+                    split_heads(attention.key(image_tokens), heads).contiguous(),
+                    split_heads(attention.value(image_tokens), heads).contiguous(),
                 )
             )
         return projected
@@ -156,7 +156,7 @@ def _attendable(attention_mask: Tensor, causal: bool) -> Tensor:
     return keys & torch.ones(length, length, dtype=torch.bool, device=keys.device).tril()
 
 
-def _split_heads(states: Tensor, num_heads: int) -> Tensor:
+def split_heads(states: Tensor, num_heads: int) -> Tensor:
     """(B, L, H) to (B, heads, L, head width)."""
     return states.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
@@ -170,28 +170,42 @@ def _layer(
         _heads_of(projection(hidden), core.num_attention_heads, packing)
         for projection in (core.query, core.key, core.value)
     )
-    hidden = _attend(layer.attention, hidden, query, key, value, mask, packing)
+    hidden = attend(layer.attention, hidden, query, key, value, mask, packing)
     if image is not None:
         crossing = layer.crossattention
         heads = crossing.self.num_attention_heads
         query = _heads_of(crossing.self.query(hidden), heads, packing)
-        hidden = _attend(crossing, hidden, query, image.keys, image.values, None, packing)
+        hidden = attend(crossing, hidden, query, image.keys, image.values, None, packing)
     return layer.output(layer.intermediate(hidden), hidden)
 
 
 def _heads_of(states: Tensor, num_heads: int, packing: Packing | None) -> Tensor:
-    return _split_heads(states if packing is None else packing.unpack(states), num_heads)
+    return split_heads(states if packing is None else packing.unpack(states), num_heads)
 
 
-def _attend(
+def attend(
     attention: Any,
     hidden: Tensor,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
-    packing: Packing | None,
+    packing: Packing | None = None,
 ) -> Tensor:
+    """Run one attention block with given queries, keys and values.
+
+    Args:
+        attention: The block: ``layer.attention`` or ``layer.crossattention``.
+        hidden: (N, L, H) states the block was entered with, or (T, H) packed ones.
+        query: (N, heads, L, head width).
+        key: (N, heads, S, head width).
+        value: Likewise.
+        mask: Broadcastable to (N, heads, L, S), true where a query may look at a key.
+        packing: Where the words are, if ``hidden`` is packed.
+
+    Returns:
+        States of the shape of ``hidden``.
+    """
     dropout = attention.self.dropout.p if attention.training else 0.0
     context = _attention(query, key, value, mask, dropout)
     context = context.transpose(1, 2).flatten(2)

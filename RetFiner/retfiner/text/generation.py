@@ -1,0 +1,209 @@
+"""Writing reports from images with the generative objective's model: greedy, beam, nucleus.
+
+:mod:`retfiner.text.stepping` says what the model is fed, and why. Here it is decided which token
+is taken. A report ends at [SEP], which GM hid and predicted like any word, or when it is as long
+as reports could be in training: longer ones were cut there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from retfiner.text.encoder import CrossAttentionBert, KeysValues
+from retfiner.text.stepping import ReportStepper
+
+DecodeName = Literal["greedy", "beam", "nucleus"]
+
+
+class SpecialTokens(NamedTuple):
+    """The tokens that mean something to generation.
+
+    Attributes:
+        start: [CLS], where every report begins.
+        end: [SEP].
+        mask: [MASK].
+        pad: [PAD], fills what comes after the end.
+        never: Tokens that are never written: [CLS], [MASK], [PAD], [UNK].
+    """
+
+    start: int
+    end: int
+    mask: int
+    pad: int
+    never: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen.
+
+    Attributes:
+        method: ``greedy``: the likeliest token each time; ``beam``: the likeliest report found
+            with ``beams`` candidates; ``nucleus``: drawn from the likeliest tokens that together
+            hold ``top_p`` of the probability (Holtzman et al., 2020).
+        beams: Candidates of a beam search.
+        top_p: Share of the probability, in (0, 1].
+    """
+
+    method: DecodeName = "greedy"
+    beams: int = 4
+    top_p: float = 0.9
+
+
+class Written(NamedTuple):
+    """Reports that were written.
+
+    Attributes:
+        tokens: For each, its ids without [CLS] and [SEP].
+        log_probabilities: For each, the sum over its tokens and [SEP], in nats.
+    """
+
+    tokens: list[list[int]]
+    log_probabilities: list[float]
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
+    """Read the special tokens off a tokenizer."""
+    never = (tokenizer.cls_token_id, tokenizer.mask_token_id, tokenizer.pad_token_id)
+    unknown = () if tokenizer.unk_token_id is None else (tokenizer.unk_token_id,)
+    return SpecialTokens(
+        start=tokenizer.cls_token_id,
+        end=tokenizer.sep_token_id,
+        mask=tokenizer.mask_token_id,
+        pad=tokenizer.pad_token_id,
+        never=never + unknown,
+    )
+
+
+@torch.no_grad()
+def write_reports(
+    text: CrossAttentionBert,
+    image: list[KeysValues],
+    special: SpecialTokens,
+    max_tokens: int,
+    decoding: Decoding,
+    generators: Sequence[torch.Generator] = (),
+) -> Written:
+    """Write a report for each image.
+
+    Args:
+        text: The text encoder of a model that was refined with GM, in evaluation mode.
+        image: What :meth:`CrossAttentionBert.project_image` made of N images.
+        special: The tokenizer's special tokens.
+        max_tokens: The longest report, [CLS] and [SEP] included, as in training.
+        decoding: How tokens are chosen.
+        generators: For ``nucleus``, a CPU generator an image, so that a report does not depend on
+            which others are written beside it.
+
+    Raises:
+        ValueError: If ``max_tokens`` leaves no room for a word, or generators are missing.
+    """
+    if max_tokens < 3:
+        raise ValueError(f"max_tokens must be at least 3, got {max_tokens}")
+    stepper = ReportStepper(text, image, special.mask)
+    if decoding.method == "beam":
+        return _search(stepper, special, max_tokens - 2, decoding.beams)
+    if decoding.method == "greedy":
+        return _search(stepper, special, max_tokens - 2, 1)
+    if len(generators) != len(image[0].keys):
+        raise ValueError("nucleus sampling needs one generator for each image")
+    return _sample(stepper, special, max_tokens - 2, decoding.top_p, generators)
+
+
+def _log_probabilities(logits: Tensor, special: SpecialTokens) -> Tensor:
+    """Turn logits into log-probabilities over the tokens that may be written."""
+    logits = logits.float() if logits.dtype != torch.float64 else logits
+    never = torch.tensor(special.never, device=logits.device)
+    return logits.index_fill(-1, never, -torch.inf).log_softmax(-1)
+
+
+def _search(stepper: ReportStepper, special: SpecialTokens, most_words: int, width: int) -> Written:
+    """Search for the likeliest report with ``width`` candidates; with one, this is greedy.
+
+    A candidate that has ended keeps its place and its score. Scores only fall, so that an image is
+    done when its best candidate has ended. They are plain log-probabilities: no length is favoured.
+    """
+    n, device = len(stepper.image[0].keys), stepper.image[0].keys.device
+    last = torch.full((n, 1), special.start, device=device)
+    scores = torch.zeros(n, 1, device=device, dtype=torch.float64)
+    ended = torch.zeros(n, 1, dtype=torch.bool, device=device)
+    sequences = torch.empty(n, 1, 0, dtype=torch.long, device=device)
+    for _ in range(most_words):
+        log_p = _log_probabilities(stepper.step(last), special).double()
+        # What has ended goes on with padding alone, at no cost.
+        log_p = log_p.masked_fill(ended[..., None], -torch.inf)
+        log_p[..., special.pad] = log_p[..., special.pad].masked_fill(ended, 0.0)
+        total = (scores[..., None] + log_p).flatten(1)
+        scores, chosen = total.topk(min(width, total.shape[1]), dim=1)
+        source, last = chosen // log_p.shape[-1], chosen % log_p.shape[-1]
+        sequences = torch.cat(
+            [sequences.gather(1, source[..., None].expand(-1, -1, sequences.shape[-1])),
+             last[..., None]], -1
+        )  # fmt: skip
+        ended = ended.gather(1, source) | (last == special.end)
+        if bool(ended[:, 0].all()):  # topk sorts: the first candidate is the best
+            break
+        if width > 1:
+            stepper.reorder(source)
+    return Written(
+        [_words(row, special) for row in sequences[:, 0].tolist()], scores[:, 0].tolist()
+    )
+
+
+def _sample(
+    stepper: ReportStepper,
+    special: SpecialTokens,
+    most_words: int,
+    top_p: float,
+    generators: Sequence[torch.Generator],
+) -> Written:
+    n, device = len(generators), stepper.image[0].keys.device
+    last = torch.full((n, 1), special.start, device=device)
+    ended = torch.zeros(n, dtype=torch.bool)
+    scores = torch.zeros(n, dtype=torch.float64)
+    sequences: list[Tensor] = []
+    for _ in range(most_words):
+        log_p = _log_probabilities(stepper.step(last)[:, 0], special).double().cpu()
+        draws = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
+        token = draw_nucleus(log_p.exp(), top_p, draws).masked_fill(ended, special.pad)
+        gained = log_p.gather(1, token[:, None])[:, 0]
+        scores += gained.masked_fill(ended, 0.0)
+        sequences.append(token)
+        ended |= token == special.end
+        if bool(ended.all()):
+            break
+        last = token[:, None].to(device)
+    rows = torch.stack(sequences, 1).tolist()
+    return Written([_words(row, special) for row in rows], scores.tolist())
+
+
+def draw_nucleus(probabilities: Tensor, top_p: float, draws: Tensor) -> Tensor:
+    """Draw a token from the smallest set of likeliest tokens that holds ``top_p``.
+
+    Args:
+        probabilities: (N, V), rows sum to 1.
+        top_p: Share of the probability, in (0, 1]; the likeliest token is always in the set.
+        draws: (N,) uniform in [0, 1).
+
+    Returns:
+        (N,) tokens.
+    """
+    sorted_p, order = probabilities.sort(dim=1, descending=True, stable=True)
+    before = sorted_p.cumsum(1) - sorted_p
+    kept = sorted_p.masked_fill(before >= top_p, 0.0)
+    kept[:, 0] = sorted_p[:, 0]
+    edges = kept.cumsum(1)
+    place = torch.searchsorted(edges, (draws * edges[:, -1])[:, None], right=True)
+    last_kept = (kept > 0).sum(1, keepdim=True) - 1  # a draw that is rounded up stays within
+    return order.gather(1, torch.minimum(place, last_kept))[:, 0]
+
+
+def _words(tokens: list[int], special: SpecialTokens) -> list[int]:
+    """Cut at the end; padding comes only after it."""
+    return tokens[: tokens.index(special.end)] if special.end in tokens else tokens

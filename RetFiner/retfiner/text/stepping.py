@@ -1,0 +1,104 @@
+"""Writing a report token by token at the price of one step a token.
+
+How GM was trained decides what the model must be fed. GM hides 60 % of the tokens and predicts
+each one *at its own place*: the encoder mostly reads [MASK] there, and a causal mask lets that
+place see itself and what stands before it. So the model is not asked, as a GPT is, what follows
+w_k at the place of w_k. It is asked what is hidden at the place of a [MASK] behind w_k. To write
+token k + 1 it therefore reads [CLS] w_1 .. w_k [MASK] and is scored at the [MASK]; then the same
+place is read again as the token that was chosen. In training part of w_1 .. w_k was hidden too.
+All of them in sight is the best-informed of the cases it saw; nothing it never saw is fed.
+
+Both readings are done in one step: the chosen token w_k at place k and a [MASK] at place k + 1
+go in together, and only the first one's keys and values are kept. Causality makes that exact:
+what stands at a place never depends on what comes later.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from retfiner.text.encoder import CrossAttentionBert, KeysValues, attend, split_heads
+
+
+class ReportStepper:
+    """Score the next token of N reports, W candidates each, over N images.
+
+    Self-attention's keys and values are kept from step to step. The image's are projected once and
+    shared by the W candidates of an image: their queries are laid side by side, nothing is copied.
+
+    Args:
+        text: The text encoder, in evaluation mode.
+        image: What :meth:`CrossAttentionBert.project_image` made of N images.
+        mask_token_id: The tokenizer's [MASK].
+    """
+
+    def __init__(
+        self, text: CrossAttentionBert, image: list[KeysValues], mask_token_id: int
+    ) -> None:
+        self.text = text
+        self.image = image
+        self.mask_token_id = mask_token_id
+        self.past: list[KeysValues | None] = [None] * len(image)
+        self.length = 0
+
+    @torch.no_grad()
+    def step(self, tokens: Tensor) -> Tensor:
+        """Append a token to each report and score what may come next.
+
+        Args:
+            tokens: (N, W) the token at place ``length`` of each report; [CLS] comes first.
+
+        Returns:
+            (N, W, vocabulary) logits of the token at the place after it.
+        """
+        n, w = tokens.shape
+        if self.length + 2 > self.text.config.max_position_embeddings:
+            raise ValueError(f"the text encoder has no place {self.length + 1}")
+        ids = torch.stack([tokens, torch.full_like(tokens, self.mask_token_id)], -1)
+        places = torch.arange(self.length, self.length + 2, device=tokens.device)
+        hidden = self.text.bert.embeddings(input_ids=ids.flatten(0, 1), position_ids=places[None])
+        self.length += 1
+        # The token sees what is kept and itself; the [MASK] behind it sees the token as well.
+        visible = torch.ones(2, self.length + 1, dtype=torch.bool, device=tokens.device)
+        visible[0, -1] = False
+        for number in range(len(self.image)):
+            hidden = self._layer(number, hidden, visible, w)
+        return self.text.predict_tokens(hidden[:, 1]).unflatten(0, (n, w))
+
+    def _layer(self, number: int, hidden: Tensor, visible: Tensor, width: int) -> Tensor:
+        """Run a layer over (N * W, 2, H) states, the token's and the mask's."""
+        layer = self.text.bert.encoder.layer[number]
+        core = layer.attention.self
+        query, key, value = (
+            split_heads(projection(hidden), core.num_attention_heads)
+            for projection in (core.query, core.key, core.value)
+        )
+        past = self.past[number]
+        if past is not None:
+            key, value = torch.cat([past.keys, key], 2), torch.cat([past.values, value], 2)
+        self.past[number] = KeysValues(key[:, :, :-1], value[:, :, :-1])
+        hidden = attend(layer.attention, hidden, query, key, value, visible)
+
+        crossing, image = layer.crossattention, self.image[number]
+        together = hidden.unflatten(0, (-1, width)).flatten(1, 2)  # (N, W * 2, H)
+        query = split_heads(crossing.self.query(together), crossing.self.num_attention_heads)
+        together = attend(crossing, together, query, image.keys, image.values, None)
+        hidden = together.unflatten(1, (width, 2)).flatten(0, 1)
+        return layer.output(layer.intermediate(hidden), hidden)
+
+    def reorder(self, source: Tensor) -> None:
+        """Go on from other candidates; what is kept follows them.
+
+        Args:
+            source: (N, W') which of an image's W candidates each new one continues.
+        """
+        n = len(source)
+        kept: list[KeysValues | None] = []
+        for past in self.past:
+            if past is None:
+                raise ValueError("there is nothing to reorder before the first step")
+            width = len(past.keys) // n
+            rows = (source + width * torch.arange(n, device=source.device)[:, None]).flatten()
+            kept.append(KeysValues(*(part.index_select(0, rows) for part in past)))
+        self.past = kept
