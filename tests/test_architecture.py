@@ -35,6 +35,7 @@ FORBIDDEN = {
     "retfiner.model": ("retfiner.data", "retfiner.module", "retfiner.losses", "linprobe"),
     "retfiner.module": ("retfiner.data", "retfiner.refine", "linprobe"),
     "retfiner.explanation": ("retfiner.api", "retfiner.module", "retfiner.refine", "linprobe"),
+    "retfiner.evaluation": ("retfiner.module", "retfiner.refine", "linprobe"),
     "retfiner": ("linprobe",),
     "linprobe": ("retfiner.",),
     "linprobe.report": ("torch", "linprobe."),

@@ -1,0 +1,1 @@
+"""What a refined model can do besides features: retrieval, zero-shot classification, reports."""

@@ -1,0 +1,77 @@
+"""Which image-report pairs are looked at: the table, and the part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retfiner.common.errors import InputError
+from retfiner.data.manifest import Manifest, read_manifest, split_by_patient
+from retfiner.evaluation.config import EvaluateConfig, Part
+
+_COLUMNS = ("image_column", "report_column", "patient_column", "slice_column")
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The pairs of an evaluation.
+
+    Attributes:
+        manifest: The pairs.
+        part: Which part of the table they are.
+        notes: What a reader of the numbers must know.
+    """
+
+    manifest: Manifest
+    part: Part
+    notes: list[str]
+
+
+def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Selected:
+    """Read the table, and of the model's own training table the patients it did not see.
+
+    Args:
+        config: The settings.
+        description: The model's description; its settings say how its training split the table.
+
+    Raises:
+        InputError: If the table cannot be used, or has no such part.
+    """
+    settings = description["settings"]
+    is_own = _is_same(settings["train_csv"], config.data)
+    part: Part = config.part or ("validation" if is_own and settings["val_csv"] is None else "all")
+    columns = {
+        name: getattr(config, name) if getattr(config, name) is not None else settings[name]
+        for name in _COLUMNS
+    }
+    root = config.image_root
+    if root is None and is_own and settings["image_root"] is not None:
+        root = Path(settings["image_root"])
+    manifest = read_manifest(config.data, root, on_bad_row=config.on_bad_row, **columns)
+    notes = []
+    if part == "validation":
+        if settings["val_csv"] is not None:
+            raise InputError(
+                "the model's training split off no validation part",
+                got="--part validation",
+                remedy=f"--data {settings['val_csv']}, which its training validated on",
+            )
+        if settings["dataset"] is not None:
+            raise InputError("the model was not trained on a CSV", got="--part validation")
+        _, manifest = split_by_patient(manifest, settings["val_fraction"], settings["seed"])
+        if not is_own:
+            notes.append(
+                f"{config.data} does not lie where the model's training CSV lay: the part is that "
+                "of its training only if the table is the same."
+            )
+    elif is_own:
+        notes.append("The model was trained on these pairs: the numbers say nothing of others.")
+    if len(manifest) < 2:
+        raise InputError("there is nothing to compare", got="one pair", expected="at least two")
+    return Selected(manifest, part, notes)
+
+
+def _is_same(stored: str | None, given: Path) -> bool:
+    return stored is not None and Path(stored).resolve() == given.resolve()

@@ -1,0 +1,64 @@
+"""An evaluation from settings to a table and a file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from transformers.utils import logging as transformers_logging
+
+from retfiner.common.cli import as_plain
+from retfiner.common.files import write_text
+from retfiner.evaluation.config import EvaluateConfig
+from retfiner.evaluation.models import Evaluated, open_model
+from retfiner.evaluation.retrieval import evaluate_retrieval
+from retfiner.evaluation.tables import console, retrieval_table
+
+say = print
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Evaluate a refined model, show the numbers, and write what was asked for.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        All numbers in plain data, as ``--output`` writes them.
+
+    Raises:
+        InputError: If anything the user gave cannot be used.
+    """
+    transformers_logging.disable_progress_bar()
+    evaluated = open_model(config)
+    say(f"Model:          {config.model}, on {evaluated.device}, {evaluated.precision}")
+    numbers = TASKS[config.task](config, evaluated)
+    for note in numbers["notes"]:
+        say(f"Note:           {note}")
+    about = {
+        "settings": as_plain(config),
+        "model": dict(evaluated.loaded.description.get("provenance", {})),
+    }
+    if config.output is not None:
+        text = json.dumps({**about, **numbers}, indent=2, allow_nan=False, ensure_ascii=False)
+        write_text(config.output, text + "\n")
+        say(f"Numbers:        {config.output}")
+    return numbers
+
+
+def _retrieval(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
+    numbers = evaluate_retrieval(config, evaluated)
+    people = "" if numbers["patients"] is None else f" of {numbers['patients']} patients"
+    say(
+        f"Pairs:          {numbers['pairs']}{people} ({numbers['part']}), "
+        f"{numbers['distinct_reports']} distinct reports"
+    )
+    if numbers["left_out"]:
+        say(f"                {numbers['left_out']} rows left out because they cannot be used")
+    console().print(retrieval_table(numbers["retrieval"], numbers["rerank_top"]))
+    if config.save is not None:
+        say(f"Rankings:       {config.save}")
+    return numbers
+
+
+TASKS = {"retrieval": _retrieval}

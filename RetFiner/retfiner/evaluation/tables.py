@@ -1,0 +1,72 @@
+"""What the terminal shows: every number with its interval and with chance beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+NAMES = {
+    "recall@1": "recall@1",
+    "recall@5": "recall@5",
+    "recall@10": "recall@10",
+    "map": "mAP",
+    "median_rank": "median rank",
+}
+TITLES = {"image_to_text": "Image to report", "text_to_image": "Report to image"}
+
+
+def console() -> Console:
+    """Return a console; a log file has no width, so that it gets a fixed one."""
+    own = Console()
+    return own if own.is_terminal else Console(width=110)
+
+
+def number(metric: str, value: float | None) -> str:
+    """Write a share in percent, a rank and a loss as they are."""
+    if value is None:
+        return "–"
+    if metric == "median_rank":
+        return f"{value:.1f}"
+    return f"{value:.3f}" if metric in {"loss", "cross_entropy"} else f"{100 * value:.1f}"
+
+
+def with_interval(metric: str, entry: Mapping[str, Any]) -> str:
+    """Write a number and, where there is one, its interval."""
+    text = number(metric, entry["value"])
+    interval = entry.get("interval")
+    if interval is None:
+        return text
+    return f"{text} [{number(metric, interval[0])}, {number(metric, interval[1])}]"
+
+
+def retrieval_table(numbers: Mapping[str, Mapping[str, Any]], top: int) -> Table:
+    """Lay out a retrieval: cosine alone, re-ranked, chance."""
+    table = Table(title="Retrieval (%, 95 % intervals by patient)", title_justify="left")
+    table.add_column("")
+    table.add_column("contrast (ITC)", justify="right")
+    if "itm" in numbers:
+        table.add_column(f"first {top} re-ranked (ITM)", justify="right")
+    table.add_column("chance", justify="right")
+    for direction, title in TITLES.items():
+        table.add_row(f"[bold]{title}")
+        for metric, name in NAMES.items():
+            entries = [numbers[kind][direction][metric] for kind in numbers]
+            table.add_row(
+                f"  {name}",
+                *(with_interval(metric, entry) for entry in entries),
+                number(metric, entries[0]["chance"]),
+            )
+    return table
+
+
+def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Lay out ready-made cells; the first column is text, the others are numbers."""
+    table = Table(title=title, title_justify="left")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,156 @@
+"""Ranks, precision and shortlists against plain loops; memory with 20,000 pairs."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from retfiner.evaluation import ranking as ranking_module
+from retfiner.evaluation.chance import (
+    chance_average_precision,
+    chance_median_rank,
+    chance_recall_at,
+)
+from retfiner.evaluation.ranking import rank, rerank
+from retfiner.metrics import best_ranks, chance_recall
+
+
+def embeddings(n, width=6, seed=0, ties=False):
+    vectors = torch.randn(n, width, generator=torch.Generator().manual_seed(seed))
+    if ties:  # coarse vectors give many equal cosines
+        return (vectors * 1.2).round()
+    return torch.nn.functional.normalize(vectors, dim=1)
+
+
+def naive_order(scores, is_right):
+    """Best first; among equals the wrong ones first."""
+    return sorted(range(len(scores)), key=lambda i: (-scores[i], is_right[i]))
+
+
+def naive_precision(order, is_right):
+    found, total = 0, 0.0
+    for place, candidate in enumerate(order, 1):
+        if is_right[candidate]:
+            found += 1
+            total += found / place
+    return total / found
+
+
+@pytest.fixture(params=[False, True], ids=["distinct", "ties"])
+def case(request):
+    queries, candidates = embeddings(23, ties=request.param), embeddings(31, 6, 1, request.param)
+    query_ids = torch.arange(23) % 7
+    candidate_ids = torch.arange(31) % 7
+    return queries, candidates, query_ids, candidate_ids
+
+
+def naive_scores(case):
+    queries, candidates, query_ids, candidate_ids = case
+    scores = (queries @ candidates.T).tolist()
+    right = (query_ids[:, None] == candidate_ids[None]).tolist()
+    return scores, right
+
+
+def test_ranks_and_precision_are_those_of_a_sorted_list(case, monkeypatch):
+    monkeypatch.setattr(ranking_module, "ELEMENTS", 31 * 4)  # several blocks of four queries
+    ranking = rank(*case, shortlist=9)
+    for query, (scores, right) in enumerate(zip(*naive_scores(case), strict=True)):
+        order = naive_order(scores, right)
+        first = next(place for place, c in enumerate(order) if right[c])
+        assert ranking.ranks[query] == first
+        assert ranking.precision[query].item() == pytest.approx(naive_precision(order, right))
+        assert ranking.n_right[query] == sum(right)
+        listed = ranking.shortlist[query].tolist()
+        assert [right[c] for c in listed] == ranking.is_right[query].tolist()
+        expected = [(scores[c], right[c]) for c in order[:9]]
+        assert [right for _, right in expected] == ranking.is_right[query].tolist()
+        np.testing.assert_allclose(ranking.scores[query], [s for s, _ in expected], rtol=1e-6)
+    queries, candidates, query_ids, candidate_ids = case
+    assert (
+        ranking.ranks.tolist() == best_ranks(queries, candidates, query_ids, candidate_ids).tolist()
+    ), "the convention is that of training's own validation"
+
+
+@pytest.mark.parametrize("levels", [1000, 3], ids=["distinct", "ties"])
+def test_reranking_is_a_naive_reordering_of_the_first_few(case, levels):
+    top = 5
+    before = rank(*case, shortlist=9)
+    draws = torch.randint(levels, (23, top), generator=torch.Generator().manual_seed(4))
+    after = rerank(before, draws / levels)
+    for query, (scores, right) in enumerate(zip(*naive_scores(case), strict=True)):
+        full = before.shortlist[query].tolist()
+        rest = [c for c in naive_order(scores, right) if c not in full[:top]]
+        match = dict(zip(full[:top], draws[query].tolist(), strict=True))
+        order = sorted(full[:top], key=lambda c: (-match[c], right[c])) + rest
+        first = next(place for place, c in enumerate(order) if right[c])
+        assert after.ranks[query] == first
+        assert after.precision[query].item() == pytest.approx(naive_precision(order, right))
+        assert after.shortlist[query, top:].tolist() == full[top:]
+        assert set(after.shortlist[query, :top].tolist()) == set(full[:top])
+        assert after.matches[query].tolist() == sorted((draws[query] / levels).tolist())[::-1]
+        for place, candidate in enumerate(after.shortlist[query].tolist()):
+            assert after.scores[query, place].item() == pytest.approx(scores[candidate], rel=1e-6)
+
+
+def test_a_query_without_a_right_candidate_is_refused():
+    vectors = embeddings(3)
+    with pytest.raises(ValueError, match="no candidate"):
+        rank(vectors, vectors, torch.tensor([0, 1, 9]), torch.arange(3), 2)
+
+
+def test_chance_is_what_random_orders_score():
+    n_right, total = np.array([1, 1, 4, 9]), 12
+    rng = np.random.default_rng(0)
+    places = np.full((4, 4000), 0)
+    precision = np.zeros((4, 4000))
+    for row, m in enumerate(n_right):
+        for draw in range(4000):
+            spots = np.sort(rng.permutation(total)[:m]) + 1
+            places[row, draw] = spots[0]
+            precision[row, draw] = (np.arange(1, m + 1) / spots).mean()
+    for k in (1, 5, 10):
+        assert chance_recall_at(k, total, n_right) == pytest.approx((places <= k).mean(), abs=0.01)
+    assert chance_average_precision(total, n_right) == pytest.approx(precision.mean(), abs=0.01)
+    assert chance_median_rank(total, n_right) == np.median(places)
+    assert chance_recall_at(20, total, n_right) == 1.0
+
+
+def test_chance_agrees_with_trainings_own():
+    ids = torch.tensor([5, 5, 5, 8, 9, 9, 1, 2, 3, 4, 6, 7])
+    _, inverse, counts = ids.unique(return_inverse=True, return_counts=True)
+    theirs = chance_recall(ids)
+    for k in (1, 5, 10):
+        image = chance_recall_at(k, len(counts), np.ones(len(ids), dtype=int))
+        text = chance_recall_at(k, len(ids), counts[inverse].numpy())
+        assert math.isclose(image, theirs[f"image_to_text_recall@{k}"], abs_tol=1e-9)
+        assert math.isclose(text, theirs[f"text_to_image_recall@{k}"], abs_tol=1e-9)
+
+
+MEMORY = """
+import resource, torch
+from retfiner.evaluation.ranking import rank_both
+n = 20_000
+g = torch.Generator().manual_seed(0)
+images = torch.nn.functional.normalize(torch.randn(n, 64, generator=g), dim=1)
+report = torch.arange(n) % 1_000
+texts = images[:1_000].contiguous()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rankings = rank_both(images, texts, report, 16)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert (rankings["image_to_text"].ranks[:1_000] == 0).all()
+print((after - before) * 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_square_of_the_pairs():
+    """All scores of 20,000 x 1,000 are 80 MB, and half a dozen such arrays would be needed."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, timeout=120, check=True
+    )
+
+    assert int(done.stdout) < 120e6

@@ -1,0 +1,149 @@
+"""Retrieval of a refined model against an oracle that knows neither batches nor chunks."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from retfiner.common.errors import InputError
+from retfiner.data.manifest import read_manifest, split_by_patient
+from retfiner.evaluation.config import EvaluateConfig
+from retfiner.evaluation.run import evaluate
+from retfiner.loading import read_model
+from retfiner.vision import evaluation_transform, read_image
+from tests.helpers.refinement import damage_in_the_middle, make_material, read_csv, write_csv
+
+
+def configure(model, data, **changes):
+    values = {"task": "retrieval", "model": model, "data": data, "device": "cpu", "num_workers": 0,
+              "precision": "32-true", "bootstrap": 20}  # fmt: skip
+    return EvaluateConfig(**(values | changes))
+
+
+def naive(folder, manifest, top):
+    """Every image with every report, one at a time, sorted by Python."""
+    loaded = read_model(folder)
+    model, transform = loaded.model, evaluation_transform(loaded.model.backbone)
+    reports = list(dict.fromkeys(manifest.reports))
+    with torch.no_grad():
+        tokens = [model.encode_images(transform(read_image(a.path))[None]) for a in manifest.images]
+        images = [model.embed_images(t)[0] for t in tokens]
+        ids = [
+            torch.tensor([loaded.tokenizer(r, truncation=True, max_length=30)["input_ids"]])
+            for r in reports
+        ]
+        texts = [model.embed_texts(i, torch.ones_like(i))[0] for i in ids]
+
+        def match(image, text):
+            kv = model.multimodal_encoder.project_image(tokens[image])
+            states = model.multimodal_encoder.fuse(ids[text], torch.ones_like(ids[text]), kv)
+            return model.itm_head(states[:, 0]).softmax(1)[0, 1].item()
+
+        found = {"image_to_text": ([], []), "text_to_image": ([], [])}
+        own = [reports.index(report) for report in manifest.reports]
+        for pair in range(len(manifest)):
+            order = sorted(range(len(reports)), key=lambda t: -(images[pair] @ texts[t]).item())
+            again = sorted(order[:top], key=lambda t: -match(pair, t)) + order[top:]
+            for kind, listed in enumerate((order, again)):
+                found["image_to_text"][kind].append([t == own[pair] for t in listed])
+            text = own[pair]
+            order = sorted(range(len(images)), key=lambda i: -(images[i] @ texts[text]).item())
+            again = sorted(order[:top], key=lambda i: -match(i, text)) + order[top:]
+            for kind, listed in enumerate((order, again)):
+                found["text_to_image"][kind].append([own[i] == text for i in listed])
+    return found
+
+
+def scores_of(lists):
+    ranks = np.array([listed.index(True) for listed in lists])
+    precision = []
+    for listed in lists:
+        places = np.flatnonzero(listed) + 1
+        precision.append((np.arange(1, len(places) + 1) / places).mean())
+    return {
+        **{f"recall@{k}": (ranks < k).mean() for k in (1, 5, 10)},
+        "map": np.mean(precision),
+        "median_rank": np.median(ranks + 1),
+    }
+
+
+def test_all_numbers_are_the_oracles(refined):
+    material, folder = refined
+    numbers = evaluate(configure(folder, material.csv, rerank_top=4, batch_size=5))
+    _, validation = split_by_patient(read_manifest(material.csv), 0.34, 0)
+    assert numbers["part"] == "validation", "the model's own training table"
+    assert numbers["pairs"] == len(validation) == 18
+    oracle = naive(folder, validation, top=4)
+    for direction, kinds in oracle.items():
+        for name, lists in zip(("itc", "itm"), kinds, strict=True):
+            ours = numbers["retrieval"][name][direction]
+            for metric, value in scores_of(lists).items():
+                assert ours[metric]["value"] == pytest.approx(value, abs=1e-9), (name, metric)
+                low, high = ours[metric]["interval"]
+                assert low <= high
+
+
+def test_rankings_name_rows_of_the_table(refined, tmp_path):
+    material, folder = refined
+    saved = [tmp_path / "found.csv", tmp_path / "found.npz"]
+    for path in saved:
+        evaluate(configure(folder, material.csv, part="all", save=path, rerank_top=0))
+    reports = {number: row[1] for number, row in enumerate(read_csv(material.csv), 2)}
+    with saved[0].open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert {line["direction"] for line in lines} == {"image_to_text", "text_to_image"}
+    for line in lines:
+        same = reports[int(line["query_row"])] == reports[int(line["found_row"])]
+        assert same == bool(int(line["is_right"]))
+    images = [line for line in lines if line["direction"] == "image_to_text"]
+    assert len(images) == 48 * 10
+    with np.load(saved[1]) as arrays:
+        found = arrays["image_to_text_found"]
+        np.testing.assert_array_equal(
+            found, np.array([int(line["found_row"]) for line in images]).reshape(48, 10)
+        )
+
+
+def test_the_part_and_its_notes(refined, tmp_path):
+    material, folder = refined
+    whole = evaluate(configure(folder, material.csv, part="all"))
+    assert whole["pairs"] == 48
+    assert any("trained on these pairs" in note for note in whole["notes"])
+    other = write_csv(tmp_path / "other.csv", read_csv(material.csv)[:10])
+    numbers = evaluate(configure(folder, other, image_root=material.csv.parent))
+    assert (numbers["part"], numbers["pairs"], numbers["notes"]) == ("all", 10, [])
+
+
+def test_an_unreadable_image_is_named_or_left_out(refined, tmp_path):
+    _, folder = refined
+    other = make_material(tmp_path, pairs=12, patients=6)
+    damage_in_the_middle(tmp_path / "images" / "scan_004.png")
+    with pytest.raises(InputError, match="row 6 of"):
+        evaluate(configure(folder, other.csv))
+    numbers = evaluate(configure(folder, other.csv, on_bad_row="skip"))
+    assert (numbers["pairs"], numbers["left_out"]) == (11, 1)
+
+
+def test_the_same_seed_gives_the_same_numbers(refined):
+    material, folder = refined
+    first, again, other = (
+        evaluate(configure(folder, material.csv, seed=seed))["retrieval"] for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_precision_is_carried_out(refined):
+    material, folder = refined
+    exact, rough = (
+        evaluate(configure(folder, material.csv, precision=p, bootstrap=0))["retrieval"]
+        for p in ("32-true", "bf16-mixed")
+    )
+    assert exact["itc"]["image_to_text"]["map"]["interval"] is None
+    assert exact != rough, "sixteen bits give other ranks"
+    assert exact["itc"]["image_to_text"]["recall@10"]["value"] == pytest.approx(
+        rough["itc"]["image_to_text"]["recall@10"]["value"], abs=0.35
+    )
