@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config.output,
         metric=config.metric,
         fingerprints=config.fingerprint,
+        zero_shot=config.zero_shot,
         map_points=config.map_points,
         seed=config.seed,
     )

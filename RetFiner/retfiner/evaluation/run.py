@@ -12,7 +12,8 @@ from retfiner.common.files import write_text
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.models import Evaluated, open_model
 from retfiner.evaluation.retrieval import evaluate_retrieval
-from retfiner.evaluation.tables import console, retrieval_table
+from retfiner.evaluation.tables import console, retrieval_table, zero_shot_table
+from retfiner.evaluation.zero_shot import evaluate_zero_shot
 
 say = print
 
@@ -61,4 +62,15 @@ def _retrieval(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
     return numbers
 
 
-TASKS = {"retrieval": _retrieval}
+def _zero_shot(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
+    numbers = evaluate_zero_shot(config, evaluated)
+    people = "" if numbers["patients"] is None else f" of {numbers['patients']} patients"
+    split = f", {numbers['split']}" if numbers["split"] is not None else ""
+    say(f"Images:         {numbers['images']}{people} ({numbers['data_set']}{split})")
+    say(f"Descriptions:   {numbers['prompts']}")
+    console().print(zero_shot_table(numbers["metrics"]))
+    say(f"Results:        {numbers['folder']}")
+    return numbers
+
+
+TASKS = {"retrieval": _retrieval, "zero_shot": _zero_shot}

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from retfiner.common.results import METRIC_INFO
+
 NAMES = {
     "recall@1": "recall@1",
     "recall@5": "recall@5",
@@ -30,7 +32,7 @@ def number(metric: str, value: float | None) -> str:
         return "–"
     if metric == "median_rank":
         return f"{value:.1f}"
-    return f"{value:.3f}" if metric in {"loss", "cross_entropy"} else f"{100 * value:.1f}"
+    return f"{value:.3f}" if metric == "loss" else f"{100 * value:.1f}"
 
 
 def with_interval(metric: str, entry: Mapping[str, Any]) -> str:
@@ -59,6 +61,23 @@ def retrieval_table(numbers: Mapping[str, Mapping[str, Any]], top: int) -> Table
                 *(with_interval(metric, entry) for entry in entries),
                 number(metric, entries[0]["chance"]),
             )
+    return table
+
+
+def zero_shot_table(metrics: Mapping[str, Any]) -> Table:
+    """Lay out a classification: each metric with its interval and chance, then each recall."""
+    table = Table(title="Zero-shot classification (%)", title_justify="left")
+    for column in ("", "value", "chance"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, info in METRIC_INFO.items():
+        entry = {"value": metrics["values"][name], "interval": metrics["intervals"].get(name)}
+        table.add_row(
+            info.label, with_interval(name, entry), number(name, metrics["chance"].get(name))
+        )
+    table.add_section()
+    for name, recall in metrics["recall"].items():
+        support = metrics["support"][name]
+        table.add_row(f"recall of {name} ({support} images)", number("recall", recall), "")
     return table
 
 

@@ -17,6 +17,7 @@ from linprobe.report.render import LATEX_DOCUMENT, render_latex, render_markdown
 from linprobe.report.spreadsheets import rows_csv, runs_csv
 from linprobe.report.summary import Row, summarise
 from linprobe.report.tables import Table, build_table
+from linprobe.report.zero_shot import with_zero_shot
 from retfiner.common.errors import InputError
 from retfiner.common.files import whole_file, write_text
 from retfiner.common.results import METRIC_INFO
@@ -48,6 +49,7 @@ def build_report(
     *,
     metric: str = "balanced_accuracy",
     fingerprints: Sequence[str] = (),
+    zero_shot: Sequence[str] = (),
     map_points: int = 500,
     seed: int = 0,
 ) -> Report:
@@ -63,6 +65,7 @@ def build_report(
         metric: Key of :data:`retfiner.common.results.METRIC_INFO`.
         fingerprints: Which runs to choose where there are several; see
             :func:`linprobe.report.comparison.load_pairs`.
+        zero_shot: ``zero_shot/<model>``, whose values are shown below the probes.
         map_points: Most images on a map of the features; 0 for no map.
         seed: Of the maps.
 
@@ -76,6 +79,8 @@ def build_report(
     pairs = load_pairs(results, base, refined, fingerprints)
     rows, notes = summarise(pairs, metric)
     table = build_table(rows, pairs, metric, [*notes, *pair_notes(pairs)])
+    for model in zero_shot:
+        table = with_zero_shot(table, results, model, pairs, metric, fingerprints)
     folder = Path(output)
     texts = {
         "table.md": render_markdown(table),

@@ -25,5 +25,10 @@ class ReportConfig:
         "settings",
         [],
     )
+    zero_shot: list[str] = cli.flag(
+        "zero-shot results of evaluate.py, as zero_shot/<model> below --results, shown below the "
+        "probes of the same data sets",
+        [],
+    )
     map_points: int = cli.flag("most test images on a map of the features; 0 draws no map", 500)
     seed: int = cli.flag("seed of the maps of the features", 0)

@@ -1,0 +1,107 @@
+"""Labelled images: ``<data set>/<split>/<Class>/`` as prepared, or ``<Class>/`` alone."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from retfiner.common.errors import InputError, shorten
+from retfiner.common.files import file_sha256
+from retfiner.common.patients import patient_in_name, patient_of, read_split_table
+from retfiner.vision.images import READERS, is_image_file
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """The images of one split, by class and name, in the order probing has them.
+
+    Attributes:
+        data_set: Name of the data set.
+        split: Name of the split; None for a folder without splits.
+        classes: Names of the classes over all splits, sorted.
+        paths: N images.
+        labels: N indices into ``classes``.
+        patients: Whose they are, or None where that is not known of all.
+    """
+
+    data_set: str
+    split: str | None
+    classes: list[str]
+    paths: list[Path]
+    labels: list[int]
+    patients: list[str] | None
+
+    @property
+    def names(self) -> list[str]:
+        """Class and file name of each image."""
+        return [f"{path.parent.name}/{path.name}" for path in self.paths]
+
+    def sha256(self) -> str:
+        """Hash the images and their classes."""
+        with ThreadPoolExecutor(8) as pool:
+            digests = list(pool.map(file_sha256, self.paths))
+        lines = zip(self.names, digests, strict=True)
+        return hashlib.sha256("\n".join(f"{n}\0{d}" for n, d in lines).encode()).hexdigest()
+
+
+def read_labelled(folder: Path, split: str | None) -> LabelledImages:
+    """List the labelled images of a folder.
+
+    Args:
+        folder: A prepared data set, or a folder with a folder for each class.
+        split: Which split; by default ``test`` where there are splits.
+
+    Raises:
+        InputError: If the folder, the split or a second class is missing, or there is no image.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}", expected="labelled images by class")
+    present = [name for name in SPLITS if (folder / name).is_dir()]
+    if split is not None and not present:
+        raise InputError("--split has no effect on a folder without splits", got=f"--split {split}")
+    if present:
+        split = split or "test"
+        if split not in present:
+            raise InputError(
+                f"{folder} has no split {split}", got=", ".join(present), expected="one of these"
+            )
+    roots = [folder / name for name in present] or [folder]
+    classes = sorted({path.name for root in roots for path in _class_folders(root)})
+    if len(classes) < 2:
+        raise InputError(
+            f"{folder} does not have two classes",
+            got=shorten(classes) or "no folder",
+            expected="a folder for each class, below train, val and test where there are splits",
+        )
+    base = folder / split if split is not None else folder
+    by_class = [_images(base / name) for name in classes]
+    paths = [path for images in by_class for path in images]
+    if not paths:
+        raise InputError(f"there is no image in {base}", expected=f"{', '.join(READERS)} files")
+    labels = [label for label, images in enumerate(by_class) for _ in images]
+    patients = _patients(folder, split, paths)
+    return LabelledImages(folder.resolve().name, split, classes, paths, labels, patients)
+
+
+def _class_folders(root: Path) -> list[Path]:
+    return [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+
+def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []  # a class that this split lacks
+    return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and is_image_file(p))
+
+
+def _patients(folder: Path, split: str | None, paths: list[Path]) -> list[str] | None:
+    table = read_split_table(folder) if split is not None else {}
+    owners = [
+        patient_of(path, folder, table) if split is not None else patient_in_name(path.stem)
+        for path in paths
+    ]
+    known = [owner for owner in owners if owner is not None]
+    return known if len(known) == len(owners) else None
