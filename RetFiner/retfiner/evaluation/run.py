@@ -11,8 +11,15 @@ from retfiner.common.cli import as_plain
 from retfiner.common.files import write_text
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.models import Evaluated, open_model
+from retfiner.evaluation.reports import evaluate_reports
 from retfiner.evaluation.retrieval import evaluate_retrieval
-from retfiner.evaluation.tables import console, retrieval_table, zero_shot_table
+from retfiner.evaluation.tables import (
+    console,
+    findings_table,
+    report_table,
+    retrieval_table,
+    zero_shot_table,
+)
 from retfiner.evaluation.zero_shot import evaluate_zero_shot
 
 say = print
@@ -73,4 +80,20 @@ def _zero_shot(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
     return numbers
 
 
-TASKS = {"retrieval": _retrieval, "zero_shot": _zero_shot}
+def _report(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
+    numbers = evaluate_reports(config, evaluated)
+    people = "" if numbers["patients"] is None else f" of {numbers['patients']} patients"
+    say(
+        f"Reports:        {numbers['pairs']}{people} ({numbers['part']}), "
+        f"{numbers['distinct_written']} different ones written; research output, not a diagnosis"
+    )
+    if numbers["left_out"]:
+        say(f"                {numbers['left_out']} rows left out because they cannot be used")
+    console().print(report_table(numbers["scores"], numbers["scores_of_other_images"]))
+    console().print(findings_table(numbers["scores"]["findings"]))
+    if config.page is not None:
+        say(f"Page:           {config.page}")
+    return numbers
+
+
+TASKS = {"retrieval": _retrieval, "zero_shot": _zero_shot, "report": _report}

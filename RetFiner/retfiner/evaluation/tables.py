@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -81,11 +81,31 @@ def zero_shot_table(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
-def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Lay out ready-made cells; the first column is text, the others are numbers."""
-    table = Table(title=title, title_justify="left")
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left")
-    for row in rows:
-        table.add_row(*row)
+def report_table(scores: Mapping[str, Any], control: Mapping[str, Any]) -> Table:
+    """Lay out how close written reports are, and how close those of other images are."""
+    names = {
+        "micro_f1": "F1 of the findings, micro",
+        "macro_f1": "F1 of the findings, macro",
+        "same_findings": "exactly the same findings",
+        **{f"bleu_{n}": f"BLEU-{n}" for n in (1, 2, 3, 4)},
+        "rouge_l": "ROUGE-L",
+        "meteor_exact_stem": "METEOR (words and stems)",
+    }
+    table = Table(title="Written reports (%)", title_justify="left")
+    for column in ("", "of the image", "of another image"):
+        table.add_column(column, justify="right" if column else "left")
+    for key, name in names.items():
+        table.add_row(name, number(key, scores[key]), number(key, control[key]))
+    return table
+
+
+def findings_table(findings: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Lay out each finding that some true report states."""
+    table = Table(title="Findings (%)", title_justify="left")
+    for column in ("", "precision", "recall", "F1", "true reports"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, entry in findings.items():
+        if entry["support"]:
+            cells = [number(key, entry[key]) for key in ("precision", "recall", "f1")]
+            table.add_row(name.replace("_", " "), *cells, str(entry["support"]))
     return table

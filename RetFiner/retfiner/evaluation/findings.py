@@ -1,0 +1,233 @@
+"""A reader of OCT reports: which findings a text states, and which it denies.
+
+Rules, not a model, so that what counts can be read here:
+
+1. A finding is named by any of its patterns in :data:`FINDINGS`; the longest name at a place wins,
+   so that a "lamellar macular hole" is no macular hole and a "drusenoid PED" no drusen.
+2. Words of denial deny what follows them up to the end of their scope: a full stop, a semicolon, a
+   colon, a comma, or a word like "but" or "with". A comma ends the scope unless a list of findings
+   goes on to an "or": "no drusen, fluid or atrophy" denies all three, "no fluid, drusen" denies the
+   fluid alone.
+3. Words after a finding can deny it too: "SRF has resolved", "drusen not seen", up to the comma.
+4. "No change", "no increase" and their like deny the change and not the finding.
+5. Some words speak of several findings: "fluid" denied denies intra- and subretinal fluid; "macula
+   dry" denies both as well; "intra- or subretinal fluid" names both. "Fluid" stated without saying
+   where names none.
+6. A finding that is denied in one place and stated in another is stated.
+
+What it does not know: history ("status after"), other eyes, doubt ("possible" states). It reads
+English.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+Status = Literal["stated", "denied"]
+
+_RPE = r"(?:rpe|retinal pigment epithelium|pigment epitheli(?:um|al))"
+_LAYERS = r"(?:rnfl|(?:retinal )?nerve[ -]fib(?:re|er)(?: layers?)?)"
+_THIN = r"(?:thinning|thinned|loss|atrophy|defects?)"
+_NEURO = r"(?:neurosensory|neuroretinal|serous retinal|serous foveal)"
+
+FINDINGS: Mapping[str, tuple[str, ...]] = {
+    "drusen": (
+        r"(?:reticular )?drusen", r"drusenoid (?:elevations?|deposits?)(?: of the rpe)?",
+        r"pseudodrusen", r"sub-?rpe deposits?", r"drusenoid",
+    ),
+    "geographic_atrophy": (
+        r"geographic atrophy", r"\bga\b", r"crora", r"(?:macular|outer retinal) atrophy",
+        rf"{_RPE} (?:and outer retinal )?atrophy", rf"atrophy of the {_RPE}",
+    ),
+    "intraretinal_fluid": (
+        r"intra-?retinal (?:fluid|cysts?|cystoid spaces?)", r"\birfs?\b", r"\bcmo\b", r"\bcme\b",
+        r"(?:intra-?retinal )?cystoid (?:macular )?(?:o?edema|spaces?|changes?)",
+        r"(?:diabetic )?macular o?edema", r"cystic changes?", r"o?edema",
+    ),
+    "subretinal_fluid": (
+        r"sub-?retinal fluid", r"\bsrf\b", rf"{_NEURO} detachments?", r"sub-?foveal fluid",
+        r"serous (?:neurosensory )?detachments? of the (?:fovea|macula|neurosensory retina)",
+    ),
+    "pigment_epithelial_detachment": (
+        rf"(?:drusenoid |serous |fibrovascular )*{_RPE} detachments?",
+        r"(?:drusenoid |serous |fibrovascular )*\bpeds?\b", r"sub-?rpe fluid",
+    ),
+    "subretinal_hyperreflective_material": (
+        r"sub-?retinal hyper-?reflective material", r"\bshrm\b",
+    ),
+    "choroidal_neovascularisation": (
+        r"choroidal neovasculari[sz]ation", r"\bcnv\b", r"neovascular membranes?", r"\bmnv\b",
+    ),
+    "epiretinal_membrane": (
+        r"epi-?retinal (?:membranes?|gliosis|fibrosis)", r"\berms?\b", r"macular pucker",
+    ),
+    "vitreomacular_traction": (
+        r"vitreo-?macular traction", r"\bvmt\b", r"vitreo-?retinal traction",
+    ),
+    "macular_hole": (r"(?:full-?thickness )?macular holes?", r"\bftmh\b", r"\bmh\b"),
+    "lamellar_hole": (r"lamellar (?:macular )?holes?", r"(?:macular )?pseudo-?holes?"),
+    "rnfl_thinning": (
+        rf"{_LAYERS} {_THIN}", rf"(?:thin|thinned) {_LAYERS}",
+        rf"{_THIN} of the {_LAYERS}(?: and ganglion cell layers?)?",
+        rf"{_THIN} of the ganglion cell layer",
+    ),
+    "ellipsoid_zone_disruption": (
+        r"(?:disrupted|disruption of the|loss of the|attenuated) (?:ellipsoid zone|ez)",
+        r"(?:ellipsoid zone|\bez) (?:disruption|disrupted|loss|lost|attenuation)",
+    ),
+    "hyperreflective_foci": (r"hyper-?reflective (?:foci|dots)", r"\bhrf\b"),
+    "hard_exudates": (r"hard exudates?", r"\bexudates\b"),
+}  # fmt: skip
+"""What is looked for: name -> patterns, in lower case."""
+
+_SEVERAL = {
+    r"intra-? ?(?:and|or|/) ?sub-?retinal fluid": ("intraretinal_fluid", "subretinal_fluid"),
+    r"sub-? ?(?:and|or|/) ?intra-?retinal fluid": ("intraretinal_fluid", "subretinal_fluid"),
+}
+_ONLY_DENIED = {
+    r"fluid|exudation": ("intraretinal_fluid", "subretinal_fluid"),
+}
+_DRY = re.compile(
+    r"\b(?:macula|retina|fovea)(?: otherwise)?(?: is| flat and| appears)* dry\b|\bdry macula\b"
+)
+_BEFORE = re.compile(
+    r"\b(?:no|without|absence of|absent|free of|negative for|neither|nor|lacks?|never|not any)\b"
+)
+_UNCHANGED = re.compile(
+    r"\b(?:no|without) (?:significant |relevant |interval |obvious )*"
+    r"(?:change|increase|decrease|progression|improvement|growth|difference)s?\b"
+)
+_AFTER = re.compile(
+    r"^(?:(?!\b(?:with|but|and|no)\b)[^,;.]){0,30}?\b(?:resolved|absent|disappeared|no longer|"
+    r"not (?:seen|visible|present|detected|found)|ruled out|excluded)\b"
+)
+_SCOPE_END = re.compile(r"[;.:]|\b(?:but|however|although|except|with|despite)\b")
+_DECIMAL = re.compile(r"(?<=\d)[.,](?=\d)")
+
+
+class Mention(NamedTuple):
+    """Where a text speaks of findings.
+
+    Attributes:
+        start: Its first character in :func:`normalise`'s text.
+        end: The one after its last.
+        findings: Names of the findings.
+        status: What it says of them.
+    """
+
+    start: int
+    end: int
+    findings: tuple[str, ...]
+    status: Status
+
+
+class _Named(NamedTuple):
+    start: int
+    end: int
+    findings: tuple[str, ...]
+    only_denied: bool
+
+
+_PATTERNS: list[tuple[re.Pattern[str], tuple[str, ...], bool]] = [
+    *((re.compile(rf"(?<![\w-])(?:{p})(?!\w)"), (name,), False)
+      for name, patterns in FINDINGS.items() for p in patterns),
+    *((re.compile(rf"(?<!\w)(?:{p})(?!\w)"), names, False) for p, names in _SEVERAL.items()),
+    *((re.compile(rf"(?<!\w)(?:{p})(?!\w)"), names, True) for p, names in _ONLY_DENIED.items()),
+]  # fmt: skip
+
+
+def read_findings(report: str) -> dict[str, Status]:
+    """Say which findings a report states and which it denies; what it does not mention is absent.
+
+    Args:
+        report: A report in English, as written or as a WordPiece model writes it (lower case,
+            spaces around hyphens).
+
+    Returns:
+        Findings of :data:`FINDINGS` by name.
+    """
+    text = normalise(report)
+    found: dict[str, Status] = {}
+    if _DRY.search(text):
+        found = {"intraretinal_fluid": "denied", "subretinal_fluid": "denied"}
+    for mention in find_mentions(text):
+        for name in mention.findings:
+            if mention.status == "stated" or name not in found:
+                found[name] = mention.status
+    return found
+
+
+def find_mentions(text: str) -> list[Mention]:
+    """Find where a text speaks of findings, in order.
+
+    Args:
+        text: What :func:`normalise` made of a report.
+    """
+    denied = _denied_spans(text)
+    found = []
+    for named in _names(text):
+        is_denied = any(start <= named.start < end for start, end in denied)
+        is_denied = is_denied or bool(_AFTER.search(text[named.end :]))
+        if is_denied or not named.only_denied:
+            status: Status = "denied" if is_denied else "stated"
+            found.append(Mention(named.start, named.end, named.findings, status))
+    return found
+
+
+def stated_findings(report: str) -> frozenset[str]:
+    """Return the findings that a report states."""
+    return frozenset(name for name, status in read_findings(report).items() if status == "stated")
+
+
+def normalise(report: str) -> str:
+    """Bring a report into the form that is read: lower case, plain hyphens and spaces."""
+    text = unicodedata.normalize("NFKC", report).lower()
+    text = re.sub(r"\s*-\s*", "-", " ".join(text.split()))
+    text = re.sub(r"(intra|sub)-(and|or)\b", r"\1- \2", text)
+    text = re.sub(r"\s+([,;.:])", r"\1", text)
+    return _DECIMAL.sub("·", text)  # a decimal point ends no sentence
+
+
+def _names(text: str) -> list[_Named]:
+    """Find every name of a finding; where names overlap, the longest wins."""
+    every = [
+        _Named(match.start(), match.end(), names, only_denied)
+        for pattern, names, only_denied in _PATTERNS
+        for match in pattern.finditer(text)
+    ]
+    kept: list[_Named] = []
+    for mention in sorted(every, key=lambda m: (m.start - m.end, m.start)):
+        if all(mention.end <= other.start or other.end <= mention.start for other in kept):
+            kept.append(mention)
+    return sorted(kept)
+
+
+def _denied_spans(text: str) -> list[tuple[int, int]]:
+    """Find the scopes of words of denial."""
+    harmless = [match.start() for match in _UNCHANGED.finditer(text)]
+    spans = []
+    for match in _BEFORE.finditer(text):
+        if match.start() in harmless or text.startswith(" longer", match.end()):
+            continue
+        end = _SCOPE_END.search(text, match.end())
+        spans.append(
+            (match.end(), _comma_end(text, match.end(), end.start() if end else len(text)))
+        )
+    return spans
+
+
+def _comma_end(text: str, start: int, end: int) -> int:
+    """End a scope at its first comma that is not one of a list of findings with "or" in it."""
+    comma = text.find(",", start, end)
+    while comma >= 0:
+        rest = text[comma + 1 : end]
+        is_list = bool(re.search(r"\b(?:or|nor)\b", rest)) and any(
+            pattern.match(rest.lstrip()) for pattern, _, _ in _PATTERNS
+        )
+        if not is_list or _BEFORE.search(rest.partition(",")[0]):
+            return comma
+        comma = text.find(",", comma + 1, end)
+    return end
