@@ -17,6 +17,7 @@ from retfiner.config import RefineConfig
 from retfiner.data.phantom import PhantomConfig
 from retfiner.explanation.config import ExplainConfig
 from retfiner.explanation.pointing import PointingConfig
+from retfiner.evaluation.config import EvaluateConfig
 from retfiner.extract import ExtractConfig
 from retfiner.prepare_pairs import PreparePairsConfig
 from retfiner.pretrain import PretrainConfig
@@ -41,6 +42,7 @@ SCRIPTS = {
     "ablation.py": AblationConfig,
     "explain.py": ExplainConfig,
     "retfiner.explanation.pointing": PointingConfig,
+    "evaluate.py": EvaluateConfig,
 }
 
 

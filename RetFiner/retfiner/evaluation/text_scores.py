@@ -86,7 +86,7 @@ def score_findings(references: Sequence[str], written: Sequence[str]) -> dict[st
     true = [stated_findings(text) for text in references]
     ours = [stated_findings(text) for text in written]
     each: dict[str, dict[str, Any]] = {}
-    totals = [0, 0, 0]
+    counts: list[tuple[int, int, int]] = []
     for name in FINDINGS:
         hits = sum(name in a and name in b for a, b in zip(true, ours, strict=True))
         stated, support = sum(name in b for b in ours), sum(name in a for a in true)
@@ -99,9 +99,10 @@ def score_findings(references: Sequence[str], written: Sequence[str]) -> dict[st
             "f1": 2 * hits / (stated + support) if stated + support else None,
             "support": support,
         }
+    hits, stated, support = (sum(column) for column in zip(*counts, strict=True))
     present = [entry["f1"] for entry in each.values() if entry["support"]]
     return {
-        "micro_f1": 2 * totals[0] / (totals[1] + totals[2]) if totals[1] + totals[2] else None,
+        "micro_f1": 2 * hits / (stated + support) if stated + support else None,
         "macro_f1": sum(present) / len(present) if present else None,
         "same_findings": sum(a == b for a, b in zip(true, ours, strict=True)) / len(true),
         "findings": each,

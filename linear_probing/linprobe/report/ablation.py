@@ -12,10 +12,10 @@ from rich.table import Table
 from linprobe.report.comparison import load_pairs
 from linprobe.report.summary import Row, summarise
 from linprobe.report.tables import p_text, signed, spread_text
-from linprobe.results import METRIC_INFO
 from retfiner.common import cli
 from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
+from retfiner.common.results import METRIC_INFO
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from scipy.stats import wilcoxon
 from tests.helpers.probing_runs import make_run
 
 from linprobe.report.ablation import AblationConfig, ablation, cells, write
-from linprobe.results import write_run
 from retfiner.common.errors import InputError
+from retfiner.common.results import write_run
 
 STRENGTH = {"base": 0.2, "full": 1.5, "without_itc": 1.0, "gm_alone": 0.5}
 SETS, SEEDS = ("Duke_iAMD", "OCTID"), (0, 1, 2)
