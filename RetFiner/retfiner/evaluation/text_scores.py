@@ -90,9 +90,7 @@ def score_findings(references: Sequence[str], written: Sequence[str]) -> dict[st
     for name in FINDINGS:
         hits = sum(name in a and name in b for a, b in zip(true, ours, strict=True))
         stated, support = sum(name in b for b in ours), sum(name in a for a in true)
-        totals = [
-            total + count for total, count in zip(totals, (hits, stated, support), strict=True)
-        ]
+        counts.append((hits, stated, support))
         each[name] = {
             "precision": hits / stated if stated else None,
             "recall": hits / support if support else None,
