@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,7 @@ def evaluate_reports(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, 
     scores = score(manifest.reports, written.texts)
     order = torch.randperm(len(manifest), generator=generator(config.seed, "other images"))
     control = score(manifest.reports, [written.texts[i] for i in order.tolist()])
+    commonest, _ = Counter(manifest.reports).most_common(1)[0]
     if config.page is not None:
         write_text(config.page, build_page(config, written.manifest, written.texts, scores))
     lines = zip(
@@ -64,6 +66,8 @@ def evaluate_reports(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, 
         "distinct_written": len(set(written.texts)),
         "scores": scores,
         "scores_of_other_images": control,
+        "scores_of_commonest_report": score(manifest.reports, [commonest] * len(manifest)),
+        "commonest_report": commonest,
         "reports": [
             {"row": row, "reference": true, "written": ours, "log_probability": log_p}
             for row, true, ours, log_p in lines

@@ -89,7 +89,9 @@ def _report(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
     )
     if numbers["left_out"]:
         say(f"                {numbers['left_out']} rows left out because they cannot be used")
-    console().print(report_table(numbers["scores"], numbers["scores_of_other_images"]))
+    kinds = ("scores", "scores_of_other_images", "scores_of_commonest_report")
+    console().print(report_table([numbers[kind] for kind in kinds]))
+    say(f"Commonest:      {numbers['commonest_report']}")
     console().print(findings_table(numbers["scores"]["findings"]))
     if config.page is not None:
         say(f"Page:           {config.page}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -81,8 +81,13 @@ def zero_shot_table(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
-def report_table(scores: Mapping[str, Any], control: Mapping[str, Any]) -> Table:
-    """Lay out how close written reports are, and how close those of other images are."""
+def report_table(scores: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out how close reports are to the true ones.
+
+    Args:
+        scores: Of the written reports, of the same texts given to other images, and of one report
+            for all images.
+    """
     names = {
         "micro_f1": "F1 of the findings, micro",
         "macro_f1": "F1 of the findings, macro",
@@ -92,10 +97,10 @@ def report_table(scores: Mapping[str, Any], control: Mapping[str, Any]) -> Table
         "meteor_exact_stem": "METEOR (words and stems)",
     }
     table = Table(title="Written reports (%)", title_justify="left")
-    for column in ("", "of the image", "of another image"):
+    for column in ("", "written", "for other images", "the commonest for all"):
         table.add_column(column, justify="right" if column else "left")
     for key, name in names.items():
-        table.add_row(name, number(key, scores[key]), number(key, control[key]))
+        table.add_row(name, *(number(key, each[key]) for each in scores))
     return table
 
 

@@ -29,6 +29,11 @@ def test_reports_are_written_for_the_validation_part(refined, tmp_path):
     written = [line["written"] for line in numbers["reports"]]
     assert not any("[" in text for text in written), "no special token is in a text"
     assert numbers["distinct_written"] == len(set(written))
+    commonest = numbers["commonest_report"]
+    true = [line["reference"] for line in numbers["reports"]]
+    assert true.count(commonest) == max(true.count(text) for text in true)
+    for kind in ("scores", "scores_of_other_images", "scores_of_commonest_report"):
+        assert 0 <= numbers[kind]["rouge_l"] <= 1
     stored = json.loads((tmp_path / "reports.json").read_text())
     assert stored["reports"] == numbers["reports"]
     assert stored["settings"]["task"] == "report"
