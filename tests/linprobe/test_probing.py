@@ -14,7 +14,6 @@ from tests.helpers.refinement import write_base_model
 from linprobe.datasets import read_data_set
 from linprobe.probing import run_sweep
 from retfiner.common.classification.metrics import compute_metric
-from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
 from retfiner.common.results import read_run, read_runs
 
@@ -245,9 +244,3 @@ def test_a_full_disk_is_a_clear_error_and_earlier_results_stay(copy):
     assert (files(copy.results), files(copy.feature_store)) == before
     assert run_sweep(config)[1][0].skipped == 2
     assert read_run(copy.results / "baseline/RETFound/OCTID/seed2").key.seed == 2
-
-
-def test_devices():
-    assert resolve_device("cpu").type == "cpu"
-    with pytest.raises(InputError, match="no such device"):
-        resolve_device("tpu")

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from retfiner.common import devices
-from retfiner.common.devices import is_made_for_bfloat16, resolve_precision, send
+from retfiner.common.devices import is_made_for_bfloat16, resolve_device, resolve_precision, send
+from retfiner.common.errors import InputError
 
 
 @pytest.mark.parametrize("requested", ["32-true", "bf16-mixed", "16-mixed"])
@@ -49,3 +50,9 @@ def test_a_copy_keeps_its_values():
     values = torch.arange(5)
     assert torch.equal(send(values, torch.device("cpu")), torch.arange(5))
     assert send(values, torch.device("meta")).device.type == "meta"
+
+
+def test_devices():
+    assert resolve_device("cpu").type == "cpu"
+    with pytest.raises(InputError, match="no such device"):
+        resolve_device("tpu")
