@@ -15,9 +15,9 @@ from linprobe.report.config import ReportConfig
 from retfiner.common.cli import build_parser
 from retfiner.config import RefineConfig
 from retfiner.data.phantom import PhantomConfig
+from retfiner.evaluation.config import EvaluateConfig
 from retfiner.explanation.config import ExplainConfig
 from retfiner.explanation.pointing import PointingConfig
-from retfiner.evaluation.config import EvaluateConfig
 from retfiner.extract import ExtractConfig
 from retfiner.prepare_pairs import PreparePairsConfig
 from retfiner.pretrain import PretrainConfig
