@@ -178,10 +178,13 @@ class Continuing(pl.Callback):
             "metrics_csv": self.metrics.text(),
             "finished": self.finished,
         }
-        done = settle(checkpoint["loops"]["fit_loop"], self._place)
-        for value in checkpoint.values():
-            if isinstance(value, dict) and "batches_given" in value:
-                value["batches_given"] = done
+        loop = checkpoint["loops"]["fit_loop"]
+        done = settle(loop, self._place)
+        # Lightning keeps the loader's place twice; one batch more has been fetched than is done.
+        loaders = loop["state_dict"].get("combined_loader", [])
+        for place in (*loaders, *checkpoint.values()):
+            if isinstance(place, dict) and "batches_given" in place:
+                place["batches_given"] = done
 
 
 def settle(loop: dict[str, Any], place: str) -> int:
@@ -196,9 +199,14 @@ def settle(loop: dict[str, Any], place: str) -> int:
         How many batches of the epoch are done; 0 between epochs.
     """
     batches = loop["epoch_loop.batch_progress"]
+    validation = loop["epoch_loop.val_loop.batch_progress"]
+    # An interrupted first batch is the one case in which Lightning validates before it trains.
+    begun = int(place == "validation")
     for counter in ("total", "current"):
         done = batches[counter]
         done["ready"] = done["started"] = done["completed"]
+        validation[counter].update(ready=begun, started=begun, processed=0, completed=0)
+    validation["is_last_batch"] = False
     if place == "batch":
         batches["is_last_batch"] = False
         return int(batches["current"]["completed"])
@@ -206,13 +214,6 @@ def settle(loop: dict[str, Any], place: str) -> int:
         for counter in ("total", "current"):
             done = loop["epoch_progress"][counter]
             done["ready"] = done["started"] = done["completed"]
-        return 0
-    # As if the first batch of the validation had been interrupted: the one case in which Lightning
-    # validates before it trains.
-    validation = loop["epoch_loop.val_loop.batch_progress"]
-    for counter in ("total", "current"):
-        validation[counter].update(ready=1, started=1, processed=0, completed=0)
-    validation["is_last_batch"] = False
     return 0
 
 

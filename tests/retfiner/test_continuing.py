@@ -75,6 +75,15 @@ def test_an_epoch_of_which_no_step_was_made_has_not_begun():
     assert found["epoch_loop.batch_progress"]["total"] == counters(5, 5)
 
 
+def test_a_validation_that_was_cut_short_is_to_be_made_again():
+    found = loop(counters(4, 4), counters(2, 1, started=2))
+    assert settle(found, "validation") == 0
+    assert (
+        found["epoch_loop.batch_progress"] == loop(counters(4, 4), {})["epoch_loop.batch_progress"]
+    )
+    assert found["epoch_loop.val_loop.batch_progress"]["total"] == counters(1, 0, started=1)
+
+
 def test_means_weigh_batches_by_their_pairs_and_go_on():
     means = EpochMeans()
     means.sums, means.pairs = {"itc": torch.tensor(2.0) * 3}, 3
