@@ -126,10 +126,17 @@ class RefineConfig:
         "how those processes start", "auto"
     )
     seed: NonNegativeInt = flag("seed of everything random", 0)
+    deterministic: bool = flag(
+        "let a GPU give the same numbers at each run: slower kernels where need be", False
+    )
 
     note: str = flag("a word of yours for the run's name", "")
     output_dir: Path = flag("folder that gets a folder a run", Path("models"))
-    resume: Path | None = flag("last.ckpt (or its folder) of a run to go on with", None)
+    resume: Path | None = flag(
+        "last.ckpt (or its folder) of a run to go on with; auto: the newest run of the same"
+        " settings in output_dir, else a new one",
+        None,
+    )
 
     def __post_init__(self) -> None:
         """Check what a type alone cannot say.

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tqdm import tqdm
 
 from retfiner.common.files import whole_file
@@ -37,6 +38,43 @@ class MetricsCsv(CSVLogger):
     def __init__(self, folder: Path) -> None:
         super().__init__(save_dir=folder.parent, name=folder.name, version="")
         self._experiment = _AppendingWriter(log_dir=str(folder))
+        self._path = folder / "metrics.csv"
+
+    def text(self) -> str:
+        """Return all rows so far as the file holds them, for a checkpoint."""
+        self.save()
+        return self._path.read_bytes().decode() if self._path.is_file() else ""
+
+    def restore(self, text: str) -> None:
+        """Let the file hold the rows of a checkpoint, and none that were logged after it.
+
+        Args:
+            text: What :meth:`text` returned.
+        """
+        assert isinstance(self._experiment, _AppendingWriter)
+        self._write(text)
+        self._experiment.metrics = []
+        self._experiment.metrics_keys = next(csv.reader(text.splitlines()), [])
+
+    @rank_zero_only
+    def _write(self, text: str) -> None:
+        with whole_file(self._path) as temporary:
+            temporary.write_bytes(text.encode())
+
+
+@rank_zero_only
+def retell(logger: TensorBoardLogger, text: str) -> None:
+    """Let TensorBoard's files hold the rows of a checkpoint, and none that were logged after it.
+
+    Args:
+        logger: The logger, which has not logged yet.
+        text: The rows, as :meth:`MetricsCsv.text` returned them.
+    """
+    for path in Path(logger.log_dir).glob("events.out.tfevents.*"):
+        path.unlink()
+    for row in csv.DictReader(text.splitlines()):
+        values = {name: float(value) for name, value in row.items() if value and name != "step"}
+        logger.log_metrics(values, int(row["step"]))
 
 
 class RunProgress(TQDMProgressBar):

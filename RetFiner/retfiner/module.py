@@ -32,6 +32,10 @@ class RefinementModule(pl.LightningModule):
         layer_decay: Learning rate of each vision block as a share of the next one's.
         seed: What masks and negatives depend on.
         description: Plain data that each checkpoint carries, so that it can be read alone.
+
+    Attributes:
+        batch_losses: Each loss of the last training batch, detached; callbacks make means of them.
+        batch_pairs: How many pairs that batch had.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class RefinementModule(pl.LightningModule):
         self.description = dict(description or {})
         self.uses_similarity = any(loss.uses_similarity for loss in self.losses.values())
         self.uses_fusion = any(loss.uses_fusion for loss in self.losses.values())
+        self.batch_losses: dict[str, Tensor] = {}
+        self.batch_pairs = 0
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     # -- a step ------------------------------------------------------------------------------------
@@ -76,12 +82,7 @@ class RefinementModule(pl.LightningModule):
             raise self._not_finite(values, batch, f"batch {batch_idx}")
         size = len(batch.images)
         logged = {name: value.detach() for name, value in values.items()} | {"loss": total.detach()}
-        self.log_dict(
-            {f"train/{n}": v for n, v in logged.items()},
-            on_step=False,
-            on_epoch=True,
-            batch_size=size,
-        )
+        self.batch_losses, self.batch_pairs = logged, size
         self.log_dict(
             {f"step/{n}": v for n, v in logged.items()},
             on_step=True,

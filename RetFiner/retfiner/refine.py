@@ -10,40 +10,32 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.loggers import TensorBoardLogger
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from retfiner.batch import identify_reports
 from retfiner.build import build_model, describe
-from retfiner.common.cli import as_plain
-from retfiner.common.devices import resolve_precision
+from retfiner.checkpoints import remove_leftovers
 from retfiner.common.errors import InputError
+from retfiner.common.holding import hold
+from retfiner.common.stopping import StopSignals
 from retfiner.config import RefineConfig
 from retfiner.data.datamodule import Pairs, PairsDataModule, load_pairs
+from retfiner.data.fingerprint import fingerprint
 from retfiner.data.pairs import Collate
-from retfiner.data_wait import DataWait
-from retfiner.logbook import Logbook, MetricsCsv, RunProgress, format_summary
+from retfiner.logbook import draw_curves, format_summary
 from retfiner.metrics import chance_recall
+from retfiner.model import RetFiner
 from retfiner.module import RefinementModule
-from retfiner.precision import precision_plugin
+from retfiner.resuming import AUTO, Resumed, find_newest, read_resumed, require_same_run
 from retfiner.runs import find_resume_checkpoint, make_run_folder, run_name, write_config
 from retfiner.text.encoder import load_text_encoder
 from retfiner.text.tokenizer import load_tokenizer, report_lengths
-from retfiner.vision import Backbone, load_backbone, read_checkpoint
+from retfiner.trainer import build_trainer
+from retfiner.vision import Backbone, load_backbone
 from retfiner.vision.preprocessing import evaluation_transform
 
 say = print
-
-FREE_ON_RESUME = frozenset(
-    {
-        "accelerator", "checkpoint_every_n_steps", "devices", "gradient_checkpointing",
-        "max_epochs", "model_weights", "note", "num_workers", "output_dir", "patience", "resume",
-        "text_encoder", "worker_start",
-    }
-)  # fmt: skip
-"""Settings that may differ when a run goes on; all others would change what the run is."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +64,8 @@ def refine(config: RefineConfig) -> RunResult:
     """
     _quieten()
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    resume = find_resume_checkpoint(config.resume) if config.resume is not None else None
+    path = None if config.resume in (None, AUTO) else find_resume_checkpoint(config.resume)
+    resumed = None if path is None else read_resumed(path)
 
     backbone = load_backbone(config.model_weights, config.backbone, config.image_size)
     text, tokenizer = load_text_encoder(config.text_encoder), load_tokenizer(config.text_encoder)
@@ -81,9 +74,36 @@ def refine(config: RefineConfig) -> RunResult:
     model = build_model(config, backbone, text, tokenizer)
     description = describe(config, backbone, text, tokenizer)
     description |= {"train_pairs": pairs.train_size, "validation_pairs": pairs.validation_size}
-    if resume is not None:
-        description["provenance"]["run_id"] = _check_resume(resume, description)
-    module = RefinementModule(
+    description["provenance"]["data_sha256"] = fingerprint(pairs, config.dataset)
+    name = run_name(config, backbone.spec.name)
+    resumed = _choose_run(config, resumed, name, description)
+    module = _module(config, model, description)
+    size = (backbone.spec.in_chans, backbone.image_size, backbone.image_size)
+    collate = Collate(tokenizer, config.max_text_tokens, size, config.on_bad_row)
+    datamodule = PairsDataModule(pairs, collate, config)
+
+    folder = resumed.folder if resumed else make_run_folder(config.output_dir, name)
+    steps = -(-pairs.train_size // config.batch_size)
+    with hold(folder, remove_if_empty=resumed is None), StopSignals() as signals:
+        resumed = None if resumed is None else read_resumed(resumed.path)  # now that it is ours
+        if resumed is not None and resumed.is_finished(config):
+            say(f"The run in {folder} is finished: {resumed.epochs} epochs.")
+            return _report(folder, pairs)
+        remove_leftovers(folder)
+        trainer = build_trainer(config, folder, steps, signals)
+        write_config(folder, config, _facts(description, trainer, pairs))
+        _announce(config, backbone, pairs, tokenizer, trainer, folder)
+        if config.compile:
+            model.compile_encoders()
+        if resumed is None:
+            trainer.validate(module, datamodule, verbose=False)
+        path = None if resumed is None else resumed.path
+        trainer.fit(module, datamodule, ckpt_path=path, weights_only=True)
+    return _report(folder, pairs)
+
+
+def _module(config: RefineConfig, model: RetFiner, description: dict[str, Any]) -> RefinementModule:
+    return RefinementModule(
         model,
         config.weights,
         lr=config.lr,
@@ -94,109 +114,30 @@ def refine(config: RefineConfig) -> RunResult:
         seed=config.seed,
         description=description,
     )
-    size = (backbone.spec.in_chans, backbone.image_size, backbone.image_size)
-    collate = Collate(tokenizer, config.max_text_tokens, size, config.on_bad_row)
-    datamodule = PairsDataModule(pairs, collate, config)
-
-    folder = (
-        resume.parent
-        if resume is not None
-        else make_run_folder(config.output_dir, run_name(config, backbone.spec.name))
-    )
-    steps = -(-pairs.train_size // config.batch_size)
-    try:
-        trainer = build_trainer(config, folder, steps)
-    except InputError:
-        if resume is None:
-            folder.rmdir()  # nothing lies in it yet
-        raise
-    facts = _facts(description, trainer, pairs)
-    write_config(folder, config, facts)
-    _announce(config, backbone, pairs, tokenizer, trainer, folder)
-    if config.compile:
-        model.compile_encoders()
-    return _fit(trainer, module, datamodule, folder, resume)
 
 
-def build_trainer(config: RefineConfig, folder: Path, steps_per_epoch: int) -> pl.Trainer:
-    """Set up Lightning: device, arithmetic, checkpoints, early stopping, logs.
-
-    Args:
-        config: The settings.
-        folder: The run's folder.
-        steps_per_epoch: Batches of an epoch.
-
-    Raises:
-        InputError: If there is no such device.
-    """
-    devices = _count_devices(config.devices)
-    best = ModelCheckpoint(
-        dirpath=folder,
-        filename="best-model",
-        monitor="val/loss",
-        mode="min",
-        save_weights_only=True,  # nothing resumes from it, and optimiser states are two thirds
-        enable_version_counter=False,
-    )
-    last = ModelCheckpoint(
-        dirpath=folder,
-        filename="last",
-        every_n_train_steps=config.checkpoint_every_n_steps,
-        enable_version_counter=False,
-    )
-    each_epoch = ModelCheckpoint(
-        dirpath=folder,
-        filename="last",
-        every_n_epochs=1,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    try:
-        accelerator = _resolve_accelerator(config.accelerator)
-        return pl.Trainer(
-            accelerator=accelerator,
-            devices=devices,
-            plugins=precision_plugin(resolve_precision(config.precision, accelerator), accelerator),
-            max_epochs=config.max_epochs,
-            accumulate_grad_batches=config.accumulate_grad_batches,
-            gradient_clip_val=config.gradient_clip_val,
-            callbacks=[
-                EarlyStopping("val/loss", patience=config.patience, mode="min"),
-                LearningRateMonitor("step"),
-                best,
-                last,
-                each_epoch,
-                DataWait(),
-                Logbook(folder),
-                RunProgress(refresh_rate=1),
-            ],
-            logger=[MetricsCsv(folder), TensorBoardLogger(folder, name="", version="tensorboard")],
-            num_sanity_val_steps=0,
-            log_every_n_steps=min(10, steps_per_epoch),
-            enable_model_summary=False,
-        )
-    except (pl.utilities.exceptions.MisconfigurationException, ValueError, RuntimeError) as error:
-        raise InputError(
-            "the device cannot be used as asked",
-            got=f"--accelerator {config.accelerator} --devices {config.devices}"
-            f" --precision {config.precision}: {error}",
-            remedy="leave --accelerator, --devices and --precision at auto",
-        ) from error
+def _choose_run(
+    config: RefineConfig, named: Resumed | None, name: str, description: dict[str, Any]
+) -> Resumed | None:
+    """Return the run to go on with, whose id the description gets, or None for a new one."""
+    resumed = named
+    if named is not None:
+        require_same_run(named, description)
+    elif config.resume == AUTO:
+        resumed = find_newest(config.output_dir, name, description)
+        where = "a new one begins" if resumed is None else f"going on with {resumed.path}"
+        say(f"Resume:         the newest run of these settings: {where}")
+    if resumed is not None:
+        description["provenance"]["run_id"] = resumed.description["provenance"]["run_id"]
+    return resumed
 
 
-def _fit(
-    trainer: pl.Trainer,
-    module: RefinementModule,
-    datamodule: PairsDataModule,
-    folder: Path,
-    resume: Path | None,
-) -> RunResult:
-    before: dict[str, float] = {}
-    if resume is None:
-        before = _plain(trainer.validate(module, datamodule, verbose=False)[0])
-    trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
-    best = _read_best(folder)
-    say(f"\n{format_summary(before, best, _chance(datamodule.pairs))}")
+def _report(folder: Path, pairs: Pairs) -> RunResult:
+    """Say what a finished run achieved, and where it lies."""
+    if not (folder / "curves.png").is_file():  # killed when all but this was done
+        draw_curves(folder / "metrics.csv", folder / "curves.png")
+    before, best = _read_metrics(folder)
+    say(f"\n{format_summary(before, best, _chance(pairs))}")
     say(
         f"\nRefined model:  {folder / 'best-model.ckpt'}"
         f"\nCurves:         {folder / 'curves.png'}"
@@ -206,14 +147,16 @@ def _fit(
     return RunResult(folder, before, best)
 
 
-def _read_best(folder: Path) -> dict[str, float]:
-    """Return the validation metrics of the epoch with the lowest loss."""
+def _read_metrics(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the validation metrics before training, and of the epoch with the lowest loss."""
     import pandas as pd
 
     table = pd.read_csv(folder / "metrics.csv").dropna(subset=["val/loss"])
+    names = [name for name in table.columns if name.startswith("val/")]
     trained = table.iloc[1:]  # the first row is the validation before training
-    row = trained.loc[trained["val/loss"].idxmin()]
-    return {name: float(row[name]) for name in row.index if name.startswith("val/")}
+    rows = table.iloc[0], trained.loc[trained["val/loss"].idxmin()]
+    before, best = ({name: float(row[name]) for name in names} for row in rows)
+    return before, best
 
 
 def _chance(pairs: Pairs) -> dict[str, float]:
@@ -221,10 +164,6 @@ def _chance(pairs: Pairs) -> dict[str, float]:
     if pairs.manifests is None:
         return {}
     return chance_recall(identify_reports(pairs.manifests[1].reports))
-
-
-def _plain(metrics: Any) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items()}
 
 
 def _quieten() -> None:
@@ -237,26 +176,6 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")
 
 
-def _resolve_accelerator(requested: str) -> str:
-    if requested == "gpu":
-        return "cuda" if torch.cuda.is_available() else "gpu"
-    if requested != "auto":
-        return requested
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _count_devices(requested: str) -> int:
-    if requested in {"auto", "1"}:
-        return 1
-    raise InputError(
-        "--devices cannot be used as asked",
-        got=requested,
-        expected="auto or 1: a run trains on one device",
-    )
-
-
 def _check_text_length(config: RefineConfig, longest: int) -> None:
     if config.max_text_tokens > longest:
         raise InputError(
@@ -266,34 +185,6 @@ def _check_text_length(config: RefineConfig, longest: int) -> None:
         )
 
 
-def _check_resume(path: Path, description: dict[str, Any]) -> str:
-    """Make sure that the run to go on with is the same run, and return its id."""
-    stored = read_checkpoint(path).metadata
-    if "settings" not in stored:
-        raise InputError(
-            f"{path} cannot be resumed",
-            got="a checkpoint without a description of its run",
-            expected="last.ckpt as train.py writes it",
-        )
-    old, new = stored["settings"], as_plain(description["settings"])
-    differing = [
-        f"--{key} was {old.get(key)!r}, now {new[key]!r}"
-        for key in new
-        if key not in FREE_ON_RESUME and old.get(key) != new[key]
-    ]
-    key = "base_weights_sha256"
-    if stored["provenance"][key] != description["provenance"][key]:
-        differing.append("--model_weights holds other bytes")
-    if differing:
-        raise InputError(
-            f"{path} belongs to a run with other settings",
-            got="; ".join(differing),
-            expected="the same settings as when the run began",
-            remedy=f"--config {path.parent / 'config.yaml'} --resume {path}",
-        )
-    return stored["provenance"]["run_id"]
-
-
 def _facts(description: dict[str, Any], trainer: pl.Trainer, pairs: Pairs) -> dict[str, Any]:
     return {
         "backbone": description["backbone"],
@@ -301,6 +192,7 @@ def _facts(description: dict[str, Any], trainer: pl.Trainer, pairs: Pairs) -> di
         "provenance": description["provenance"],
         "device": str(trainer.strategy.root_device),
         "precision": str(trainer.precision),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
         "train_pairs": pairs.train_size,
         "validation_pairs": pairs.validation_size,
         "versions": description["versions"],

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from retfiner.common.errors import InputError
+from retfiner.epoch_means import EpochMeans
 from retfiner.metrics import retrieval_recall
 from retfiner.module import RefinementModule
 from tests.helpers.small import random_batch, small_model
@@ -32,7 +33,7 @@ def quiet_trainer(**options):
 def run(module, epochs=1, batches=3):
     data = [random_batch(seed=s) for s in range(batches)]
     loader = DataLoader(data, batch_size=None)
-    trainer = quiet_trainer(max_epochs=epochs)
+    trainer = quiet_trainer(max_epochs=epochs, callbacks=[EpochMeans()])
     trainer.fit(module, loader, loader)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 

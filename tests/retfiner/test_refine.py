@@ -440,7 +440,7 @@ def test_skip_trains_without_damaged_and_missing_images(material, run, tmp_path,
     printed = capsys.readouterr().out
     assert "1 rows left out because they cannot be used" in printed
     assert printed.count(f"left out (1 so far): row {row} of") == 1
-    assert checkpoint(folder, "last.ckpt")["epoch"] == 1
+    assert checkpoint(folder, "last.ckpt")["epoch"] == 2  # epochs done
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_good_checkpoint_stays(
@@ -452,11 +452,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_good_checkpoint_st
         run(**changes, max_epochs=3)
     assert re.search(r"at epoch 1, batch 1", str(caught.value))
     (folder,) = (tmp_path / "models").iterdir()
-    for name in ("best-model.ckpt", "last.ckpt"):
+    for name, epoch in (("best-model.ckpt", 0), ("last.ckpt", 1)):  # of epoch 0; after it
         found = checkpoint(folder, name)
-        assert found["epoch"] == 0
+        assert found["epoch"] == epoch
         assert all(v.isfinite().all() for v in found["state_dict"].values())
     assert len(column(folder, "train/loss")) == 1  # what was measured is kept
+
+
+def test_weights_that_are_not_finite_are_never_saved(run, tmp_path):
+    """The loss of the first step is finite, what the step makes of the weights is not."""
+    with pytest.raises(InputError, match="left the finite numbers") as caught:
+        run(lr=1e39, batch_size=4, checkpoint_every_n_steps=1)
+    assert "a lower --lr" in str(caught.value)
+    (folder,) = (tmp_path / "models").iterdir()
+    assert not (folder / "last.ckpt").exists()
 
 
 # -- model and device ----------------------------------------------------------------------------
@@ -536,7 +545,7 @@ def test_a_resumed_run_goes_on_in_its_folder(resumed):
     assert epochs == [0, 1, 2, 3, 4]
     steps = [int(row["step"]) for row in new if row["train/loss"]]
     assert steps == [1, 3, 5, 7, 9]
-    assert checkpoint(folder, "last.ckpt")["epoch"] == 4
+    assert checkpoint(folder, "last.ckpt")["epoch"] == 5
 
 
 def test_a_resumed_run_keeps_the_right_best_model(resumed):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from retfiner.common.stopping import Stopped
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used; says what was got, what is expected and what to do.
@@ -35,6 +37,8 @@ class InputError(ValueError):
 def run_entry_point(main: Callable[[], object]) -> None:
     """Run a script's ``main``; a user's error becomes a clear message and exit status 2.
 
+    A run that was told to stop ends with 128 and the signal's number, Ctrl-C with 130.
+
     Args:
         main: The script's entry point, called without arguments.
     """
@@ -43,6 +47,9 @@ def run_entry_point(main: Callable[[], object]) -> None:
     except InputError as error:
         sys.stderr.write(f"\nerror: {error}\n")
         raise SystemExit(2) from None
+    except Stopped as stopped:
+        sys.stderr.write(f"\n{stopped}\n")
+        raise SystemExit(stopped.status) from None
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped by the user\n")
         raise SystemExit(130) from None

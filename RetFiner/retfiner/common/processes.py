@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+from retfiner.common.stopping import SIGNALS
+
 
 def available_cores() -> int:
     """Count the cores this process may use, which on a shared machine are fewer than there are."""
@@ -16,3 +18,12 @@ def available_cores() -> int:
 def leave_interrupts_alone() -> None:
     """Start a worker process: Ctrl-C reaches all of them, and the first one alone answers it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def leave_signals_alone() -> None:
+    """Start a worker of a run: what tells the run to stop reaches its workers too.
+
+    They must live until the run has ended its step; it ends them itself, and they end without it.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

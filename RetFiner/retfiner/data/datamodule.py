@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from retfiner.batch import Batch
 from retfiner.common.errors import InputError
-from retfiner.common.processes import available_cores
+from retfiner.common.processes import available_cores, leave_signals_alone
 from retfiner.common.seeds import generator
 from retfiner.config import RefineConfig
 from retfiner.data.custom import UserDataset, takes_split
@@ -224,7 +224,7 @@ class PairsDataModule(pl.LightningDataModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             multiprocessing_context=start if workers > 0 else None,
-            worker_init_fn=_one_thread if workers > 0 else None,
+            worker_init_fn=_start_worker if workers > 0 else None,
             # One of its own: else whether workers are kept shifts the global one, hence dropout.
             generator=generator(self.config.seed, "loader"),
             pin_memory=self.trainer is not None
@@ -239,6 +239,7 @@ def count_workers(requested: int | None) -> int:
     return min(8, available_cores())
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     """Keep a worker to one core: the readers run side by side, and the trainer needs cores too."""
+    leave_signals_alone()
     torch.set_num_threads(1)

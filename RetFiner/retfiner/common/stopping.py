@@ -1,0 +1,68 @@
+"""A run that is told to stop ends its step, saves itself and says how to go on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+)
+"""What clusters and terminals send: preemption, Ctrl-C, and SLURM's word that time is nearly up."""
+
+
+class Stopped(RuntimeError):  # noqa: N818 - it is no error
+    """A run ended because a signal told it to.
+
+    Args:
+        number: The signal.
+        message: What was saved, and how to go on.
+
+    Attributes:
+        status: What the process shall exit with: 128 and the signal's number, as shells have it.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.status = 128 + number
+
+
+class StopSignals:
+    """Note signals instead of dying of them, while the context lasts.
+
+    A second Ctrl-C does not wait for the end of the step.
+
+    Attributes:
+        received: The first signal that came, or 0.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():  # others cannot handle signals
+            self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self.take()
+        return self
+
+    def take(self) -> None:
+        """Handle the signals; once more where a library has put its own handlers in between."""
+        for number in self._before:
+            signal.signal(number, self._note)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received == signal.SIGINT:
+            raise Stopped(number, "stopped at once by a second Ctrl-C; nothing more was saved")
+        self.received = self.received or number
