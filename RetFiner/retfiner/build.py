@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -15,7 +15,7 @@ from retfiner.common.cli import as_plain
 from retfiner.common.errors import InputError
 from retfiner.common.files import file_sha256
 from retfiner.config import RefineConfig
-from retfiner.losses import LOSSES, ITMHead
+from retfiner.losses import LOSSES, ITMHead, Loss
 from retfiner.model import RetFiner
 from retfiner.text.encoder import CrossAttentionBert
 from retfiner.text.tokenizer import tokenizer_as_text
@@ -53,7 +53,30 @@ def build_model(
     if backbone.projection:
         _load_projection(model.vision_proj, backbone)
     _tune(config, model)
+    freeze_unread(model, [LOSSES[name]() for name in config.losses])
     return model
+
+
+def freeze_unread(model: RetFiner, losses: Iterable[Loss]) -> None:
+    """Freeze what no active loss reads: it would get no gradient, for which processes would wait.
+
+    Args:
+        model: The model.
+        losses: The active losses.
+    """
+    losses = list(losses)
+    text = model.multimodal_encoder
+    unread: list[torch.nn.Parameter] = []
+    if not any(loss.predicts_tokens for loss in losses):
+        embedding = text.get_input_embeddings().weight  # tied to the prediction, and read
+        unread += [p for p in text.cls.parameters() if p is not embedding]
+    if not any(loss.uses_fusion for loss in losses):
+        unread += [p for name, p in text.named_parameters() if ".crossattention." in name]
+    if model.is_contrastive and not any(loss.trains_similarity for loss in losses):
+        heads = (model.contra_head_t, model.contra_head_v)
+        unread += [model.contra_temp, *(p for head in heads for p in head.parameters())]
+    for parameter in unread:
+        parameter.requires_grad_(False)
 
 
 def _tune(config: RefineConfig, model: RetFiner) -> None:

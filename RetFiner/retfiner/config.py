@@ -81,7 +81,9 @@ class RefineConfig:
         "course of the learning rate after warm-up", "constant"
     )
     warmup_steps: NonNegativeInt = flag("optimiser steps of linear warm-up", 0)
-    batch_size: PositiveInt = flag("most pairs in a batch", 128)
+    batch_size: PositiveInt = flag(
+        "most pairs in a batch of one device; several devices share devices x batch_size", 128
+    )
     accumulate_grad_batches: PositiveInt = flag(
         "batches whose gradients make one optimiser step", 1
     )
@@ -115,7 +117,13 @@ class RefineConfig:
         "arithmetic; auto is bfloat16 where the device is made for it", "auto"
     )
     accelerator: str = flag("device as Lightning names it: auto, cpu, gpu, mps", "auto")
-    devices: str = flag("number of devices; auto is one", "auto")
+    devices: str = flag(
+        "devices of each machine: a number, or all; auto is one, or as torchrun started", "auto"
+    )
+    num_nodes: PositiveInt | None = flag("machines; by default one, or as torchrun started", None)
+    strategy: Literal["auto", "ddp"] = flag(
+        "ddp: a copy of the model on each device; auto is ddp where there are several", "auto"
+    )
     num_workers: NonNegativeInt | None = flag(
         "processes that read images; by default one a core, at most 8", None
     )

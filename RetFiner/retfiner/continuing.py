@@ -54,6 +54,10 @@ class Continuing(pl.Callback):
 
     # -- going on ----------------------------------------------------------------------------------
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Learn from the first process where the run lies."""
+        self.path = trainer.strategy.broadcast(self.path)
+
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:

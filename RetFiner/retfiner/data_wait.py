@@ -57,7 +57,8 @@ class DataWait(pl.Callback):
             self.share = self.waited / max(self.ended - self.begun, 1e-9)
             if self.share > TOO_MUCH and batch_idx > 0 and not self.advised:
                 self.advised = True
-                tqdm.write(advice(self.share))
+                if trainer.is_global_zero:
+                    tqdm.write(advice(self.share))
 
 
 def advice(share: float) -> str:

@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tqdm import tqdm
 
 from retfiner.common.files import whole_file
+from retfiner.launch import is_first_process
 
 
 class _AppendingWriter(ExperimentWriter):
@@ -37,7 +38,8 @@ class MetricsCsv(CSVLogger):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(save_dir=folder.parent, name=folder.name, version="")
-        self._experiment = _AppendingWriter(log_dir=str(folder))
+        if is_first_process():  # Lightning asks no other for one, and making one makes a folder
+            self._experiment = _AppendingWriter(log_dir=str(folder))
         self._path = folder / "metrics.csv"
 
     def text(self) -> str:
@@ -45,6 +47,7 @@ class MetricsCsv(CSVLogger):
         self.save()
         return self._path.read_bytes().decode() if self._path.is_file() else ""
 
+    @rank_zero_only
     def restore(self, text: str) -> None:
         """Let the file hold the rows of a checkpoint, and none that were logged after it.
 
@@ -52,14 +55,10 @@ class MetricsCsv(CSVLogger):
             text: What :meth:`text` returned.
         """
         assert isinstance(self._experiment, _AppendingWriter)
-        self._write(text)
-        self._experiment.metrics = []
-        self._experiment.metrics_keys = next(csv.reader(text.splitlines()), [])
-
-    @rank_zero_only
-    def _write(self, text: str) -> None:
         with whole_file(self._path) as temporary:
             temporary.write_bytes(text.encode())
+        self._experiment.metrics = []
+        self._experiment.metrics_keys = next(csv.reader(text.splitlines()), [])
 
 
 @rank_zero_only
@@ -112,10 +111,13 @@ class Logbook(pl.Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         is_best = metrics["val/loss"] < self.best
         self.best = min(self.best, metrics["val/loss"])
-        tqdm.write(format_epoch(trainer.current_epoch + 1, metrics, is_best))
+        if trainer.is_global_zero:
+            tqdm.write(format_epoch(trainer.current_epoch + 1, metrics, is_best))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the curves."""
+        if not trainer.is_global_zero:
+            return
         for logger in trainer.loggers:
             logger.save()
         draw_curves(self.folder / "metrics.csv", self.folder / "curves.png")

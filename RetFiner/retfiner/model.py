@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from retfiner.batch import Batch
 from retfiner.common.errors import InputError
+from retfiner.distributed import gather_rows
 from retfiner.text.encoder import CrossAttentionBert, KeysValues
 from retfiner.text.packing import Packing, packing_of
 from retfiner.tuning import checkpoint_blocks
@@ -28,10 +29,12 @@ class Encoded(NamedTuple):
     Attributes:
         image_tokens: (B, T, H) image tokens in the text encoder's width, CLS first.
         image: The image tokens' keys and values for every cross-attention layer.
-        image_embedding: (B, E) unit vectors of the images.
-        text_embedding: (B, E) unit vectors of the reports.
-        similarity: (B, B) cosine of image i and report j, divided by the temperature.
-        same_report: (B, B) true where report j counts as the report of image i.
+        image_embedding: (W, E) unit vectors of the images; W is B, or where several processes train
+            together, the pairs of all of them, in the order of ranks.
+        text_embedding: (W, E) unit vectors of the reports.
+        similarity: (B, W) cosine of image i and report j, divided by the temperature.
+        text_similarity: (B, W) cosine of report i and image j, divided by the temperature.
+        same_report: (B, W) true where report j counts as the report of image i.
         packing: Where the words of the batch's reports are; None where there is no padding.
     """
 
@@ -40,6 +43,7 @@ class Encoded(NamedTuple):
     image_embedding: Tensor | None
     text_embedding: Tensor | None
     similarity: Tensor | None
+    text_similarity: Tensor | None
     same_report: Tensor
     packing: Packing | None
 
@@ -184,18 +188,26 @@ class RetFiner(nn.Module):
     ) -> Encoded:
         """Do what :meth:`encode` does, from (B, T, H) image tokens that are there already."""
         packing = packing_of(batch.lengths, batch.input_ids.shape[1], batch.input_ids.device)
-        image_embedding = text_embedding = scores = None
+        image_embedding = text_embedding = scores = text_scores = None
         if similarity:
             image_embedding = self.embed_images(image_tokens)
             text_embedding = self.embed_texts(batch.input_ids, batch.attention_mask, packing)
-            scores = image_embedding @ text_embedding.T / self.temperature
+            own = (image_embedding, text_embedding)
+            if batch.joined is not None:
+                both = gather_rows(torch.cat(own, 1), batch.joined.sizes)
+                image_embedding, text_embedding = both.chunk(2, 1)
+            scores = own[0] @ text_embedding.T / self.temperature
+            text_scores = scores.T
+            if batch.joined is not None:
+                text_scores = own[1] @ image_embedding.T / self.temperature
         return Encoded(
             image_tokens=image_tokens,
             image=self.multimodal_encoder.project_image(image_tokens) if fusion else None,
             image_embedding=image_embedding,
             text_embedding=text_embedding,
             similarity=scores,
-            same_report=self._same_report(batch.report_ids),
+            text_similarity=text_scores,
+            same_report=self._same_report(batch),
             packing=packing,
         )
 
@@ -219,7 +231,9 @@ class RetFiner(nn.Module):
             input_ids, attention_mask, encoded.image, image_index, causal, packing
         )
 
-    def _same_report(self, report_ids: Tensor) -> Tensor:
+    def _same_report(self, batch: Batch) -> Tensor:
+        report_ids = batch.report_ids if batch.joined is None else batch.joined.report_ids
+        own = slice(None) if batch.joined is None else batch.joined.rows
         if self.duplicate_reports == "shared":
-            return report_ids[:, None] == report_ids[None, :]
-        return torch.eye(len(report_ids), dtype=torch.bool, device=report_ids.device)
+            return batch.report_ids[:, None] == report_ids[None, :]
+        return torch.eye(len(report_ids), dtype=torch.bool, device=report_ids.device)[own]

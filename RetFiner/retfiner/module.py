@@ -12,7 +12,8 @@ from torch import Tensor
 
 from retfiner.batch import Batch
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.seeds import generator
+from retfiner.common.seeds import derive_seed, generator
+from retfiner.distributed import exchange, mean_over_processes
 from retfiner.losses import LOSSES, Loss
 from retfiner.metrics import retrieval_recall
 from retfiner.model import RetFiner
@@ -68,6 +69,16 @@ class RefinementModule(pl.LightningModule):
         self.batch_pairs = 0
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Let each process drop out other units: all of them began with the same seed.
+
+        They depend on nothing but the step, so that a run that goes on draws what it would have
+        drawn. One process alone goes on from its generator's state.
+        """
+        if self.trainer.world_size > 1:
+            parts = (self.seed, "dropout", self.current_epoch, batch_idx, self.global_rank)
+            torch.manual_seed(derive_seed(*parts))
+
     # -- a step ------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -78,10 +89,10 @@ class RefinementModule(pl.LightningModule):
         """
         values, _ = self._batch_losses(batch, "train", self.current_epoch, batch_idx)
         total = self._weighted_sum(values)
-        if not torch.isfinite(total):
-            raise self._not_finite(values, batch, f"batch {batch_idx}")
-        size = len(batch.images)
-        logged = {name: value.detach() for name, value in values.items()} | {"loss": total.detach()}
+        logged = _over_processes(values | {"loss": total})
+        if not torch.isfinite(logged["loss"]):
+            raise self._not_finite(logged, batch, f"batch {batch_idx}")
+        size = batch.total
         self.batch_losses, self.batch_pairs = logged, size
         self.log_dict(
             {f"step/{n}": v for n, v in logged.items()},
@@ -89,7 +100,7 @@ class RefinementModule(pl.LightningModule):
             on_epoch=False,
             batch_size=size,
         )
-        self.log("loss", total.detach(), prog_bar=True, logger=False, batch_size=size)
+        self.log("loss", logged["loss"], prog_bar=True, logger=False, batch_size=size)
         if self.model.is_contrastive:
             self.log("step/temperature", self.model.temperature.detach(), batch_size=size)
         return total
@@ -101,20 +112,20 @@ class RefinementModule(pl.LightningModule):
             InputError: If a loss is not finite.
         """
         values, encoded = self._batch_losses(batch, "validation", 0, batch_idx)
-        total = self._weighted_sum(values)
-        if not torch.isfinite(total):
-            raise self._not_finite(values, batch, f"validation batch {batch_idx}")
-        values["loss"] = total
-        for name, value in values.items():
+        logged = _over_processes(values | {"loss": self._weighted_sum(values)})
+        if not torch.isfinite(logged["loss"]):
+            raise self._not_finite(logged, batch, f"validation batch {batch_idx}")
+        for name, value in logged.items():
             self.log(
                 f"val/{name}",
                 value,
                 on_epoch=True,
                 prog_bar=name == "loss",
-                batch_size=len(batch.images),
+                batch_size=batch.total,
             )
         if encoded.image_embedding is not None and encoded.text_embedding is not None:
-            self._seen.append((encoded.image_embedding, encoded.text_embedding, batch.report_ids))
+            report_ids = batch.report_ids if batch.joined is None else batch.joined.report_ids
+            self._seen.append((encoded.image_embedding, encoded.text_embedding, report_ids))
 
     def on_validation_epoch_end(self) -> None:
         """Log recall@k over the whole validation set."""
@@ -144,22 +155,22 @@ class RefinementModule(pl.LightningModule):
         ).sum()
 
     def _not_finite(self, values: Mapping[str, Tensor], batch: Batch, place: str) -> InputError:
-        bad = [name for name, value in values.items() if not torch.isfinite(value)]
+        parts = {name: value for name, value in values.items() if name != "loss"}
+        bad = [name for name, value in parts.items() if not torch.isfinite(value)]
         kept = "the last good checkpoint stays as it is"
-        images = [
-            int(row)
-            for row, image in zip(batch.rows, batch.images, strict=True)
-            if not torch.isfinite(image).all()
-        ]
+        sound = torch.isfinite(batch.images).flatten(1).all(1).tolist()
+        seen = exchange(list(zip(batch.rows.tolist(), sound, strict=True)))
+        pairs = [pair for part in seen for pair in part]
+        images = [row for row, is_sound in pairs if not is_sound]
         if images:
             remedy = f"mend the images of pairs {shorten([str(i) for i in images])}; {kept}"
         else:
             remedy = f"a lower --lr, --gradient_clip_val 1, or --precision 32-true; {kept}"
         return InputError(
             f"the loss is not finite: {', '.join(bad) or 'the weighted sum'}",
-            got=", ".join(f"{name} = {value.item():g}" for name, value in values.items())
+            got=", ".join(f"{name} = {value.item():g}" for name, value in parts.items())
             + f" at epoch {self.current_epoch}, {place}, pairs "
-            + shorten([str(row) for row in batch.rows.tolist()], 16),
+            + shorten([str(row) for row, _ in pairs], 16),
             expected="finite numbers",
             remedy=remedy,
         )
@@ -225,3 +236,9 @@ class RefinementModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the description into the checkpoint."""
         checkpoint["retfiner"] = self.description
+
+
+def _over_processes(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return each value's mean over processes, detached: the losses of the whole batch."""
+    means = mean_over_processes(torch.stack([value.detach() for value in values.values()]))
+    return dict(zip(values, means.unbind(), strict=True))

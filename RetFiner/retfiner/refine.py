@@ -23,6 +23,8 @@ from retfiner.config import RefineConfig
 from retfiner.data.datamodule import Pairs, PairsDataModule, load_pairs
 from retfiner.data.fingerprint import fingerprint
 from retfiner.data.pairs import Collate
+from retfiner.distributed import exchange, world_size
+from retfiner.launch import Placement, is_first_process, place
 from retfiner.logbook import draw_curves, format_summary
 from retfiner.metrics import chance_recall
 from retfiner.model import RetFiner
@@ -35,7 +37,11 @@ from retfiner.trainer import build_trainer
 from retfiner.vision import Backbone, load_backbone
 from retfiner.vision.preprocessing import evaluation_transform
 
-say = print
+
+def say(text: str) -> None:
+    """Print, in the first of a run's processes."""
+    if is_first_process():
+        print(text)
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ def refine(config: RefineConfig) -> RunResult:
     """
     _quieten()
     pl.seed_everything(config.seed, workers=True, verbose=False)
+    placement = place(config)
     path = None if config.resume in (None, AUTO) else find_resume_checkpoint(config.resume)
     resumed = None if path is None else read_resumed(path)
 
@@ -71,6 +78,7 @@ def refine(config: RefineConfig) -> RunResult:
     text, tokenizer = load_text_encoder(config.text_encoder), load_tokenizer(config.text_encoder)
     _check_text_length(config, text.config.max_position_embeddings)
     pairs = load_pairs(config, evaluation_transform(backbone))
+    _check_shares(pairs, placement)
     model = build_model(config, backbone, text, tokenizer)
     description = describe(config, backbone, text, tokenizer)
     description |= {"train_pairs": pairs.train_size, "validation_pairs": pairs.validation_size}
@@ -79,20 +87,28 @@ def refine(config: RefineConfig) -> RunResult:
     resumed = _choose_run(config, resumed, name, description)
     module = _module(config, model, description)
     size = (backbone.spec.in_chans, backbone.image_size, backbone.image_size)
-    collate = Collate(tokenizer, config.max_text_tokens, size, config.on_bad_row)
+    collate = Collate(
+        tokenizer,
+        config.max_text_tokens,
+        size,
+        config.on_bad_row,
+        least=2 if placement.processes == 1 else 1,
+    )
     datamodule = PairsDataModule(pairs, collate, config)
 
-    folder = resumed.folder if resumed else make_run_folder(config.output_dir, name)
-    steps = -(-pairs.train_size // config.batch_size)
+    folder = _folder_of(config, resumed, name)
+    steps = -(-pairs.train_size // (config.batch_size * placement.processes))
     with hold(folder, remove_if_empty=resumed is None), StopSignals() as signals:
         resumed = None if resumed is None else read_resumed(resumed.path)  # now that it is ours
         if resumed is not None and resumed.is_finished(config):
             say(f"The run in {folder} is finished: {resumed.epochs} epochs.")
             return _report(folder, pairs)
-        remove_leftovers(folder)
-        trainer = build_trainer(config, folder, steps, signals)
-        write_config(folder, config, _facts(description, trainer, pairs))
-        _announce(config, backbone, pairs, tokenizer, trainer, folder)
+        if is_first_process():
+            remove_leftovers(folder)
+        trainer = build_trainer(config, placement, folder, steps, signals)
+        if is_first_process():
+            write_config(folder, config, _facts(description, trainer, pairs))
+            _announce(config, backbone, pairs, tokenizer, trainer, folder)
         if config.compile:
             model.compile_encoders()
         if resumed is None:
@@ -132,11 +148,22 @@ def _choose_run(
     return resumed
 
 
+def _folder_of(config: RefineConfig, resumed: Resumed | None, name: str) -> Path:
+    """Return where the run lies; the first process makes the folder of a new one."""
+    if resumed is not None:
+        return resumed.folder
+    if is_first_process():
+        return make_run_folder(config.output_dir, name)
+    return config.output_dir / name  # for now: the first process tells which it made
+
+
 def _report(folder: Path, pairs: Pairs) -> RunResult:
     """Say what a finished run achieved, and where it lies."""
-    if not (folder / "curves.png").is_file():  # killed when all but this was done
-        draw_curves(folder / "metrics.csv", folder / "curves.png")
-    before, best = _read_metrics(folder)
+    if is_first_process() and not (folder / "curves.png").is_file():
+        draw_curves(folder / "metrics.csv", folder / "curves.png")  # killed before they were
+    # The first process alone knows the folder and what lies in it.
+    knows = is_first_process() or world_size() == 1
+    folder, (before, best) = exchange((folder, _read_metrics(folder) if knows else ({}, {})))[0]
     say(f"\n{format_summary(before, best, _chance(pairs))}")
     say(
         f"\nRefined model:  {folder / 'best-model.ckpt'}"
@@ -168,12 +195,26 @@ def _chance(pairs: Pairs) -> dict[str, float]:
 
 def _quieten() -> None:
     """Keep libraries from talking about themselves; their warnings still come through."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     transformers_logging.disable_progress_bar()
     torch.set_float32_matmul_precision("high")
     # Lightning remarks on a folder that we made and on its own use of torch; neither is the user's.
     warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
+    # What processes log is the same in all of them: it was averaged in the step.
+    warnings.filterwarnings("ignore", r"It is recommended to use `self.log\(.*sync_dist=True")
     warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")
+
+
+def _check_shares(pairs: Pairs, placement: Placement) -> None:
+    smallest = min(pairs.train_size, pairs.validation_size)
+    if smallest < placement.processes:
+        raise InputError(
+            "there are fewer pairs than devices",
+            got=f"{pairs.train_size} to train on and {pairs.validation_size} to validate for "
+            f"{placement.processes} devices",
+            expected="at least one for each",
+        )
 
 
 def _check_text_length(config: RefineConfig, longest: int) -> None:
@@ -191,6 +232,7 @@ def _facts(description: dict[str, Any], trainer: pl.Trainer, pairs: Pairs) -> di
         "image_size": description["image_size"],
         "provenance": description["provenance"],
         "device": str(trainer.strategy.root_device),
+        "processes": trainer.world_size,
         "precision": str(trainer.precision),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "train_pairs": pairs.train_size,
@@ -212,7 +254,8 @@ def _announce(
         f"{backbone.image_size} x {backbone.image_size} pixels, from {config.model_weights}"
     )
     say(f"Objectives:     {', '.join(f'{n} x {w:g}' for n, w in config.weights.items())}")
-    say(f"Device:         {trainer.strategy.root_device}, {trainer.precision}")
+    several = f"{trainer.world_size} processes, " if trainer.world_size > 1 else ""
+    say(f"Device:         {several}{trainer.strategy.root_device}, {trainer.precision}")
     say(f"Pairs:          {pairs.train_size} to train on, {pairs.validation_size} to validate")
     if pairs.manifests is not None:
         train, validation = pairs.manifests

@@ -20,8 +20,8 @@ AUTO = Path("auto")
 FREE_ON_RESUME = frozenset(
     {
         "accelerator", "checkpoint_every_n_steps", "devices", "gradient_checkpointing",
-        "max_epochs", "model_weights", "note", "num_workers", "output_dir", "patience", "resume",
-        "text_encoder", "worker_start",
+        "max_epochs", "model_weights", "note", "num_nodes", "num_workers", "output_dir", "patience",
+        "resume", "strategy", "text_encoder", "worker_start",
     }
 )  # fmt: skip
 """Settings that may differ when a run goes on; all others would change what the run is."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytorch_lightning as pl
-import torch
-from lightning_fabric.plugins.environments import SLURMEnvironment
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -18,12 +17,14 @@ from retfiner.config import RefineConfig
 from retfiner.continuing import BestModel, Continuing, Patience
 from retfiner.data_wait import DataWait
 from retfiner.epoch_means import EpochMeans
+from retfiner.launch import Placement
 from retfiner.logbook import Logbook, MetricsCsv, RunProgress
 from retfiner.precision import precision_plugin
 
 
 def build_trainer(
     config: RefineConfig,
+    placement: Placement,
     folder: Path,
     steps_per_epoch: int,
     signals: StopSignals,
@@ -32,6 +33,7 @@ def build_trainer(
 
     Args:
         config: The settings.
+        placement: The devices.
         folder: The run's folder.
         steps_per_epoch: Batches of an epoch.
         signals: What may stop the run.
@@ -39,13 +41,15 @@ def build_trainer(
     Raises:
         InputError: If there is no such device.
     """
-    devices = _count_devices(config.devices)
+    accelerator = placement.accelerator
     metrics = MetricsCsv(folder)
     try:
-        accelerator = _resolve_accelerator(config.accelerator)
         return pl.Trainer(
             accelerator=accelerator,
-            devices=devices,
+            devices=placement.devices,
+            num_nodes=placement.nodes,
+            strategy=placement.lightning_strategy(),
+            use_distributed_sampler=False,  # EvenBatches gives each process its part
             plugins=[
                 precision_plugin(resolve_precision(config.precision, accelerator), accelerator),
                 WholeCheckpoints(),
@@ -88,24 +92,6 @@ def _without_requeueing() -> list[SLURMEnvironment]:
 
     It would also begin a new run from any ``hpc_ckpt`` it finds. ``--resume auto`` goes on instead.
     """
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-
-
-def _resolve_accelerator(requested: str) -> str:
-    if requested == "gpu":
-        return "cuda" if torch.cuda.is_available() else "gpu"
-    if requested != "auto":
-        return requested
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _count_devices(requested: str) -> int:
-    if requested in {"auto", "1"}:
-        return 1
-    raise InputError(
-        "--devices cannot be used as asked",
-        got=requested,
-        expected="auto or 1: a run trains on one device",
-    )
+    if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return []  # torchrun within SLURM: torchrun knows which process this is
+    return [SLURMEnvironment(auto_requeue=False)]

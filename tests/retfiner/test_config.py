@@ -51,6 +51,8 @@ FLAGS = {
     "precision": "auto",
     "accelerator": "auto",
     "devices": "auto",
+    "num_nodes": None,
+    "strategy": "auto",
     "num_workers": None,
     "image_cache": False,
     "worker_start": "auto",

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from retfiner.batch import Batch
+from retfiner.batch import Batch, Joined, join_reports
 from retfiner.common.errors import InputError
 from retfiner.common.processes import available_cores, leave_signals_alone
 from retfiner.common.seeds import generator
@@ -31,6 +31,7 @@ from retfiner.data.pairs import (
     NumberedPairs,
     ResumableLoader,
 )
+from retfiner.distributed import exchange, rank
 from retfiner.vision.preprocessing import EvaluationTransform
 
 
@@ -190,35 +191,80 @@ class PairsDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         """Return where in its epoch the training is, for a checkpoint."""
-        return {} if self._training is None else self._training.state_dict()
+        if self._training is None:
+            return {}
+        return self._training.state_dict() | {"processes": self._processes}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on where a checkpoint was written; Lightning calls it before the loaders are made."""
+        """Go on where a checkpoint was written; Lightning calls it before the loaders are made.
+
+        Raises:
+            InputError: If it was written by another number of processes.
+        """
+        before = state_dict.get("processes", 1)
+        if before != self._processes:
+            size = self.config.batch_size
+            raise InputError(
+                "the run to go on with was trained on another number of devices",
+                got=f"{before} x {size} pairs a batch then, {self._processes} x {size} now",
+                expected="batches of the same size: the contrast and the steps depend on it",
+                remedy=f"{before} devices",
+            )
         self._resumed = dict(state_dict)
+
+    @property
+    def _processes(self) -> int:
+        return 1 if self.trainer is None else self.trainer.world_size
 
     def on_before_batch_transfer(self, batch: Collated, dataloader_idx: int) -> Batch:
         """Raise or say here, in the main process, what went wrong in a worker.
 
+        Where several processes train together, each learns here what the others hold.
+
         Raises:
-            InputError: If the batch could not be built.
+            InputError: If the batch could not be built, in any process.
         """
-        if isinstance(batch.batch, InputError):
-            raise batch.batch
+        parts = exchange(batch if isinstance(batch.batch, InputError) else _without_images(batch))
+        reports: list[Batch] = []
+        for other in parts:
+            if isinstance(other.batch, InputError):
+                raise other.batch
+            reports.append(other.batch)
+        self._tell([one for other in parts for one in other.left_out])
+        assert isinstance(batch.batch, Batch)
+        if len(parts) == 1:
+            return batch.batch
+        joined = join_reports(reports, rank())
+        return batch.batch._replace(joined=_pinned(joined) if self._on_cuda else joined)
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _tell(self, left_out: list[tuple[int, str]]) -> None:
         part = "training" if self.trainer is not None and self.trainer.training else "validation"
-        for number, reason in batch.left_out:
+        for number, reason in left_out:
             key = f"{part} {number}"
             if key not in self.left_out:
                 self.left_out[key] = reason
-                tqdm.write(f"left out ({len(self.left_out)} so far): {reason}")
-        return batch.batch
+                if rank() == 0:
+                    tqdm.write(f"left out ({len(self.left_out)} so far): {reason}")
 
     def _loader(self, numbered: NumberedPairs, shuffle: bool) -> ResumableLoader:
-        workers = count_workers(self.config.num_workers)
+        trainer = self.trainer
+        workers = count_workers(
+            self.config.num_workers, 1 if trainer is None else trainer.num_devices
+        )
         start = None if self.config.worker_start == "auto" else self.config.worker_start
         return ResumableLoader(
             numbered,
             batch_sampler=EvenBatches(
-                len(numbered), self.config.batch_size, self.config.seed, shuffle
+                len(numbered),
+                self.config.batch_size,
+                self.config.seed,
+                shuffle,
+                0 if trainer is None else trainer.global_rank,
+                self._processes,
             ),
             collate_fn=self.collate,
             num_workers=workers,
@@ -227,16 +273,35 @@ class PairsDataModule(pl.LightningDataModule):
             worker_init_fn=_start_worker if workers > 0 else None,
             # One of its own: else whether workers are kept shifts the global one, hence dropout.
             generator=generator(self.config.seed, "loader"),
-            pin_memory=self.trainer is not None
-            and self.trainer.strategy.root_device.type == "cuda",
+            pin_memory=self._on_cuda,
         )
 
 
-def count_workers(requested: int | None) -> int:
-    """Return how many processes read images: as asked, else one a core but at most 8."""
+def count_workers(requested: int | None, beside: int = 1) -> int:
+    """Return how many processes read images: as asked, else one a core but at most 8.
+
+    Args:
+        requested: As asked.
+        beside: How many processes train on this machine and share its cores.
+    """
     if requested is not None:
         return requested
-    return min(8, available_cores())
+    return max(1, min(8, available_cores() // beside))
+
+
+def _without_images(batch: Collated) -> Collated:
+    """Leave out what is large and no other process needs."""
+    assert isinstance(batch.batch, Batch)
+    return batch._replace(batch=batch.batch._replace(images=torch.empty(0)))
+
+
+def _pinned(joined: Joined) -> Joined:
+    """Copy to where a GPU reads without the work before it having ended."""
+    return joined._replace(
+        input_ids=joined.input_ids.pin_memory(),
+        attention_mask=joined.attention_mask.pin_memory(),
+        report_ids=joined.report_ids.pin_memory(),
+    )
 
 
 def _start_worker(worker: int) -> None:

@@ -119,6 +119,8 @@ class Collate:
         max_tokens: Reports are cut at this many WordPieces.
         image_shape: (C, H, W) the backbone expects.
         on_bad_row: Whether an unreadable pair is an error or left out.
+        least: Fewest pairs that have to be left: two to contrast, or one where other processes
+            hold pairs of the same batch.
     """
 
     def __init__(
@@ -127,11 +129,13 @@ class Collate:
         max_tokens: int,
         image_shape: tuple[int, int, int],
         on_bad_row: OnBadRow = "error",
+        least: int = 2,
     ) -> None:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.image_shape = image_shape
         self.on_bad_row = on_bad_row
+        self.least = least
 
     def __call__(self, items: list[Numbered]) -> Collated:
         """Build a batch of the items that could be read, or say which error forbids it."""
@@ -147,11 +151,11 @@ class Collate:
         return Collated(batch, [(row, error.problem) for row, error in unreadable])
 
     def _build(self, kept: list[Numbered], planned: int) -> Batch:
-        if len(kept) < min(2, planned):
+        if len(kept) < min(self.least, planned):
             raise InputError(
                 "a batch has lost its pairs",
                 got=f"{planned - len(kept)} of {planned} images cannot be decoded",
-                expected="at least two readable pairs a batch",
+                expected=f"at least {self.least} readable a batch",
                 remedy="mend the image files; --on_bad_row error names each",
             )
         pairs = [self._check(n.row, n.item) for n in kept]
@@ -188,19 +192,33 @@ class EvenBatches(BatchSampler):
     """Batches of almost equal size, so that none is too small for a contrast.
 
     1,025 pairs at batch size 128 make nine batches of 113 or 114, not eight of 128 and one of 1.
+    Several processes share each batch in almost equal parts: all take the same number of steps, and
+    every pair is seen once an epoch.
 
     Args:
         size: Number of pairs.
-        batch_size: The most pairs in a batch.
+        batch_size: The most pairs in a batch, or in a process's part of one.
         seed: What the order depends on.
         shuffle: Whether each epoch has an order of its own.
+        rank: Which process this is.
+        processes: How many share a batch.
 
     Attributes:
         skip: How many batches the next epoch leaves out at its beginning, once.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, shuffle: bool) -> None:
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
         self.size = size
+        self.rank = rank
+        self.processes = processes
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
@@ -214,14 +232,14 @@ class EvenBatches(BatchSampler):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(self.size / self.batch_size)
+        return math.ceil(self.size / (self.batch_size * self.processes))
 
     def __iter__(self) -> Iterator[list[int]]:
         purpose = self.epoch if self.shuffle else "fixed"
         order = torch.randperm(self.size, generator=generator(self.seed, "order", purpose))
         skip, self.skip = self.skip, 0
         for chunk in order.tensor_split(len(self))[skip:]:
-            yield chunk.tolist()
+            yield chunk.tensor_split(self.processes)[self.rank].tolist()
 
 
 class ResumableLoader(DataLoader[Any]):

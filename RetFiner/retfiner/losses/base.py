@@ -17,10 +17,14 @@ class Loss(Protocol):
     Attributes:
         uses_similarity: Whether it needs ``encoded.similarity``.
         uses_fusion: Whether it needs ``encoded.image``.
+        trains_similarity: Whether gradients reach the contrastive heads and the temperature.
+        predicts_tokens: Whether it scores the vocabulary.
     """
 
     uses_similarity: bool
     uses_fusion: bool
+    trains_similarity: bool
+    predicts_tokens: bool
 
     def __call__(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator

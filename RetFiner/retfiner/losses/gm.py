@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from retfiner.batch import Batch
-from retfiner.losses.masked import masked_prediction
+from retfiner.losses.masked import hide, masked_prediction
 from retfiner.model import Encoded, RetFiner
-from retfiner.text.masking import mask_tokens
 
 
 class GenerativeModelling:
@@ -20,6 +19,8 @@ class GenerativeModelling:
 
     uses_similarity = False
     uses_fusion = True
+    trains_similarity = False
+    predicts_tokens = True
 
     def __init__(self, probability: float = 0.6) -> None:
         self.probability = probability
@@ -28,12 +29,5 @@ class GenerativeModelling:
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
     ) -> Tensor:
         """Hide words and return the loss; see :class:`retfiner.losses.base.Loss`."""
-        masked = mask_tokens(
-            batch.input_ids,
-            batch.lengths,
-            self.probability,
-            model.mask_token_id,
-            model.vocab_size,
-            generator,
-        )
+        masked = hide(model, batch, self.probability, generator)
         return masked_prediction(model, batch, encoded, masked, causal=True)

@@ -25,6 +25,8 @@ class ImageTextContrastive:
 
     uses_similarity = True
     uses_fusion = False
+    trains_similarity = True
+    predicts_tokens = False
 
     def __init__(self, label_smoothing: float = 0.1) -> None:
         if not 0 <= label_smoothing < 1:
@@ -35,19 +37,31 @@ class ImageTextContrastive:
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
     ) -> Tensor:
         """Return the mean of both directions; see :class:`retfiner.losses.base.Loss`."""
-        assert encoded.similarity is not None
-        return self.from_similarity(encoded.similarity, encoded.same_report)
+        assert encoded.similarity is not None and encoded.text_similarity is not None
+        loss = self.from_similarity(
+            encoded.similarity, encoded.same_report, encoded.text_similarity
+        )
+        return loss * batch.weight
 
-    def from_similarity(self, similarity: Tensor, same_report: Tensor) -> Tensor:
-        """Return the loss of given scores.
+    def from_similarity(
+        self, similarity: Tensor, same_report: Tensor, text_similarity: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of given scores: the mean over B images and B reports.
 
         Args:
-            similarity: (B, B) score of image i and report j, divided by the temperature.
-            same_report: (B, B) true where report j counts as the report of image i.
+            similarity: (B, W) score of image i and report j, divided by the temperature; W is B, or
+                larger where other processes hold pairs of the same batch.
+            same_report: (B, W) true where report j counts as the report of image i.
+            text_similarity: (B, W) score of report i and image j; by default the transpose of
+                ``similarity``.
         """
+        if text_similarity is None:
+            text_similarity = similarity.T
         target = same_report.to(similarity.dtype)
         target = target / target.sum(1, keepdim=True)
         image_to_text = F.cross_entropy(similarity, target, label_smoothing=self.label_smoothing)
-        # same_report is symmetric, so one target serves both directions.
-        text_to_image = F.cross_entropy(similarity.T, target, label_smoothing=self.label_smoothing)
+        # Sharing a report is symmetric, so one target serves both directions.
+        text_to_image = F.cross_entropy(
+            text_similarity, target, label_smoothing=self.label_smoothing
+        )
         return (image_to_text + text_to_image) / 2

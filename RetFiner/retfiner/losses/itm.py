@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from retfiner.batch import Batch
 from retfiner.common.devices import send
+from retfiner.distributed import gather_rows
 from retfiner.model import Encoded, RetFiner
 
 
@@ -35,8 +36,8 @@ class Negatives(NamedTuple):
     """One hard negative for each text and for each image.
 
     Attributes:
-        image_for_text: (B,) index of a wrong image for text b.
-        text_for_image: (B,) index of a wrong text for image b.
+        image_for_text: (B,) index of a wrong image for text b, among those of all processes.
+        text_for_image: (B,) index of a wrong text for image b, among those of all processes.
         exists: (B,) false where every pair of the batch carries the same report as pair b.
     """
 
@@ -49,19 +50,30 @@ class ImageTextMatching:
     """Does this report describe this image? B true pairs against 2B hard negatives (ALBEF).
 
     A wrong pair is drawn the more often the more similar the contrastive heads find it. Pairs that
-    carry the same report are never each other's negatives.
+    carry the same report are never each other's negatives. Where several processes train together,
+    negatives come from all of them.
     """
 
     uses_similarity = True
     uses_fusion = True
+    trains_similarity = False
+    predicts_tokens = False
 
     def __call__(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
     ) -> Tensor:
         """Draw negatives and return the loss; see :class:`retfiner.losses.base.Loss`."""
         assert encoded.similarity is not None
-        negatives = draw_negatives(encoded.similarity, encoded.same_report, generator)
-        return self.from_negatives(model, batch, encoded, negatives)
+        negatives = draw_negatives(
+            encoded.similarity,
+            encoded.same_report,
+            generator,
+            encoded.text_similarity,
+            0 if batch.joined is None else batch.joined.first,
+        )
+        # The share of negatives that exist is the same in every process: all, or none where the
+        # whole batch carries one report. So the processes' mean is the mean over all pairs.
+        return self.from_negatives(model, batch, encoded, negatives) * batch.weight
 
     def from_negatives(
         self, model: RetFiner, batch: Batch, encoded: Encoded, negatives: Negatives
@@ -75,10 +87,9 @@ class ImageTextMatching:
         matched = model.fuse(ids, mask, encoded, packing=encoded.packing)
         # Which texts are drawn is known on the device alone, and so are their lengths.
         drawn = negatives.text_for_image
-        wrong_text = model.fuse(ids[drawn], mask[drawn], encoded)
-        wrong_image = model.fuse(
-            ids, mask, encoded, negatives.image_for_text, packing=encoded.packing
-        )
+        texts = batch if batch.joined is None else batch.joined
+        wrong_text = model.fuse(texts.input_ids[drawn], texts.attention_mask[drawn], encoded)
+        wrong_image = self._over_drawn(model, batch, encoded, negatives.image_for_text)
         cls = torch.cat([states[:, 0] for states in (matched, wrong_text, wrong_image)])
         logits = model.itm_head(cls)
         own = torch.ones_like(batch.report_ids)
@@ -87,24 +98,52 @@ class ImageTextMatching:
         losses = F.cross_entropy(logits, is_match, reduction="none")
         return (losses * counts).sum() / counts.sum()
 
+    @staticmethod
+    def _over_drawn(model: RetFiner, batch: Batch, encoded: Encoded, image_index: Tensor) -> Tensor:
+        """Read each report over the image that was drawn for it."""
+        ids, mask, packing = batch.input_ids, batch.attention_mask, encoded.packing
+        if batch.joined is None:
+            return model.fuse(ids, mask, encoded, image_index, packing=packing)
+        # Tokens travel, not keys and values: those are twice as wide, for every layer.
+        tokens, device = encoded.image_tokens, encoded.image_tokens.device.type
+        if torch.is_autocast_enabled(device):
+            # The projection reads them in this type in any case; half the bytes travel.
+            tokens = tokens.to(torch.get_autocast_dtype(device))
+        tokens = gather_rows(tokens, batch.joined.sizes).index_select(0, image_index)
+        drawn = encoded._replace(image=model.multimodal_encoder.project_image(tokens))
+        return model.fuse(ids, mask, drawn, packing=packing)
+
 
 @torch.no_grad()
 def draw_negatives(
-    similarity: Tensor, same_report: Tensor, generator: torch.Generator
+    similarity: Tensor,
+    same_report: Tensor,
+    generator: torch.Generator,
+    text_similarity: Tensor | None = None,
+    first: int = 0,
 ) -> Negatives:
     """Draw hard negatives in proportion to softmax(similarity) + 1e-4, matches excluded.
 
+    Noise is drawn for the batch of all processes, of which each keeps its rows: the draws are the
+    same however many processes there are.
+
     Args:
-        similarity: (B, B) score of image i and report j, divided by the temperature.
-        same_report: (B, B) true where report j counts as the report of image i; symmetric.
+        similarity: (B, W) score of image i and report j, divided by the temperature; W is B, or
+            larger where other processes hold pairs of the same batch.
+        same_report: (B, W) true where report j counts as the report of image i; symmetric.
         generator: A CPU generator.
+        text_similarity: (B, W) score of report i and image j; by default the transpose of
+            ``similarity``.
+        first: Place of the first of the B pairs among the W.
     """
-    scores = similarity.float()
-    noise = torch.empty(2, *scores.shape).exponential_(generator=generator)
-    noise = send(noise, scores.device)
+    images = similarity.float()
+    texts = images.T if text_similarity is None else text_similarity.float()
+    size, total = images.shape
+    noise = torch.empty(2, total, total).exponential_(generator=generator)
+    noise = send(noise[:, first : first + size].contiguous(), images.device)
     return Negatives(
-        image_for_text=_draw(scores.T, same_report, noise[0]),
-        text_for_image=_draw(scores, same_report, noise[1]),
+        image_for_text=_draw(texts, same_report, noise[0]),
+        text_for_image=_draw(images, same_report, noise[1]),
         exists=~same_report.all(1),
     )
 

@@ -1,19 +1,46 @@
-"""What MLM and GM share: score hidden tokens of a report that is read over its image."""
+"""What MLM and GM share: hide tokens of a report, and score them over the report's image."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from retfiner.batch import Batch
 from retfiner.model import Encoded, RetFiner
-from retfiner.text.masking import MaskedTokens
+from retfiner.text.masking import MaskedTokens, mask_tokens
+
+
+def hide(
+    model: RetFiner, batch: Batch, probability: float, generator: torch.Generator
+) -> MaskedTokens:
+    """Hide a share of the tokens of a batch, or of this process's part of one.
+
+    Args:
+        model: The model.
+        batch: The step's pairs.
+        probability: Chance of each token to be hidden.
+        generator: A CPU generator, the same in every process.
+    """
+    joined = batch.joined
+    return mask_tokens(
+        batch.input_ids,
+        batch.lengths if joined is None else joined.lengths,
+        probability,
+        model.mask_token_id,
+        model.vocab_size,
+        generator,
+        first=0 if joined is None else joined.first,
+        width=None if joined is None else joined.input_ids.shape[1],
+    )
 
 
 def masked_prediction(
     model: RetFiner, batch: Batch, encoded: Encoded, masked: MaskedTokens, causal: bool
 ) -> Tensor:
     """Return the mean cross-entropy over the hidden positions.
+
+    With several processes, the mean of what they return is the mean over all their positions.
 
     Args:
         model: The model.
@@ -27,4 +54,5 @@ def masked_prediction(
     )
     # Only the hidden positions meet the vocabulary: it is the widest product of the step.
     logits = model.multimodal_encoder.predict_tokens(states.flatten(0, 1)[masked.positions])
-    return F.cross_entropy(logits, masked.labels)
+    loss = F.cross_entropy(logits, masked.labels)
+    return loss if batch.joined is None else loss * masked.share * len(batch.joined.sizes)

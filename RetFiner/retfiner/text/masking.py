@@ -18,11 +18,14 @@ class MaskedTokens(NamedTuple):
         input_ids: (B, L) ids with some hidden.
         positions: (K,) where the hidden tokens are, as indices into the flattened (B * L).
         labels: (K,) what they were.
+        share: K as a share of the hidden tokens of all reports that were drawn for together; 1
+            where ``input_ids`` holds all of them.
     """
 
     input_ids: Tensor
     positions: Tensor
     labels: Tensor
+    share: float = 1.0
 
 
 def mask_tokens(
@@ -32,6 +35,8 @@ def mask_tokens(
     mask_token_id: int,
     vocab_size: int,
     generator: torch.Generator,
+    first: int = 0,
+    width: int | None = None,
 ) -> MaskedTokens:
     """Hide a share of each report's tokens; of those, 80 % become [MASK], 10 % a random token.
 
@@ -40,24 +45,35 @@ def mask_tokens(
     decided on the CPU, where the lengths are known: nothing waits for the device, and every device
     hides the same tokens.
 
+    Where several processes share a batch, each draws for the whole of it and keeps its own rows:
+    the same tokens are hidden however many processes there are.
+
     Args:
         input_ids: (B, L) token ids.
-        lengths: B counts of tokens, padding not included, at least 2 each.
+        lengths: Counts of tokens of all reports, padding not included, at least 2 each.
         probability: Chance of each token to be hidden: 0.15 for MLM and 0.6 for GM as published.
         mask_token_id: Id of [MASK].
         vocab_size: Number of WordPieces; random tokens are drawn from all of them.
         generator: A CPU generator.
+        first: Place of the first row of ``input_ids`` among all reports.
+        width: What all reports together are padded to; by default L.
 
     Raises:
         ValueError: If ``probability`` is not in (0, 1].
     """
     if not 0 < probability <= 1:
         raise ValueError(f"probability must be in (0, 1], got {probability}")
-    hidden = _choose(lengths, input_ids.shape[1], probability, generator)
-    positions = hidden.flatten().nonzero().squeeze(1)
-    fate = torch.rand(len(positions), generator=generator)
-    random_ids = torch.randint(vocab_size, (len(positions),), generator=generator)
+    rows, length = input_ids.shape
+    everywhere = _choose(lengths, width or length, probability, generator)
+    total = int(everywhere.sum())
+    fate = torch.rand(total, generator=generator)
+    random_ids = torch.randint(vocab_size, (total,), generator=generator)
 
+    hidden = everywhere[first : first + rows, :length]
+    positions = hidden.flatten().nonzero().squeeze(1)
+    before = int(everywhere[:first].sum())
+    own = slice(before, before + len(positions))
+    fate, random_ids = fate[own], random_ids[own]
     positions, fate, random_ids = (
         send(drawn, input_ids.device) for drawn in (positions, fate, random_ids)
     )
@@ -65,7 +81,7 @@ def mask_tokens(
     shown = torch.where(fate < 0.8, mask_token_id, labels)
     shown = torch.where(fate >= 0.9, random_ids, shown)
     masked = input_ids.flatten().scatter(0, positions, shown).view_as(input_ids)
-    return MaskedTokens(masked, positions, labels)
+    return MaskedTokens(masked, positions, labels, len(positions) / total)
 
 
 def _choose(

@@ -1,9 +1,12 @@
 """Settings to loaders: who is on which side, which workers, which batches."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from retfiner.common.errors import InputError
+from retfiner.data import datamodule
 from retfiner.data.datamodule import PairsDataModule, count_workers, load_pairs
 from retfiner.data.manifest import read_manifest, split_by_patient
 from retfiner.data.pairs import Collate
@@ -70,6 +73,21 @@ def module(config, transform):
 
 def rows_of(loader):
     return [collated.batch.rows.tolist() for collated in loader]
+
+
+def test_a_run_goes_on_with_as_many_processes(material, transform, tmp_path):
+    loaded = module(settings(material, tmp_path), transform)
+    loaded.load_state_dict({"batches_given": 1})  # of before there were several
+    loaded.trainer = SimpleNamespace(world_size=2)
+    with pytest.raises(InputError, match=r"1 x 8 pairs a batch then, 2 x 8 now"):
+        loaded.load_state_dict({"batches_given": 1, "processes": 1})
+    loaded.load_state_dict({"batches_given": 1, "processes": 2})
+
+
+def test_processes_share_the_cores(monkeypatch):
+    monkeypatch.setattr(datamodule, "available_cores", lambda: 12)
+    assert [count_workers(None, beside) for beside in (1, 2, 4, 16)] == [8, 6, 3, 1]
+    assert count_workers(5, 4) == 5
 
 
 def test_one_csv_is_split_by_patient(material, transform, tmp_path):

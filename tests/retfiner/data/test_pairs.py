@@ -157,6 +157,28 @@ def test_no_batch_of_one_where_there_are_two_pairs():
             assert min(map(len, EvenBatches(size, batch_size, 0, False))) > 1
 
 
+@pytest.mark.parametrize(("size", "processes"), [(27, 2), (100, 4), (5, 4), (9, 8)])
+def test_processes_share_each_batch_evenly_and_see_every_pair_once(size, processes):
+    batch_size = 3
+    shares = [
+        list(EvenBatches(size, batch_size, 0, True, rank, processes)) for rank in range(processes)
+    ]
+    whole = list(EvenBatches(size, batch_size * processes, 0, True))
+    for batch, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        assert [i for part in parts for i in part] == batch, "as one process with larger batches"
+        sizes = [len(part) for part in parts]
+        assert min(sizes) >= 1 and max(sizes) <= min(batch_size, min(sizes) + 1)
+    assert sorted(i for batch in whole for i in batch) == list(range(size))
+
+
+def test_no_process_is_without_a_pair():
+    for processes in range(2, 9):
+        for batch_size in (2, 3, 5):
+            for size in range(processes, 60):
+                last = EvenBatches(size, batch_size, 0, False, processes - 1, processes)
+                assert min(map(len, last)) > 0
+
+
 def test_order_depends_on_seed_and_epoch():
     def order(seed, epoch, shuffle=True):
         batches = EvenBatches(50, 8, seed, shuffle)

@@ -1,0 +1,98 @@
+"""Where a run trains: what flags, torchrun and the machine say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pytorch_lightning.strategies import DDPStrategy
+
+from retfiner.common.errors import InputError
+from retfiner.config import RefineConfig
+from retfiner.launch import is_first_process, place
+
+VARIABLES = (
+    "RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "WORLD_SIZE", "LOCAL_WORLD_SIZE",
+    "TORCHELASTIC_RUN_ID",
+)  # fmt: skip
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Set the environment that a launcher makes."""
+
+    def started(**variables):
+        for name in VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, str(value))
+
+    started()
+    return started
+
+
+def config(**changes):
+    values = {"model_weights": Path("w"), "train_csv": Path("p"), "accelerator": "cpu"}
+    return RefineConfig(**(values | changes))
+
+
+def torchrun(rank, local, total):
+    return {
+        "RANK": rank, "LOCAL_RANK": rank % local, "LOCAL_WORLD_SIZE": local, "WORLD_SIZE": total,
+        "TORCHELASTIC_RUN_ID": "x",
+    }  # fmt: skip
+
+
+def test_one_device_is_what_is_taken_unless_more_are_asked_for(started):
+    one = place(config())
+    assert (one.devices, one.nodes, one.processes, one.strategy) == (1, 1, 1, "auto")
+    assert one.lightning_strategy() == "auto"
+    assert isinstance(place(config(strategy="ddp")).lightning_strategy(), DDPStrategy)
+    several = place(config(devices="2", num_nodes=3))
+    assert (several.processes, several.strategy) == (6, "ddp")
+    assert isinstance(several.lightning_strategy(), DDPStrategy)
+
+
+def test_torchrun_says_how_many(started):
+    started(**torchrun(rank=5, local=4, total=8))
+    placement = place(config())
+    assert (placement.devices, placement.nodes, placement.strategy) == (4, 2, "ddp")
+    assert place(config(devices="4", num_nodes=2)) == placement
+    with pytest.raises(InputError, match=r"got: +2 on each of 2 for 4 on each of 2"):
+        place(config(devices="2"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"devices": "0"}, "a number of devices, auto, or all"),
+        ({"devices": "two"}, "got: +two with --accelerator cpu"),
+        ({"devices": "all"}, "all for every GPU"),
+        ({"devices": "2", "accelerator": "mps"}, "at most 1"),
+        ({"devices": "2", "batch_size": 1, "losses": ["mlm"]}, "at least 2 a device"),
+    ],
+)
+def test_what_cannot_be_is_refused(started, changes, words):
+    with pytest.raises(InputError) as caught:
+        place(config(**changes))
+    assert re.search(words, str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_first"),
+    [
+        ({}, True),
+        (torchrun(0, 2, 4), True),
+        (torchrun(1, 2, 4), False),
+        (torchrun(2, 2, 4), False),  # the first of the second machine
+        ({"LOCAL_RANK": 1}, False),
+        ({"LOCAL_RANK": 0}, True),
+        ({"NODE_RANK": 1}, False),
+        ({"SLURM_PROCID": 0}, True),
+        ({"SLURM_PROCID": 3}, False),
+    ],
+)
+def test_the_first_process_knows_itself(started, variables, is_first):
+    started(**variables)
+    assert is_first_process() == is_first
