@@ -51,6 +51,7 @@ FLAGS = {
     "precision": "auto",
     "accelerator": "auto",
     "devices": "auto",
+    "deterministic": False,
     "num_nodes": None,
     "strategy": "auto",
     "num_workers": None,
