@@ -63,6 +63,7 @@ def test_more_epochs_are_more_to_do_also_in_a_moved_folder(material, copy):
     assert after == min(float(best), column(folder, "val/loss")[-1])
 
 
+@pytest.mark.slow
 def test_other_settings_begin_a_run_of_their_own(material, copy, capsys):
     folder = refine(auto(material, copy, weight_decay=0.5)).folder
     assert folder.name == f"{copy.name}-2"
@@ -127,6 +128,7 @@ def test_config_yaml_names_data_and_code(finished):
     assert {"command", "git_revision", "versions"} <= set(facts)
 
 
+@pytest.mark.slow
 def test_a_deterministic_run_repeats_itself_and_says_so(material, finished, tmp_path):
     folder = refine(settings(material, tmp_path, max_epochs=1, deterministic=True)).folder
     assert (folder / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
