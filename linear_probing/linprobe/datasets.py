@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.files import file_sha256
 from retfiner.common.patients import patient_of, read_split_table
 from retfiner.vision.images import (
     READERS,
@@ -218,7 +219,7 @@ def _hashes(paths: list[Path]) -> list[str]:
 
 def _hash(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise InputError(f"The image {path} cannot be read", got=error) from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,18 @@ from retfiner.vision import Backbone
 
 FORMAT = 1
 """Part of every key. Raise it whenever a change of code changes what features come out."""
+
+_UNUSABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,
+)
+"""What numpy raises for a file that is absent or no array."""
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -87,12 +100,13 @@ class FeatureStore:
             rows: How many images it must have.
         """
         try:
-            table = np.load(self.path(key), allow_pickle=False)
-        except FileNotFoundError:
+            # Mapped, so that a header that claims more than the file holds takes no memory.
+            table = np.load(self.path(key), mmap_mode="r", allow_pickle=False)
+        except _UNUSABLE:
+            return None  # absent, or damaged from outside: it is computed and written again
+        if table.ndim != 2 or len(table) != rows or table.dtype.kind != "f":
             return None
-        except (OSError, ValueError, EOFError):
-            return None  # damaged from outside: it is computed and written again
-        return table if table.ndim == 2 and len(table) == rows else None
+        return np.array(table, dtype=table.dtype.newbyteorder("="))
 
     def write(self, key: str, table: FloatArray) -> None:
         """Write a table, whole or not at all.

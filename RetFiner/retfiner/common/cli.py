@@ -5,12 +5,22 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jsonargparse import ActionYesNo, ArgumentParser
+import yaml
+from jsonargparse import ActionYesNo, ArgumentParser, set_dumper, set_loader
+
+from retfiner.common.plain_yaml import load_plain_yaml
 
 T = TypeVar("T")
+
+PLAIN_YAML = "plain_yaml"
+"""What jsonargparse knows our reader by: a settings file may come from elsewhere."""
+
+set_loader(PLAIN_YAML, load_plain_yaml, exceptions=(yaml.YAMLError,))
+set_dumper(PLAIN_YAML, partial(yaml.safe_dump, sort_keys=False, allow_unicode=True))
 
 
 def flag(
@@ -45,7 +55,9 @@ def build_parser(config_class: type, description: str) -> ArgumentParser:
         config_class: A dataclass whose fields were made by :func:`flag`.
         description: What the script does, for ``--help``.
     """
-    parser = ArgumentParser(description=description, allow_abbrev=False, default_env=False)
+    parser = ArgumentParser(
+        description=description, allow_abbrev=False, default_env=False, parser_mode=PLAIN_YAML
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of the flags below")
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):

@@ -59,7 +59,7 @@ def read_split_table(data_set: Path) -> dict[str, str]:
                     remedy="prepare the data set again, or delete the table",
                 )
             return {row["image"]: row["patient"] for row in reader if row["patient"]}
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is no CSV in UTF-8", got=error) from error
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -27,10 +28,28 @@ _UNREADABLE = (
     ValueError,
     RuntimeError,
     EOFError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
     pickle.UnpicklingError,
+    StrictDataclassError,
     SafetensorError,
 )
 """What transformers and the readers beneath it raise on weights that are absent or damaged."""
+
+
+_MOST = {
+    "vocab_size": 4_000_000,
+    "hidden_size": 16_384,
+    "num_hidden_layers": 128,
+    "num_attention_heads": 256,
+    "intermediate_size": 65_536,
+    "max_position_embeddings": 131_072,
+    "type_vocab_size": 64,
+}
+"""The largest sizes of a configuration that are believed."""
 
 
 class KeysValues(NamedTuple):
@@ -236,11 +255,12 @@ def read_bert_config(source: str) -> BertConfig:
         InputError: If there is no configuration, or it is not a BERT's.
     """
     try:
-        config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
+        # Said explicitly: left open, transformers may ask on the terminal whether to run code.
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except _UNREADABLE as error:
         raise InputError(
             f"no text encoder can be loaded from {source}",
-            got=str(error).splitlines()[0],
+            got=(str(error) or type(error).__name__).splitlines()[0],
             expected="a Hugging Face hub id, or a folder with config.json and weights",
             remedy="python build_text_encoder.py --source <hub id or folder> --output <folder>",
         ) from error
@@ -250,9 +270,22 @@ def read_bert_config(source: str) -> BertConfig:
             got=f"model_type {config.model_type!r}",
             expected="model_type 'bert' (any size, language and vocabulary)",
         )
+    _check_sizes(config, source)
     config.is_decoder = True  # what transformers asks for before it builds cross-attention
     config.add_cross_attention = True
     return config
+
+
+def _check_sizes(config: BertConfig, source: str) -> None:
+    """Refuse sizes that no BERT has, before memory is taken for them."""
+    for name, most in _MOST.items():
+        size = getattr(config, name, None)
+        if type(size) is not int or not 1 <= size <= most:
+            raise InputError(
+                f"config.json of {source} describes no BERT",
+                got=f"{name} {str(size)[:40]}",
+                expected=f"a whole number from 1 to {most:,}",
+            )
 
 
 def load_text_encoder(folder: Path | str) -> CrossAttentionBert:

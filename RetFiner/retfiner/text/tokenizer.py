@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,34 @@ from transformers import (
 from retfiner.common.errors import InputError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ImportError,  # a kind of tokenizer that needs another package
+)
+"""What transformers raises for a tokenizer that is absent or damaged."""
+
+
+class _bare_errors(AbstractContextManager[None]):  # noqa: N801 - reads as the statement it is
+    """Make a ValueError of what tokenizers raises for a damaged file: an ``Exception``, no less.
+
+    Only an error of exactly that class is taken; all others go through.
+    """
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is Exception:
+            raise ValueError(str(error)) from error
 
 
 class TokenizedReports(NamedTuple):
@@ -41,9 +70,12 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
         InputError: If the folder holds no tokenizer, or one without a mask or padding token.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    except (OSError, ValueError) as error:
-        raise _no_tokenizer(folder, str(error).splitlines()[0]) from error
+        with _bare_errors():
+            # Said explicitly: left open, transformers may ask on the terminal whether to run code.
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    except _UNREADABLE as error:
+        got = (str(error) or type(error).__name__).splitlines()[0]
+        raise _no_tokenizer(folder, got) from error
     # Where the vocabulary's file is missing, transformers makes a tokenizer that knows no word.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise _no_tokenizer(folder, "no vocabulary")
@@ -83,13 +115,13 @@ def tokenizer_from_text(stored: Mapping[str, str]) -> PreTrainedTokenizerBase:
     Raises:
         InputError: If it is damaged.
     """
-    special = {name: value for name, value in stored.items() if name != "json"}
     try:
-        json.loads(stored["json"])  # tokenizers itself raises a bare Exception
-    except (KeyError, ValueError) as error:
+        special = {name: value for name, value in stored.items() if name != "json"}
+        with _bare_errors():
+            backend = Tokenizer.from_str(stored["json"])
+            return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+    except _UNREADABLE as error:
         raise InputError("the tokenizer in the checkpoint is damaged", got=error) from error
-    backend = Tokenizer.from_str(stored["json"])
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 
 
 def _no_tokenizer(folder: Path | str, got: str) -> InputError:

@@ -6,21 +6,41 @@ import argparse
 import json
 import pickle
 import re
+import struct
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from retfiner.common.errors import InputError
+
+MAX_SHARING = 4
+"""How many times its file's bytes the tensors of a checkpoint may make, sharing some of them."""
 
 OWN_KEY = "retfiner"
 """Under this key a file written by us says what it holds."""
 
-_UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError)
+_UNREADABLE = (
+    RuntimeError,  # RecursionError and NotImplementedError included
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 """What a damaged archive or pickle makes ``torch.load`` raise, by experience."""
 
 
@@ -58,6 +78,7 @@ def read_checkpoint(path: Path | str) -> RawCheckpoint:
     if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     content = _unpickle(path)
+    _require_held(content, path)
     if not isinstance(content, Mapping):
         raise InputError(
             f"{path} holds something else than a dictionary",
@@ -102,9 +123,13 @@ def _unpickle(path: Path) -> Any:
         if file.read(2) == b"PK" and not archive:
             raise _damaged(path, "an archive without its end, as after an interrupted download")
     try:
+        if archive:
+            _require_unpacked(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
             # Mapping the file leaves optimizer states, most of a training checkpoint, on disk.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         raise InputError(
@@ -118,6 +143,41 @@ def _unpickle(path: Path) -> Any:
         raise _damaged(path, str(error).split("\n", maxsplit=1)[0]) from error
 
 
+def _require_unpacked(path: Path) -> None:
+    """Refuse an archive whose members would unpack to more than the file: torch packs nothing."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(info.file_size for info in archive.infolist())
+    if size > path.stat().st_size:
+        raise _damaged(path, f"an archive of {size:,} bytes in a file of {path.stat().st_size:,}")
+
+
+def _require_held(content: Any, path: Path) -> None:
+    """Refuse tensors that are larger than what the file holds for them.
+
+    A shape is but a few numbers: one that repeats or invents values takes no room in the file, and
+    all memory as soon as it is copied.
+    """
+    claimed = 0
+    for tensor in _tensors_of(content):
+        if tensor.layout != torch.strided or tensor.device.type != "cpu":
+            raise _damaged(path, f"a tensor that is {tensor.layout} on {tensor.device}")
+        claimed += tensor.numel() * tensor.element_size()
+    # Weights that are tied, or listed twice, share their values.
+    if claimed > MAX_SHARING * max(path.stat().st_size, 1 << 20):
+        raise _damaged(
+            path, f"tensors of {claimed:,} bytes in a file of {path.stat().st_size:,} bytes"
+        )
+
+
+def _tensors_of(content: Any, depth: int = 3) -> Iterator[Tensor]:
+    """Give the tensors of the levels where weights lie."""
+    if isinstance(content, Tensor):
+        yield content
+    elif isinstance(content, Mapping) and depth:
+        for value in content.values():
+            yield from _tensors_of(value, depth - 1)
+
+
 def _read_safetensors(path: Path) -> RawCheckpoint:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -129,7 +189,7 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
         return RawCheckpoint(content)
     try:
         own = json.loads(metadata[OWN_KEY])
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, f"metadata {OWN_KEY!r} that is no JSON") from error
     return RawCheckpoint(content, _checked(own, path))
 

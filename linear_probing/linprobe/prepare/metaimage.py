@@ -8,6 +8,9 @@ from linprobe.prepare.pixels import as_gray
 from linprobe.prepare.spec import GrayImage
 from retfiner.common.errors import InputError
 
+MAX_SIDE = 65536
+"""No side of a scan has as many values."""
+
 _AGAIN = "download it again; header and values belong into the same folder"
 
 
@@ -25,14 +28,26 @@ def count_slices(header: Path) -> int:
     """
     fields = _read_header(header)
     sizes = fields.get("DimSize", "").split()
-    if len(sizes) != 3 or not all(size.isdecimal() and int(size) for size in sizes):
+    if len(sizes) != 3 or not all(_is_size(size) for size in sizes):
         raise InputError(
             f"{header} does not describe a volume",
             got=f"DimSize = {fields.get('DimSize', 'nothing')}",
             expected="DimSize = <width> <height> <B-scans>",
             remedy=_AGAIN,
         )
-    values = header.parent / fields.get("ElementDataFile", "")
+    name = fields.get("ElementDataFile", "")
+    if name != Path(name).name or "%" in name:
+        raise InputError(
+            f"{header} takes its values from another folder, or from several files",
+            got=f"ElementDataFile = {name}",
+            expected="the name of a file beside it",
+            remedy=_AGAIN,
+        )
+    if fields.get("CompressedData", "False").lower() != "false":
+        raise InputError(
+            f"{header} names compressed values", expected="bare values", remedy=_AGAIN
+        )
+    values = header.parent / name
     if not values.is_file():
         raise InputError(
             f"The values of {header} are missing",
@@ -48,8 +63,15 @@ def _read_header(header: Path) -> dict[str, str]:
         lines = header.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{header} cannot be read", got=error, remedy=_AGAIN) from error
-    pairs = (line.partition("=") for line in lines if "=" in line)
-    return {key.strip(): value.strip() for key, _, value in pairs}
+    pairs = [line.partition("=") for line in lines if "=" in line]
+    fields = {key.strip(): value.strip() for key, _, value in pairs}
+    if len(fields) < len(pairs):  # SimpleITK may take the first where we take the last
+        raise InputError(f"{header} says something twice", remedy=_AGAIN)
+    return fields
+
+
+def _is_size(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text[:10]) < MAX_SIDE and len(text) < 10
 
 
 def read_slice(header: Path, index: int) -> GrayImage:
@@ -67,6 +89,7 @@ def read_slice(header: Path, index: int) -> GrayImage:
     """
     import SimpleITK as sitk  # noqa: N813 - the field's habit
 
+    count_slices(header)  # what a header may say is checked before SimpleITK acts on it
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(header))
     try:

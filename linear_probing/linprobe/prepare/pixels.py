@@ -6,6 +6,7 @@ process, so that writing all B-scans of one unpacks it once.
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -30,8 +31,30 @@ _BROKEN_NPZ = (
     zlib.error,
     RuntimeError,  # zipfile: a password, or a kind of compression it does not know
 )
-_BROKEN_MAT = (OSError, ValueError, TypeError, EOFError, KeyError, IndexError, zlib.error)
+_BROKEN_MAT = (
+    OSError,
+    ValueError,
+    TypeError,
+    EOFError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    zlib.error,
+)
 _AGAIN = "download it again"
+
+MAX_VOLUME_BYTES = 2**32
+"""Most bytes of a volume that can only be read as a whole."""
+
+MAX_RATIO, MAX_SMALL_VOLUME = 100, 2**28
+"""A volume of more bytes than the latter that was packed tighter than the former is a bomb."""
+
+_MAT_BYTES = {"logical": 1, "single": 4, "double": 8} | {
+    f"{sign}int{8 * size}": size for sign in ("", "u") for size in (1, 2, 4, 8)
+}
+"""Bytes of a value, by what MATLAB calls its kind."""
 
 
 def read_gray(path: Path) -> GrayImage:
@@ -94,10 +117,21 @@ def mat_shape(path: Path, variable: str) -> Shape:
     """
     from scipy.io import whosmat
 
-    shapes = {name: shape for name, shape, _ in _from_mat(path, whosmat, str(path))}
-    if variable not in shapes:
-        raise _no_member(path, variable, sorted(shapes))
-    return tuple(shapes[variable])
+    found = {name: (shape, kind) for name, shape, kind in _from_mat(path, whosmat, str(path))}
+    if variable not in found:
+        raise _no_member(path, variable, sorted(found))
+    shape, kind = found[variable]
+    # Cells and structs may lie in one another without end; how much values take, we can reckon.
+    size = math.prod(shape) * _MAT_BYTES.get(kind, 0)
+    most = min(MAX_VOLUME_BYTES, max(MAX_SMALL_VOLUME, MAX_RATIO * path.stat().st_size))
+    if kind not in _MAT_BYTES or size > most:
+        raise InputError(
+            f"{path}: {variable} is no volume",
+            got=f"{kind} of shape {tuple(shape)}",
+            expected=f"numbers, at most {most:,} bytes of them",
+            remedy=_AGAIN,
+        )
+    return tuple(shape)
 
 
 def read_mat_slice(path: Path, variable: str, index: int) -> GrayImage:
@@ -122,9 +156,8 @@ def read_mat_slice(path: Path, variable: str, index: int) -> GrayImage:
 def _mat_volume(path: Path, variable: str, _stamped: tuple[int, int]) -> NDArray[Any]:
     from scipy.io import loadmat
 
+    mat_shape(path, variable)
     content = _from_mat(path, loadmat, str(path), variable_names=[variable])
-    if variable not in content:
-        raise _no_member(path, variable, [])
     volume: NDArray[Any] = content[variable]
     return volume
 
@@ -156,25 +189,10 @@ def npz_shapes(path: Path) -> dict[str, Shape]:
     Raises:
         InputError: If the archive is damaged.
     """
-    shapes: dict[str, Shape] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if not name.endswith(".npy"):
-                    continue
-                with archive.open(name) as stream:
-                    version = np.lib.format.read_magic(stream)
-                    read = (
-                        np.lib.format.read_array_header_1_0
-                        if version == (1, 0)
-                        else np.lib.format.read_array_header_2_0
-                    )
-                    shape, _, dtype = read(stream)
-                if not dtype.hasobject:
-                    shapes[name.removesuffix(".npy")] = shape
-    except _BROKEN_NPZ as error:
-        raise _damaged(path, "NumPy archive", error) from error
-    return shapes
+    from retfiner.vision.images.arrays import read_archive_headers  # delayed: it needs torch
+
+    headers = read_archive_headers(path)
+    return {name: array.shape for name, array in headers.items() if not array.dtype.hasobject}
 
 
 def read_npz_slice(path: Path, member: str, axis: int, index: int) -> GrayImage:
@@ -214,6 +232,11 @@ def read_npz_value(path: Path, member: str) -> float:
 
 @lru_cache(maxsize=1)
 def _npz_array(path: Path, member: str, _stamped: tuple[int, int]) -> NDArray[Any]:
+    from retfiner.vision.images.arrays import read_archive_headers, require_memory
+
+    headers = read_archive_headers(path)
+    if member in headers:
+        require_memory(path, *headers[member])
     try:
         with np.load(path, allow_pickle=False) as archive:
             if member not in archive.files:

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,28 @@ from retfiner.common.errors import InputError, shorten
 
 Rows = list[dict[str, str]]
 """Cells by column; a cell that is empty or absent is an empty text."""
+
+MAX_XLSX_BYTES = 2**27
+"""Most bytes of an Excel file, unpacked."""
+
+MAX_ROWS, MAX_COLUMNS = 2**20, 2**14
+"""Excel's own limits; a file may claim more, and is then padded with empty cells."""
+
+_BROKEN_XLSX = (
+    OSError,
+    SyntaxError,  # what is no XML, entities that refer to one another included
+    KeyError,
+    IndexError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,  # zipfile: a password, or a kind of compression it does not know
+    OverflowError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+_AGAIN = "download the table again"
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -42,9 +65,8 @@ def read_csv(path: Path, columns: Sequence[str], *, exactly: bool = False) -> Ro
             if len(row) != len(header):
                 raise InputError(
                     f"{path}, line {reader.line_num}: {len(row)} cells",
-                    got=shorten(row),
                     expected=f"{len(header)} cells, as in its header",
-                    remedy="download the table again",
+                    remedy=_AGAIN,
                 )
             rows.append(dict(zip(header, (cell.strip() for cell in row), strict=True)))
     except csv.Error as error:
@@ -88,21 +110,51 @@ def read_xlsx(path: Path, columns: Sequence[str]) -> Rows:
     Raises:
         InputError: If it is no Excel file or lacks a column.
     """
-    from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
 
     try:
-        book = load_workbook(path, read_only=True, data_only=True)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, InvalidFileException) as error:
-        raise InputError(f"{path} is no intact Excel file", got=error) from error
+        _require_small(path)
+        table = _first_sheet(path)
+    except InputError:
+        raise
+    except (InvalidFileException, *_BROKEN_XLSX) as error:
+        got = str(error) or type(error).__name__
+        raise InputError(f"{path} is no intact Excel file", got=got, remedy=_AGAIN) from error
+    header = table[0] if table else []
+    _check_header(path, [name for name in header if name], columns, exactly=False)
+    rows = [dict(zip(header, row, strict=False)) for row in table[1:]]
+    return [row for row in rows if any(row.values())]
+
+
+def _first_sheet(path: Path) -> list[list[str]]:
+    from openpyxl import load_workbook
+
+    book = load_workbook(path, read_only=True, data_only=True)
     try:
-        values = book.worksheets[0].iter_rows(values_only=True)
-        header = [_text(cell) for cell in next(values, ())]
-        _check_header(path, [name for name in header if name], columns, exactly=False)
-        rows = [dict(zip(header, map(_text, row), strict=False)) for row in values]
+        table = []
+        for number, row in enumerate(book.worksheets[0].iter_rows(values_only=True)):
+            if number > MAX_ROWS or len(row) > MAX_COLUMNS:
+                raise InputError(
+                    f"{path} is far larger than a data set's table",
+                    expected=f"at most {MAX_ROWS:,} rows and {MAX_COLUMNS:,} columns",
+                )
+            table.append([_text(cell) for cell in row])
+        return table
     finally:
         book.close()
-    return [row for row in rows if any(row.values())]
+
+
+def _require_small(path: Path) -> None:
+    """Refuse a bomb: sheets and texts of an Excel file are unpacked into memory."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(info.file_size for info in archive.infolist())
+    if size > MAX_XLSX_BYTES:
+        raise InputError(
+            f"{path} unpacks to far more than a data set's table",
+            got=f"{size:,} bytes",
+            expected=f"at most {MAX_XLSX_BYTES:,}",
+            remedy="save the table alone as a CSV",
+        )
 
 
 def _text(cell: object) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
+import struct
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,35 @@ from retfiner.common.results.run import Run, RunKey, check_run, fingerprint
 METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.npz"
 FORMAT = 1
+
+MAX_RATIO, MAX_SMALL = 200, 2**28
+"""Predictions of more bytes than the latter that were packed tighter than the former are a bomb."""
+
+_ARRAYS = {
+    "probabilities": ("f", 2),
+    "labels": ("iu", 1),
+    "names": ("U", 1),
+    "patients": ("U", 1),
+    "features": ("f", 2),
+}
+"""Kinds of values (numpy's letters) and number of axes of each array."""
+
+_BROKEN = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    OverflowError,
+    RuntimeError,
+    MemoryError,
+    tokenize.TokenError,
+    struct.error,
+    lzma.LZMAError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+"""What numpy and zipfile raise for a file that is damaged, or no archive at all."""
 
 _SEED_FOLDER = re.compile(r"seed(\d+)(-[0-9a-f]+)?")
 _REMEDY_DAMAGED = "delete the folder and run the probe again"
@@ -33,12 +66,19 @@ def read_metrics_file(folder: Path) -> dict[str, Any]:
     path = folder / METRICS_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"A run's metrics cannot be read: {path}", got=error, remedy=_REMEDY_DAMAGED
         ) from error
-    needed = {"format", "seed", "fingerprint", "settings", "classes", "metrics"}
-    if not isinstance(content, dict) or not needed <= content.keys() or content["format"] != FORMAT:
+    needed = {"format": int, "seed": int, "fingerprint": str, "settings": dict, "classes": list}
+    needed |= {"metrics": dict}
+    if (
+        not isinstance(content, dict)
+        or any(not isinstance(content.get(name), kind) for name, kind in needed.items())
+        or any(not isinstance(content.get(name, {}), dict) for name in ("context", "versions"))
+        or any(not isinstance(name, str) for name in content["classes"])
+        or content["format"] != FORMAT
+    ):
         raise InputError(
             f"A run's metrics are not complete: {path}",
             expected=f"format {FORMAT} with {', '.join(sorted(needed))}",
@@ -67,17 +107,8 @@ def read_run(folder: Path | str, *, features: bool = True) -> Run:
     folder = Path(folder)
     content = read_metrics_file(folder)
     path = folder / PREDICTIONS_FILE
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            wanted = [name for name in stored.files if features or name != "features"]
-            arrays = {name: stored[name] for name in wanted}
-        probabilities, labels, names = (
-            arrays[name] for name in ("probabilities", "labels", "names")
-        )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"A run's predictions cannot be read: {path}", got=error, remedy=_REMEDY_DAMAGED
-        ) from error
+    arrays = _read_arrays(path, features)
+    probabilities, labels, names = (arrays[name] for name in ("probabilities", "labels", "names"))
     named = _SEED_FOLDER.fullmatch(folder.name)
     if named is None or int(named[1]) != content["seed"]:
         raise InputError(
@@ -103,6 +134,30 @@ def read_run(folder: Path | str, *, features: bool = True) -> Run:
     )
     check_run(run, str(folder))
     return run
+
+
+def _read_arrays(path: Path, features: bool) -> dict[str, Any]:
+    """Read the arrays of a run; one that says it is larger than its file may be is an error."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size, packed = sum(i.file_size for i in archive.infolist()), path.stat().st_size
+        if size > max(MAX_SMALL, MAX_RATIO * packed):
+            raise ValueError(f"{size:,} bytes unpacked of {packed:,}")
+        with np.load(path, allow_pickle=False) as stored:
+            wanted = [name for name in stored.files if features or name != "features"]
+            arrays = {name: stored[name] for name in wanted}
+        for name, (kinds, axes) in _ARRAYS.items():
+            if name in arrays and (arrays[name].dtype.kind not in kinds or arrays[name].ndim != axes):
+                raise ValueError(f"{name} of type {arrays[name].dtype}, {arrays[name].ndim} axes")
+        absent = [name for name in ("probabilities", "labels", "names") if name not in arrays]
+        if absent:
+            raise ValueError(f"no {', '.join(absent)}")
+    except _BROKEN as error:
+        got = str(error) or type(error).__name__
+        raise InputError(
+            f"A run's predictions cannot be read: {path}", got=got, remedy=_REMEDY_DAMAGED
+        ) from error
+    return arrays
 
 
 def read_runs(root: Path | str, model_path: str, *, features: bool = False) -> list[Run]:

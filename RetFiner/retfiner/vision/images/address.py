@@ -70,5 +70,5 @@ class ImageAddress:
 def _is_file(text: str) -> bool:
     try:
         return Path(text).is_file()
-    except OSError:  # a name longer than any file's
+    except (OSError, ValueError):  # a name longer than any file's, or with a NUL in it
         return False

@@ -10,7 +10,11 @@ The axis that counts B-scans must come first: (H, W, N) cannot be told from (N, 
 
 from __future__ import annotations
 
+import io
+import lzma
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -32,12 +36,29 @@ SHAPES = "(H, W), (H, W, 1 or 3 or 4), (N, H, W) or (N, H, W, 1 or 3 or 4)"
 MAX_MEMBER_BYTES = 2**32
 """Most bytes of an array in an archive; it is unpacked into memory as a whole."""
 
+MAX_RATIO, RATIO_FROM = 100, 2**28
+"""An archive's array of more bytes than the latter that was packed tighter than the former is taken
+for a bomb: B-scans have noise, and noise does not pack."""
+
+MAX_HEADER_BYTES = 2**16
+"""Most bytes of the text before an array's values. It says its own length, up to 4 GiB."""
+
 _HEADERS: Mapping[tuple[int, int], Callable[..., Any]] = {
     (1, 0): npy_format.read_array_header_1_0,
     (2, 0): npy_format.read_array_header_2_0,
 }
-_BROKEN = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile)
-_BROKEN_MEMBER = (*_BROKEN, zlib.error, RuntimeError)  # the last: an archive with a password
+_BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    RuntimeError,  # NotImplementedError and RecursionError included; an archive with a password
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+)
+_BROKEN_MEMBER = (*_BROKEN, zlib.error, lzma.LZMAError, struct.error)
 
 
 class Layout(NamedTuple):
@@ -60,12 +81,46 @@ def layout_of(shape: tuple[int, ...]) -> Layout | None:
     return Layout(*sides, is_stack=True) if len(sides) == 3 else None
 
 
-def _read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = npy_format.read_magic(file)
+def read_array_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Read the header of an array, however long it says it is, in bounded memory.
+
+    Args:
+        file: Its bytes, from the first.
+        path: The file it lies in, for messages.
+
+    Returns:
+        Shape and type of the array, and the number of bytes before its values.
+
+    Raises:
+        InputError: If it is of another version of the format. What numpy raises goes through.
+    """
+    start = io.BytesIO(file.read(MAX_HEADER_BYTES))
+    version = npy_format.read_magic(start)
     if version not in _HEADERS:
         raise unusable(path, f"version {version} of the .npy format", "version 1.0 or 2.0")
-    shape, _, dtype = _HEADERS[version](file)
-    return shape, dtype
+    shape, _, dtype = _HEADERS[version](start)
+    return shape, dtype, start.tell()
+
+
+def require_memory(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], packed: int) -> None:
+    """Refuse an array of an archive that would not reasonably fit into memory.
+
+    Args:
+        path: The archive.
+        shape: The array's shape, as its header has it.
+        dtype: Its type.
+        packed: Bytes it takes in the archive.
+
+    Raises:
+        InputError: If it is too large, or a decompression bomb.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size > MAX_MEMBER_BYTES:
+        raise unusable(path, f"{size:,} bytes unpacked", f"at most {MAX_MEMBER_BYTES:,}")
+    if size > RATIO_FROM and size > MAX_RATIO * packed:
+        raise unusable(
+            path, f"{size:,} bytes unpacked of {packed:,}", f"at most {MAX_RATIO} times as many"
+        )
 
 
 def _require_layout(shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Layout:
@@ -90,8 +145,7 @@ class ArrayFile(ImageFile):
 
     def __init__(self, path: Path) -> None:
         with translated(path, _BROKEN, INTACT), path.open("rb") as file:
-            shape, dtype = _read_header(file, path)
-            begin = file.tell()
+            shape, dtype, begin = read_array_header(file, path)
             size = file.seek(0, 2)
         self.layout = _require_layout(shape, dtype, path)
         needed = begin + math.prod(shape) * dtype.itemsize
@@ -121,8 +175,8 @@ class ArchiveFile(ImageFile):
     """
 
     def __init__(self, path: Path, member: str | None = None) -> None:
-        headers = _read_headers(path)
-        candidates = [name for name, (shape, _) in headers.items() if layout_of(shape) is not None]
+        headers = read_archive_headers(path)
+        candidates = [name for name, (shape, *_) in headers.items() if layout_of(shape) is not None]
         if member is None and len(candidates) != 1:
             raise unusable(
                 path,
@@ -133,11 +187,9 @@ class ArchiveFile(ImageFile):
         self.member = candidates[0] if member is None else member
         if self.member not in headers:
             raise unusable(path, f"no array {member}", f"one of {shorten(list(headers))}")
-        shape, dtype = headers[self.member]
-        self.layout = _require_layout(shape, dtype, path)
-        size = math.prod(shape) * dtype.itemsize
-        if size > MAX_MEMBER_BYTES:
-            raise unusable(path, f"{size:,} bytes unpacked", f"at most {MAX_MEMBER_BYTES:,}")
+        array = headers[self.member]
+        self.layout = _require_layout(array.shape, array.dtype, path)
+        require_memory(path, *array)
         self._values: NDArray[Any] | None = None
         super().__init__(path, self.layout.images)
 
@@ -153,12 +205,29 @@ class ArchiveFile(ImageFile):
         return from_array(values[index] if self.layout.is_stack else values, self.path)
 
 
-def _read_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Read name, shape and type of each array without unpacking any."""
+class PackedArray(NamedTuple):
+    """An array of an archive, not yet unpacked: shape, type, and the bytes it takes there."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    packed: int
+
+
+def read_archive_headers(path: Path) -> dict[str, PackedArray]:
+    """Read name, shape and type of each array without unpacking any.
+
+    Args:
+        path: The archive.
+
+    Raises:
+        InputError: If it is damaged.
+    """
     headers = {}
     with translated(path, _BROKEN_MEMBER, INTACT), zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith(".npy"):
-                with archive.open(name) as file:
-                    headers[name.removesuffix(".npy")] = _read_header(file, path)
+        for info in archive.infolist():
+            if info.filename.endswith(".npy"):
+                with archive.open(info.filename) as file:
+                    shape, dtype, _ = read_array_header(file, path)
+                name = info.filename.removesuffix(".npy")
+                headers[name] = PackedArray(shape, dtype, info.compress_size)
     return headers

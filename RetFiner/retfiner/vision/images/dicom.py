@@ -70,9 +70,11 @@ _PER_FILE = (
 def has_mark(path: Path) -> bool:
     """Say whether a file carries DICOM's mark, whatever its name."""
     try:
+        if not path.is_file():  # opening a named pipe would wait for ever
+            return False
         with path.open("rb") as file:
             return file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
-    except OSError:
+    except (OSError, ValueError):  # the latter: a name that no file can have
         return False
 
 

@@ -44,6 +44,8 @@ def why_unusable(image: ImageAddress | Path | str) -> str | None:
 
 def _look_at_bytes(path: Path) -> str | None:
     try:
+        if path.exists() and not path.is_file():
+            return f"{path} is no file"  # opening a named pipe would wait for ever
         with path.open("rb") as file:
             start = file.read(HEAD)
             size = file.seek(0, 2)
@@ -57,6 +59,8 @@ def _look_at_bytes(path: Path) -> str | None:
         return f"there is no file {path}"
     except OSError as error:
         return f"{path} cannot be read ({error.strerror})"
+    except ValueError as error:
+        return f"{str(path)!r} cannot be the name of a file ({error})"
     reader = reader_of(path)
     if reader is None:
         return f"{path} is no image of a known kind ({', '.join(READERS)})"

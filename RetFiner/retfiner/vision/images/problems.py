@@ -35,12 +35,19 @@ def translated(
         expected: What the file should have been.
 
     Raises:
-        InputError: If one of ``errors``, or an InputError, is raised inside the block.
+        InputError: If one of ``errors``, an InputError, or a MemoryError is raised inside the block.
     """
     try:
         yield
     except InputError:  # a ValueError as well
         raise
+    except MemoryError as error:
+        raise unusable(
+            path,
+            "not enough memory to read it",
+            "a file that fits into memory",
+            "fewer processes with --num_workers, or a smaller file",
+        ) from error
     except errors as error:
         found = str(error) or type(error).__name__
         raise unusable(path, found, expected) from error

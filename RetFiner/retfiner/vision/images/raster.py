@@ -15,6 +15,10 @@ from retfiner.vision.images.problems import translated, unusable
 from retfiner.vision.images.scaling import GrayImage, unit_floats
 from retfiner.vision.images.source import ImageFile
 
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
+"""What a file may be, whatever its name. Pillow goes by content and knows more: it hands EPS to
+Ghostscript, which runs programs, and that a file from elsewhere shall not bring about."""
+
 BROKEN = (
     OSError,
     SyntaxError,
@@ -70,7 +74,7 @@ def opened(source: Path | IO[bytes], path: Path) -> Iterator[Image.Image]:
     Raises:
         InputError: If it cannot be read.
     """
-    with translated(path, BROKEN, "an intact image"), Image.open(source) as image:
+    with translated(path, BROKEN, "an intact image"), Image.open(source, formats=FORMATS) as image:
         yield image
 
 

@@ -13,6 +13,7 @@ from retfiner.vision.images import e2e, heidelberg, topcon
 from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.arrays import ArchiveFile, ArrayFile
 from retfiner.vision.images.dicom import DicomFile, has_mark
+from retfiner.vision.images.problems import unusable
 from retfiner.vision.images.raster import RasterFile
 from retfiner.vision.images.scaling import GrayImage
 from retfiner.vision.images.source import ImageFile
@@ -126,7 +127,7 @@ def reader_of(path: Path) -> Reader | None:
 
 def is_image_file(path: Path) -> bool:
     """Say whether a path is a file that :func:`read_image` would try to read."""
-    return reader_of(path) is not None and path.is_file()
+    return path.is_file() and reader_of(path) is not None
 
 
 def open_images(image: ImageAddress | Path | str) -> ImageFile:
@@ -148,9 +149,12 @@ def open_images(image: ImageAddress | Path | str) -> ImageFile:
             expected=", ".join(READERS),
             remedy="convert it to PNG",
         )
-    if not path.is_file():
-        raise InputError(f"There is no image at {path}", expected="a file")
-    return _recent.get(address, reader)
+    try:
+        if not path.is_file():
+            raise InputError(f"There is no image at {path}", expected="a file")
+        return _recent.get(address, reader)
+    except OSError as error:  # gone, or no longer to be read, since it was looked for
+        raise unusable(path, error.strerror or str(error), "a file that can be read") from error
 
 
 def read_image(image: ImageAddress | Path | str) -> GrayImage:

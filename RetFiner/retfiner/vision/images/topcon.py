@@ -73,6 +73,9 @@ class TopconFile(ImageFile):
                 values = np.frombuffer(content, dtype=self._dtype).reshape(self._shape)
                 return from_array(values, self.path)
         with opened(io.BytesIO(content), self.path) as image:
+            if image.size != self._shape[::-1]:  # before it is decoded
+                found = f"a B-scan of {image.size[1]} x {image.size[0]} pixels"
+                raise unusable(self.path, found, "{} x {} pixels, as its header".format(*self._shape))
             return gray(image, self.path)
 
 
