@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from linprobe.prepare.metered import MeteredTar
 from retfiner.common.errors import InputError
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".txz", ".tar.xz", ".tbz2", ".tar.bz2")
@@ -173,30 +174,28 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
         return info.filename
 
 
-def _open_tar(path: Path, shown: str) -> tarfile.TarFile:
+def _open_tar(path: Path, shown: str) -> MeteredTar:
     try:
-        return tarfile.open(path, "r:*")
+        return MeteredTar(path)
     except _READ_ERRORS as error:
         raise _damaged(shown, None, error) from error
 
 
-def _tar_members(tar: tarfile.TarFile, shown: str) -> Iterator[Member]:
+def _tar_members(packed: MeteredTar, shown: str) -> Iterator[Member]:
     last: str | None = None
     while True:
         try:
-            info = tar.next()
-            # Kept by tarfile for random access, which is not wanted here; memory stays constant.
-            tar.members.clear()  # type: ignore[attr-defined]
+            info = packed.next()
         except _READ_ERRORS as error:
             raise _damaged(shown, last, error) from error
         if info is None:
             break
         last = _tar_name(info)
         if info.isfile():
-            yield Member(last, info.size, partial(_open_in_tar, tar, info))
+            yield Member(last, info.size, partial(_open_in_tar, packed.tar, info))
         elif not info.isdir():
             raise _no_file(shown, last)
-    _check_end(tar, shown, last)
+    _check_end(packed, shown, last)
 
 
 def _open_in_tar(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -214,13 +213,11 @@ def _tar_name(info: tarfile.TarInfo) -> str:
         return raw.decode("latin-1")
 
 
-def _check_end(tar: tarfile.TarFile, shown: str, last: str | None) -> None:
+def _check_end(packed: MeteredTar, shown: str, last: str | None) -> None:
     """Check the zero block at the end, and read on to where compression keeps its checksum."""
-    stream = tar.fileobj
-    if stream is None:
-        raise ValueError("the tar was closed before its end")
+    stream = packed.stream
     try:
-        stream.seek(tar.offset)
+        stream.seek(packed.tar.offset)
         complete = stream.read(_BLOCK) == bytes(_BLOCK)
         for _ in range(64):
             if not stream.read(1 << 20):

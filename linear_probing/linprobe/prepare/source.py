@@ -148,6 +148,13 @@ def _look_into(folder: Path) -> _Content:
         folders[:] = [name for name in folders if Path(place, name).resolve() not in seen]
         for name in names:
             path = below / name
+            if _is_special(Path(place, name)):
+                raise InputError(
+                    f"{Path(place, name)} is no file",
+                    got="a named pipe, a socket or a device",
+                    expected="files and folders alone",
+                    remedy="remove it from the download",
+                )
             if is_clutter(path):
                 content.clutter += 1
             elif is_archive(Path(place, name)):
@@ -157,6 +164,11 @@ def _look_into(folder: Path) -> _Content:
                 if name.lower().endswith(FOREIGN_SUFFIXES):
                     content.foreign.append(str(path))
     return content
+
+
+def _is_special(path: Path) -> bool:
+    """Say whether something is there that opening could wait for, or that has no end."""
+    return path.exists() and not path.is_file()
 
 
 def _join_folder(content: _Content, folder: Path, budget: Budget) -> None:
