@@ -11,6 +11,7 @@ from torch import Tensor
 
 from retfiner.common.cli import flag
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.faults import explained_faults
 from retfiner.common.files import file_sha256, write_text
 from retfiner.config import REPOSITORY
 from retfiner.sharing.card import model_card
@@ -73,6 +74,7 @@ class ExtractConfig:
         return self.card if self.card is not None else self.format == "hf"
 
 
+@explained_faults()
 def extract(config: ExtractConfig) -> Path:
     """Write the vision backbone of a checkpoint.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from retfiner.common.cli import as_plain, flag
 from retfiner.common.errors import InputError
+from retfiner.common.faults import explained_faults
 from retfiner.common.numbers import NonNegativeInt, OpenUnitInterval, PositiveInt
 from retfiner.common.seeds import derive_seed
 from retfiner.config import DEFAULT_TEXT_ENCODER
@@ -102,6 +103,7 @@ class PreparePairsConfig:
             )
 
 
+@explained_faults()
 def prepare_pairs(config: PreparePairsConfig) -> Summary:
     """Check, clean, split, write and print.
 

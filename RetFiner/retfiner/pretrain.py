@@ -21,6 +21,7 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from retfiner.common.cli import flag
 from retfiner.common.devices import is_made_for_bfloat16
 from retfiner.common.errors import InputError
+from retfiner.common.faults import explained_faults
 from retfiner.common.files import save_torch, whole_file
 from retfiner.common.numbers import PositiveFloat, PositiveInt
 from retfiner.common.seeds import derive_seed, generator
@@ -45,6 +46,7 @@ class PretrainConfig:
     seed: int = flag("seed of everything random", 0)
 
 
+@explained_faults()
 def pretrain(config: PretrainConfig) -> None:
     """Pretrain and write a checkpoint in RETFound's layout.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from retfiner.batch import identify_reports
 from retfiner.build import build_model, describe
 from retfiner.checkpoints import remove_leftovers
 from retfiner.common.errors import InputError
+from retfiner.common.faults import TRAINING_MEMORY, explained_faults
 from retfiner.common.holding import hold
 from retfiner.common.stopping import StopSignals
 from retfiner.config import RefineConfig
@@ -59,6 +61,7 @@ class RunResult:
     best: dict[str, float]
 
 
+@explained_faults(memory=TRAINING_MEMORY)
 def refine(config: RefineConfig) -> RunResult:
     """Refine a vision model on image-report pairs and write everything into the run's folder.
 

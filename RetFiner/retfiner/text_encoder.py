@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from retfiner.common.cli import flag
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.faults import explained_faults
 from retfiner.config import DEFAULT_TEXT_ENCODER
 from retfiner.data.manifest import read_reports
 from retfiner.text.encoder import CrossAttentionBert, load_bert
@@ -53,6 +54,7 @@ class TextEncoderConfig:
             )
 
 
+@explained_faults()
 def build_text_encoder(config: TextEncoderConfig) -> None:
     """Build a text encoder and write it, with its tokenizer, as a Hugging Face folder.
 

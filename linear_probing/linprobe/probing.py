@@ -33,6 +33,13 @@ from retfiner.common.results import (
     software_versions,
     write_run,
 )
+from linprobe.store import FeatureStore
+from linprobe.task import ProbingTask, Rows
+from linprobe.weights import ProbedModel, load_model
+from retfiner.common.devices import resolve_device
+from retfiner.common.errors import InputError
+from retfiner.common.faults import PROBING_MEMORY, explained_faults
+from retfiner.common.processes import available_cores
 from retfiner.common.seeds import derive_seed
 from retfiner.vision import feature_width
 
@@ -129,6 +136,7 @@ class Sweep:
         }
 
 
+@explained_faults(memory=PROBING_MEMORY)
 def run_sweep(
     config: ProbeConfig, report: Callable[[Summary], object] = lambda summary: None
 ) -> tuple[str, list[Summary]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from retfiner.common.errors import InputError
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make a file of zeros that has its place on the disk.
+
+    Written to through memory, a file without one would end the process as soon as the disk is full.
+    """
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):  # absent on macOS and Windows
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
 
 
 class ImageCache:
@@ -32,8 +48,17 @@ class ImageCache:
         self.path = Path(self.folder.name) / "images.u8"
         self._images: Any = None
         self._is_filled: Any = None
-        for name, shape in ((self.path, self.shape), (self._flags, (count,))):
-            np.memmap(name, dtype=np.uint8, mode="w+", shape=shape).flush()
+        try:
+            for name, shape in ((self.path, self.shape), (self._flags, (count,))):
+                _reserve(name, math.prod(shape))
+        except OSError as error:
+            self.folder.cleanup()
+            raise InputError(
+                "there is no room for --image_cache",
+                got=f"{error.strerror} in {self.path.parent.parent}",
+                expected=f"{math.prod(self.shape) / 2**20:.0f} MiB",
+                remedy="leave --image_cache out, or name a folder on another disk with TMPDIR",
+            ) from error
 
     @property
     def _flags(self) -> Path:

@@ -64,7 +64,7 @@ def _check_header(path: Path, header: list[str], columns: list[str]) -> None:
     if missing:
         raise InputError(
             f"{path} lacks a column",
-            got=f"columns {', '.join(header) or 'none'}",
+            got=_told(header, columns),
             expected=f"a column {', '.join(missing)}, the columns parted by commas",
             remedy="name yours with --image_column, --report_column, --patient_column,"
             " --slice_column (--patient_column none if patients are not known)",
@@ -72,6 +72,15 @@ def _check_header(path: Path, header: list[str], columns: list[str]) -> None:
     twice = [column for column in columns if header.count(column) > 1]
     if twice:
         raise InputError(f"{path} has a column twice", got=shorten(twice), expected="it once")
+
+
+def _told(header: list[str], columns: list[str]) -> str:
+    """Say what stands in the first line, unless it may be a row: reports and patients stay here."""
+    if not header:
+        return "an empty file"
+    if not set(columns) & set(header):
+        return f"{len(header)} fields, none by such a name (not shown: it may be a patient's row)"
+    return f"columns {shorten([name[:40] for name in header], 12)}"
 
 
 def _read_rows(reader: Iterable[list[str]], header: list[str], columns: list[str]) -> Table:

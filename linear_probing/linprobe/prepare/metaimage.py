@@ -44,9 +44,7 @@ def count_slices(header: Path) -> int:
             remedy=_AGAIN,
         )
     if fields.get("CompressedData", "False").lower() != "false":
-        raise InputError(
-            f"{header} names compressed values", expected="bare values", remedy=_AGAIN
-        )
+        raise InputError(f"{header} names compressed values", expected="bare values", remedy=_AGAIN)
     values = header.parent / name
     if not values.is_file():
         raise InputError(

@@ -28,6 +28,7 @@ from linprobe.prepare.table import (
 )
 from linprobe.prepare.writing import Job, Written, write_images, write_png
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.faults import explained_faults
 from retfiner.common.files import file_sha256
 from retfiner.common.processes import available_cores
 
@@ -62,6 +63,7 @@ class _Plan:
     may_share: bool
 
 
+@explained_faults()
 def prepare(config: PrepareConfig, spec: DataSetSpec, aliases: tuple[str, ...] = ()) -> Prepared:
     """Write ``<output>/<name>/{train,val,test}/<Class>/`` from a download.
 

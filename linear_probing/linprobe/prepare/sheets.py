@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from retfiner.common.errors import InputError, shorten
+from retfiner.common.errors import InputError
 
 Rows = list[dict[str, str]]
 """Cells by column; a cell that is empty or absent is an empty text."""

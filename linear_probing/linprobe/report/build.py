@@ -19,6 +19,7 @@ from linprobe.report.summary import Row, summarise
 from linprobe.report.tables import Table, build_table
 from linprobe.report.zero_shot import with_zero_shot
 from retfiner.common.errors import InputError
+from retfiner.common.faults import explained_faults
 from retfiner.common.files import whole_file, write_text
 from retfiner.common.results import METRIC_INFO
 
@@ -41,6 +42,7 @@ class Report:
     files: list[Path]
 
 
+@explained_faults()
 def build_report(
     results: Path | str,
     base: Sequence[str],

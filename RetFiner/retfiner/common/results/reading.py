@@ -147,7 +147,9 @@ def _read_arrays(path: Path, features: bool) -> dict[str, Any]:
             wanted = [name for name in stored.files if features or name != "features"]
             arrays = {name: stored[name] for name in wanted}
         for name, (kinds, axes) in _ARRAYS.items():
-            if name in arrays and (arrays[name].dtype.kind not in kinds or arrays[name].ndim != axes):
+            if name in arrays and (
+                arrays[name].dtype.kind not in kinds or arrays[name].ndim != axes
+            ):
                 raise ValueError(f"{name} of type {arrays[name].dtype}, {arrays[name].ndim} axes")
         absent = [name for name in ("probabilities", "labels", "names") if name not in arrays]
         if absent:

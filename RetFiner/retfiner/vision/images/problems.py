@@ -35,7 +35,7 @@ def translated(
         expected: What the file should have been.
 
     Raises:
-        InputError: If one of ``errors``, an InputError, or a MemoryError is raised inside the block.
+        InputError: If one of ``errors``, an InputError or a MemoryError is raised inside.
     """
     try:
         yield

@@ -75,7 +75,9 @@ class TopconFile(ImageFile):
         with opened(io.BytesIO(content), self.path) as image:
             if image.size != self._shape[::-1]:  # before it is decoded
                 found = f"a B-scan of {image.size[1]} x {image.size[0]} pixels"
-                raise unusable(self.path, found, "{} x {} pixels, as its header".format(*self._shape))
+                raise unusable(
+                    self.path, found, "{} x {} pixels, as its header".format(*self._shape)
+                )
             return gray(image, self.path)
 
 

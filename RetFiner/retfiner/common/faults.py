@@ -1,0 +1,90 @@
+"""A machine's faults in plain words: a full disk, too little memory, a worker that was killed.
+
+What is not recognised goes through as it is: a mistake of ours shall show its traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from retfiner.common.errors import InputError
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
+_FULL_WORDS = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large|PytorchStreamWriter failed writing"
+)
+_MEMORY_WORDS = re.compile(
+    r"out of memory|not enough memory|can't allocate memory|Cannot allocate memory"
+    r"|Unable to allocate|ALLOC_FAILED"
+)
+_SHARED_WORDS = re.compile(r"Bus error|out of shared memory|unable to (?:mmap|open shared memory)")
+_WORKER_WORDS = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) .*")
+
+DISK = "make room on the disk, or give a folder on another one; what was complete is still there"
+MEMORY = "a machine or GPU with more memory, or fewer processes with --num_workers"
+TRAINING_MEMORY = (
+    "a smaller --batch_size, --gradient_checkpointing, --precision bf16-mixed, or, where it is the "
+    "computer's memory that is short, fewer processes with --num_workers"
+)
+PROBING_MEMORY = (
+    "a smaller --inference_batch_size, fewer --views, or, where it is the computer's memory that "
+    "is short, fewer processes with --num_workers"
+)
+
+
+@contextmanager
+def explained_faults(memory: str = MEMORY, disk: str = DISK) -> Iterator[None]:
+    """Turn the faults of a machine into errors that say what to do; also usable as a decorator.
+
+    Args:
+        memory: What helps where memory does not suffice.
+        disk: What helps where the disk is full.
+
+    Raises:
+        InputError: If the block fails for want of memory, disk or rights, or loses a worker.
+    """
+    try:
+        yield
+    except (OSError, MemoryError, RuntimeError) as error:
+        explained = _explain(error, memory, disk)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def _explain(error: Exception, memory: str, disk: str) -> InputError | None:
+    """Say what a fault means; None where it is not known."""
+    text = str(error)
+    got = (text or type(error).__name__).strip().splitlines()[0]
+    code = error.errno if isinstance(error, OSError) else None
+    if code in _FULL or _FULL_WORDS.search(text):
+        return InputError("the disk is full", got=got, remedy=disk)
+    if _SHARED_WORDS.search(text):
+        return InputError(
+            "the processes that read images have too little shared memory",
+            got=got,
+            expected="room in /dev/shm for a few batches",
+            remedy="--num_workers 0, or more shared memory (docker run --shm-size 8g)",
+        )
+    if isinstance(error, MemoryError) or code == errno.ENOMEM or _MEMORY_WORDS.search(text):
+        return InputError("there is not enough memory", got=got, remedy=memory)
+    lost = _WORKER_WORDS.search(text)
+    if lost:
+        return InputError(
+            "a process that reads images was ended from outside",
+            got=lost[0],
+            expected="that it works until the run ends",
+            remedy="if it happens again, memory is the usual reason: fewer processes with "
+            "--num_workers, or none with 0",
+        )
+    if code in _FORBIDDEN and isinstance(error, OSError) and error.filename is not None:
+        return InputError(
+            f"{error.filename} cannot be read or written",
+            got=error.strerror,
+            remedy="check its permissions, or give another folder",
+        )
+    return None
