@@ -55,8 +55,8 @@ class RefineConfig:
     )
     on_bad_row: Literal["error", "skip"] = flag("what to do with rows that cannot be used", "error")
     dataset: str | None = flag(
-        "a data set of your own instead of a CSV: path/to/file.py:Class; the file is run, as well if"
-        " a --config names it",
+        "a data set of your own instead of a CSV: path/to/file.py:Class; the file is run, also if a"
+        " --config names it",
         None,
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +18,13 @@ T = TypeVar("T")
 PLAIN_YAML = "plain_yaml"
 """What jsonargparse knows our reader by: a settings file may come from elsewhere."""
 
+
+def _as_yaml(data: Any) -> str:
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+
+
 set_loader(PLAIN_YAML, load_plain_yaml, exceptions=(yaml.YAMLError,))
-set_dumper(PLAIN_YAML, partial(yaml.safe_dump, sort_keys=False, allow_unicode=True))
+set_dumper(PLAIN_YAML, _as_yaml)
 
 
 def flag(

@@ -47,8 +47,9 @@ def load_plain_yaml(text: str) -> Any:
     for event in yaml.parse(text, Loader=_PlainLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise yaml.YAMLError("references (& and *) are not read")
-        if getattr(event, "tag", None) is not None:
-            raise yaml.YAMLError(f"tags are not read: {event.tag}")
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            raise yaml.YAMLError(f"tags are not read: {tag}")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:

@@ -146,11 +146,10 @@ def _read_arrays(path: Path, features: bool) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as stored:
             wanted = [name for name in stored.files if features or name != "features"]
             arrays = {name: stored[name] for name in wanted}
-        for name, (kinds, axes) in _ARRAYS.items():
-            if name in arrays and (
-                arrays[name].dtype.kind not in kinds or arrays[name].ndim != axes
-            ):
-                raise ValueError(f"{name} of type {arrays[name].dtype}, {arrays[name].ndim} axes")
+        for name, values in arrays.items():
+            kinds, axes = _ARRAYS.get(name, (values.dtype.kind, values.ndim))
+            if values.dtype.kind not in kinds or values.ndim != axes:
+                raise ValueError(f"{name} of type {values.dtype}, {values.ndim} axes")
         absent = [name for name in ("probabilities", "labels", "names") if name not in arrays]
         if absent:
             raise ValueError(f"no {', '.join(absent)}")

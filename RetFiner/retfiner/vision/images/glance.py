@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from retfiner.common.errors import InputError
@@ -44,23 +45,33 @@ def why_unusable(image: ImageAddress | Path | str) -> str | None:
 
 def _look_at_bytes(path: Path) -> str | None:
     try:
-        if path.exists() and not path.is_file():
-            return f"{path} is no file"  # opening a named pipe would wait for ever
-        with path.open("rb") as file:
-            start = file.read(HEAD)
-            size = file.seek(0, 2)
-            file.seek(max(0, size - TAIL))
-            end = file.read()
-            marks = [mark for first, mark in ENDS if start.startswith(first)]
-            if marks and marks[0] not in end:
-                file.seek(max(0, size - LONG_TAIL))
-                end = file.read()
+        start, end, size = _read_ends(path)
     except FileNotFoundError:
         return f"there is no file {path}"
     except OSError as error:
         return f"{path} cannot be read ({error.strerror})"
-    except ValueError as error:
+    except ValueError as error:  # a NUL in it
         return f"{str(path)!r} cannot be the name of a file ({error})"
+    return _judge(path, start, end, size)
+
+
+def _read_ends(path: Path) -> tuple[bytes, bytes, int]:
+    """Read a file's first bytes, its last ones, and its size."""
+    if path.exists() and not path.is_file():  # opening a named pipe would wait for ever
+        kind = "a folder" if path.is_dir() else "a named pipe, a socket or a device"
+        raise OSError(errno.EINVAL, kind)
+    with path.open("rb") as file:
+        start = file.read(HEAD)
+        size = file.seek(0, 2)
+        file.seek(max(0, size - TAIL))
+        end = file.read()
+        if any(start.startswith(first) and mark not in end for first, mark in ENDS):
+            file.seek(max(0, size - LONG_TAIL))
+            end = file.read()
+    return start, end, size
+
+
+def _judge(path: Path, start: bytes, end: bytes, size: int) -> str | None:
     reader = reader_of(path)
     if reader is None:
         return f"{path} is no image of a known kind ({', '.join(READERS)})"
@@ -68,7 +79,8 @@ def _look_at_bytes(path: Path) -> str | None:
         return f"{path} is empty"
     if reader.starts and not start[reader.start_at :].startswith(reader.starts):
         return f"{path} is no image: it begins with {start[:8]!r}"
-    return f"{path} ends too early: the file is cut" if marks and marks[0] not in end else None
+    is_cut = any(start.startswith(first) and mark not in end for first, mark in ENDS)
+    return f"{path} ends too early: the file is cut" if is_cut else None
 
 
 def _is_worth_opening(address: ImageAddress) -> bool:
