@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -78,7 +79,8 @@ def _told(header: list[str], columns: list[str]) -> str:
     """Say what stands in the first line, unless it may be a row: reports and patients stay here."""
     if not header:
         return "an empty file"
-    if not set(columns) & set(header):
+    names = {name.strip() for field in header for name in re.split(r"[;\t]", field)}
+    if not set(columns) & names:
         return f"{len(header)} fields, none by such a name (not shown: it may be a patient's row)"
     return f"columns {shorten([name[:40] for name in header], 12)}"
 
