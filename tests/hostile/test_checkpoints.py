@@ -49,8 +49,6 @@ def calls(marker: Path):
     }
 
 
-
-
 def weights():
     return {"model": OrderedDict({"cls_token": torch.zeros(1, 1, 48)})}
 
@@ -174,7 +172,10 @@ def huge_tensors():
 
 @pytest.mark.parametrize("kind", ["repeated", "repeated rows", "sparse", "meta"])
 def test_a_tensor_that_is_larger_than_its_file_is_refused(tmp_path, kind):
-    for layout in ({"model": {"pos_embed": huge_tensors()[kind]}}, {"pos_embed": huge_tensors()[kind]}):
+    for layout in (
+        {"model": {"pos_embed": huge_tensors()[kind]}},
+        {"pos_embed": huge_tensors()[kind]},
+    ):
         torch.save(layout, tmp_path / "RETFound.pth")
         assert_refused(lambda: load_backbone(tmp_path / "RETFound.pth", "RETFound"))
 
@@ -267,7 +268,9 @@ def test_the_settings_of_a_run_to_go_on_with_are_only_data(tmp_path):
     """A checkpoint whose own account is of the right form but empty ends in words, not in a crash."""
     material = make_material(tmp_path / "material", pairs=8, patients=4)
     own = {"backbone": "RETFound", "image_size": 32, "num_heads": 4, "provenance": {}}
-    for number, about in enumerate(({}, {"settings": []}, {"settings": {}}, {"settings": {"lr": 1}})):
+    for number, about in enumerate(
+        ({}, {"settings": []}, {"settings": {}}, {"settings": {"lr": 1}})
+    ):
         path = tmp_path / f"{number}.ckpt"
         torch.save({"state_dict": {"a": torch.zeros(1)}, "retfiner": own | about}, path)
         config: RefineConfig = settings(material, tmp_path / "models", resume=path)

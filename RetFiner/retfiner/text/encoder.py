@@ -271,6 +271,12 @@ def read_bert_config(source: str) -> BertConfig:
             expected="model_type 'bert' (any size, language and vocabulary)",
         )
     _check_sizes(config, source)
+    if getattr(config, "quantization_config", None) is not None:
+        raise InputError(
+            f"the BERT in {source} is quantised",
+            expected="weights of 32 or 16 bits",
+            remedy="use the model it was quantised from",
+        )
     config.is_decoder = True  # what transformers asks for before it builds cross-attention
     config.add_cross_attention = True
     return config
@@ -319,7 +325,14 @@ def load_bert(source: str) -> tuple[CrossAttentionBert, list[str], list[str]]:
     config = read_bert_config(source)
     try:
         encoder, report = CrossAttentionBert.from_pretrained(
-            source, config=config, output_loading_info=True, dtype=torch.float32
+            source,
+            config=config,
+            output_loading_info=True,
+            dtype=torch.float32,
+            # Whatever config.json asks for: it may name a kernel, which is code to be downloaded.
+            attn_implementation="eager",
+            use_kernels=False,
+            trust_remote_code=False,
         )
     except _UNREADABLE as error:
         raise InputError(
