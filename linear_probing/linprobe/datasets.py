@@ -249,10 +249,7 @@ def _notes(classes: list[str], splits: dict[str, Split], known: bool) -> list[st
     for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
         shared = set(splits[first].patients or []) & set(splits[second].patients or [])
         if shared:
-            notes.append(
-                f"{len(shared)} patients are in both {first} and {second} "
-                f"({shorten(sorted(shared), 3)})."
-            )
+            notes.append(f"{len(shared)} patients are in both {first} and {second}.")
     return notes
 
 

@@ -227,11 +227,19 @@ def _make_run(
         probabilities=outcome.probabilities,
         labels=test.labels,
         names=[f"{path.parent.name}/{path.name}" for path in test.paths],
-        patients=test.patients,
+        patients=_numbered(test.patients),
         features=task.clean("test").numpy().astype(np.float16) if first else None,
         context=context,
         versions=software_versions(),
     )
+
+
+def _numbered(patients: list[str] | None) -> list[str] | None:
+    """Replace patients by numbers: results are passed on, and only who is the same matters."""
+    if patients is None:
+        return None
+    numbers = {patient: str(k) for k, patient in enumerate(sorted(set(patients)))}
+    return [numbers[patient] for patient in patients]
 
 
 def _write(root: Path, run: Run, outcome: Outcome, sweep: Sweep) -> Path:

@@ -181,7 +181,7 @@ def test_a_tensor_that_is_larger_than_its_file_is_refused(tmp_path, kind):
 
 
 def test_a_shape_beyond_its_storage_takes_no_memory(tmp_path):
-    """The pickle's numbers are changed after it was written: 10**11 values of which 16 are there."""
+    """The pickle's numbers are changed afterwards: 10**11 values, of which a million are there."""
     path = tmp_path / "a.pth"
     torch.save({"model": {"w": torch.zeros(1000001)}}, path)
     large = struct.pack("<I", 1000001)
@@ -198,7 +198,7 @@ def test_a_shape_beyond_its_storage_takes_no_memory(tmp_path):
 
 @pytest.mark.parametrize("writer", ["zip", "legacy"])
 def test_recursion_is_an_error(tmp_path, writer):
-    """Pickled by hand: nested lists, which a pickle machine without recursion builds at any depth."""
+    """Pickled by hand: lists in lists, which unpickling builds at any depth."""
     nested = b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b"."
     path = tmp_path / "deep.pth"
     if writer == "legacy":
@@ -265,7 +265,7 @@ def test_metadata_that_asks_for_a_giant_model(tmp_path):
 
 
 def test_the_settings_of_a_run_to_go_on_with_are_only_data(tmp_path):
-    """A checkpoint whose own account is of the right form but empty ends in words, not in a crash."""
+    """A checkpoint whose account of itself is of the right form but empty ends in words."""
     material = make_material(tmp_path / "material", pairs=8, patients=4)
     own = {"backbone": "RETFound", "image_size": 32, "num_heads": 4, "provenance": {}}
     for number, about in enumerate(

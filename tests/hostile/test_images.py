@@ -52,7 +52,7 @@ def test_pipes_devices_and_folders_are_not_waited_for(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(
-    "name", ["a\0b.png", "a\0b", "x" * 5000 + ".png", "a\udcff.png", "/dev/null"]
+    "name", ["a\0b.png", "a\0b", "x" * 3000 + ".png", "\udcff.png", "/dev/null"]
 )
 def test_names_that_no_image_has(name):
     assert bounded(lambda: why_unusable(name)).kind == "returned"
@@ -61,7 +61,7 @@ def test_names_that_no_image_has(name):
 
 
 def test_a_table_may_name_anything_and_only_images_are_read(tmp_path):
-    """Absolute paths and ``..`` are fine; what they lead to must be an image and is told row by row."""
+    """Absolute paths and ``..`` are fine; what they lead to must be an image."""
     os.mkfifo(tmp_path / "pipe.png")
     write_image(tmp_path / "elsewhere" / "good.png", 1)
     (tmp_path / "table").mkdir()
@@ -117,9 +117,7 @@ def test_postscript_is_not_handed_to_ghostscript(tmp_path, monkeypatch):
             (tools / name).write_text(f"#!/bin/sh\ntouch {marker}\n")
             (tools / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    content = (
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(x) print\n%%EOF\n"
-    )
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n"
     for suffix in (".png", ".jpg", ".tif", ".bmp"):
         path = tmp_path / f"a{suffix}"
         path.write_bytes(content)
@@ -214,15 +212,9 @@ def jpeg2000(width, height, components=1, tile=None):
 
 
 def gif(width, height):
-    return (
-        b"GIF89a"
-        + struct.pack("<HH", width, height)
-        + b"\x80\0\0"
-        + bytes(6)
-        + b","
-        + struct.pack("<4HB", 0, 0, width, height, 0)
-        + b"\x08\x01\x00\x00;"
-    )
+    screen = struct.pack("<HH", width, height)
+    frame = b"," + struct.pack("<4HB", 0, 0, width, height, 0) + b"\x08\x01\x00\x00;"
+    return b"GIF89a" + screen + b"\x80\0\0" + bytes(6) + frame
 
 
 RASTER_BOMBS = {
@@ -240,7 +232,6 @@ RASTER_BOMBS = {
     ),
     "tiff.tif": plain_tiff(100_000, 100_000),
     "tiff of 2^32.tif": plain_tiff(2**32 - 1, 2**32 - 1),
-    "tiff whose tag claims 4 G.tif": plain_tiff(8, 8, **{"270": (2, 2**32 - 1, 8)}),
     "tiff with 10^9 strips.tif": plain_tiff(8, 8, **{"273": (4, 10**9, 8), "279": (4, 10**9, 8)}),
     "tiff of 65535 samples.tif": plain_tiff(1000, 1000, **{"277": (3, 1, 65535)}),
     "tiff that leads to itself.tif": tiff([(256, 4, 1, 8)], next_page=8),
@@ -254,6 +245,13 @@ RASTER_BOMBS = {
     "jpeg2000 of 2^32.png": jpeg2000(2**32 - 1, 2**32 - 1),
     "gif.png": gif(65_000, 65_000),
 }  # fmt: skip
+
+
+def test_a_tag_that_claims_gigabytes_is_passed_over(tmp_path):
+    (tmp_path / "a.tif").write_bytes(plain_tiff(8, 8, **{"270": (2, 2**32 - 1, 8)}))
+    outcome = bounded(lambda: read_image(tmp_path / "a.tif").shape)
+    assert (outcome.kind, outcome.text) == ("returned", "(8, 8)")
+    assert outcome.megabytes < 50
 
 
 @pytest.mark.parametrize("name", RASTER_BOMBS)

@@ -58,7 +58,7 @@ def test_fingerprint_follows_the_content_and_nothing_else(folder, tmp_path):
 def test_unknown_and_shared_patients_are_said(folder):
     first = next((folder / "train" / "AMD").iterdir())
     shutil.copy(first, folder / "test" / "AMD" / first.name)
-    assert "1 patients are in both train and test (P0000)" in read_data_set(folder).notes[0]
+    assert "1 patients are in both train and test." in read_data_set(folder).notes[0]
     first.rename(first.with_name("anonymous.png"))
     data = read_data_set(folder)
     assert data.splits["test"].patients is None

@@ -31,7 +31,7 @@ def count_slices(header: Path) -> int:
     if len(sizes) != 3 or not all(_is_size(size) for size in sizes):
         raise InputError(
             f"{header} does not describe a volume",
-            got=f"DimSize = {fields.get('DimSize', 'nothing')}",
+            got=f"DimSize = {fields.get('DimSize', 'nothing')[:80]}",
             expected="DimSize = <width> <height> <B-scans>",
             remedy=_AGAIN,
         )
@@ -39,7 +39,7 @@ def count_slices(header: Path) -> int:
     if name != Path(name).name or "%" in name:
         raise InputError(
             f"{header} takes its values from another folder, or from several files",
-            got=f"ElementDataFile = {name}",
+            got=f"ElementDataFile = {name[:200]}",
             expected="the name of a file beside it",
             remedy=_AGAIN,
         )

@@ -124,7 +124,7 @@ def mat_shape(path: Path, variable: str) -> Shape:
     # Cells and structs may lie in one another without end; how much values take, we can reckon.
     size = math.prod(shape) * _MAT_BYTES.get(kind, 0)
     most = min(MAX_VOLUME_BYTES, max(MAX_SMALL_VOLUME, MAX_RATIO * path.stat().st_size))
-    if kind not in _MAT_BYTES or size > most:
+    if kind not in _MAT_BYTES or size > most or min(shape, default=0) < 1:
         raise InputError(
             f"{path}: {variable} is no volume",
             got=f"{kind} of shape {tuple(shape)}",

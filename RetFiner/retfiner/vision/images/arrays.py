@@ -98,7 +98,13 @@ def read_array_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.
     version = npy_format.read_magic(start)
     if version not in _HEADERS:
         raise unusable(path, f"version {version} of the .npy format", "version 1.0 or 2.0")
-    shape, _, dtype = _HEADERS[version](start)
+    try:
+        shape, _, dtype = _HEADERS[version](start)
+    except (
+        MemoryError,
+        RecursionError,
+    ) as error:  # of Python's parser: too much in too little text
+        raise unusable(path, "a header that cannot be parsed", INTACT) from error
     return shape, dtype, start.tell()
 
 

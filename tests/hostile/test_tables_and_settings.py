@@ -1,0 +1,449 @@
+"""Tables, settings, arrays and results from elsewhere are read as text and numbers alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+
+from linprobe.prepare.metaimage import count_slices, read_slice
+from linprobe.prepare.pixels import mat_shape, npz_shapes, read_mat_slice, read_npz_slice
+from linprobe.prepare.sheets import read_csv as read_sheet
+from linprobe.prepare.sheets import read_xlsx
+from linprobe.prepare.source import open_source
+from linprobe.prepare.table import read_table as read_split
+from linprobe.results.reading import read_metrics_file, read_run
+from linprobe.store import FeatureStore
+from retfiner.common.cli import parse
+from retfiner.common.errors import InputError
+from retfiner.config import RefineConfig
+from retfiner.data.manifest import read_manifest
+from retfiner.vision import read_image
+from tests.helpers.bounded import assert_refused, bounded
+from tests.helpers.downloads import write_mhd
+from tests.helpers.refinement import write_csv, write_image
+from tests.hostile.test_checkpoints import Runs
+
+# ---- CSV
+
+HEADER = "image,report,patient_id\n"
+TABLES = {
+    "a cell of 50 MB": HEADER + f'a.png,"{"x" * 50_000_000}",p\n',
+    "a quote that never ends": HEADER + 'a.png,"' + "x\n" * 1_000_000,
+    "10^6 columns": ",".join(f"c{k}" for k in range(1_000_000)) + "\n",
+    "10^6 columns, ours among them": ",".join(["image,report,patient_id", *map(str, range(10**6))]),
+    "10^6 cells in a row": HEADER + "a" + "," * 1_000_000 + "b\n",
+    "NUL": HEADER + "a\0.png,x\0y,p\0\n",
+    "only NUL": "\0" * 100_000,
+    "no line": "",
+    "a header alone": HEADER,
+    "surrogates": HEADER.encode() + b"\xed\xa0\x80.png,x,p\n",
+    "a page": "<!doctype html><html>" * 1000,
+    "a picture": b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 100,
+    "UTF-16": HEADER.encode("utf-16"),
+    "the same column twice": "image,image,report,patient_id\na,b,c,d\n",
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_that_are_none(tmp_path, name):
+    content = TABLES[name]
+    (tmp_path / "a.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert_refused(lambda: read_manifest(tmp_path / "a.csv"), megabytes=500)
+
+
+def test_formulas_are_words(tmp_path):
+    """Nothing evaluates a cell; reports that begin with = stay as they are."""
+    write_image(tmp_path / "a.png", 0)
+    formulas = [
+        "=cmd|' /C calc'!A0",
+        "@SUM(1+1)*cmd|' /C calc'!A0",
+        "+1+1",
+        "-2+3",
+        '=HYPERLINK("x")',
+    ]
+    rows = [["a.png", formula, f"p{k}"] for k, formula in enumerate(formulas)]
+    assert read_manifest(write_csv(tmp_path / "a.csv", rows)).reports == formulas
+
+
+@pytest.mark.parametrize("columns", ["image,class,patient,split\n", "image\n", "\0", ""])
+def test_split_tables_that_are_none(tmp_path, columns):
+    (tmp_path / "split.csv").write_text(columns + "a,b\n" + '"' + "x" * 200_000)
+    assert_refused(lambda: read_split(tmp_path / "split.csv"))
+    assert_refused(lambda: read_sheet(tmp_path / "split.csv", ("image", "class")))
+
+
+# ---- Excel
+
+
+def write_xlsx(path, **members):
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.active.append(["data", "non"])
+    book.active.append([1, 0])
+    book.save(path)
+    with zipfile.ZipFile(path) as source:
+        content = {name: source.read(name) for name in source.namelist()}
+    content |= {name.replace("__", "/"): value for name, value in members.items()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as written:
+        for name, value in content.items():
+            written.writestr(name, value)
+    return path
+
+
+ENTITIES = (
+    '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY a0 "xxxxxxxxxx">'
+    + "".join(f'<!ENTITY a{k} "{f"&a{k - 1};" * 10}">' for k in range(1, 12))
+    + ']><worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>'
+    '<row r="1"><c r="A1" t="inlineStr"><is><t>&a11;</t></is></c></row></sheetData></worksheet>'
+)
+OUTSIDE = ENTITIES.replace('<!ENTITY a0 "xxxxxxxxxx">', '<!ENTITY a0 SYSTEM "file:///etc/passwd">')
+FAR = (
+    '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>'
+    '<row r="{}"><c r="{}1"><v>1</v></c></row></sheetData></worksheet>'
+)
+SHEETS = {
+    "200 MB of texts": {"xl__sharedStrings.xml": "<sst>" + "<si><t>xxxxxxxx</t></si>" * 9_000_000},
+    "entities of entities": {"xl__worksheets__sheet1.xml": ENTITIES},
+    "an entity from outside": {"xl__worksheets__sheet1.xml": OUTSIDE},
+    "a cell in the last column": {"xl__worksheets__sheet1.xml": FAR.format(1, "ZZZ")},
+    "a cell in a row of 10^9": {"xl__worksheets__sheet1.xml": FAR.format(10**9, "A")},
+    "no XML": {"xl__worksheets__sheet1.xml": b"\0\1\2"},
+    "no book": {"xl__workbook.xml": b""},
+    "no types": {"[Content_Types].xml": b"<a/>"},
+}
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_excel_files_that_are_none(tmp_path, name):
+    path = write_xlsx(tmp_path / "a.xlsx", **SHEETS[name])
+    assert path.stat().st_size < 4 << 20
+    assert "root:" not in assert_refused(lambda: read_xlsx(path, ("data", "mid"))).text
+
+
+# ---- settings
+
+LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{chr(98 + k)}: &{chr(98 + k)} [{','.join(['*' + chr(97 + k)] * 9)}]\n" for k in range(20)
+)
+SETTINGS = {
+    "a call": "lr: !!python/object/apply:os.system ['touch {marker}']\n",
+    "a call, new": "lr: !!python/object/new:os.system ['touch {marker}']\n",
+    "a module": "lr: !!python/module:os\n",
+    "a name": "lr: !!python/name:os.system\n",
+    "a tag of anybody's": "lr: !evil 1\n",
+    "a billion laughs": LAUGHS,
+    "a laugh in a flag": LAUGHS.replace("a:", "losses:", 1),
+    "merged": "base: &b {{lr: 1}}\nmore:\n  <<: *b\n",
+    "an anchor of its own": "losses: &a [itc, *a]\n",
+    "lists in lists": "lr: " + "[" * 100_000,
+    "mappings in mappings": "{{a: " * 100_000,
+    "2 MB": "note: '" + "x" * 2_000_000 + "'\n",
+    "a class path": "lr: {{class_path: os.system, init_args: {{command: 'touch {marker}'}}}}\n",
+    "a key that is none": "? [a]\n: 1\n",
+    "two documents": "lr: 1\n---\nlr: 2\n",
+    "NUL": "lr: \0\n",
+    "no mapping": "- lr\n",
+    "a number of 10^5 digits": "seed: " + "9" * 100_000 + "\n",
+    "an unknown key": "eval: touch {marker}\n",
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_run_nothing_and_end_with_status_2(tmp_path, name):
+    marker = tmp_path / "marker"
+    (tmp_path / "a.yaml").write_text(SETTINGS[name].format(marker=marker))
+    words = [
+        "--config",
+        str(tmp_path / "a.yaml"),
+        "--model_weights",
+        "a.pth",
+        "--train_csv",
+        "a.csv",
+    ]
+    outcome = bounded(lambda: parse(RefineConfig, "", words))
+    assert (outcome.kind, outcome.text) == ("SystemExit", "2"), outcome
+    assert outcome.megabytes < 100
+    assert not marker.exists()
+
+
+# ---- arrays, features, results
+
+
+def npy(shape, dtype="<f4", values=b"", version=1, text=None):
+    header = text or f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}"
+    packed = header.encode() + b"\n"
+    size = struct.pack("<H" if version == 1 else "<I", len(packed))
+    return b"\x93NUMPY" + bytes([version, 0]) + size + packed + values
+
+
+def long_header(length):
+    return b"\x93NUMPY\x02\x00" + struct.pack("<I", length)
+
+
+ARRAYS = {
+    "10^12 values": npy((10**6, 10**6)),
+    "shape that overflows": npy((2**40, 2**40)),
+    "negative": npy((-1, 8)),
+    "shape of text": npy("('a', 'b')"),
+    "100 axes": npy((1,) * 100),
+    "objects": npy((8, 8), "|O", b"\x80\x02cposix\nsystem\n(S'true'\ntR."),
+    "objects in a record": npy((8, 8), "[('a', '|O')]"),
+    "a type of 2^31 bytes": npy((8, 8), "|V2147483647"),
+    "text": npy((2, 2), "<U4", bytes(64)),
+    "complex": npy((2, 2), "<c8", bytes(32)),
+    "dates": npy((2, 2), "<M8[s]", bytes(32)),
+    "a call for a header": npy((), text="__import__('os').system('true')"),
+    "brackets": npy((), text="(" * 9000),
+    "brackets, long": npy((), text="(" * 60_000 + ")" * 5000),
+    "minus signs": npy((), text="-" * 9000 + "1"),
+    "no header": b"\x93NUMPY\x01\x00",
+    "a header of 4 GB": long_header(2**32 - 1),
+    "version 3": npy((2, 2), version=3),
+    "version 9": b"\x93NUMPY\x09\x09" + bytes(100),
+}
+
+
+def deflated(path, **members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, parts in members.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                for part in parts:
+                    member.write(part)
+    return path
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_that_claim(tmp_path, name):
+    (tmp_path / "a.npy").write_bytes(ARRAYS[name])
+    assert_refused(lambda: read_image(tmp_path / "a.npy"))
+    path = deflated(tmp_path / "a.npz", bscans=[ARRAYS[name]])
+    assert_refused(lambda: read_image(path))
+    assert_refused(lambda: read_npz_slice(path, "bscans", 0, 0))
+    store = FeatureStore(tmp_path)
+    assert bounded(lambda: store.read("a", 8)).text == "None"
+
+
+def zeros(megabytes):
+    return [bytes(1 << 20)] * megabytes
+
+
+def test_archives_of_zeros_are_not_unpacked(tmp_path):
+    """What deflates a thousandfold is no scan; a header may be as long as it says."""
+    volume = deflated(tmp_path / "a.npz", bscans=[npy((512, 1024, 1024), "|u1"), *zeros(64)])
+    header = deflated(tmp_path / "b.npz", bscans=[long_header(2**30), *zeros(128)])
+    for path in (volume, header):
+        assert path.stat().st_size < 2 << 20
+        assert_refused(lambda path=path: read_image(f"{path}#0"), megabytes=50)
+        assert_refused(lambda path=path: read_npz_slice(path, "bscans", 0, 0), megabytes=50)
+    assert_refused(lambda: npz_shapes(header), megabytes=50)
+
+
+def mat_variable(kind, shape, compressed_zeros=None):
+    import zlib
+
+    flags = struct.pack("<IIII", 6, 8, kind, 0)
+    axes = struct.pack("<II", 5, 4 * len(shape)) + b"".join(struct.pack("<i", s) for s in shape)
+    axes += bytes(-len(axes) % 8)
+    name = struct.pack("<HH4s", 1, 6, b"imag")[:0] + struct.pack("<II", 1, 6) + b"images\0\0"
+    body = flags + axes + name + struct.pack("<II", 2, 2**31 - 8)
+    element = struct.pack("<II", 14, 2**31) + body
+    if compressed_zeros:
+        element += bytes(compressed_zeros << 20)
+        packed = zlib.compress(element)
+        element = struct.pack("<II", 15, len(packed)) + packed
+    return b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H2s", 0x0100, b"IM") + element
+
+
+def test_matlab_files_that_claim(tmp_path):
+    cases = {
+        "a giant": mat_variable(9, (2**30, 2**30, 7)),
+        "negative": mat_variable(9, (-8, 8, 7)),
+        "zeros": mat_variable(9, (1024, 1024, 300), 300),
+        "cells": mat_variable(1, (1, 1)),
+        "an object": mat_variable(3, (1, 1)),
+        "an opaque thing": mat_variable(17, (1, 1)),
+        "nothing": b"MATLAB 5.0 MAT-file".ljust(128, b"\0"),
+        "something": b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM" + os.urandom(400),
+    }
+    for name, content in cases.items():
+        path = tmp_path / f"{name}.mat"
+        path.write_bytes(content)
+        assert_refused(lambda path=path: mat_shape(path, "images"))
+        assert_refused(lambda path=path: read_mat_slice(path, "images", 0))
+
+
+def test_metaimages_that_reach_elsewhere(tmp_path):
+    write_mhd(tmp_path / "set" / "a.mhd", 0)
+    (tmp_path / "outside.raw").write_bytes(bytes(10_000))
+    sound = (tmp_path / "set" / "a.mhd").read_text()
+    changes = {
+        "ElementDataFile = a.raw": [
+            "ElementDataFile = ../outside.raw",
+            f"ElementDataFile = {tmp_path / 'outside.raw'}",
+            "ElementDataFile = /etc/passwd",
+            "ElementDataFile = LIST\na.raw",
+            "ElementDataFile = a%d.raw 0 9 1",
+            "ElementDataFile = LOCAL",
+            "CompressedData = True\nElementDataFile = a.raw",
+            "ElementDataFile = a.raw\nElementDataFile = ../outside.raw",
+        ],
+        "DimSize = 16 12 12": [
+            "DimSize = 60000 60000 60000",
+            "DimSize = 4294967295 4294967295 2",
+            "DimSize = -16 12 12",
+            f"DimSize = {'9' * 10_000} 1 1",
+            "DimSize = 16 12 12\nDimSize = 60000 60000 1",
+            "DimSize = 16 12 ²",
+        ],
+        "NDims = 3": ["NDims = 1000", "NDims = -1", "NDims = 99999999999999999999"],
+        "ElementType = MET_UCHAR": ["ElementType = MET_DOUBLE_ARRAY", "ElementType = x"],
+    }
+    path = tmp_path / "set" / "a.mhd"
+    for line, others in changes.items():
+        assert line in sound
+        for other in others:
+            path.write_text(sound.replace(line, other))
+
+            def read():
+                count_slices(path)
+                return read_slice(path, 0)
+
+            assert_refused(read)
+
+
+def write_run(folder, metrics=None, **arrays):
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "format": 1, "seed": 0, "settings": {}, "classes": ["a", "b"], "metrics": {"values": {}},
+        "fingerprint": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+    }  # fmt: skip
+    text = metrics if isinstance(metrics, str) else json.dumps(content | (metrics or {}))
+    (folder / "metrics.json").write_text(text)
+    sound = {
+        "probabilities": np.full((2, 2), 0.5, np.float32),
+        "labels": np.array([0, 1]),
+        "names": np.array(["x", "y"]),
+    }
+    np.savez_compressed(folder / "predictions.npz", **(sound | arrays), allow_pickle=True)
+    return folder
+
+
+def test_results_that_are_damaged_or_worse(tmp_path):
+    folder = tmp_path / "v" / "m" / "d" / "seed0"
+    read_run(write_run(folder))
+    marker = tmp_path / "marker"
+    objects = np.array([Runs(os.system, f"touch {marker}")] * 2, dtype=object)
+    metrics = (
+        "[" * 100_000, "[]", "{}", "1", "", "\0", {"settings": []}, {"seed": "0"},
+        {"classes": {"a": 1}},
+        {"classes": [["a"], ["b"]]}, {"metrics": []}, {"format": 10**400}, {"context": 1},
+        {"versions": []}, {"seed": -(10**4000)},
+    )  # fmt: skip
+    for change in metrics:
+        write_run(folder, change)
+        assert_refused(lambda: read_run(folder))
+        if isinstance(change, str):
+            assert_refused(lambda: read_metrics_file(folder))
+    for arrays in (
+        {"names": objects}, {"labels": objects}, {"probabilities": objects},
+        {"labels": np.array([0.5, 1])}, {"labels": np.array([0, 9])}, {"names": np.zeros((2, 2))},
+        {"probabilities": np.zeros((2, 3))}, {"patients": np.zeros(2)}, {"features": np.zeros(2)},
+    ):  # fmt: skip
+        write_run(folder, **arrays)
+        assert_refused(lambda: read_run(folder))
+    write_run(folder)
+    deflated(folder / "predictions.npz", labels=[npy((2**29,), "|i1"), *zeros(300)])
+    assert_refused(lambda: read_run(folder))
+    for content in (b"", b"PK\x03\x04", os.urandom(500)):
+        (folder / "predictions.npz").write_bytes(content)
+        assert_refused(lambda: read_run(folder))
+    assert not marker.exists()
+
+
+# ---- archives: what tests/linprobe/prepare/test_source.py does not have
+
+
+def packed_tar(path, *blocks):
+    import gzip
+
+    with gzip.open(path, "wb", compresslevel=9) as stream:
+        for block in blocks:
+            stream.write(block)
+    return path
+
+
+def header(name, kind, size):
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_unpacks_to_gigabytes(tmp_path, kind):
+    """tarfile reads names and extended headers whole."""
+    path = packed_tar(tmp_path / "a.tar.gz", header("x", kind, 2**32), *zeros(160))
+    (tmp_path / "scratch").mkdir()
+
+    def unpack():
+        with open_source([path], tmp_path / "scratch"):
+            return "opened"
+
+    assert_refused(unpack, megabytes=100)
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_a_sparse_file_of_a_terabyte(tmp_path):
+    info = tarfile.TarInfo("a.png")
+    info.size = 512
+    info.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.realsize": str(2**40),
+        "GNU.sparse.name": "a.png",
+    }
+    (tmp_path / "scratch").mkdir()
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(info, io.BytesIO(b"0\n".ljust(512, b"\0")))
+
+    def unpack():
+        with open_source([tmp_path / "a.tar"], tmp_path / "scratch"):
+            return "opened"
+
+    assert_refused(unpack, megabytes=100)
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_a_zip_whose_members_lie_in_one_another(tmp_path):
+    """Many entries of the directory name the same bytes: no ratio of one member gives it away."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0.png", bytes(64 << 20))
+        first = archive.filelist[0]
+        for k in range(1, 100):
+            again = zipfile.ZipInfo(f"{k}.png")
+            for field in ("compress_type", "CRC", "compress_size", "file_size", "header_offset"):
+                setattr(again, field, getattr(first, field))
+            archive.filelist.append(again)
+    (tmp_path / "scratch").mkdir()
+
+    def unpack():
+        with open_source([tmp_path / "a.zip"], tmp_path / "scratch"):
+            return "opened"
+
+    assert_refused(unpack, megabytes=100)
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_refused_is_an_input_error_and_no_other():
+    with pytest.raises(AssertionError):
+        assert_refused(lambda: 1 / 0)
+    with pytest.raises(AssertionError):
+        assert_refused(lambda: "fine")
+    assert assert_refused(lambda: (_ for _ in ()).throw(InputError("no"))).text == "no"
