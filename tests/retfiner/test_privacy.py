@@ -1,4 +1,4 @@
-"""Reports and patients stay in the table they came from: no file and no line that is written has them.
+"""Reports and patients stay in the table they came from: no file that is written has them.
 
 What a run writes holds image paths in messages about images that cannot be read, by row; and a
 vocabulary learned from reports is made of their words, which is what it is for.

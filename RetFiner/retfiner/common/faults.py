@@ -16,6 +16,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
 _FULL_WORDS = re.compile(
     r"No space left on device|Disk quota exceeded|File too large|PytorchStreamWriter failed writing"
+    r"|inline_container.* unexpected pos|iostream error"  # how torch.save says it
 )
 _MEMORY_WORDS = re.compile(
     r"out of memory|not enough memory|can't allocate memory|Cannot allocate memory"

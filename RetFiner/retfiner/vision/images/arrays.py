@@ -103,7 +103,7 @@ def read_array_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.
     except (
         MemoryError,
         RecursionError,
-    ) as error:  # of Python's parser: too much in too little text
+    ) as error:  # both of Python's parser
         raise unusable(path, "a header that cannot be parsed", INTACT) from error
     return shape, dtype, start.tell()
 
