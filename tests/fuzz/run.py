@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from retfiner.common.cli import flag, parse
 from tests.fuzz.inputs import TARGETS, attempt
 
-SLOW = 5.0
+SLOW = 20.0
+"""Seconds that no input may take, however small it is."""
 
 
 @dataclass(frozen=True)

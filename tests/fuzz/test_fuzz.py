@@ -1,4 +1,4 @@
-"""The same inputs at every run, a few of each kind; ``tests/fuzz/run.py`` tries others for longer."""
+"""The same inputs at every run; ``tests/fuzz/run.py`` tries others for longer."""
 
 from __future__ import annotations
 

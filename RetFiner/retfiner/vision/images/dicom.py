@@ -90,10 +90,11 @@ class DicomFile(ImageFile):
 
     def __init__(self, path: Path) -> None:
         from pydicom import dcmread
-        from pydicom.errors import InvalidDicomError
+        from pydicom.errors import BytesLengthException, InvalidDicomError
         from pydicom.pixels.utils import get_nr_frames
 
-        with translated(path, (*_BROKEN, InvalidDicomError), "an intact DICOM file"):
+        errors = (*_BROKEN, InvalidDicomError, BytesLengthException)
+        with translated(path, errors, "an intact DICOM file"):
             _require_decoder(path, _transfer_syntax(path))
             self._header = dcmread(path, stop_before_pixels=True)
             if "Rows" not in self._header:
@@ -105,9 +106,11 @@ class DicomFile(ImageFile):
 
     def read(self, index: int) -> GrayImage:
         """Read one frame; see :meth:`ImageFile.read`."""
+        from pydicom.errors import BytesLengthException
         from pydicom.pixels import pixel_array
 
-        with translated(self.path, _BROKEN, "an intact DICOM image"):
+        errors = (*_BROKEN, BytesLengthException)
+        with translated(self.path, errors, "an intact DICOM image"):
             values = pixel_array(self.path, index=index)
             return self._scaled(values, index)
 
