@@ -50,6 +50,7 @@ def test_a_checkpoint_that_finds_no_room(material, tmp_path):
     assert read_checkpoint(result.folder / "last.ckpt").content["epoch"] == 2
 
 
+@pytest.mark.slow
 def test_a_first_checkpoint_that_finds_no_room_is_not_half_there(material, tmp_path):
     config = settings(material, tmp_path / "models", max_epochs=1)
     with no_file_larger_than(100_000), pytest.raises(InputError, match="the disk is full"):

@@ -59,8 +59,14 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:20])
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("act", [remove, make_folder, cut])
+@pytest.mark.parametrize(
+    ("act", "workers"),
+    [
+        (remove, 0),
+        *(pytest.param(act, 0, marks=pytest.mark.slow) for act in (make_folder, cut)),
+        *(pytest.param(act, 1, marks=pytest.mark.slow) for act in (remove, make_folder, cut)),
+    ],
+)
 def test_an_image_that_goes_bad_in_the_middle_of_a_run(
     material, tmp_path, at_second_epoch, act, workers
 ):
@@ -76,6 +82,7 @@ def test_an_image_that_goes_bad_in_the_middle_of_a_run(
     assert content["epoch"] == 0
 
 
+@pytest.mark.slow
 def test_with_skip_the_run_goes_on_without_it(material, tmp_path, at_second_epoch, capfd):
     image = sorted((material.csv.parent / "images").glob("*.png"))[0]
     at_second_epoch(lambda: remove(image))
@@ -83,6 +90,7 @@ def test_with_skip_the_run_goes_on_without_it(material, tmp_path, at_second_epoc
     assert "left out (1 so far)" in "".join(capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_not_a_number(material, tmp_path):
     """In an image of a user's own data set, from its third epoch on."""
     source = OWN_DATASET.replace(

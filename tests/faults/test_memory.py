@@ -65,6 +65,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(error):
     assert caught.value is error
 
 
+@pytest.mark.slow
 def test_a_run_whose_memory_ends_names_what_needs_less(tmp_path):
     material = make_material(tmp_path / "material", pairs=96, patients=12)
     config = settings(material, tmp_path / "models", batch_size=64, image_size=512)

@@ -20,6 +20,7 @@ KILLS = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_killed_worker(tmp_path, kill):
     material = make_material(tmp_path / "material", pairs=16, patients=8)

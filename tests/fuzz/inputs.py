@@ -204,9 +204,8 @@ def checkpoint_target(rng: random.Random, folder: Path) -> None:
         kind = rng.randrange(6)
         value = state.pop(key)
         if kind == 1:
-            state[
-                rng.choice(("module.", "backbone.", "model.", "x.", "", "head.", "norm.")) + key
-            ] = value
+            prefixes = ("module.", "backbone.", "model.", "x.", "", "head.", "norm.")
+            state[f"{rng.choice(prefixes)}{key}"] = value
         elif kind == 2:
             axis = rng.randrange(max(1, value.ndim))
             state[key] = value.repeat_interleave(2, axis) if value.ndim else value

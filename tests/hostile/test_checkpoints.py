@@ -140,6 +140,7 @@ def rewritten(path, target, change):
             change(written, info, source.read(info))
 
 
+@pytest.mark.slow
 def test_a_pickle_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path):
     torch.save(weights(), tmp_path / "a.pth")
 
@@ -196,6 +197,7 @@ def test_a_shape_beyond_its_storage_takes_no_memory(tmp_path):
     assert_refused(lambda: read_checkpoint(tmp_path / "b.pth"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writer", ["zip", "legacy"])
 def test_recursion_is_an_error(tmp_path, writer):
     """Pickled by hand: lists in lists, which unpickling builds at any depth."""
@@ -264,6 +266,7 @@ def test_metadata_that_asks_for_a_giant_model(tmp_path):
     assert outcome.megabytes < 300
 
 
+@pytest.mark.slow
 def test_the_settings_of_a_run_to_go_on_with_are_only_data(tmp_path):
     """A checkpoint whose account of itself is of the right form but empty ends in words."""
     material = make_material(tmp_path / "material", pairs=8, patients=4)

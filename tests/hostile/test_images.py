@@ -33,13 +33,16 @@ from tests.helpers.image_files import (
 )
 from tests.helpers.refinement import write_csv, write_image
 
-SUFFIXES = sorted(READERS)
+OTHERS = sorted(set(READERS) - {".png"})
 
 
 # ---- what is no file
 
 
-@pytest.mark.parametrize("suffix", [*SUFFIXES, ""])
+@pytest.mark.parametrize(
+    "suffix",
+    [".png", "", *(pytest.param(suffix, marks=pytest.mark.slow) for suffix in OTHERS)],
+)
 def test_pipes_devices_and_folders_are_not_waited_for(tmp_path, suffix):
     pipe, zero, folder = (tmp_path / f"{name}{suffix}" for name in ("pipe", "zero", "folder"))
     os.mkfifo(pipe)
@@ -142,6 +145,7 @@ OTHER_FORMATS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OTHER_FORMATS)
 def test_formats_that_nobody_meant_are_not_tried(tmp_path, kind):
     path = tmp_path / "a.png"
@@ -262,6 +266,7 @@ def test_raster_bombs(tmp_path, name):
     assert bounded(lambda: why_unusable(path)).kind == "returned"
 
 
+@pytest.mark.slow
 def test_a_chain_of_a_million_pages_ends_soon(tmp_path):
     """Each page of a TIFF names the next; a short file can hold very many."""
     page = struct.pack("<HHHII", 1, 256, 4, 1, 8)
@@ -301,6 +306,7 @@ DICOM_CLAIMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DICOM_CLAIMS)
 def test_dicom_whose_header_lies(tmp_path, name):
     path = write_changed(tmp_path / "a.dcm", **DICOM_CLAIMS[name])
@@ -383,6 +389,7 @@ def test_vol_whose_header_lies(tmp_path, claim):
     assert_refused(lambda: read_image(f"{vol(tmp_path / 'a.vol', *claim)}#0"))
 
 
+@pytest.mark.slow
 def test_e2e_that_claims_or_circles(tmp_path):
     write_e2e(tmp_path / "a.e2e", {1: bscans(top=4000)})
     sound = (tmp_path / "a.e2e").read_bytes()
@@ -414,6 +421,7 @@ def test_topcon_that_claims(tmp_path):
     assert_refused(lambda: read_image(path))
 
 
+@pytest.mark.slow
 def test_sparse_files_of_terabytes_are_not_read(tmp_path):
     """A file can be as long as its header says without holding anything."""
     for name, begin in (("a_512x128.img", b""), ("a.npy", b"\x93NUMPY\1\0"), ("a.png", png(8, 8))):

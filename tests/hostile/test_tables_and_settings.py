@@ -121,6 +121,7 @@ SHEETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHEETS)
 def test_excel_files_that_are_none(tmp_path, name):
     path = write_xlsx(tmp_path / "a.xlsx", **SHEETS[name])
@@ -235,6 +236,7 @@ def zeros(megabytes):
     return [bytes(1 << 20)] * megabytes
 
 
+@pytest.mark.slow
 def test_archives_of_zeros_are_not_unpacked(tmp_path):
     """What deflates a thousandfold is no scan; a header may be as long as it says."""
     volume = deflated(tmp_path / "a.npz", bscans=[npy((512, 1024, 1024), "|u1"), *zeros(64)])
@@ -262,6 +264,7 @@ def mat_variable(kind, shape, compressed_zeros=None):
     return b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H2s", 0x0100, b"IM") + element
 
 
+@pytest.mark.slow
 def test_matlab_files_that_claim(tmp_path):
     cases = {
         "a giant": mat_variable(9, (2**30, 2**30, 7)),
@@ -280,6 +283,7 @@ def test_matlab_files_that_claim(tmp_path):
         assert_refused(lambda path=path: read_mat_slice(path, "images", 0))
 
 
+@pytest.mark.slow
 def test_metaimages_that_reach_elsewhere(tmp_path):
     write_mhd(tmp_path / "set" / "a.mhd", 0)
     (tmp_path / "outside.raw").write_bytes(bytes(10_000))
@@ -336,6 +340,7 @@ def write_run(folder, metrics=None, **arrays):
     return folder
 
 
+@pytest.mark.slow
 def test_results_that_are_damaged_or_worse(tmp_path):
     folder = tmp_path / "v" / "m" / "d" / "seed0"
     read_run(write_run(folder))
@@ -421,6 +426,7 @@ def test_a_sparse_file_of_a_terabyte(tmp_path):
     assert not list((tmp_path / "scratch").iterdir())
 
 
+@pytest.mark.slow
 def test_a_zip_whose_members_lie_in_one_another(tmp_path):
     """Many entries of the directory name the same bytes: no ratio of one member gives it away."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:

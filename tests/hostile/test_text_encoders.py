@@ -114,6 +114,7 @@ CONFIGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_settings_that_cannot_be(folder, name):
     change_json(folder / "config.json", **CONFIGS[name])
@@ -148,6 +149,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_damaged_files_of_a_folder(folder, name):
     reads = (load_text_encoder,) if name != "tokenizer.json" else (load_tokenizer,)
@@ -161,6 +163,7 @@ def test_damaged_files_of_a_folder(folder, name):
             assert outcome.megabytes < 300, (content[:60], outcome)
 
 
+@pytest.mark.slow
 def test_a_damaged_tokenizer_in_a_checkpoint(sound):
     stored = tokenizer_as_text(load_tokenizer(sound))
     for changes in (

@@ -92,6 +92,7 @@ def test_a_run_writes_neither_reports_nor_patients_nor_image_names(tmp_path, mat
     assert not [word for word in (REPORT, PATIENT, IMAGE) if word in told]
 
 
+@pytest.mark.slow
 def test_a_row_that_is_left_out_is_told_by_row_and_image(tmp_path, material, capfd):
     """Also in the checkpoints: what was left out is said on the terminal alone."""
     broken = sorted((material.csv.parent / "images").glob("*.png"))[3]

@@ -85,7 +85,7 @@ def onnx_provenance(path: Path) -> dict[str, Any]:
         model = onnx.load(str(path), load_external_data=False)
         values = {entry.key: entry.value for entry in model.metadata_props}
         found = json.loads(values.get("provenance", "{}"))
-    except (OSError, ValueError, DecodeError):
+    except (OSError, ValueError, RecursionError, DecodeError):
         return {}
     return found if isinstance(found, dict) else {}
 

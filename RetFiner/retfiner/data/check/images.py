@@ -16,7 +16,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from retfiner.common.errors import InputError
@@ -24,6 +24,7 @@ from retfiner.common.files import file_sha256
 from retfiner.common.processes import leave_interrupts_alone
 from retfiner.vision import read_image
 from retfiner.vision.images import ImageAddress, why_unusable
+from retfiner.vision.images.raster import BROKEN, FORMATS
 
 Decode = Literal["full", "header"]
 
@@ -158,7 +159,7 @@ def is_within_file(address: ImageAddress) -> bool:
 
 def _size_in_header(address: ImageAddress) -> tuple[int, int] | None:
     try:
-        with Image.open(address.path) as image:
+        with Image.open(address.path, formats=FORMATS) as image:
             return image.height, image.width
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
+    except BROKEN:
         return None  # another format; only its reader would know
