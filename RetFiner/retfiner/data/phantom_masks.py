@@ -96,7 +96,7 @@ def masks_of_pairs(folder: Path | str, names: set[str] | None = None) -> Iterato
         if names is not None and name not in names:
             continue
         drawing = draw(scan, stream(seed, PAIR_IMAGE, index), size)
-        with Image.open(folder / name) as image:
+        with Image.open(folder / name, formats=("PNG",)) as image:
             if not np.array_equal(np.asarray(image), drawing.image):
                 raise InputError(
                     f"{folder / name} is not the phantom of its settings",
