@@ -11,6 +11,13 @@ from retfiner.common.errors import InputError
 MAX_SIDE = 65536
 """No side of a scan has as many values."""
 
+MAX_VALUE = 1024
+"""No value of a header has as many characters."""
+
+ELEMENT_TYPES = tuple(
+    f"MET_{name}" for name in "UCHAR CHAR USHORT SHORT UINT INT FLOAT DOUBLE".split()
+)
+
 _AGAIN = "download it again; header and values belong into the same folder"
 
 
@@ -35,6 +42,7 @@ def count_slices(header: Path) -> int:
             expected="DimSize = <width> <height> <B-scans>",
             remedy=_AGAIN,
         )
+    _check_kind(header, fields)
     name = fields.get("ElementDataFile", "")
     if name != Path(name).name or "%" in name:
         raise InputError(
@@ -54,6 +62,20 @@ def count_slices(header: Path) -> int:
             remedy=_AGAIN,
         )
     return int(sizes[2])
+
+
+def _check_kind(header: Path, fields: dict[str, str]) -> None:
+    """Refuse what a published header never says: some of it ends SimpleITK's whole process."""
+    axes, kind = fields.get("NDims", "3"), fields.get("ElementType", "")
+    channels = fields.get("ElementNumberOfChannels", "1")
+    longest = max((len(value) for value in fields.values()), default=0)
+    if axes != "3" or kind not in ELEMENT_TYPES or channels != "1" or longest > MAX_VALUE:
+        raise InputError(
+            f"{header} describes no volume of gray values",
+            got=f"NDims = {axes[:20]}, ElementType = {kind[:40]}, {channels[:20]} channels",
+            expected=f"three axes, one channel, one of {', '.join(ELEMENT_TYPES)}",
+            remedy=_AGAIN,
+        )
 
 
 def _read_header(header: Path) -> dict[str, str]:
