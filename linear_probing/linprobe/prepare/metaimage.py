@@ -15,7 +15,7 @@ MAX_VALUE = 1024
 """No value of a header has as many characters."""
 
 ELEMENT_TYPES = tuple(
-    f"MET_{name}" for name in "UCHAR CHAR USHORT SHORT UINT INT FLOAT DOUBLE".split()
+    f"MET_{name}" for name in ["UCHAR", "CHAR", "USHORT", "SHORT", "UINT", "INT", "FLOAT", "DOUBLE"]
 )
 
 _AGAIN = "download it again; header and values belong into the same folder"
