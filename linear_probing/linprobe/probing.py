@@ -23,6 +23,7 @@ from linprobe.weights import ProbedModel, load_model
 from retfiner.common.classification.evaluation import evaluate
 from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
+from retfiner.common.faults import PROBING_MEMORY, explained_faults
 from retfiner.common.processes import available_cores
 from retfiner.common.results import (
     Run,
@@ -33,13 +34,6 @@ from retfiner.common.results import (
     software_versions,
     write_run,
 )
-from linprobe.store import FeatureStore
-from linprobe.task import ProbingTask, Rows
-from linprobe.weights import ProbedModel, load_model
-from retfiner.common.devices import resolve_device
-from retfiner.common.errors import InputError
-from retfiner.common.faults import PROBING_MEMORY, explained_faults
-from retfiner.common.processes import available_cores
 from retfiner.common.seeds import derive_seed
 from retfiner.vision import feature_width
 

@@ -21,12 +21,12 @@ import torch
 from PIL import Image
 
 from linprobe.config import ProbeConfig
-from linprobe.patients import read_split_table
 from linprobe.prepare.sheets import read_csv as read_sheet
 from linprobe.prepare.table import read_table as read_split
-from linprobe.results.reading import read_run
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
+from retfiner.common.patients import read_split_table
+from retfiner.common.results.reading import read_run
 from retfiner.config import RefineConfig
 from retfiner.data.manifest import read_manifest, read_reports
 from retfiner.vision import load_backbone, read_image

@@ -18,12 +18,13 @@ from linprobe.prepare.sheets import read_csv as read_sheet
 from linprobe.prepare.sheets import read_xlsx
 from linprobe.prepare.source import open_source
 from linprobe.prepare.table import read_table as read_split
-from linprobe.results.reading import read_metrics_file, read_run
 from linprobe.store import FeatureStore
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
+from retfiner.common.results.reading import read_metrics_file, read_run
 from retfiner.config import RefineConfig
 from retfiner.data.manifest import read_manifest
+from retfiner.evaluation.prompts import read_prompts
 from retfiner.vision import read_image
 from tests.helpers.bounded import assert_refused, bounded
 from tests.helpers.downloads import write_mhd
@@ -173,6 +174,13 @@ def test_settings_run_nothing_and_end_with_status_2(tmp_path, name):
     assert (outcome.kind, outcome.text) == ("SystemExit", "2"), outcome
     assert outcome.megabytes < 100
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["a call", "a billion laughs", "lists in lists", "2 MB", "NUL"])
+def test_prompts_that_are_none(tmp_path, name):
+    (tmp_path / "a.yaml").write_text(SETTINGS[name].format(marker=tmp_path / "marker"))
+    assert_refused(lambda: read_prompts(tmp_path / "a.yaml"), megabytes=100)
+    assert not (tmp_path / "marker").exists()
 
 
 # ---- arrays, features, results

@@ -29,8 +29,8 @@ _PlainLoader.add_implicit_resolver(
 )
 
 
-def load_plain_yaml(text: str) -> Any:
-    """Read YAML without tags and references.
+def require_plain(text: str) -> None:
+    """Make sure that YAML has no tags and no references, and does not nest without end.
 
     A tag can name a class; a reference makes a few lines stand for gigabytes as soon as what was
     read is copied. No settings file needs either.
@@ -54,6 +54,18 @@ def load_plain_yaml(text: str) -> Any:
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise yaml.YAMLError(f"more than {MAX_DEPTH} lists or mappings in one another")
+
+
+def load_plain_yaml(text: str) -> Any:
+    """Read YAML that :func:`require_plain` finds plain.
+
+    Args:
+        text: The YAML.
+
+    Raises:
+        yaml.YAMLError: If it is no YAML, or more than plain YAML.
+    """
+    require_plain(text)
     try:
         value = yaml.load(text, Loader=_PlainLoader)  # a SafeLoader
     except (ValueError, TypeError, RecursionError) as error:  # 0b, for one: a number without digits

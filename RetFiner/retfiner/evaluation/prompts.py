@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.plain_yaml import require_plain
 from retfiner.config import REPOSITORY
 
 FOLDER = REPOSITORY / "RetFiner" / "prompts"
@@ -53,7 +54,9 @@ def read_prompts(path: Path) -> Prompts:
         InputError: If it is no such file, or names a class twice.
     """
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8")
+        require_plain(text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read", got=" ".join(str(error).split())) from error
     if not isinstance(root, yaml.MappingNode):

@@ -66,7 +66,8 @@ def test_what_is_no_table_of_descriptions_is_refused(tmp_path, text, message):
 def test_nothing_in_the_file_is_executed(tmp_path):
     marker = tmp_path / "marker"
     path = write(tmp_path, f"a: !!python/object/apply:os.system ['touch {marker}']\nb: c\n")
-    read_prompts(path)
+    with pytest.raises(InputError, match="tags are not read"):
+        read_prompts(path)
     assert not marker.exists()
 
 
