@@ -11,6 +11,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.faults import is_disk_full
 from retfiner.common.files import whole_file
 from retfiner.vision import read_checkpoint
 
@@ -38,7 +39,7 @@ class WholeCheckpoints(CheckpointIO):
                 read_checkpoint(temporary)
         except (OSError, RuntimeError) as error:  # torch's writer raises its own on a full disk
             raise InputError(
-                f"{path} cannot be written",
+                f"{path} cannot be written" + (": the disk is full" if is_disk_full(error) else ""),
                 got=str(error).split("\n", maxsplit=1)[0],
                 expected="room for a whole checkpoint beside the last one",
                 remedy="make room; the last checkpoint stays as it is, and the run goes on from it "

@@ -12,7 +12,7 @@ from retfiner.common.cli import as_plain
 from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
 from retfiner.continuing import KEY
-from retfiner.vision import read_checkpoint
+from retfiner.vision import RawCheckpoint, read_checkpoint
 
 AUTO = Path("auto")
 """``--resume auto``; a checkpoint of that name is ``./auto``."""
@@ -66,16 +66,29 @@ def read_resumed(path: Path) -> Resumed:
         InputError: If it is none that a run can go on from.
     """
     raw = read_checkpoint(path)
-    if "settings" not in raw.metadata or KEY not in raw.content:
-        raise InputError(
-            f"{path} cannot be resumed",
-            got="a checkpoint without a description of its run",
-            expected="last.ckpt as train.py writes it",
-        )
-    own = raw.content[KEY]
-    waited = [
-        state["wait_count"] for state in raw.content["callbacks"].values() if "wait_count" in state
-    ]
+    absent = sorted(_NEEDED - raw.content.keys())
+    if not isinstance(raw.metadata.get("settings"), Mapping) or absent:
+        raise _not_resumable(path, f"no {', '.join(absent)}" if absent else "no settings")
+    try:
+        return _resumed(path, raw)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _not_resumable(path, f"{type(error).__name__}: {error}") from error
+
+
+_NEEDED = frozenset({KEY, "state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks"})
+
+
+def _not_resumable(path: Path, got: str) -> InputError:
+    return InputError(
+        f"{path} cannot be resumed",
+        got=f"a checkpoint without what a run goes on from: {got}",
+        expected="last.ckpt as train.py writes it",
+    )
+
+
+def _resumed(path: Path, raw: RawCheckpoint) -> Resumed:
+    own, callbacks = raw.content[KEY], raw.content["callbacks"]
+    waited = [state["wait_count"] for state in callbacks.values() if "wait_count" in state]
     return Resumed(
         path=path,
         description=raw.metadata,

@@ -57,12 +57,18 @@ def explained_faults(memory: str = MEMORY, disk: str = DISK) -> Iterator[None]:
         raise explained from error
 
 
+def is_disk_full(error: OSError | RuntimeError) -> bool:
+    """Say whether an error means a full disk, in whichever words."""
+    code = error.errno if isinstance(error, OSError) else None
+    return code in _FULL or _FULL_WORDS.search(str(error)) is not None
+
+
 def _explain(error: Exception, memory: str, disk: str) -> InputError | None:
     """Say what a fault means; None where it is not known."""
     text = str(error)
     got = (text or type(error).__name__).strip().splitlines()[0]
     code = error.errno if isinstance(error, OSError) else None
-    if code in _FULL or _FULL_WORDS.search(text):
+    if isinstance(error, OSError | RuntimeError) and is_disk_full(error):
         return InputError("the disk is full", got=got, remedy=disk)
     if _SHARED_WORDS.search(text):
         return InputError(
