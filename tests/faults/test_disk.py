@@ -47,7 +47,7 @@ def test_a_checkpoint_that_finds_no_room(material, tmp_path):
         assert digest(folder / name) == value
         assert read_checkpoint(folder / name).content["state_dict"]
     result = refine(more)  # with room again, it goes on
-    assert read_checkpoint(result.folder / "last.ckpt").content["epoch"] == 2
+    assert read_checkpoint(result.folder / "last.ckpt").content["epoch"] >= 2
 
 
 @pytest.mark.slow
