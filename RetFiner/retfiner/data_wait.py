@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,22 +17,25 @@ class DataWait(pl.Callback):
     """Measure the share of each epoch spent between steps, and say once what helps.
 
     It is said and not logged: ``metrics.csv`` holds what a seed repeats, and time is not of that.
+    A step ends when its loss is known (the check that it is finite waits for the device), so what
+    passes until the next one begins is time in which the device has nothing to do.
+
+    Args:
+        clock: Gives the time in seconds.
 
     Attributes:
         share: Of the last epoch.
-
-    A step ends when its loss is known (the check that it is finite waits for the device), so what
-    passes until the next one begins is time in which the device has nothing to do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
         self.waited = self.begun = self.ended = 0.0
         self.share = 0.0
         self.advised = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to count."""
-        self.waited, self.begun = 0.0, time.perf_counter()
+        self.waited, self.begun = 0.0, self.clock()
         self.ended = self.begun
 
     def on_train_batch_start(
@@ -39,9 +43,9 @@ class DataWait(pl.Callback):
     ) -> None:
         """Count what passed since the last step."""
         if batch_idx > 0:  # before the first, workers start: once an epoch, however long it is
-            self.waited += time.perf_counter() - self.ended
+            self.waited += self.clock() - self.ended
         else:
-            self.begun = time.perf_counter()
+            self.begun = self.clock()
 
     def on_train_batch_end(
         self,
@@ -52,7 +56,7 @@ class DataWait(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Note when a step ended."""
-        self.ended = time.perf_counter()
+        self.ended = self.clock()
         if batch_idx + 1 == trainer.num_training_batches:
             self.share = self.waited / max(self.ended - self.begun, 1e-9)
             if self.share > TOO_MUCH and batch_idx > 0 and not self.advised:

@@ -1,6 +1,5 @@
 """Waiting for images is measured, logged, and answered with advice once."""
 
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -22,30 +21,39 @@ class Slow(Pairs):
 """
 
 
+class Clock:
+    """Time that passes when it is told to: a crowded machine changes nothing."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
 def run_epoch(callback, waits, steps, capsys):
     trainer, module = SimpleNamespace(num_training_batches=len(waits)), None
     callback.on_train_epoch_start(trainer, module)
     for index, (wait, step) in enumerate(zip(waits, steps, strict=True)):
-        time.sleep(wait)
+        callback.clock.now += wait
         callback.on_train_batch_start(trainer, module, None, index)
-        time.sleep(step)
+        callback.clock.now += step
         callback.on_train_batch_end(trainer, module, None, None, index)
     return callback.share, capsys.readouterr().out
 
 
 def test_the_share_is_that_of_the_gaps_between_steps(capsys):
-    callback = DataWait()
+    callback = DataWait(Clock())
     # The wait before the first step is the start of the workers and does not count.
-    share, said = run_epoch(callback, [0.3, 0.1, 0.1], [0.1, 0.1, 0.1], capsys)
-    assert share == pytest.approx(0.4, abs=0.1)
-    assert "--image_cache" in said and "--num_workers" in said
-    _, said = run_epoch(callback, [0.0, 0.1], [0.05, 0.05], capsys)
+    share, said = run_epoch(callback, [30, 1, 1], [1, 1, 1], capsys)
+    assert share == pytest.approx(2 / 5)
+    assert "40 %" in said and "--image_cache" in said and "--num_workers" in said
+    _, said = run_epoch(callback, [0, 1], [1, 1], capsys)
     assert not said, "said once"
 
 
-def test_no_word_where_nothing_waits(capsys):
-    share, said = run_epoch(DataWait(), [0.0, 0.0], [0.1, 0.1], capsys)
-    assert share < 0.05
+def test_no_word_where_next_to_nothing_waits(capsys):
+    share, said = run_epoch(DataWait(Clock()), [0, 1], [30, 30], capsys)
+    assert share == pytest.approx(1 / 61)
     assert not said
 
 
