@@ -31,7 +31,7 @@ class Clock:
 
 
 def run_epoch(callback, waits, steps, capsys):
-    trainer, module = SimpleNamespace(num_training_batches=len(waits)), None
+    trainer, module = SimpleNamespace(num_training_batches=len(waits), is_global_zero=True), None
     callback.on_train_epoch_start(trainer, module)
     for index, (wait, step) in enumerate(zip(waits, steps, strict=True)):
         callback.clock.now += wait
