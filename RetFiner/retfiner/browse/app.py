@@ -1,0 +1,246 @@
+"""The page itself; Streamlit runs this file from top to bottom each time something is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import streamlit as st
+
+from retfiner.browse import parts
+from retfiner.browse.collection import Array, Opened, open_collection
+from retfiner.browse.config import DESCRIPTION, BrowseConfig
+from retfiner.browse.nearest import Near, nearest_bscans, nearest_reports
+from retfiner.browse.upload import count_bscans, read_bscan
+from retfiner.common.cli import parse
+from retfiner.common.errors import InputError
+from retfiner.explanation.page import build_page
+
+T = TypeVar("T")
+
+BY_IMAGE, BY_WORDS = "A B-scan", "Words"
+FROM_TABLE, FROM_FILE = "From the table", "A file of mine"
+REPORTS_SHOWN, BSCANS_SHOWN, BSCANS_ABREAST = 8, 9, 3
+
+
+class Chosen(NamedTuple):
+    """The B-scan that is looked at.
+
+    Attributes:
+        key: What tells it from others.
+        image: (H, W) in [0, 1].
+        place: Its place in the collection; None for a file that was dropped.
+        name: What it is called on the page.
+    """
+
+    key: tuple[Any, ...]
+    image: Array
+    place: int | None
+    name: str
+
+
+def show(config: BrowseConfig) -> None:
+    """Show the page.
+
+    Args:
+        config: The settings; the model and the table are opened at the first call only.
+    """
+    st.set_page_config(page_title="RetFiner", layout="wide")
+    try:
+        opened = open_collection(config)
+        _show_header(opened)
+        begin = st.radio("Begin with", [BY_IMAGE, BY_WORDS], horizontal=True, key="begin")
+        if begin == BY_IMAGE:
+            _show_bscan(opened)
+        else:
+            _show_words(opened)
+    except InputError as error:
+        st.error(parts.said(error))
+
+
+def _show_header(opened: Opened) -> None:
+    model, collection = opened
+    st.html(parts.STYLE)
+    st.title("What a refined model sees", anchor=False)
+    st.warning("Research output, not a diagnosis.")
+    losses = ", ".join(model.loaded.description["settings"]["losses"])
+    left_out = f", {collection.left_out} rows left out" if collection.left_out else ""
+    st.html(
+        parts.note(
+            f"{model.loaded.model.backbone.spec.name}, refined with {losses}. "
+            f"{len(collection.images)} B-scans with {len(collection.reports)} distinct reports"
+            f"{left_out}. Nothing is kept: what you drop here stays in memory until you close "
+            "the page."
+        )
+    )
+    if not model.can_compare:
+        st.info("Refined without itc and itm, the model cannot find what is alike.")
+    elif not model.can_match:
+        st.info("Refined without itm, the model orders by cosine alone and shows no word maps.")
+    if not model.can_write:
+        st.info("Refined without gm, the model writes no reports.")
+
+
+def _show_bscan(opened: Opened) -> None:
+    """Show a B-scan with the reports near it, the report written for it, and the word maps."""
+    model, collection = opened
+    chosen = _choose_bscan(opened)
+    if chosen is None:
+        return
+    own = None if chosen.place is None else int(collection.report_of[chosen.place])
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        st.image(parts.picture(chosen.image), width="stretch")
+        height, width = chosen.image.shape
+        st.html(parts.note(f"{chosen.name}, {width} x {height} pixels"))
+        if own is not None:
+            st.html("<b>Its report</b>" + parts.text(collection.reports[own]))
+    written: list[str] = []
+    with left:
+        if model.can_write:
+            written = _kept("written", chosen.key, lambda: model.generate(chosen.image))
+            st.html(
+                "<b>Written by the model</b>"
+                + parts.text(written[0] or "(nothing)")
+                + parts.note("In the style of the reports it was refined on. It may be wrong.")
+            )
+    with right:
+        found = _show_nearest_reports(opened, chosen, own)
+    if model.can_match:
+        reports = [collection.reports[near.place] for near in found[:REPORTS_SHOWN]]
+        first = [] if own is None else [collection.reports[own]]
+        _show_words_in(opened, chosen, list(dict.fromkeys([*first, *filter(None, written), *reports])))
+
+
+def _show_nearest_reports(opened: Opened, chosen: Chosen, own: int | None) -> list[Near]:
+    model, collection = opened
+    if not model.can_compare:
+        return []
+    st.subheader("Nearest reports", anchor=False)
+    by_match = _ask_for_match(opened)
+    found = _kept(
+        "reports",
+        (*chosen.key, by_match),
+        lambda: nearest_reports(model, collection, chosen.image, by_match),
+    )
+    st.html(parts.report_table(collection, found[:REPORTS_SHOWN], own))
+    return found
+
+
+@st.fragment
+def _show_words_in(opened: Opened, chosen: Chosen, reports: list[str]) -> None:
+    """Show where each word of a report looks; choosing another report runs this part alone."""
+    st.subheader("Where does each word look?", anchor=False)
+    report = st.selectbox(
+        "Report: choose one, or type your own",
+        reports,
+        accept_new_options=True,
+        key=f"report-{chosen.key}",
+    )
+    if not report or not report.strip():
+        return
+    try:
+        page = _kept(
+            "page",
+            (*chosen.key, report),
+            lambda: build_page(opened.model.explain(chosen.image, report)),
+        )
+        st.iframe(page, height="content", alt="The B-scan with a map for each word of the report")
+    except InputError as error:
+        st.error(parts.said(error))
+
+
+def _choose_bscan(opened: Opened) -> Chosen | None:
+    source = st.radio(
+        "Which B-scan",
+        [FROM_TABLE, FROM_FILE],
+        horizontal=True,
+        key="source",
+        label_visibility="collapsed",
+    )
+    return _choose_from_table(opened) if source == FROM_TABLE else _choose_from_file()
+
+
+def _choose_from_table(opened: Opened) -> Chosen:
+    collection = opened.collection
+    place = st.selectbox(
+        "B-scan of the table, by row and report",
+        range(len(collection.images)),
+        format_func=lambda place: f"row {collection.rows[place]}: {collection.report(place)}",
+        key="place",
+    )
+    key = ("table", place)
+    image = _kept("image", key, lambda: collection.read(place))
+    return Chosen(key, image, place, f"Row {collection.rows[place]}")
+
+
+def _choose_from_file() -> Chosen | None:
+    file = st.file_uploader(
+        "Drop a B-scan or a volume: PNG, JPEG, TIFF, BMP, NPY, DICOM, VOL, E2E, IMG, FDA, FDS",
+        key="file",
+    )
+    if file is None:
+        return None
+    content = file.getbuffer()
+    count = _kept("count", (file.file_id,), lambda: count_bscans(file.name, content))
+    index = None
+    if count > 1:
+        index = st.slider("B-scan", 0, count - 1, count // 2, key=f"slice-{file.file_id}")
+    key = ("file", file.file_id, index)
+    image = _kept("image", key, lambda: read_bscan(file.name, content, index))
+    return Chosen(key, image, None, "Your file" if index is None else f"B-scan {index} of yours")
+
+
+def _show_words(opened: Opened) -> None:
+    """Show the B-scans nearest to words."""
+    model, collection = opened
+    if not model.can_compare:
+        return
+    words = st.text_input("Words, as a report would have them", key="words")
+    by_match = _ask_for_match(opened)
+    if not words.strip():
+        return
+    found = nearest_bscans(model, collection, words, by_match)[:BSCANS_SHOWN]
+    for first in range(0, len(found), BSCANS_ABREAST):
+        columns = st.columns(BSCANS_ABREAST, gap="medium")
+        for column, near in zip(columns, found[first : first + BSCANS_ABREAST], strict=False):
+            with column:
+                st.image(parts.picture(collection.read(near.place)), width="stretch")
+                row = collection.rows[near.place]
+                st.html(
+                    parts.note(f"Row {row} · {parts.scores(near)}")
+                    + parts.text(collection.report(near.place))
+                )
+                st.button(
+                    f"Look at row {row}", key=f"look-{row}", on_click=_look_at, args=(near.place,)
+                )
+
+
+def _look_at(place: int) -> None:
+    st.session_state.update(begin=BY_IMAGE, source=FROM_TABLE, place=place)
+
+
+def _ask_for_match(opened: Opened) -> bool:
+    if not opened.model.can_match:
+        return False
+    return st.toggle(
+        "Nearest in the order of the match score",
+        value=True,
+        key="by_match",
+        help="The nearest by cosine are read together with the B-scan, pair by pair. More exact "
+        "and slower; the score ranks and is not calibrated.",
+    )
+
+
+def _kept(name: str, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+    """Return what this session made last under a name, or make it if the key is another."""
+    kept = st.session_state.get(f"kept-{name}")
+    if kept is None or kept[0] != key:
+        kept = (key, make())
+        st.session_state[f"kept-{name}"] = kept
+    value: T = kept[1]
+    return value
+
+
+if __name__ == "__main__":
+    show(parse(BrowseConfig, DESCRIPTION))
