@@ -218,7 +218,7 @@ class RefinedModel:
                 decoding,
                 [generator(seed, "generate", place) for place in places],
             )
-            reports += [as_text(self.loaded.tokenizer, tokens) for tokens in written.tokens]
+            reports += [self.loaded.tokenizer.decode(tokens) for tokens in written.tokens]
         return reports
 
     @torch.no_grad()

@@ -18,8 +18,7 @@ from retfiner.explanation.page import build_page
 
 T = TypeVar("T")
 
-BY_IMAGE, BY_WORDS = "A B-scan", "Words"
-FROM_TABLE, FROM_FILE = "From the table", "A file of mine"
+BY_ROW, BY_FILE, BY_WORDS = "A B-scan of the table", "A file of mine", "Words"
 REPORTS_SHOWN, BSCANS_SHOWN, BSCANS_ABREAST = 8, 9, 3
 
 
@@ -49,11 +48,13 @@ def show(config: BrowseConfig) -> None:
     try:
         opened = open_collection(config)
         _show_header(opened)
-        begin = st.radio("Begin with", [BY_IMAGE, BY_WORDS], horizontal=True, key="begin")
-        if begin == BY_IMAGE:
-            _show_bscan(opened)
-        else:
+        begin = st.radio("Begin with", [BY_ROW, BY_FILE, BY_WORDS], horizontal=True, key="begin")
+        if begin == BY_WORDS:
             _show_words(opened)
+            return
+        chosen = _choose_from_table(opened) if begin == BY_ROW else _choose_from_file()
+        if chosen is not None:
+            _show_bscan(opened, chosen)
     except InputError as error:
         st.error(parts.said(error))
 
@@ -81,12 +82,9 @@ def _show_header(opened: Opened) -> None:
         st.info("Refined without gm, the model writes no reports.")
 
 
-def _show_bscan(opened: Opened) -> None:
+def _show_bscan(opened: Opened, chosen: Chosen) -> None:
     """Show a B-scan with the reports near it, the report written for it, and the word maps."""
     model, collection = opened
-    chosen = _choose_bscan(opened)
-    if chosen is None:
-        return
     own = None if chosen.place is None else int(collection.report_of[chosen.place])
     left, right = st.columns([2, 3], gap="large")
     with left:
@@ -94,22 +92,28 @@ def _show_bscan(opened: Opened) -> None:
         height, width = chosen.image.shape
         st.html(parts.note(f"{chosen.name}, {width} x {height} pixels"))
         if own is not None:
-            st.html("<b>Its report</b>" + parts.text(collection.reports[own]))
-    written: list[str] = []
-    with left:
-        if model.can_write:
-            written = _kept("written", chosen.key, lambda: model.generate(chosen.image))
-            st.html(
-                "<b>Written by the model</b>"
-                + parts.text(written[0] or "(nothing)")
-                + parts.note("In the style of the reports it was refined on. It may be wrong.")
-            )
+            st.html(parts.heading("Its report") + parts.text(collection.reports[own]))
+        written = _show_written(opened, chosen)
     with right:
         found = _show_nearest_reports(opened, chosen, own)
     if model.can_match:
-        reports = [collection.reports[near.place] for near in found[:REPORTS_SHOWN]]
-        first = [] if own is None else [collection.reports[own]]
-        _show_words_in(opened, chosen, list(dict.fromkeys([*first, *filter(None, written), *reports])))
+        reports = [] if own is None else [collection.reports[own]]
+        reports += [written] if written else []
+        reports += [collection.reports[near.place] for near in found[:REPORTS_SHOWN]]
+        _show_words_in(opened, chosen, list(dict.fromkeys(reports)))
+
+
+def _show_written(opened: Opened, chosen: Chosen) -> str:
+    """Show and return the report that the model writes; empty if it writes none."""
+    if not opened.model.can_write:
+        return ""
+    [written] = _kept("written", chosen.key, lambda: opened.model.generate(chosen.image))
+    st.html(
+        parts.heading("Written by the model")
+        + parts.text(written or "(nothing)")
+        + parts.note("In the style of the reports it was refined on. It may be wrong.")
+    )
+    return written
 
 
 def _show_nearest_reports(opened: Opened, chosen: Chosen, own: int | None) -> list[Near]:
@@ -130,9 +134,8 @@ def _show_nearest_reports(opened: Opened, chosen: Chosen, own: int | None) -> li
 @st.fragment
 def _show_words_in(opened: Opened, chosen: Chosen, reports: list[str]) -> None:
     """Show where each word of a report looks; choosing another report runs this part alone."""
-    st.subheader("Where does each word look?", anchor=False)
     report = st.selectbox(
-        "Report: choose one, or type your own",
+        "Word maps of a report: choose one, or type your own",
         reports,
         accept_new_options=True,
         key=f"report-{chosen.key}",
@@ -150,25 +153,16 @@ def _show_words_in(opened: Opened, chosen: Chosen, reports: list[str]) -> None:
         st.error(parts.said(error))
 
 
-def _choose_bscan(opened: Opened) -> Chosen | None:
-    source = st.radio(
-        "Which B-scan",
-        [FROM_TABLE, FROM_FILE],
-        horizontal=True,
-        key="source",
-        label_visibility="collapsed",
-    )
-    return _choose_from_table(opened) if source == FROM_TABLE else _choose_from_file()
-
-
 def _choose_from_table(opened: Opened) -> Chosen:
     collection = opened.collection
+    _remember("place", 0)
     place = st.selectbox(
         "B-scan of the table, by row and report",
         range(len(collection.images)),
         format_func=lambda place: f"row {collection.rows[place]}: {collection.report(place)}",
         key="place",
     )
+    st.session_state["last-place"] = place
     key = ("table", place)
     image = _kept("image", key, lambda: collection.read(place))
     return Chosen(key, image, place, f"Row {collection.rows[place]}")
@@ -196,7 +190,9 @@ def _show_words(opened: Opened) -> None:
     model, collection = opened
     if not model.can_compare:
         return
+    _remember("words", "")
     words = st.text_input("Words, as a report would have them", key="words")
+    st.session_state["last-words"] = words
     by_match = _ask_for_match(opened)
     if not words.strip():
         return
@@ -217,14 +213,20 @@ def _show_words(opened: Opened) -> None:
 
 
 def _look_at(place: int) -> None:
-    st.session_state.update(begin=BY_IMAGE, source=FROM_TABLE, place=place)
+    st.session_state.update({"begin": BY_ROW, "last-place": place})
+
+
+def _remember(key: str, default: object) -> None:
+    """Give a widget back what it held before it was out of sight; Streamlit forgets it."""
+    if key not in st.session_state:
+        st.session_state[key] = st.session_state.get(f"last-{key}", default)
 
 
 def _ask_for_match(opened: Opened) -> bool:
     if not opened.model.can_match:
         return False
     return st.toggle(
-        "Nearest in the order of the match score",
+        "In the order of the match score",
         value=True,
         key="by_match",
         help="The nearest by cosine are read together with the B-scan, pair by pair. More exact "

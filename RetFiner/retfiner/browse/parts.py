@@ -14,6 +14,7 @@ from retfiner.browse.nearest import Near
 from retfiner.common.errors import InputError
 
 STYLE = """<style>
+.stMainBlockContainer { padding-top: 2rem; }
 .rf-table { border-collapse: collapse; width: 100%; }
 .rf-table th { text-align: left; font-weight: 600; font-size: .85rem; opacity: .75; }
 .rf-table th, .rf-table td { padding: .4rem .6rem .4rem 0; vertical-align: top;
@@ -42,14 +43,19 @@ def text(words: str) -> str:
     return f'<p class="rf-text">{html.escape(words)}</p>'
 
 
+def heading(words: str) -> str:
+    """Write a heading of HTML over a text."""
+    return f"<b>{html.escape(words)}</b>"
+
+
 def note(words: str) -> str:
     """Write a remark as a paragraph of HTML, in small letters."""
     return f'<p class="rf-note">{html.escape(words)}</p>'
 
 
 def number(value: float) -> str:
-    """Write a score with two decimals and a true minus."""
-    return f"{value:.2f}".replace("-", "−")
+    """Write a score with three decimals and a true minus."""
+    return f"{value:.3f}".replace("-", "−")
 
 
 def scores(near: Near) -> str:

@@ -12,9 +12,9 @@ from retfiner.common.errors import InputError
 ADDRESS = "127.0.0.1"
 APP = Path(__file__).with_name("app.py")
 
-OPTIONS = {
+OPTIONS: dict[str, str | tuple[str, ...]] = {
     "server.address": ADDRESS,
-    "server.allowedHosts": f'["{ADDRESS}", "localhost"]',
+    "server.allowedHosts": (ADDRESS, "localhost"),  # other names may be a trick of another page
     "server.headless": "true",
     "server.showEmailPrompt": "false",
     "server.fileWatcherType": "none",
@@ -24,6 +24,7 @@ OPTIONS = {
     "client.toolbarMode": "minimal",
     "client.showErrorDetails": "none",
     "client.showErrorLinks": "false",
+    "logger.level": "warning",
     "logger.hideWelcomeMessage": "true",
 }
 """Settings of Streamlit, which win over a user's own; sizes in megabytes. Details of an error
@@ -72,7 +73,11 @@ def serve(port: int, words: Sequence[str]) -> None:
     """
     from streamlit.web import cli
 
-    options = [f"--{name}={value}" for name, value in OPTIONS.items()]
+    options = [
+        f"--{name}={value}"
+        for name, values in OPTIONS.items()
+        for value in ((values,) if isinstance(values, str) else values)
+    ]
     line = ["run", str(APP), *options, f"--server.port={port}", "--", *words]
     cli.main(line, prog_name="streamlit", standalone_mode=False)
     raise KeyboardInterrupt

@@ -57,4 +57,4 @@ def _as_file(name: str, content: bytes | memoryview) -> Iterator[Path]:
         try:
             yield path
         except InputError as error:
-            raise InputError(str(error).replace(str(path), "the file")) from None
+            raise InputError(str(error).replace(str(path), name)) from None
