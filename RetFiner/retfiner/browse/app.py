@@ -134,13 +134,13 @@ def _show_nearest_reports(opened: Opened, chosen: Chosen, own: int | None) -> li
 @st.fragment
 def _show_words_in(opened: Opened, chosen: Chosen, reports: list[str]) -> None:
     """Show where each word of a report looks; choosing another report runs this part alone."""
-    report = st.selectbox(
-        "Word maps of a report: choose one, or type your own",
-        reports,
-        accept_new_options=True,
-        key=f"report-{chosen.key}",
-    )
-    if not report or not report.strip():
+    left, right = st.columns(2, gap="large")
+    with left:
+        report = st.selectbox("Word maps of a report", reports, key=f"report-{chosen.key}")
+    with right:
+        typed = st.text_input("or of your own words", key="own-words")
+    report = typed.strip() or report
+    if report is None:
         return
     try:
         page = _kept(

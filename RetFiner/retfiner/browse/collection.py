@@ -128,7 +128,8 @@ def embed(model: RefinedModel, manifest: Manifest, skip: bool = False) -> Collec
 
 def _embed_images(model: RefinedModel, manifest: Manifest, skip: bool) -> tuple[Array, list[int]]:
     """Embed the images; return their vectors and the places of those that could be read."""
-    parts, kept = [], []
+    parts: list[Array] = []
+    kept: list[int] = []
     with tqdm(total=len(manifest), desc="embedding B-scans", unit="image") as progress:
         for first, images in _read_in_batches(manifest.images):
             for offset, image in enumerate(images):

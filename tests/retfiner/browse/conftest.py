@@ -6,11 +6,11 @@ import sys
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from tests.helpers.refinement import make_material, settings
 
 from retfiner import load_model
 from retfiner.browse.server import APP
 from retfiner.refine import refine
+from tests.helpers.refinement import make_material, settings
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import re
 
 import numpy as np
 import pytest
-from tests.helpers.refinement import report_of
 
 from retfiner.browse.app import BY_FILE, BY_ROW, BY_WORDS
+from tests.helpers.refinement import report_of
 
 ROWS = range(2, 14)
 WORDS = "Subretinal fluid in the fovea."
@@ -88,9 +88,9 @@ def test_the_words_of_a_report_have_maps(open_page):
     [maps] = page.get("iframe")
     assert maps.proto.srcdoc.count("data-word=") == len(report_of(1).split()) + 1
     assert "not meant for diagnosis" in maps.proto.srcdoc
-    page.selectbox[1].set_value("Cysts.").run()
+    page.text_input(key="own-words").set_value("Cysts.").run()
     assert page.get("iframe")[0].proto.srcdoc.count("data-word=") == 2
-    page.selectbox[1].set_value("...").run()
+    page.text_input(key="own-words").set_value("...").run()
     assert "no word to show" in page.error[0].value
 
 

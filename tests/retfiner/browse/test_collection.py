@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.helpers.refinement import damage_in_the_middle, report_of, write_pairs
 
 from retfiner.browse.collection import embed
-from retfiner.browse.parts import literal, report_table
 from retfiner.browse.nearest import Near
+from retfiner.browse.parts import literal, report_table
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import read_manifest
+from tests.helpers.refinement import (
+    damage_in_the_middle,
+    read_csv,
+    report_of,
+    write_csv,
+    write_pairs,
+)
 
 
 def test_vectors_are_the_apis_and_reports_are_embedded_once(model, tmp_path):
-    manifest = read_manifest(write_pairs(tmp_path, pairs=40))
+    rows = read_csv(write_pairs(tmp_path, pairs=40))
+    every = [report_of(index % 7) for index in range(40)]
+    repeated = [[image, report, ""] for (image, _, _), report in zip(rows, every, strict=True)]
+    manifest = read_manifest(write_csv(tmp_path / "p.csv", repeated), patient_column="none")
     collection = embed(model, manifest)
-    every = [report_of(index) for index in range(40)]
-    assert len(collection.reports) == len(set(every)) < 40
+    assert collection.reports == every[:7]
     assert [collection.report(place) for place in range(40)] == every
     images = model.encode_images(manifest.images)
     np.testing.assert_allclose(collection.image_vectors, images, atol=2e-6)
