@@ -229,8 +229,8 @@ def _ask_for_match(opened: Opened) -> bool:
         "In the order of the match score",
         value=True,
         key="by_match",
-        help="The nearest by cosine are read together with the B-scan, pair by pair. More exact "
-        "and slower; the score ranks and is not calibrated.",
+        help="The nearest by cosine are read together with the B-scan, pair by pair: slower, and "
+        "more exact if the match loss came below chance in training. Not calibrated.",
     )
 
 
