@@ -10,7 +10,7 @@ import streamlit as st
 from retfiner.browse import parts
 from retfiner.browse.collection import Array, Opened, open_collection
 from retfiner.browse.config import DESCRIPTION, BrowseConfig
-from retfiner.browse.nearest import Near, nearest_bscans, nearest_reports
+from retfiner.browse.nearest import Near, nearest_bscans, nearest_reports, own_report
 from retfiner.browse.upload import count_bscans, read_bscan
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
@@ -91,8 +91,8 @@ def _show_bscan(opened: Opened, chosen: Chosen) -> None:
         st.image(parts.picture(chosen.image), width="stretch")
         height, width = chosen.image.shape
         st.html(parts.note(f"{chosen.name}, {width} x {height} pixels"))
-        if own is not None:
-            st.html(parts.heading("Its report") + parts.text(collection.reports[own]))
+        if chosen.place is not None:
+            _show_own_report(opened, chosen.place)
         written = _show_written(opened, chosen)
     with right:
         found = _show_nearest_reports(opened, chosen, own)
@@ -101,6 +101,17 @@ def _show_bscan(opened: Opened, chosen: Chosen) -> None:
         reports += [written] if written else []
         reports += [collection.reports[near.place] for near in found[:REPORTS_SHOWN]]
         _show_words_in(opened, chosen, list(dict.fromkeys(reports)))
+
+
+def _show_own_report(opened: Opened, place: int) -> None:
+    model, collection = opened
+    own = parts.heading("Its report") + parts.text(collection.report(place))
+    if model.can_compare:
+        cosine, rank = own_report(collection, place)
+        own += parts.note(
+            f"Cosine {parts.number(cosine)}, number {rank} of {len(collection.reports)} by cosine"
+        )
+    st.html(own)
 
 
 def _show_written(opened: Opened, chosen: Chosen) -> str:

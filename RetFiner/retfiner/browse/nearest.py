@@ -51,6 +51,22 @@ def nearest_reports(
     return _ordered(places, cosines, matches)
 
 
+def own_report(collection: Collection, place: int) -> tuple[float, int]:
+    """Say how near its own report is to a B-scan of the collection.
+
+    Args:
+        collection: An embedded collection.
+        place: The B-scan, from 0.
+
+    Returns:
+        The cosine, and the rank among all distinct reports by cosine, 1 being the nearest.
+    """
+    assert collection.image_vectors is not None and collection.report_vectors is not None
+    cosines = collection.report_vectors @ collection.image_vectors[place]
+    own = cosines[collection.report_of[place]]
+    return float(own), 1 + int((cosines > own).sum())
+
+
 def nearest_bscans(
     model: RefinedModel, collection: Collection, words: str, by_match: bool
 ) -> list[Near]:

@@ -77,6 +77,8 @@ def test_a_bscan_has_the_reports_that_the_api_finds(open_page, model, paths, by_
     reports, own = reports_shown(page)
     assert reports == [every[i] for i in ordered(scores)[:8]]
     assert own == [report == report_of(3) for report in reports]
+    rank = 1 + list(ordered(similar)).index(every.index(report_of(3)))
+    assert f"number {rank} of {len(every)} by cosine" in shown(page)
     assert f"{similar[ordered(scores)[0]]:.3f}".replace("-", "−") in shown(page)
     assert f">{model.generate(paths[3])[0] or '(nothing)'}<" in shown(page)
     assert not page.exception
