@@ -35,6 +35,7 @@ FORBIDDEN = {
     "retfiner.model": ("retfiner.data", "retfiner.module", "retfiner.losses", "linprobe"),
     "retfiner.module": ("retfiner.data", "retfiner.refine", "linprobe"),
     "retfiner.explanation": ("retfiner.api", "retfiner.module", "retfiner.refine", "linprobe"),
+    "retfiner.browse": ("retfiner.", "linprobe"),
     "retfiner.evaluation": ("retfiner.module", "retfiner.refine", "linprobe"),
     "retfiner": ("linprobe",),
     "linprobe": ("retfiner.",),
@@ -44,6 +45,14 @@ ALLOWED = {
     "retfiner.common": ("retfiner.common",),
     "retfiner.vision": ("retfiner.common", "retfiner.vision"),
     "retfiner.text": ("retfiner.common", "retfiner.text"),
+    "retfiner.browse": (
+        "retfiner.api",
+        "retfiner.browse",
+        "retfiner.common",
+        "retfiner.data.manifest",
+        "retfiner.explanation.page",
+        "retfiner.vision",
+    ),
     "linprobe": ("retfiner.common", "retfiner.vision"),
     "linprobe.report": ("linprobe.report",),
 }
@@ -85,6 +94,12 @@ def test_no_wall_is_crossed(room):
             crossed = [wall for wall in FORBIDDEN[room] if within(name, wall)]
             assert not crossed, f"{module} imports {name}"
     assert checked
+
+
+def test_nobody_needs_the_page():
+    for module, path in modules():
+        if not within(module, "retfiner.browse"):
+            assert not [name for name in imports(path) if within(name, "retfiner.browse")], module
 
 
 def loaded_by(path, known):

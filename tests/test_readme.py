@@ -12,6 +12,7 @@ from linprobe.config import ProbeConfig
 from linprobe.prepare.config import PrepareConfig
 from linprobe.report.ablation import AblationConfig
 from linprobe.report.config import ReportConfig
+from retfiner.browse.config import BrowseConfig
 from retfiner.common.cli import build_parser
 from retfiner.config import RefineConfig
 from retfiner.data.phantom import PhantomConfig
@@ -41,6 +42,7 @@ SCRIPTS = {
     "prepare_pairs.py": PreparePairsConfig,
     "ablation.py": AblationConfig,
     "explain.py": ExplainConfig,
+    "retfiner.browse": BrowseConfig,
     "retfiner.explanation.pointing": PointingConfig,
     "evaluate.py": EvaluateConfig,
 }
@@ -133,3 +135,4 @@ def test_python_example_of_a_whole_model_runs(tmp_path, monkeypatch):
     assert names["matches"].shape == (2,)
     assert names["features"].shape[0] == len(names["vectors"]) == 2
     assert [word.text for word in names["explanation"].words] == ["Subretinal", "fluid"]
+    assert len(names["reports"]) == 2

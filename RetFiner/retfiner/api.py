@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from torch import Tensor
 
 from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
+from retfiner.common.seeds import generator
 from retfiner.inputs import ImageLike, gray_values, images_of, texts_of
 from retfiner.loading import LoadedModel, read_model
+from retfiner.text.generation import DecodeName, Decoding, special_tokens, write_reports
 from retfiner.text.packing import Packing, packing_of
 from retfiner.text.tokenizer import TokenizedReports, tokenize
 from retfiner.vision import evaluation_transform
@@ -47,7 +49,7 @@ def load_model(
 
 
 class RefinedModel:
-    """A refined model: embeds images and reports, compares, matches and explains them.
+    """A refined model: embeds images and reports, compares, matches, explains and writes them.
 
     Wherever images are taken, one image or a list of them may be given: paths (``scan.e2e#12`` is
     B-scan 12 of a volume), arrays (H, W) of NumPy or pictures of Pillow.
@@ -71,6 +73,21 @@ class RefinedModel:
     def device(self) -> torch.device:
         """Where the model works."""
         return next(self._model.parameters()).device
+
+    @property
+    def can_compare(self) -> bool:
+        """Whether images and reports have a space that they share: refined with ITC or ITM."""
+        return self._model.is_contrastive
+
+    @property
+    def can_match(self) -> bool:
+        """Whether pairs can be judged and explained: refined with ITM."""
+        return hasattr(self._model, "itm_head")
+
+    @property
+    def can_write(self) -> bool:
+        """Whether reports can be written: refined with GM."""
+        return "gm" in self.loaded.description["settings"]["losses"]
 
     @torch.no_grad()
     def encode_images(self, images: Images) -> Array:
@@ -159,6 +176,52 @@ class RefinedModel:
         return _array(found)
 
     @torch.no_grad()
+    def generate(
+        self,
+        images: Images,
+        decode: DecodeName = "greedy",
+        *,
+        beams: int = 4,
+        top_p: float = 0.9,
+        seed: int = 0,
+    ) -> list[str]:
+        """Write a report for each image, in the words of the reports it was refined on.
+
+        Args:
+            images: N images.
+            decode: ``greedy``: the likeliest token each time; ``beam``: the likeliest report found;
+                ``nucleus``: drawn from the likeliest tokens.
+            beams: Candidates of a beam search.
+            top_p: For ``nucleus``, the share of the probability that is drawn from, in (0, 1].
+            seed: For ``nucleus``; an image's report depends on it and the image's place alone.
+
+        Returns:
+            N reports, lower-case where the tokenizer is; at most as long as in training. A report
+            may be empty. They may be wrong: this is no reading of the scan.
+
+        Raises:
+            InputError: If an image cannot be read, a setting is out of range, or the model was
+                refined without GM.
+        """
+        if not self.can_write:
+            raise _lacks("not learnt to write reports", "gm")
+        decoding = _decoding(decode, beams, top_p)
+        special = special_tokens(self.loaded.tokenizer)
+        reports: list[str] = []
+        for batch in self._image_batches(images):
+            places = range(len(reports), len(reports) + len(batch))
+            written = write_reports(
+                self._model.multimodal_encoder,
+                self._model.multimodal_encoder.project_image(self._model.encode_images(batch)),
+                special,
+                self.loaded.max_text_tokens,
+                decoding,
+                [generator(seed, "generate", place) for place in places],
+            )
+            reports += [self.loaded.tokenizer.decode(tokens) for tokens in written.tokens]
+        return reports
+
+    @torch.no_grad()
     def features(self, images: Images, method: str | None = None) -> Array:
         """Give the frozen features that linear probing is trained on.
 
@@ -209,11 +272,11 @@ class RefinedModel:
         return TokenizedReports(*(part.to(self.device) for part in tokens)), packing
 
     def _require_contrast(self) -> None:
-        if not self._model.is_contrastive:
+        if not self.can_compare:
             raise _lacks("no space that images and reports share", "itc or itm")
 
     def _require_matching(self) -> None:
-        if not hasattr(self._model, "itm_head"):
+        if not self.can_match:
             raise _lacks("no head that matches images and reports", "itm")
 
 
@@ -234,6 +297,19 @@ def _paired(pictures: list[ImageLike], reports: list[str]) -> tuple[list[ImageLi
 def _distinct(pictures: list[ImageLike]) -> list[ImageLike]:
     """Keep one of a batch whose images are one and the same: it is encoded once."""
     return pictures[:1] if all(picture is pictures[0] for picture in pictures) else pictures
+
+
+def _decoding(method: DecodeName, beams: int, top_p: float) -> Decoding:
+    if method not in get_args(DecodeName):
+        known = ", ".join(get_args(DecodeName))
+        raise InputError("There is no such way to write", got=repr(method), expected=known)
+    if beams < 1 or not 0 < top_p <= 1:
+        raise InputError(
+            "Reports cannot be written so",
+            got=f"beams={beams}, top_p={top_p}",
+            expected="beams of at least 1 and top_p in (0, 1]",
+        )
+    return Decoding(method, beams, top_p)
 
 
 def _lacks(problem: str, losses: str) -> InputError:

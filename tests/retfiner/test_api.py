@@ -12,8 +12,10 @@ from PIL import Image
 
 from retfiner import RefinedModel, load_model
 from retfiner.common.errors import InputError
+from retfiner.common.seeds import generator
 from retfiner.loading import read_model
 from retfiner.refine import refine
+from retfiner.text.generation import Decoding, special_tokens, write_reports
 from retfiner.text.tokenizer import tokenize
 from retfiner.vision import evaluation_transform, read_image
 from tests.helpers.refinement import make_material, report_of, settings
@@ -73,6 +75,38 @@ def test_numbers_are_the_models(run, paths, by_hand, batch_size):
     same(model.match(paths, REPORTS), match)
     same(model.features(paths), features)
     np.testing.assert_allclose(np.linalg.norm(model.encode_images(paths), axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("decode", ["greedy", "beam", "nucleus"])
+@torch.no_grad()
+def test_reports_are_the_generators(run, paths, decode):
+    loaded = read_model(run)
+    transform = evaluation_transform(loaded.model.backbone)
+    images = torch.stack([transform(read_image(path)) for path in paths])
+    text = loaded.model.multimodal_encoder
+    written = write_reports(
+        text,
+        text.project_image(loaded.model.encode_images(images)),
+        special_tokens(loaded.tokenizer),
+        loaded.max_text_tokens,
+        Decoding(decode, beams=3, top_p=0.8),
+        [generator(7, "generate", place) for place in range(5)],
+    )
+    expected = [loaded.tokenizer.decode(tokens) for tokens in written.tokens]
+    found = RefinedModel(loaded, batch_size=2).generate(paths, decode, beams=3, top_p=0.8, seed=7)
+    assert found == expected and any(found)
+    assert not any("[" in report for report in found), "no special tokens"
+
+
+def test_drawn_reports_follow_the_seed(model, paths):
+    drawn = [model.generate(paths, "nucleus", top_p=1, seed=seed) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize("wrong", [{"decode": "best"}, {"beams": 0}, {"top_p": 0}, {"top_p": 1.5}])
+def test_what_is_no_way_to_write_is_refused(model, paths, wrong):
+    with pytest.raises(InputError, match="got:"):
+        model.generate(paths[0], **wrong)
 
 
 def test_one_stands_for_all(model, paths, by_hand):
@@ -137,12 +171,15 @@ def test_a_model_says_what_it_was_not_trained_for(material, tmp_path, paths):
     run = refine(settings(material, tmp_path, max_epochs=1, losses=["mlm"])).folder
     model = load_model(run, device="cpu")
     assert model.features(paths).shape[0] == 5
+    assert not (model.can_compare or model.can_match or model.can_write)
     with pytest.raises(InputError, match="itc or itm"):
         model.encode_texts(REPORTS)
     with pytest.raises(InputError, match="refined with itm"):
         model.match(paths, REPORTS)
     with pytest.raises(InputError, match="refined with itm"):
         model.explain(paths[0], REPORTS[0])
+    with pytest.raises(InputError, match="refined with gm"):
+        model.generate(paths[0])
 
 
 def test_importing_retfiner_is_light():

@@ -1,0 +1,259 @@
+"""The page itself; Streamlit runs this file from top to bottom each time something is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import streamlit as st
+
+from retfiner.browse import parts
+from retfiner.browse.collection import Array, Opened, open_collection
+from retfiner.browse.config import DESCRIPTION, BrowseConfig
+from retfiner.browse.nearest import Near, nearest_bscans, nearest_reports, own_report
+from retfiner.browse.upload import count_bscans, read_bscan
+from retfiner.common.cli import parse
+from retfiner.common.errors import InputError
+from retfiner.explanation.page import build_page
+
+T = TypeVar("T")
+
+BY_ROW, BY_FILE, BY_WORDS = "A B-scan of the table", "A file of mine", "Words"
+REPORTS_SHOWN, BSCANS_SHOWN, BSCANS_ABREAST = 8, 9, 3
+
+
+class Chosen(NamedTuple):
+    """The B-scan that is looked at.
+
+    Attributes:
+        key: What tells it from others.
+        image: (H, W) in [0, 1].
+        place: Its place in the collection; None for a file that was dropped.
+        name: What it is called on the page.
+    """
+
+    key: tuple[Any, ...]
+    image: Array
+    place: int | None
+    name: str
+
+
+def show(config: BrowseConfig) -> None:
+    """Show the page.
+
+    Args:
+        config: The settings; the model and the table are opened at the first call only.
+    """
+    st.set_page_config(page_title="RetFiner", layout="wide")
+    try:
+        opened = open_collection(config)
+        _show_header(opened)
+        begin = st.radio("Begin with", [BY_ROW, BY_FILE, BY_WORDS], horizontal=True, key="begin")
+        if begin == BY_WORDS:
+            _show_words(opened)
+            return
+        chosen = _choose_from_table(opened) if begin == BY_ROW else _choose_from_file()
+        if chosen is not None:
+            _show_bscan(opened, chosen)
+    except InputError as error:
+        st.error(parts.said(error))
+
+
+def _show_header(opened: Opened) -> None:
+    model, collection = opened
+    st.html(parts.STYLE)
+    st.title("What a refined model sees", anchor=False)
+    st.warning("Research output, not a diagnosis.")
+    losses = ", ".join(model.loaded.description["settings"]["losses"])
+    left_out = f", {collection.left_out} rows left out" if collection.left_out else ""
+    st.html(
+        parts.note(
+            f"{model.loaded.model.backbone.spec.name}, refined with {losses}. "
+            f"{len(collection.images)} B-scans with {len(collection.reports)} distinct reports"
+            f"{left_out}. Nothing is kept: what you drop here stays in memory until you close "
+            "the page."
+        )
+    )
+    if not model.can_compare:
+        st.info("Refined without itc and itm, the model cannot find what is alike.")
+    elif not model.can_match:
+        st.info("Refined without itm, the model orders by cosine alone and shows no word maps.")
+    if not model.can_write:
+        st.info("Refined without gm, the model writes no reports.")
+
+
+def _show_bscan(opened: Opened, chosen: Chosen) -> None:
+    """Show a B-scan with the reports near it, the report written for it, and the word maps."""
+    model, collection = opened
+    own = None if chosen.place is None else int(collection.report_of[chosen.place])
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        st.image(parts.picture(chosen.image), width="stretch")
+        height, width = chosen.image.shape
+        st.html(parts.note(f"{chosen.name}, {width} x {height} pixels"))
+        if chosen.place is not None:
+            _show_own_report(opened, chosen.place)
+        written = _show_written(opened, chosen)
+    with right:
+        found = _show_nearest_reports(opened, chosen, own)
+    if model.can_match:
+        reports = [] if own is None else [collection.reports[own]]
+        reports += [written] if written else []
+        reports += [collection.reports[near.place] for near in found[:REPORTS_SHOWN]]
+        _show_words_in(opened, chosen, list(dict.fromkeys(reports)))
+
+
+def _show_own_report(opened: Opened, place: int) -> None:
+    model, collection = opened
+    own = parts.heading("Its report") + parts.text(collection.report(place))
+    if model.can_compare:
+        cosine, rank = own_report(collection, place)
+        own += parts.note(
+            f"Cosine {parts.number(cosine)}, number {rank} of {len(collection.reports)} by cosine"
+        )
+    st.html(own)
+
+
+def _show_written(opened: Opened, chosen: Chosen) -> str:
+    """Show and return the report that the model writes; empty if it writes none."""
+    if not opened.model.can_write:
+        return ""
+    [written] = _kept("written", chosen.key, lambda: opened.model.generate(chosen.image))
+    st.html(
+        parts.heading("Written by the model")
+        + parts.text(written or "(nothing)")
+        + parts.note("In the style of the reports it was refined on. It may be wrong.")
+    )
+    return written
+
+
+def _show_nearest_reports(opened: Opened, chosen: Chosen, own: int | None) -> list[Near]:
+    model, collection = opened
+    if not model.can_compare:
+        return []
+    st.subheader("Nearest reports", anchor=False)
+    by_match = _ask_for_match(opened)
+    found = _kept(
+        "reports",
+        (*chosen.key, by_match),
+        lambda: nearest_reports(model, collection, chosen.image, by_match),
+    )
+    st.html(parts.report_table(collection, found[:REPORTS_SHOWN], own))
+    return found
+
+
+@st.fragment
+def _show_words_in(opened: Opened, chosen: Chosen, reports: list[str]) -> None:
+    """Show where each word of a report looks; choosing another report runs this part alone."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        report = st.selectbox("Word maps of a report", reports, key=f"report-{chosen.key}")
+    with right:
+        typed = st.text_input("or of your own words", key="own-words")
+    report = typed.strip() or report
+    if report is None:
+        return
+    try:
+        page = _kept(
+            "page",
+            (*chosen.key, report),
+            lambda: build_page(opened.model.explain(chosen.image, report)),
+        )
+        st.iframe(page, height="content", alt="The B-scan with a map for each word of the report")
+    except InputError as error:
+        st.error(parts.said(error))
+
+
+def _choose_from_table(opened: Opened) -> Chosen:
+    collection = opened.collection
+    _remember("place", 0)
+    place = st.selectbox(
+        "B-scan of the table, by row and report",
+        range(len(collection.images)),
+        format_func=lambda place: f"row {collection.rows[place]}: {collection.report(place)}",
+        key="place",
+    )
+    st.session_state["last-place"] = place
+    key = ("table", place)
+    image = _kept("image", key, lambda: collection.read(place))
+    return Chosen(key, image, place, f"Row {collection.rows[place]}")
+
+
+def _choose_from_file() -> Chosen | None:
+    file = st.file_uploader(
+        "Drop a B-scan or a volume: PNG, JPEG, TIFF, BMP, NPY, DICOM, VOL, E2E, IMG, FDA, FDS",
+        key="file",
+    )
+    if file is None:
+        return None
+    content = file.getbuffer()
+    count = _kept("count", (file.file_id,), lambda: count_bscans(file.name, content))
+    index = None
+    if count > 1:
+        index = st.slider("B-scan", 0, count - 1, count // 2, key=f"slice-{file.file_id}")
+    key = ("file", file.file_id, index)
+    image = _kept("image", key, lambda: read_bscan(file.name, content, index))
+    return Chosen(key, image, None, "Your file" if index is None else f"B-scan {index} of yours")
+
+
+def _show_words(opened: Opened) -> None:
+    """Show the B-scans nearest to words."""
+    model, collection = opened
+    if not model.can_compare:
+        return
+    _remember("words", "")
+    words = st.text_input("Words, as a report would have them", key="words")
+    st.session_state["last-words"] = words
+    by_match = _ask_for_match(opened)
+    if not words.strip():
+        return
+    found = nearest_bscans(model, collection, words, by_match)[:BSCANS_SHOWN]
+    for first in range(0, len(found), BSCANS_ABREAST):
+        columns = st.columns(BSCANS_ABREAST, gap="medium")
+        for column, near in zip(columns, found[first : first + BSCANS_ABREAST], strict=False):
+            with column:
+                st.image(parts.picture(collection.read(near.place)), width="stretch")
+                row = collection.rows[near.place]
+                st.html(
+                    parts.note(f"Row {row} · {parts.scores(near)}")
+                    + parts.text(collection.report(near.place))
+                )
+                st.button(
+                    f"Look at row {row}", key=f"look-{row}", on_click=_look_at, args=(near.place,)
+                )
+
+
+def _look_at(place: int) -> None:
+    st.session_state.update({"begin": BY_ROW, "last-place": place})
+
+
+def _remember(key: str, default: object) -> None:
+    """Give a widget back what it held before it was out of sight; Streamlit forgets it."""
+    if key not in st.session_state:
+        st.session_state[key] = st.session_state.get(f"last-{key}", default)
+
+
+def _ask_for_match(opened: Opened) -> bool:
+    if not opened.model.can_match:
+        return False
+    return st.toggle(
+        "In the order of the match score",
+        value=True,
+        key="by_match",
+        help="The nearest by cosine are read together with the B-scan, pair by pair: slower, and "
+        "more exact if the match loss came below chance in training. Not calibrated.",
+    )
+
+
+def _kept(name: str, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+    """Return what this session made last under a name, or make it if the key is another."""
+    kept = st.session_state.get(f"kept-{name}")
+    if kept is None or kept[0] != key:
+        kept = (key, make())
+        st.session_state[f"kept-{name}"] = kept
+    value: T = kept[1]
+    return value
+
+
+if __name__ == "__main__":
+    show(parse(BrowseConfig, DESCRIPTION))

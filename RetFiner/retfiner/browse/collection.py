@@ -1,0 +1,173 @@
+"""The table that is looked through, with the vectors of its B-scans and reports, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from retfiner.api import RefinedModel, load_model
+from retfiner.browse.config import BrowseConfig
+from retfiner.common.errors import InputError
+from retfiner.common.processes import available_cores
+from retfiner.data.manifest import NO_PATIENT_COLUMN, Manifest, read_manifest
+from retfiner.vision import ImageAddress, read_image
+
+Array = NDArray[np.float32]
+
+BATCH = 32
+MOST_READERS = 8
+
+
+@dataclass(frozen=True)
+class Collection:
+    """N B-scans and the M distinct reports among theirs.
+
+    Attributes:
+        images: The B-scans; they are read again when they are shown.
+        rows: Their rows in the CSV, the header being row 1.
+        reports: The distinct reports, in the order of the CSV.
+        report_of: (N,) which of them each B-scan carries.
+        image_vectors: (N, E) unit vectors; None if the model does not compare.
+        report_vectors: (M, E) unit vectors; likewise.
+        left_out: How many rows could not be used.
+    """
+
+    images: list[ImageAddress]
+    rows: list[int]
+    reports: list[str]
+    report_of: NDArray[np.int64]
+    image_vectors: Array | None
+    report_vectors: Array | None
+    left_out: int
+
+    def report(self, place: int) -> str:
+        """Return the report of the B-scan at a place, from 0."""
+        return self.reports[self.report_of[place]]
+
+    def read(self, place: int) -> Array:
+        """Read the B-scan at a place, from 0: (H, W) in [0, 1].
+
+        Raises:
+            InputError: If it can be read no longer; the message names the row, not the file.
+        """
+        try:
+            return read_image(self.images[place])
+        except InputError:
+            raise InputError(
+                f"The B-scan of row {self.rows[place]} can be read no longer",
+                remedy="look whether its file is still there and intact",
+            ) from None
+
+
+class Opened(NamedTuple):
+    """A model and the table it is shown with."""
+
+    model: RefinedModel
+    collection: Collection
+
+
+@lru_cache(maxsize=1)
+def open_collection(config: BrowseConfig) -> Opened:
+    """Read a model and a table, and embed the table; a second call returns the same.
+
+    Args:
+        config: The settings.
+
+    Raises:
+        InputError: If the model or the table cannot be used.
+    """
+    manifest = read_manifest(
+        config.data,
+        config.image_root,
+        image_column=config.image_column,
+        report_column=config.report_column,
+        patient_column=NO_PATIENT_COLUMN,  # what is not read cannot be shown
+        slice_column=config.slice_column,
+        on_bad_row=config.on_bad_row,
+    )
+    model = load_model(config.model, config.device, config.text_encoder)
+    return Opened(model, embed(model, manifest, config.on_bad_row == "skip"))
+
+
+def embed(model: RefinedModel, manifest: Manifest, skip: bool = False) -> Collection:
+    """Embed the B-scans and, each once, the reports of a table.
+
+    Args:
+        model: The model; one that does not compare gets a collection without vectors.
+        manifest: The pairs.
+        skip: Leave out B-scans that cannot be decoded.
+
+    Raises:
+        InputError: If a B-scan cannot be decoded and is not to be left out, or none is left.
+    """
+    vectors = None
+    left_out = len(manifest.skipped)
+    if model.can_compare:
+        vectors, kept = _embed_images(model, manifest, skip)
+        left_out += len(manifest) - len(kept)
+        manifest = manifest.select(kept)
+    reports = list(dict.fromkeys(manifest.reports))
+    place = {report: index for index, report in enumerate(reports)}
+    return Collection(
+        images=manifest.images,
+        rows=manifest.rows,
+        reports=reports,
+        report_of=np.array([place[report] for report in manifest.reports]),
+        image_vectors=vectors,
+        report_vectors=_embed_reports(model, reports) if model.can_compare else None,
+        left_out=left_out,
+    )
+
+
+def _embed_images(model: RefinedModel, manifest: Manifest, skip: bool) -> tuple[Array, list[int]]:
+    """Embed the images; return their vectors and the places of those that could be read."""
+    parts: list[Array] = []
+    kept: list[int] = []
+    with tqdm(total=len(manifest), desc="embedding B-scans", unit="image") as progress:
+        for first, images in _read_in_batches(manifest.images):
+            for offset, image in enumerate(images):
+                if isinstance(image, InputError) and not skip:
+                    raise InputError(
+                        f"row {manifest.rows[first + offset]} of {manifest.source}: {image}",
+                        remedy="mend the file, or give --on_bad_row skip to leave it out",
+                    )
+            good = {first + i: im for i, im in enumerate(images) if not isinstance(im, InputError)}
+            if good:
+                parts.append(model.encode_images(list(good.values())))
+                kept += good
+            progress.update(len(images))
+    if not kept:
+        raise InputError(f"no image of {manifest.source} can be read")
+    return np.concatenate(parts), kept
+
+
+def _read_in_batches(
+    images: Sequence[ImageAddress],
+) -> Iterator[tuple[int, list[Array | InputError]]]:
+    """Yield the place of a batch's first image and its images, or why one cannot be read."""
+    with ThreadPoolExecutor(min(MOST_READERS, available_cores())) as pool:
+        for first in range(0, len(images), BATCH):
+            yield first, list(pool.map(_read, images[first : first + BATCH]))
+
+
+def _read(image: ImageAddress) -> Array | InputError:
+    try:
+        return read_image(image)
+    except InputError as error:
+        return error
+
+
+def _embed_reports(model: RefinedModel, reports: list[str]) -> Array:
+    parts = []
+    with tqdm(total=len(reports), desc="embedding reports", unit="report") as progress:
+        for first in range(0, len(reports), BATCH):
+            parts.append(model.encode_texts(reports[first : first + BATCH]))
+            progress.update(len(parts[-1]))
+    return np.concatenate(parts)

@@ -1,0 +1,60 @@
+"""A file that was dropped on the page: it is in memory, and readers want a path."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from retfiner.browse.collection import Array
+from retfiner.common.errors import InputError
+from retfiner.vision import ImageAddress, count_images, read_image
+
+MEMORY = Path("/dev/shm")
+"""A folder that is in memory, on Linux."""
+
+
+def count_bscans(name: str, content: bytes | memoryview) -> int:
+    """Count the images in a file.
+
+    Args:
+        name: Its name, whose suffix says what kind it is of.
+        content: Its bytes.
+
+    Raises:
+        InputError: If it is no image of a known kind; no path is in the message.
+    """
+    with _as_file(name, content) as path:
+        return count_images(path)
+
+
+def read_bscan(name: str, content: bytes | memoryview, index: int | None) -> Array:
+    """Read one image of a file: (H, W) in [0, 1].
+
+    Args:
+        name: Its name, whose suffix says what kind it is of.
+        content: Its bytes.
+        index: Which B-scan of a volume, from 0; None where there is one image.
+
+    Raises:
+        InputError: If it cannot be read; no path is in the message.
+    """
+    with _as_file(name, content) as path:
+        return read_image(ImageAddress(path, index))
+
+
+@contextmanager
+def _as_file(name: str, content: bytes | memoryview) -> Iterator[Path]:
+    """Put a file where readers can open it, in memory if there is such a folder, for a moment."""
+    suffix = re.sub(r"[^.0-9A-Za-z]", "", Path(name).suffix)
+    place = MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="retfiner-", dir=place) as folder:
+        path = Path(folder) / f"file{suffix}"
+        path.write_bytes(content)
+        try:
+            yield path
+        except InputError as error:
+            raise InputError(str(error).replace(str(path), name)) from None
