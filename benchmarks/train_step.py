@@ -6,15 +6,17 @@
         --device cuda --naive
 
 Both ways run in turns in one process over the same weights; figures are medians over steps after
-warm-up. Operations are those of the step's matrix products, counted by torch; the share of the peak
-is theirs against a large matrix product measured in the same run. ``benchmarks/README.md`` has
-results.
+warm-up. On a machine that others use too, the processor's time (``OMP_NUM_THREADS=1``) is steadier
+than that by the clock. Operations are those of the step's matrix products, counted by torch; the
+share of the peak is theirs against a large matrix product measured in the same run.
+``benchmarks/README.md`` has results.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -202,6 +204,7 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(enabled=config.precision == "16-mixed")
         self.phases: list[dict[str, float]] = []
         self.peaks: list[int] = []
+        self.cpu_seconds: list[float] = []
 
     def losses(self, step: int, clock: Clock) -> dict[str, Tensor]:
         with clock.phase("data"):
@@ -233,7 +236,9 @@ class Stepper:
     def measure(self, number: int, others: int) -> None:
         """Take a step; ``others`` bytes of other ways' optimisers do not count as its memory."""
         with peak_memory(self.device) as peak:
+            begun = time.process_time()
             clock = self.step(number)
+            self.cpu_seconds.append(time.process_time() - begun)
         self.phases.append(dict(clock.seconds))
         self.peaks.append(peak[0] - others)
 
@@ -243,6 +248,7 @@ class Stepper:
         seconds = statistics.median(sum(p.values()) for p in self.phases)
         return {
             "seconds": seconds,
+            "cpu_seconds": statistics.median(self.cpu_seconds),
             "pairs_per_second": self.config.batch_size / seconds,
             "peak_memory_gb": statistics.median(self.peaks) / 1e9,
             "tera_flop": flops / 1e12,
@@ -323,6 +329,7 @@ def main() -> None:
             if number < config.warmup:
                 way.phases.clear()
                 way.peaks.clear()
+                way.cpu_seconds.clear()
     # The same work in fewer operations is not worse: the share is of what a way itself computes.
     results = {name: way.summary(flops[name], peak) for name, way in ways.items()}
     report(config, results, peak, differences)
@@ -354,6 +361,7 @@ def report(
         if way != "ours":
             print(
                 f"{way + ' / ours':<33}{other['seconds'] / ours['seconds']:.2f} in time, "
+                f"{other['cpu_seconds'] / ours['cpu_seconds']:.2f} in time of the processor, "
                 f"{other['peak_memory_gb'] / ours['peak_memory_gb']:.2f} in memory"
             )
     print(f"losses differ by at most {max(differences.values()):.0e}")
