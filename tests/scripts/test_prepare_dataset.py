@@ -65,6 +65,10 @@ def test_an_interruption_leaves_nothing_behind_and_the_old_data_set(tmp_path, wo
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # so that all its processes get the signal, as from a terminal
+        # Tests that a shell runs in the background are told to ignore Ctrl-C, and so would this be.
+        preexec_fn=lambda: signal.signal(  # noqa: PLW1509 - no thread runs here
+            signal.SIGINT, signal.default_int_handler
+        ),
     )
     while started.poll() is None and not any((tmp_path / "data").glob(".OCTDL-*/OCTDL/*/*/*.png")):
         time.sleep(0.01)
