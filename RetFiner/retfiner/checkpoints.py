@@ -12,7 +12,7 @@ from torch import Tensor
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import is_disk_full
-from retfiner.common.files import whole_file
+from retfiner.common.files import save_torch, whole_file
 from retfiner.vision import read_checkpoint
 
 
@@ -35,7 +35,7 @@ class WholeCheckpoints(CheckpointIO):
         require_finite(checkpoint, Path(path))
         try:
             with whole_file(path) as temporary:
-                torch.save(checkpoint, temporary)
+                save_torch(checkpoint, temporary)
                 read_checkpoint(temporary)
         except (OSError, RuntimeError) as error:  # torch's writer raises its own on a full disk
             raise InputError(

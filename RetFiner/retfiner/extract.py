@@ -138,13 +138,31 @@ def read_refined_backbone(
         InputError: If the file cannot be read, or holds no vision encoder.
     """
     raw = read_checkpoint(path)
-    state = raw.content.get("state_dict")
-    if not isinstance(state, Mapping):
-        _require_refined(raw, path)
-        released = load_backbone(path, backbone, image_size)
-        released.provenance.setdefault("source_sha256", file_sha256(path))
-        return released
-    encoder, own = encoder_state(state, path), raw.metadata
+    if isinstance(raw.content.get("state_dict"), Mapping):
+        refined = refined_backbone(raw, path, backbone, image_size)
+        refined.provenance["source_sha256"] = file_sha256(path)
+        return refined
+    _require_refined(raw, path)
+    released = load_backbone(path, backbone, image_size)
+    released.provenance.setdefault("source_sha256", file_sha256(path))
+    return released
+
+
+def refined_backbone(
+    raw: RawCheckpoint, path: Path, backbone: str = "auto", image_size: int | None = None
+) -> Backbone:
+    """Take the vision backbone out of the checkpoint of a run that was read already.
+
+    Args:
+        raw: The checkpoint.
+        path: Its file, for messages and the run's name.
+        backbone: As in :func:`read_refined_backbone`.
+        image_size: Likewise.
+
+    Raises:
+        InputError: If it holds no vision encoder.
+    """
+    encoder, own = encoder_state(raw.content["state_dict"], path), raw.metadata
     if has_lora(encoder):
         encoder = merge_lora(encoder, own["lora_scale"])
     spec = resolve_backbone(RawCheckpoint(encoder, own), path, backbone)
@@ -161,7 +179,6 @@ def read_refined_backbone(
         **own.get("provenance", {}),
         **_progress(raw.content),
         "run": path.resolve().parent.name,
-        "source_sha256": file_sha256(path),
     }
     return refined
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from transformers import BertConfig, PreTrainedTokenizerBase
 
 from retfiner.common.errors import InputError, shorten
-from retfiner.extract import read_refined_backbone
+from retfiner.extract import refined_backbone
 from retfiner.losses import ITMHead
 from retfiner.model import RetFiner
 from retfiner.text.encoder import CrossAttentionBert
 from retfiner.text.tokenizer import load_tokenizer, tokenizer_from_text
-from retfiner.vision import read_checkpoint
+from retfiner.vision import RawCheckpoint, read_checkpoint
 
 PREFIX = "model."
 _VISION = PREFIX + "vision_encoder."
@@ -65,20 +65,20 @@ def read_model(
             remedy="an extracted backbone has no text encoder: give the run's folder",
         )
     tokenizer = _tokenizer(path, about, text_encoder)
-    model = _assemble(path, state, about, tokenizer.mask_token_id)
+    model = _assemble(path, raw, tokenizer.mask_token_id)
     longest = int(about["settings"]["max_text_tokens"])
     return LoadedModel(model.to(device).eval(), tokenizer, longest, about)
 
 
-def _assemble(
-    path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any], mask_token_id: int
-) -> RetFiner:
+def _assemble(path: Path, raw: RawCheckpoint, mask_token_id: int) -> RetFiner:
+    state: Mapping[str, Tensor] = raw.content["state_dict"]
+    about = raw.metadata
     config = BertConfig.from_dict(dict(about["text_config"]))
     config.is_decoder = config.add_cross_attention = True
     head = state.get(f"{PREFIX}contra_head_v.linear.weight")
     settings = about["settings"]
     model = RetFiner(
-        backbone=read_refined_backbone(path),
+        backbone=refined_backbone(raw, path),
         text=CrossAttentionBert(config),
         mask_token_id=mask_token_id,
         contrastive_dim=None if head is None else head.shape[0],

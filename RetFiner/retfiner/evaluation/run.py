@@ -54,15 +54,22 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return numbers
 
 
-def _retrieval(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
-    numbers = evaluate_retrieval(config, evaluated)
-    people = "" if numbers["patients"] is None else f" of {numbers['patients']} patients"
-    say(
-        f"Pairs:          {numbers['pairs']}{people} ({numbers['part']}), "
-        f"{numbers['distinct_reports']} distinct reports"
-    )
+def _patients(numbers: dict[str, Any]) -> str:
+    return "" if numbers["patients"] is None else f" of {numbers['patients']} patients"
+
+
+def _say_left_out(numbers: dict[str, Any]) -> None:
     if numbers["left_out"]:
         say(f"                {numbers['left_out']} rows left out because they cannot be used")
+
+
+def _retrieval(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
+    numbers = evaluate_retrieval(config, evaluated)
+    say(
+        f"Pairs:          {numbers['pairs']}{_patients(numbers)} ({numbers['part']}), "
+        f"{numbers['distinct_reports']} distinct reports"
+    )
+    _say_left_out(numbers)
     console().print(retrieval_table(numbers["retrieval"], numbers["rerank_top"]))
     if config.save is not None:
         say(f"Rankings:       {config.save}")
@@ -71,9 +78,8 @@ def _retrieval(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
 
 def _zero_shot(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
     numbers = evaluate_zero_shot(config, evaluated)
-    people = "" if numbers["patients"] is None else f" of {numbers['patients']} patients"
     split = f", {numbers['split']}" if numbers["split"] is not None else ""
-    say(f"Images:         {numbers['images']}{people} ({numbers['data_set']}{split})")
+    say(f"Images:         {numbers['images']}{_patients(numbers)} ({numbers['data_set']}{split})")
     say(f"Descriptions:   {numbers['prompts']}")
     console().print(zero_shot_table(numbers["metrics"]))
     say(f"Results:        {numbers['folder']}")
@@ -82,13 +88,11 @@ def _zero_shot(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
 
 def _report(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
     numbers = evaluate_reports(config, evaluated)
-    people = "" if numbers["patients"] is None else f" of {numbers['patients']} patients"
     say(
-        f"Reports:        {numbers['pairs']}{people} ({numbers['part']}), "
+        f"Reports:        {numbers['pairs']}{_patients(numbers)} ({numbers['part']}), "
         f"{numbers['distinct_written']} different ones written; research output, not a diagnosis"
     )
-    if numbers["left_out"]:
-        say(f"                {numbers['left_out']} rows left out because they cannot be used")
+    _say_left_out(numbers)
     kinds = ("scores", "scores_of_other_images", "scores_of_commonest_report")
     console().print(report_table([numbers[kind] for kind in kinds]))
     say(f"Commonest:      {numbers['commonest_report']}")

@@ -111,11 +111,13 @@ def _data(description: Mapping[str, Any]) -> str:
         for key, words in (("train_pairs", "to train on"), ("validation_pairs", "to validate on"))
         if isinstance(description.get(key), int)
     ]
-    told = f" ({', '.join(counts)}; no patient in both)" if counts else ""
+    by_patient = description.get("settings", {}).get("patient_column", "none") != "none"
+    apart = "; no patient in both" if by_patient else ""
+    told = f" ({', '.join(counts)}{apart})" if counts else ""
     return (
-        f"OCT B-scans with free-text reports of one institution's patients{told}. Images, reports "
-        "and patients are not part of this model's files. Features may carry what the data "
-        "carried: device, population, habits of reporting."
+        f"OCT B-scans with free-text reports{told}. Images, reports and patients are not part of "
+        "this model's files. Features may carry what the data carried: device, population, habits "
+        "of reporting."
     )
 
 
