@@ -104,7 +104,7 @@ def draw(found: dict[str, list[tuple[float, float, float]]], output: Path) -> No
             if axis == "rows":
                 panel.set(xscale="log", yscale="log")
             else:
-                panel.set_ylim(0, None)
+                panel.set_ylim(0, 1.08 * max(values))
     axes[0, 0].set_title("A training step", loc="left")
     axes[0, 3].set_title("Start-up", loc="left")
     figure.savefig(output, dpi=150)

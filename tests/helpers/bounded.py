@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from retfiner.common.errors import InputError
 
 
@@ -23,7 +25,6 @@ class Outcome(NamedTuple):
         kind: ``returned``, the name of the exception's class, or ``hung``.
         text: What was returned or raised.
         megabytes: How much more memory was held at its peak than before.
-        written: Paths below the current folder and /tmp are not looked at: see the tests.
     """
 
     kind: str
@@ -78,6 +79,9 @@ def _run(call: Callable[[], Any], megabytes: int, send: int) -> None:
     """Run in the child; never returns."""
     kind, text = "died", ""
     try:
+        torch.set_num_threads(
+            1
+        )  # the parent's threads are not in a fork, which would wait for them
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
         before = _memory("VmRSS")
         limit = _memory("VmSize") + megabytes * 2**20
