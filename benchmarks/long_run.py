@@ -73,14 +73,17 @@ class MemoryWatch:
 
 
 def memory_mb() -> float:
-    """Proportional memory of this process and its children: shared pages are counted once."""
+    """Anonymous memory of this process and its children, pages that a fork shares counted once.
+
+    Files that are mapped (libraries) do not count: others that map them too would change the share.
+    """
     total = 0.0
     for folder in [Path("/proc/self"), *(Path(f"/proc/{pid}") for pid in children())]:
         try:
             lines = (folder / "smaps_rollup").read_text().splitlines()
         except OSError:
             continue  # it ended
-        total += next(float(x.split()[1]) for x in lines if x.startswith("Pss:")) / 1000
+        total += next(float(x.split()[1]) for x in lines if x.startswith("Pss_Anon:")) / 1000
     return total
 
 
@@ -169,7 +172,7 @@ def draw(samples: dict[str, list[tuple[float, float]]], output: Path) -> None:
     for axis, (part, points) in zip(axes, samples.items(), strict=True):
         x, y = np.array(points).T
         axis.plot(x / 60, y, color="#0072b2", linewidth=1)
-        axis.set(title=part, xlabel="minutes", ylim=(0, None))
+        axis.set(title=part, xlabel="minutes", ylim=(0, 1.08 * y.max()))
     axes[0].set_ylabel("memory (MB), workers included")
     figure.savefig(output, dpi=130)
 
