@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
@@ -74,17 +73,6 @@ def retell(logger: TensorBoardLogger, text: str) -> None:
     for row in csv.DictReader(text.splitlines()):
         values = {name: float(value) for name, value in row.items() if value and name != "step"}
         logger.log_metrics(values, int(row["step"]))
-
-
-class RunProgress(TQDMProgressBar):
-    """Lightning's progress bar without the loggers' version number."""
-
-    def get_metrics(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return what the bar shows beside its progress."""
-        metrics = super().get_metrics(trainer, pl_module)
-        return {name: value for name, value in metrics.items() if name != "v_num"}
 
 
 class Logbook(pl.Callback):

@@ -97,7 +97,9 @@ def load_images(folder: Path, image_size: int) -> Tensor:
         return [(resize(image) * 255).round().to(torch.uint8) for image in iter_images(path)]
 
     with ThreadPoolExecutor(4) as pool:
-        reading = tqdm(pool.map(load, paths), total=len(paths), desc="reading", unit="file")
+        reading = tqdm(
+            pool.map(load, paths), total=len(paths), desc="reading", unit="file", disable=None
+        )
         images = [image for file in reading for image in file]
     if len(images) < 2:
         raise InputError(f"{folder} holds too few images", got=len(images), expected="at least 2")
@@ -150,7 +152,7 @@ def train_mae(model: ViTMAEForPreTraining, images: Tensor, config: PretrainConfi
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).train()
     means = []
-    progress = tqdm(total=steps, desc="pretraining", unit="step")
+    progress = tqdm(total=steps, desc="pretraining", unit="step", disable=None)
     for epoch in range(config.epochs):
         losses = []
         for pixels, noise in _batches(images, model, config, epoch):

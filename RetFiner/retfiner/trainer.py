@@ -18,8 +18,9 @@ from retfiner.continuing import BestModel, Continuing, Patience
 from retfiner.data_wait import DataWait
 from retfiner.epoch_means import EpochMeans
 from retfiner.launch import Placement
-from retfiner.logbook import Logbook, MetricsCsv, RunProgress
+from retfiner.logbook import Logbook, MetricsCsv
 from retfiner.precision import precision_plugin
+from retfiner.progress import RunProgress
 
 
 def build_trainer(
@@ -68,7 +69,7 @@ def build_trainer(
                 BestModel(folder),
                 DataWait(),
                 Logbook(folder),
-                RunProgress(refresh_rate=1),
+                RunProgress(),
             ],
             logger=[
                 metrics,

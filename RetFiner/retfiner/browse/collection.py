@@ -130,7 +130,9 @@ def _embed_images(model: RefinedModel, manifest: Manifest, skip: bool) -> tuple[
     """Embed the images; return their vectors and the places of those that could be read."""
     parts: list[Array] = []
     kept: list[int] = []
-    with tqdm(total=len(manifest), desc="embedding B-scans", unit="image") as progress:
+    with tqdm(
+        total=len(manifest), desc="embedding B-scans", unit="image", disable=None
+    ) as progress:
         for first, images in _read_in_batches(manifest.images):
             for offset, image in enumerate(images):
                 if isinstance(image, InputError) and not skip:
@@ -166,7 +168,9 @@ def _read(image: ImageAddress) -> Array | InputError:
 
 def _embed_reports(model: RefinedModel, reports: list[str]) -> Array:
     parts = []
-    with tqdm(total=len(reports), desc="embedding reports", unit="report") as progress:
+    with tqdm(
+        total=len(reports), desc="embedding reports", unit="report", disable=None
+    ) as progress:
         for first in range(0, len(reports), BATCH):
             parts.append(model.encode_texts(reports[first : first + BATCH]))
             progress.update(len(parts[-1]))

@@ -88,7 +88,7 @@ def _draw_files(jobs: Sequence[_Job], workers: int, label: str) -> list[list[dic
     for folder in {job.path.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
     count = workers or available_cores()
-    bar: Any = tqdm(total=len(jobs), desc=label, unit="image", mininterval=0.5)
+    bar: Any = tqdm(total=len(jobs), desc=label, unit="image", mininterval=0.5, disable=None)
     found = []
     with bar, _mapper(count) as mapped:
         for boxes in mapped(jobs):
