@@ -1,9 +1,9 @@
-"""What makes a step cheap, each taken away again to see what it is worth."""
+"""What makes a step cheap, or may do so: taken away or put in place, to see what it is worth."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 from unittest.mock import patch
 
@@ -45,6 +45,41 @@ def without(lever: Lever | None, model: RetFiner) -> Iterator[None]:
         elif lever == "hidden_only":
             for module in (mlm, gm):
                 stack.enter_context(patch.object(module, "masked_prediction", full_prediction))
+        yield
+
+
+Changes = list[tuple[object, str, object]]
+"""Objects, attributes and the values they get."""
+
+
+def changes_of(apply: Callable[[], None], model: RetFiner) -> Changes:
+    """Find what a call changes in a model's modules, and take it back.
+
+    Args:
+        apply: A call such as ``model.checkpoint_activations``.
+        model: The model.
+    """
+    before = {module: dict(vars(module)) for module in model.modules()}
+    apply()
+    changed: Changes = []
+    for module, old in before.items():
+        for name, value in list(vars(module).items()):
+            if name in old and old[name] is value:
+                continue
+            changed.append((module, name, value))
+            if name in old:
+                setattr(module, name, old[name])
+            else:
+                delattr(module, name)
+    return changed
+
+
+@contextlib.contextmanager
+def having(changes: Changes) -> Iterator[None]:
+    """Put changes in place for the length of a forward pass."""
+    with contextlib.ExitStack() as stack:
+        for target, name, value in changes:
+            stack.enter_context(patch.object(target, name, value))
         yield
 
 

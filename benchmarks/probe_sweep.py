@@ -1,6 +1,7 @@
 """Speed of a probing sweep from stored features against one backbone pass per image per epoch.
 
     python benchmarks/probe_sweep.py
+    python benchmarks/probe_sweep.py --growth    # how cost grows with images and with seeds
 
 Nine data sets are generated with the sizes of the published ones, and a small ViT is probed on
 all of them with five seeds. The other way (``--online_augmentation``) is measured on a sample and
@@ -76,6 +77,9 @@ class BenchmarkConfig:
     online: list[str] = flag("data sets on which the slow way is really run", ["GAMMAv2"])
     views: int | None = flag("stored views; by default as probe.py has it", None)
     threads: int = flag("threads of the encoder", 1)
+    growth: bool = flag(
+        "measure instead one data set of growing size, with more and more seeds", False
+    )
 
 
 def draw_image(label: int, rng: np.random.Generator) -> np.ndarray:
@@ -93,14 +97,17 @@ def draw_image(label: int, rng: np.random.Generator) -> np.ndarray:
 
 def write_data_sets(root: Path, scale: float) -> None:
     for order, (name, (images, n_classes)) in enumerate(SIZES.items()):
-        rng = np.random.default_rng(order)
-        for split, share in SHARES.items():
-            for index in range(max(n_classes * 4, round(images * scale * share))):
-                label = index % n_classes
-                folder = root / name / split / f"class_{label}"
-                folder.mkdir(parents=True, exist_ok=True)
-                pixels = draw_image(label, rng)
-                Image.fromarray(pixels).save(folder / f"{index:05d}.png", compress_level=1)
+        write_data_set(root / name, round(images * scale), n_classes, np.random.default_rng(order))
+
+
+def write_data_set(root: Path, images: int, n_classes: int, rng: np.random.Generator) -> None:
+    for split, share in SHARES.items():
+        for index in range(max(n_classes * 4, round(images * share))):
+            label = index % n_classes
+            folder = root / split / f"class_{label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = draw_image(label, rng)
+            Image.fromarray(pixels).save(folder / f"{index:05d}.png", compress_level=1)
 
 
 def write_model(path: Path, width: int, depth: int) -> None:
@@ -138,8 +145,11 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_data_sets(root / "data", chosen.scale)
         write_model(root / "model.pth", chosen.width, chosen.depth)
+        if chosen.growth:
+            grow(chosen, root)
+            return
+        write_data_sets(root / "data", chosen.scale)
         compare(chosen, root)
 
 
@@ -182,6 +192,32 @@ def compare(chosen: BenchmarkConfig, root: Path) -> None:
     print(f"factor: {passes / few:.0f} in passes, {passes * per_image / spent:.0f} in time")
     for name in chosen.online:
         run_online(dataclasses.replace(slow, data_set=[name]), summaries)
+
+
+def grow(chosen: BenchmarkConfig, root: Path) -> None:
+    """Print CPU time against images (from nothing) and against seeds (from stored features)."""
+    print("CPU seconds: features with a first head, then heads of 5 and of 20 seeds more")
+    print(f"{'images':>7} {'features':>9} {'5 seeds':>8} {'20 seeds':>9}")
+    for images in (1000, 2000, 4000, 8000, 16000):
+        name = f"of_{images}"
+        write_data_set(root / "data" / name, images, 3, np.random.default_rng(0))
+        config = ProbeConfig(
+            init_weights=root / "model.pth",
+            data_root=root / "data",
+            data_set=[name],
+            results=root / "results",
+            feature_store=root / f"features_{images}",
+            device="cpu",
+            views=chosen.views or 2,
+            bootstrap=0,
+            num_workers=0,
+        )
+        seconds = []
+        for seeds in (range(1), range(1, 6), range(6, 26)):
+            begun = time.process_time()
+            run_sweep(dataclasses.replace(config, seed=list(seeds)))
+            seconds.append(time.process_time() - begun)
+        print(f"{images:>7} {seconds[0]:>9.1f} {seconds[1]:>8.1f} {seconds[2]:>9.1f}", flush=True)
 
 
 def run_online(config: ProbeConfig, summaries: list) -> None:

@@ -2,10 +2,11 @@
 
     python benchmarks/train_step.py --batch_size 16                  # ours
     python benchmarks/train_step.py --batch_size 16 --naive          # beside the published way
+    python benchmarks/train_step.py --batch_size 16 --compile --gradient_checkpointing
     python benchmarks/train_step.py --backbone vit_large --batch_size 128 --precision bf16-mixed \
         --device cuda --naive
 
-Both ways run in turns in one process over the same weights; figures are medians over steps after
+All ways run in turns in one process over the same weights; figures are medians over steps after
 warm-up. On a machine that others use too, the processor's time (``OMP_NUM_THREADS=1``) is steadier
 than that by the clock. Operations are those of the step's matrix products, counted by torch; the
 share of the peak is theirs against a large matrix product measured in the same run.
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from levers import Lever, without
+from levers import Changes, Lever, changes_of, having, without
 from measuring import Clock, give_memory_back, peak_memory
 from naive_step import NaiveStep
 from timm.models.vision_transformer import VisionTransformer
@@ -69,8 +70,8 @@ class BenchmarkConfig:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = flag("arithmetic", "32-true")
     device: str = flag("cpu or cuda", "cpu")
     naive: bool = flag("measure the published way beside ours", False)
-    compile: bool = flag("compile the encoders", False)
-    gradient_checkpointing: bool = flag("compute activations again", False)
+    compile: bool = flag("measure compiled encoders beside ours", False)
+    gradient_checkpointing: bool = flag("measure a step that checkpoints beside ours", False)
     unfreeze_last: NonNegativeInt | None = flag("vision blocks that train", None)
     lora_rank: PositiveInt | None = flag("rank of low-rank updates", None)
     without: list[Lever] = flag("measure a step beside ours that lacks a lever, for each", [])
@@ -108,8 +109,6 @@ def build_model(config: BenchmarkConfig) -> RetFiner:
         unfreeze_last(encoder, config.unfreeze_last)
     if config.lora_rank is not None:
         add_lora(encoder, config.lora_rank, 2.0)
-    if config.gradient_checkpointing:
-        model.checkpoint_activations()
     return model.to(config.device).train()
 
 
@@ -185,6 +184,7 @@ class Stepper:
         optimizer: Its optimiser; ways that take steps alike share one.
         losses_of: From a batch to its losses.
         lacks: The lever this way does without.
+        extra: What this way changes in the model.
         channels_last: Whether images and patch embedding lie channels last.
     """
 
@@ -195,10 +195,11 @@ class Stepper:
         optimizer: torch.optim.Optimizer,
         losses_of: LossesOf = our_losses,
         lacks: Lever | None = None,
+        extra: Changes | None = None,
         channels_last: bool = False,
     ) -> None:
         self.config, self.model, self.losses_of = config, model, losses_of
-        self.lacks, self.channels_last = lacks, channels_last
+        self.lacks, self.extra, self.channels_last = lacks, extra or [], channels_last
         self.device = torch.device(config.device)
         self.optimizer = optimizer
         self.scaler = torch.amp.GradScaler(enabled=config.precision == "16-mixed")
@@ -219,7 +220,7 @@ class Stepper:
         autocast = torch.autocast(
             self.device.type, dtype=kind, enabled=kind is not None, cache_enabled=keeps
         )
-        with autocast, without(self.lacks, self.model):
+        with autocast, without(self.lacks, self.model), having(self.extra):
             return self.losses_of(self.model, batch, names, generators, clock)
 
     def step(self, number: int) -> Clock:
@@ -311,6 +312,9 @@ def main() -> None:
     for lever in config.without:
         optimizer = plain if lever == "fused_adamw" else fused
         ways[f"without {lever}"] = Stepper(config, model, optimizer, lacks=lever)
+    if config.gradient_checkpointing:
+        extra = changes_of(model.checkpoint_activations, model)
+        ways["checkpointing"] = Stepper(config, model, fused, extra=extra)
     if config.channels_last:
         ways["channels last"] = Stepper(config, model, fused, channels_last=True)
     if config.naive:
@@ -318,7 +322,9 @@ def main() -> None:
     flops = {name: count_flops(way) for name, way in ways.items()}
     differences = same_losses(ways)
     if config.compile:
-        model.compile_encoders()
+        extra = changes_of(model.compile_encoders, model)
+        ways["compiled"] = Stepper(config, model, fused, extra=extra)
+        flops["compiled"] = flops["ours"]  # torch cannot count within compiled code
     peak = matrix_peak(device, config.precision)
     for number in range(config.warmup + config.steps):
         for way in ways.values():

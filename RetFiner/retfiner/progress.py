@@ -54,11 +54,11 @@ class RunProgress(TQDMProgressBar):
             return
         if now - self._said >= self.every_seconds:
             self._said = now
-            shown = self.get_metrics(trainer, pl_module).items()
+            shown = trainer.progress_bar_metrics.items()
             print(
                 f"epoch {trainer.current_epoch + 1:>2}  "
                 f"step {batch_idx + 1} of {trainer.num_training_batches}  "
-                + "  ".join(f"{name} {value}" for name, value in shown)
+                + "  ".join(f"{name} {value:.3f}" for name, value in shown)
                 + f"  {(now - self._begun) / self._steps:.2f} s a step",
                 flush=True,
             )
