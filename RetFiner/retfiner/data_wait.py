@@ -21,14 +21,18 @@ class DataWait(pl.Callback):
     passes until the next one begins is time in which the device has nothing to do.
 
     Args:
+        is_cached: Whether images are decoded once a run; the epoch that does so is let pass.
         clock: Gives the time in seconds.
 
     Attributes:
         share: Of the last epoch.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.clock = clock
+    def __init__(
+        self, is_cached: bool = False, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.is_cached, self.clock = is_cached, clock
+        self.fills_cache = is_cached
         self.waited = self.begun = self.ended = 0.0
         self.share = 0.0
         self.advised = False
@@ -59,19 +63,22 @@ class DataWait(pl.Callback):
         self.ended = self.clock()
         if batch_idx + 1 == trainer.num_training_batches:
             self.share = self.waited / max(self.ended - self.begun, 1e-9)
-            if self.share > TOO_MUCH and batch_idx > 0 and not self.advised:
+            is_told = self.advised or self.fills_cache
+            self.fills_cache = False
+            if self.share > TOO_MUCH and batch_idx > 0 and not is_told:
                 self.advised = True
                 if trainer.is_global_zero:
-                    tqdm.write(advice(self.share))
+                    tqdm.write(advice(self.share, self.is_cached))
 
 
-def advice(share: float) -> str:
+def advice(share: float, is_cached: bool) -> str:
     """Say what helps against waiting.
 
     Args:
         share: Of an epoch.
+        is_cached: Whether the images are decoded already.
     """
-    return (
-        f"note: {100 * share:.0f} % of the epoch waited for images; --image_cache, or more "
-        "processes with --num_workers, would shorten it"
-    )
+    remedy = "more processes with --num_workers"
+    if not is_cached:
+        remedy = f"--image_cache, or {remedy},"
+    return f"note: {100 * share:.0f} % of the epoch waited for images; {remedy} would shorten it"

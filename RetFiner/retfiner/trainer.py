@@ -67,7 +67,7 @@ def build_trainer(
                 Patience(config.patience),
                 LearningRateMonitor("step"),
                 BestModel(folder),
-                DataWait(),
+                DataWait(config.image_cache),
                 Logbook(folder),
                 RunProgress(),
             ],

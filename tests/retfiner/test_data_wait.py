@@ -42,7 +42,7 @@ def run_epoch(callback, waits, steps, capsys):
 
 
 def test_the_share_is_that_of_the_gaps_between_steps(capsys):
-    callback = DataWait(Clock())
+    callback = DataWait(clock=Clock())
     # The wait before the first step is the start of the workers and does not count.
     share, said = run_epoch(callback, [30, 1, 1], [1, 1, 1], capsys)
     assert share == pytest.approx(2 / 5)
@@ -52,9 +52,17 @@ def test_the_share_is_that_of_the_gaps_between_steps(capsys):
 
 
 def test_no_word_where_next_to_nothing_waits(capsys):
-    share, said = run_epoch(DataWait(Clock()), [0, 1], [30, 30], capsys)
+    share, said = run_epoch(DataWait(clock=Clock()), [0, 1], [30, 30], capsys)
     assert share == pytest.approx(1 / 61)
     assert not said
+
+
+def test_a_cache_that_is_filled_is_no_reason_to_ask_for_one(capsys):
+    callback = DataWait(is_cached=True, clock=Clock())
+    _, said = run_epoch(callback, [0, 1], [1, 1], capsys)
+    assert not said, "the first epoch decodes"
+    _, said = run_epoch(callback, [0, 1], [1, 1], capsys)
+    assert "--num_workers" in said and "--image_cache" not in said
 
 
 def test_a_run_that_waits_says_so(tmp_path, capsys):
