@@ -4,7 +4,7 @@
 
 Small models and images, but as many steps, epochs, checkpoints and files opened as a long run has:
 by default 10,000 optimiser steps in 100 epochs (two hours at 0.7 s a step), 600,000 images through
-the encoder, and 2,000 probed heads. The memory of the process and of its workers is noted all along;
+the encoder, and 2,000 probed heads. Memory of the process and of its workers is noted all along;
 the slope is that of a line through the second half.
 """
 
