@@ -72,12 +72,12 @@ class ShardedStrategy(DDPStrategy):
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return whole weights in the first process, nothing in the others."""
         assert self.lightning_module is not None
-        gathered: dict[int, Tensor | None] = {}
-        state = {}
-        for key, value in self.lightning_module.state_dict(keep_vars=True).items():
-            if id(value) not in gathered:  # tied weights are one tensor in the file as well
-                gathered[id(value)] = self._whole(value)
-            state[key] = gathered[id(value)]
+        state = self.lightning_module.state_dict(keep_vars=True)
+        whole = {id(value): value for value in state.values()}  # tied weights are one in the file
+        for place, value in whole.items():
+            whole[place] = self._whole(value)
+        for key, value in state.items():
+            state[key] = whole[id(value)]
         return state if self.is_global_zero else {}
 
     @torch.no_grad()
