@@ -165,12 +165,11 @@ def clip_by_norm(parameters: Iterable[Tensor], limit: float) -> None:
         parameters: Those of this process, whole or split.
         limit: The largest norm.
     """
+    parameters = list(parameters)
     gradients = [p.grad for p in parameters if p.grad is not None]
     shares = [g.to_local() for g in gradients if isinstance(g, DTensor)]
     if not shares:
-        torch.nn.utils.clip_grads_with_norm_(
-            parameters, limit, torch.nn.utils.get_total_norm(gradients)
-        )
+        torch.nn.utils.clip_grad_norm_(parameters, limit)
         return
     whole = [g for g in gradients if not isinstance(g, DTensor)]
     square = torch.nn.utils.get_total_norm(shares) ** 2

@@ -127,6 +127,15 @@ def test_numbers_are_those_of_one_process(tmp_path, sizes, losses, options, tuni
             assert share == pytest.approx(1 / len(sizes), rel=0.03)
 
 
+def test_whole_gradients_are_clipped_as_torch_clips_them():
+    steps = [Losses(["itc"], []) for _ in range(2)]
+    for step, clip in zip(steps, (clip_by_norm, torch.nn.utils.clip_grad_norm_), strict=True):
+        sum(step(reports(random_batch(8))).values()).backward()
+        clip((p for p in step.parameters()), 0.1)
+    for one, two in zip(*(step.parameters() for step in steps), strict=True):
+        assert one.grad is two.grad is None or torch.equal(one.grad, two.grad)
+
+
 def units(rank):
     """Look while a block computes: whose weights are split?"""
     step = Losses(ALL, [])
