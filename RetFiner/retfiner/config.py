@@ -124,8 +124,8 @@ class RefineConfig:
     )
     num_nodes: PositiveInt | None = flag("machines; by default one, or as torchrun started", None)
     strategy: Literal["auto", "ddp", "fsdp"] = flag(
-        "ddp: a copy of the model on each device; fsdp: a share of its weights on each, for models"
-        " that fit on none, slower; auto is ddp where there are several",
+        "ddp: a copy of the model on each device; fsdp: a share of its weights on each, slower, for"
+        " models too large to copy; auto is ddp where there are several",
         "auto",
     )
     num_workers: NonNegativeInt | None = flag(
