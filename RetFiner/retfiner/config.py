@@ -123,8 +123,10 @@ class RefineConfig:
         "devices of each machine: a number, or all; auto is one, or as torchrun started", "auto"
     )
     num_nodes: PositiveInt | None = flag("machines; by default one, or as torchrun started", None)
-    strategy: Literal["auto", "ddp"] = flag(
-        "ddp: a copy of the model on each device; auto is ddp where there are several", "auto"
+    strategy: Literal["auto", "ddp", "fsdp"] = flag(
+        "ddp: a copy of the model on each device; fsdp: a share of its weights on each, slower, for"
+        " models too large to copy; auto is ddp where there are several",
+        "auto",
     )
     num_workers: NonNegativeInt | None = flag(
         "processes that read images; by default one a core, at most 8", None

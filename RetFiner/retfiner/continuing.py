@@ -70,12 +70,13 @@ class Continuing(pl.Callback):
             if isinstance(logger, TensorBoardLogger):
                 retell(logger, own["metrics_csv"])
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Answer signals; Lightning has put handlers of its own in place by now."""
-        self.signals.take()
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set the random states before the first batch is fetched."""
+        """Answer signals, and set the random states before the first batch is fetched.
+
+        Lightning has put a handler of its own in place by now, which sends a word to the other
+        processes from wherever the signal finds it: they would take it for a gradient.
+        """
+        self.signals.take()
         self._set_random(trainer)
 
     def _set_random(self, trainer: pl.Trainer) -> None:

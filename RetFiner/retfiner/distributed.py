@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -102,6 +102,18 @@ def mean_over_processes(values: Tensor) -> Tensor:
     mean = values.detach().clone()
     dist.all_reduce(mean)
     return mean / world_size()
+
+
+@torch.no_grad()
+def copy_from_first(module: nn.Module) -> None:
+    """Give every process the first one's parameters and buffers; they travel through main memory.
+
+    Args:
+        module: The same module in every process, on the CPU.
+    """
+    if world_size() > 1:
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor.detach(), 0, group=_main_memory())
 
 
 @cache

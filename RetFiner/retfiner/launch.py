@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
+from retfiner.common.devices import resolve_precision
 from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
 from retfiner.distributed import TIMEOUT
+from retfiner.sharded import ShardedStrategy
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Placement:
         accelerator: ``cuda``, ``mps``, ``cpu`` or what else Lightning knows.
         devices: Devices of each machine.
         nodes: Machines.
-        strategy: ``auto`` for a single device, else ``ddp``.
+        strategy: ``auto`` for a single device, else ``ddp`` or ``fsdp``.
     """
 
     accelerator: str
@@ -40,10 +42,13 @@ class Placement:
 
     def lightning_strategy(self) -> Strategy | str:
         """Make what Lightning calls a strategy."""
+        backend = "gloo" if self.accelerator == "cpu" else None
+        if self.strategy == "fsdp":
+            return ShardedStrategy(timeout=TIMEOUT, process_group_backend=backend)
         if self.strategy == "ddp":
             return DDPStrategy(
                 timeout=TIMEOUT,
-                process_group_backend="gloo" if self.accelerator == "cpu" else None,
+                process_group_backend=backend,
                 gradient_as_bucket_view=True,  # else gradients are held twice
             )
         return "auto"
@@ -56,7 +61,8 @@ def place(config: RefineConfig) -> Placement:
         config: The settings.
 
     Raises:
-        InputError: If there are no such devices, or torchrun started another number of processes.
+        InputError: If there are no such devices, torchrun started another number of processes, or
+            weights cannot be split as asked.
     """
     accelerator = _resolve_accelerator(config.accelerator)
     devices = _count_devices(config.devices, accelerator)
@@ -78,7 +84,35 @@ def place(config: RefineConfig) -> Placement:
             got=f"--batch_size {config.batch_size} with {devices * nodes} devices",
             expected="at least 2 a device",
         )
+    if strategy == "fsdp":
+        _check_sharding(config, accelerator, devices * nodes)
     return Placement(accelerator, devices, nodes, strategy)
+
+
+def _check_sharding(config: RefineConfig, accelerator: str, processes: int) -> None:
+    """Refuse what weights that are split over devices do not go with."""
+    if processes < 2:
+        raise InputError(
+            "there is nothing to split the weights over",
+            got="--strategy fsdp with one device",
+            expected="several devices",
+            remedy="--devices 2 or more (or torchrun), or leave --strategy out",
+        )
+    if config.compile:
+        raise InputError(
+            "--compile and --strategy fsdp do not go together",
+            got="both",
+            expected="one of the two: compiled encoders do not gather the weights of each layer",
+            remedy="leave --compile out, or --strategy ddp",
+        )
+    if resolve_precision(config.precision, accelerator) == "16-mixed":
+        raise InputError(
+            "float16 and --strategy fsdp do not go together",
+            got=f"--precision {config.precision} on {accelerator}",
+            expected="bf16-mixed or 32-true: float16 scales its loss by whether any gradient is "
+            "infinite, and each device sees a share of them",
+            remedy="--precision bf16-mixed or 32-true, or --strategy ddp",
+        )
 
 
 def is_first_process() -> bool:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from retfiner.batch import Batch
 from retfiner.common.errors import InputError
 from retfiner.distributed import gather_rows
-from retfiner.text.encoder import CrossAttentionBert, KeysValues
+from retfiner.text.encoder import CrossAttentionBert
+from retfiner.text.layer import KeysValues
 from retfiner.text.packing import Packing, packing_of
 from retfiner.tuning import checkpoint_blocks
 from retfiner.vision import Backbone

@@ -17,6 +17,7 @@ from retfiner.distributed import exchange, mean_over_processes
 from retfiner.losses import LOSSES, Loss
 from retfiner.metrics import retrieval_recall
 from retfiner.model import RetFiner
+from retfiner.sharded import clip_by_norm
 from retfiner.tuning import vision_groups
 
 
@@ -212,6 +213,21 @@ class RefinementModule(pl.LightningModule):
         """One kernel for all weights; not where gradients are clipped after a float16 scaler."""
         is_scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         return not (is_scaled and self.trainer.gradient_clip_val)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm of all gradients, also where they are split over devices.
+
+        Lightning refuses to clip for an optimiser with one kernel in mixed precision, since such a
+        kernel may undo a float16 scale by itself; :meth:`_can_fuse` sees to that.
+        """
+        if gradient_clip_val is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            clip_by_norm(parameters, gradient_clip_val)
 
     def lr_factor(self, step: int, total: int) -> float:
         """Return the share of the learning rate at an optimiser step.

@@ -12,7 +12,8 @@ class CachingMixedPrecision(MixedPrecision):
     Lightning switches the cache off for the sake of modules that use a weight first without and
     then with gradients in one step; ours do not. A step runs the text encoder six times: without
     the cache each pass would convert the weights anew and keep a copy of its own for the backward
-    pass.
+    pass. Where weights are split over devices and gathered for each pass it does the same, since
+    they do not change within a step: half their size in each device's memory, while a step lasts.
     """
 
     def autocast_context_manager(self) -> torch.autocast:

@@ -32,6 +32,7 @@ from retfiner.model import RetFiner
 from retfiner.module import RefinementModule
 from retfiner.resuming import AUTO, Resumed, find_newest, read_resumed, require_same_run
 from retfiner.runs import find_resume_checkpoint, make_run_folder, run_name, write_config
+from retfiner.sharded import ShardedStrategy
 from retfiner.text.encoder import load_text_encoder
 from retfiner.text.tokenizer import load_tokenizer, report_lengths
 from retfiner.trainer import build_trainer
@@ -256,7 +257,8 @@ def _announce(
         f"{backbone.image_size} x {backbone.image_size} pixels, from {config.model_weights}"
     )
     say(f"Objectives:     {', '.join(f'{n} x {w:g}' for n, w in config.weights.items())}")
-    several = f"{trainer.world_size} processes, " if trainer.world_size > 1 else ""
+    split = " with split weights" if isinstance(trainer.strategy, ShardedStrategy) else ""
+    several = f"{trainer.world_size} processes{split}, " if trainer.world_size > 1 else ""
     say(f"Device:         {several}{trainer.strategy.root_device}, {trainer.precision}")
     say(f"Pairs:          {pairs.train_size} to train on, {pairs.validation_size} to validate")
     if pairs.manifests is not None:

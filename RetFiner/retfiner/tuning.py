@@ -53,6 +53,12 @@ def depth_of(encoder: nn.Module) -> int:
     return 1 + max(blocks)
 
 
+def blocks_of(encoder: nn.Module) -> list[nn.Module]:
+    """List an encoder's blocks, the first one first."""
+    pattern = re.compile(r"(?:^|\.)(?:blocks|encoder)\.\d+$")
+    return [module for name, module in encoder.named_modules() if pattern.search(name)]
+
+
 def unfreeze_last(encoder: nn.Module, blocks: int) -> None:
     """Freeze all of an encoder but its last blocks and what follows them.
 
@@ -155,9 +161,8 @@ def checkpoint_blocks(encoder: nn.Module) -> None:
         encoder: The vision encoder; its keys stay as they are.
     """
     depth_of(encoder)
-    for name, module in encoder.named_modules():
-        if re.search(r"(?:^|\.)(?:blocks|encoder)\.\d+$", name):
-            module.forward = _checkpointed(module.forward)
+    for block in blocks_of(encoder):
+        block.forward = _checkpointed(block.forward)
 
 
 def _checkpointed(forward: Any) -> Any:

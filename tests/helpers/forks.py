@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from retfiner.common.cli import as_plain
 from retfiner.config import RefineConfig
+from tests.helpers.processes import free_port
 
 PATHS = {"model_weights", "train_csv", "val_csv", "image_root", "text_encoder", "output_dir"}
 PATHS |= {"resume"}
@@ -53,6 +55,14 @@ class Forks:
         """Start a run and return its process id."""
         return self._ask(run=as_plain(config))
 
+    def start_together(self, config: RefineConfig, processes: int) -> list[int]:
+        """Start a run of several processes, as torchrun would; return their ids by rank."""
+        port = free_port()
+        return [
+            self._ask(run=as_plain(config), environment=torchrun(rank, processes, port))
+            for rank in range(processes)
+        ]
+
     def wait(self, pid: int) -> int:
         """Wait for a run's end; return its exit status, or minus the signal that killed it."""
         return self._ask(wait=pid)
@@ -61,10 +71,25 @@ class Forks:
         """Run to the end."""
         return self.wait(self.start(config))
 
-    def kill(self, pid: int) -> int:
-        """Kill a run outright, whatever it is doing."""
-        os.kill(pid, signal.SIGKILL)
-        return self.wait(pid)
+    def run_together(self, config: RefineConfig, processes: int) -> list[int]:
+        """Run to the end in several processes; return their statuses."""
+        return [self.wait(pid) for pid in self.start_together(config, processes)]
+
+    def kill(self, *pids: int) -> list[int]:
+        """Kill a run's processes outright, whatever they are doing."""
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return [self.wait(pid) for pid in pids]
+
+
+def torchrun(rank: int, processes: int, port: int) -> dict[str, str]:
+    """Return the environment that torchrun gives a process on a single machine."""
+    values = {
+        "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": processes,
+        "LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+        "TORCHELASTIC_RUN_ID": "test",
+    }  # fmt: skip
+    return {name: str(value) for name, value in values.items()}
 
 
 @contextmanager
@@ -77,6 +102,41 @@ def forking(log: Path) -> Iterator[Forks]:
         assert forks.server.stdin is not None
         forks.server.stdin.close()
         forks.server.wait(timeout=30)
+
+
+def checkpoint_of(parent: Path) -> tuple[int, int] | None:
+    """Say which file last.ckpt is at present; each write makes another one."""
+    try:
+        (found,) = parent.glob("*/last.ckpt")
+        return found.stat().st_ino, found.stat().st_mtime_ns
+    except (ValueError, FileNotFoundError):
+        return None
+
+
+def kill_again_and_again(
+    forks: Forks, config: RefineConfig, kills: int, draw: random.Random, processes: int = 1
+) -> None:
+    """Kill a run at random moments, each third time while a checkpoint is being written.
+
+    A new checkpoint is awaited first, so that the run gets on.
+    """
+    for number in range(kills):
+        before = checkpoint_of(config.output_dir)
+        several = processes > 1
+        pids = forks.start_together(config, processes) if several else [forks.start(config)]
+        known = {before, None}
+        wait_until(lambda known=known: checkpoint_of(config.output_dir) not in known, "a write")
+        if number % 3 == 1:
+            wait_until(
+                lambda: (
+                    any(config.output_dir.glob("*/.last-*"))
+                    or any(config.output_dir.glob("*/curves.png"))
+                ),
+                "a half-written checkpoint",
+            )
+        else:
+            time.sleep(draw.random() * 0.5)
+        assert set(forks.kill(*pids)) <= {-signal.SIGKILL, 0}
 
 
 def wait_until(happened: Callable[[], bool], what: str, seconds: float = 120) -> None:
@@ -92,6 +152,7 @@ def main() -> None:
     import matplotlib.backends.backend_agg
     import pandas
     import torch.utils.tensorboard
+    from lightning_utilities.core.rank_zero import rank_zero_only
 
     from retfiner.common.errors import run_entry_point
     from retfiner.refine import refine
@@ -111,6 +172,9 @@ def main() -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(0)
+        if "environment" in message:
+            os.environ.update(message["environment"])
+            rank_zero_only.rank = int(os.environ["RANK"])  # which Lightning reads when imported
         values = {
             name: Path(value) if name in PATHS and value is not None else value
             for name, value in message["run"].items()

@@ -14,7 +14,7 @@ from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
 from retfiner.data.datamodule import PairsDataModule
 from retfiner.data.pairs import Collated
-from retfiner.distributed import exchange, gather_rows, mean_over_processes
+from retfiner.distributed import copy_from_first, exchange, gather_rows, mean_over_processes
 from retfiner.losses import LOSSES
 from retfiner.module import RefinementModule
 from tests.helpers.processes import share_of, together
@@ -114,6 +114,19 @@ def test_processes_talk(tmp_path):
         assert gathered[:, 0].tolist() == [0, 1, 1, 2, 2, 2]
         own = torch.arange(6.0)[sum(range(rank + 1)) :][: rank + 1]
         assert gradient[:, 0].tolist() == (6 * own).tolist()  # 1 + 2 + 3 from the three
+
+
+def copy(rank):
+    module = torch.nn.BatchNorm1d(3)
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data.fill_(7 + rank)
+    copy_from_first(module)
+    return [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
+
+
+def test_all_begin_with_the_first_ones_weights(tmp_path):
+    for found in together(2, tmp_path, copy):
+        assert len(found) == 5 and all((tensor == 7).all() for tensor in found)
 
 
 def test_alone_nothing_is_exchanged():

@@ -11,6 +11,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
 from retfiner.launch import is_first_process, place
+from retfiner.sharded import ShardedStrategy
 
 VARIABLES = (
     "RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "WORLD_SIZE", "LOCAL_WORLD_SIZE",
@@ -54,6 +55,12 @@ def test_one_device_is_what_is_taken_unless_more_are_asked_for(started):
     assert isinstance(several.lightning_strategy(), DDPStrategy)
 
 
+def test_weights_are_split_where_that_is_asked_for(started):
+    split = place(config(devices="2", strategy="fsdp"))
+    assert split.strategy == "fsdp"
+    assert isinstance(split.lightning_strategy(), ShardedStrategy)
+
+
 def test_torchrun_says_how_many(started):
     started(**torchrun(rank=5, local=4, total=8))
     placement = place(config())
@@ -71,6 +78,9 @@ def test_torchrun_says_how_many(started):
         ({"devices": "all"}, "all for every GPU"),
         ({"devices": "2", "accelerator": "mps"}, "at most 1"),
         ({"devices": "2", "batch_size": 1, "losses": ["mlm"]}, "at least 2 a device"),
+        ({"strategy": "fsdp"}, "remedy: +--devices 2 or more"),
+        ({"strategy": "fsdp", "devices": "2", "compile": True}, "leave --compile out"),
+        ({"strategy": "fsdp", "devices": "2", "precision": "16-mixed"}, "float16 and --strategy"),
     ],
 )
 def test_what_cannot_be_is_refused(started, changes, words):

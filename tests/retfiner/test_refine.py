@@ -353,9 +353,10 @@ def test_a_single_step_is_a_run(run):
     assert len(column(run(batch_size=64, max_epochs=1), "val/loss")) == 2
 
 
-def test_gradients_are_clipped(run, material):
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped(run, material, precision):
     """Below AdamW's epsilon of 1e-8, smaller gradients make smaller steps."""
-    changes = {"weight_decay": 0.0, "max_epochs": 1}
+    changes = {"weight_decay": 0.0, "max_epochs": 1, "precision": precision}
     free, clipped = run(**changes), run(gradient_clip_val=1e-10, **changes)
     ratio = distance(encoder_of(clipped), start(material)) / distance(
         encoder_of(free), start(material)

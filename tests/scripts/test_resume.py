@@ -5,12 +5,11 @@ import random
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from retfiner.resuming import AUTO
-from tests.helpers.forks import forking, wait_until
+from tests.helpers.forks import forking, kill_again_and_again, wait_until
 from tests.helpers.refinement import OWN_DATASET, make_material, settings
 from tests.helpers.same import assert_same_run
 from tests.helpers.scripts import REFINEMENT, run_script
@@ -76,38 +75,6 @@ def go_on(forks, config):
 
 
 # -- killed ----------------------------------------------------------------------------------------
-
-
-def checkpoint_of(parent):
-    """Which file last.ckpt is at present; each write makes another one."""
-    try:
-        (found,) = parent.glob("*/last.ckpt")
-        return found.stat().st_ino, found.stat().st_mtime_ns
-    except (ValueError, FileNotFoundError):
-        return None
-
-
-def kill_again_and_again(forks, config, kills, draw):
-    """Kill a run at random moments, each third time while a checkpoint is being written.
-
-    A new checkpoint is awaited first, so that the run gets on.
-    """
-    for number in range(kills):
-        before = checkpoint_of(config.output_dir)
-        pid = forks.start(config)
-        known = {before, None}
-        wait_until(lambda known=known: checkpoint_of(config.output_dir) not in known, "a write")
-        if number % 3 == 1:
-            wait_until(
-                lambda: (
-                    any(config.output_dir.glob("*/.last-*"))
-                    or any(config.output_dir.glob("*/curves.png"))
-                ),
-                "a half-written checkpoint",
-            )
-        else:
-            time.sleep(draw.random() * 0.5)
-        assert forks.kill(pid) in (-signal.SIGKILL, 0)
 
 
 def test_a_run_that_is_killed_twice_ends_like_one_that_was_not(forks, material, whole, tmp_path):

@@ -12,7 +12,7 @@ from torch import Tensor
 from retfiner.common.errors import InputError
 from retfiner.evaluation.images import stream_images
 from retfiner.evaluation.models import Evaluated
-from retfiner.text.encoder import KeysValues
+from retfiner.text.layer import KeysValues
 from retfiner.text.packing import packing_of
 from retfiner.vision.images import ImageAddress
 

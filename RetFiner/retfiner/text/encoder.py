@@ -7,13 +7,10 @@ shared by every pass that looks at it, in whichever order that pass wants the im
 
 from __future__ import annotations
 
-import math
 import pickle
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor
@@ -21,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, BertConfig, BertLMHeadModel
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.text.layer import CrossAttentionLayer, KeysValues
 from retfiner.text.packing import Packing
 
 _UNREADABLE = (
@@ -52,13 +50,6 @@ _MOST = {
 """The largest sizes of a configuration that are believed."""
 
 
-class KeysValues(NamedTuple):
-    """One layer's keys and values of a batch of images, each (B, heads, T, head width)."""
-
-    keys: Tensor
-    values: Tensor
-
-
 class CrossAttentionBert(BertLMHeadModel):
     """A BERT that reads text alone or over image tokens (ALBEF's fusion in every layer).
 
@@ -67,6 +58,16 @@ class CrossAttentionBert(BertLMHeadModel):
     """
 
     checkpoint_layers = False
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        for layer in self.layers:
+            layer.__class__ = CrossAttentionLayer  # the same weights, read in our way
+
+    @property
+    def layers(self) -> list[CrossAttentionLayer]:
+        """The layers in their order."""
+        return list(self.bert.encoder.layer)
 
     def encode_text(
         self, input_ids: Tensor, attention_mask: Tensor, packing: Packing | None = None
@@ -90,18 +91,7 @@ class CrossAttentionBert(BertLMHeadModel):
         Args:
             image_tokens: (B, T, H) image tokens of the text encoder's width.
         """
-        projected = []
-        for layer in self.bert.encoder.layer:
-            attention = layer.crossattention.self
-            heads = attention.num_attention_heads
-            # Laid out head by head once, or every pass that looks at them makes a copy that is.
-            projected.append(
-                KeysValues(
-                    split_heads(attention.key(image_tokens), heads).contiguous(),
-                    split_heads(attention.value(image_tokens), heads).contiguous(),
-                )
-            )
-        return projected
+        return [layer.project_image(image_tokens) for layer in self.layers]
 
     def fuse(
         self,
@@ -159,10 +149,11 @@ class CrossAttentionBert(BertLMHeadModel):
         if packing is not None:
             hidden = packing.pack(hidden)
         again = self.checkpoint_layers and torch.is_grad_enabled()
-        for number, layer in enumerate(self.bert.encoder.layer):
-            over = None if image is None else image[number]
-            parts = (layer, hidden, mask, over, packing)
-            hidden = checkpoint(_layer, *parts, use_reentrant=False) if again else _layer(*parts)
+        for number, layer in enumerate(self.layers):
+            parts = (hidden, mask, None if image is None else image[number], packing)
+            hidden = (
+                checkpoint(layer.read, *parts, use_reentrant=False) if again else layer.read(*parts)
+            )
         return hidden if packing is None else packing.unpack(hidden)
 
 
@@ -173,76 +164,6 @@ def _attendable(attention_mask: Tensor, causal: bool) -> Tensor:
         return keys
     length = attention_mask.shape[1]
     return keys & torch.ones(length, length, dtype=torch.bool, device=keys.device).tril()
-
-
-def split_heads(states: Tensor, num_heads: int) -> Tensor:
-    """(B, L, H) to (B, heads, L, head width)."""
-    return states.unflatten(-1, (num_heads, -1)).transpose(1, 2)
-
-
-def _layer(
-    layer: Any, hidden: Tensor, mask: Tensor, image: KeysValues | None, packing: Packing | None
-) -> Tensor:
-    """Run a layer over (N, L, H) hidden states, or over (T, H) packed ones."""
-    core = layer.attention.self
-    query, key, value = (
-        _heads_of(projection(hidden), core.num_attention_heads, packing)
-        for projection in (core.query, core.key, core.value)
-    )
-    hidden = attend(layer.attention, hidden, query, key, value, mask, packing)
-    if image is not None:
-        crossing = layer.crossattention
-        heads = crossing.self.num_attention_heads
-        query = _heads_of(crossing.self.query(hidden), heads, packing)
-        hidden = attend(crossing, hidden, query, image.keys, image.values, None, packing)
-    return layer.output(layer.intermediate(hidden), hidden)
-
-
-def _heads_of(states: Tensor, num_heads: int, packing: Packing | None) -> Tensor:
-    return split_heads(states if packing is None else packing.unpack(states), num_heads)
-
-
-def attend(
-    attention: Any,
-    hidden: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    packing: Packing | None = None,
-) -> Tensor:
-    """Run one attention block with given queries, keys and values.
-
-    Args:
-        attention: The block: ``layer.attention`` or ``layer.crossattention``.
-        hidden: (N, L, H) states the block was entered with, or (T, H) packed ones.
-        query: (N, heads, L, head width).
-        key: (N, heads, S, head width).
-        value: Likewise.
-        mask: Broadcastable to (N, heads, L, S), true where a query may look at a key.
-        packing: Where the words are, if ``hidden`` is packed.
-
-    Returns:
-        States of the shape of ``hidden``.
-    """
-    dropout = attention.self.dropout.p if attention.training else 0.0
-    context = _attention(query, key, value, mask, dropout)
-    context = context.transpose(1, 2).flatten(2)
-    return attention.output(context if packing is None else packing.pack(context), hidden)
-
-
-def _attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float
-) -> Tensor:
-    """Mix the values by how well queries and keys match, by a fused kernel where there is one."""
-    if dropout == 0 or query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, mask, dropout)
-    # On a CPU torch fuses no attention with dropout, and what it does instead keeps a scaled copy
-    # of the keys a pass: the image's keys, that all passes share, would be there five times over.
-    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    return F.dropout(scores.softmax(-1), dropout) @ value
 
 
 def read_bert_config(source: str) -> BertConfig:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from retfiner.text.encoder import CrossAttentionBert, KeysValues
+from retfiner.text.encoder import CrossAttentionBert
+from retfiner.text.layer import KeysValues
 from retfiner.text.stepping import ReportStepper
 
 DecodeName = Literal["greedy", "beam", "nucleus"]

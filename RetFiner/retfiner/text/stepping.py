@@ -18,7 +18,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retfiner.text.encoder import CrossAttentionBert, KeysValues, attend, split_heads
+from retfiner.text.encoder import CrossAttentionBert
+from retfiner.text.layer import KeysValues, attend, split_heads
 
 
 class ReportStepper:

@@ -1,0 +1,114 @@
+"""One layer of the text encoder: self-attention, attention to an image, feed-forward."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers.models.bert.modeling_bert import BertLayer
+
+from retfiner.text.packing import Packing
+
+
+class KeysValues(NamedTuple):
+    """One layer's keys and values of a batch of images, each (B, heads, T, head width)."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class CrossAttentionLayer(BertLayer):
+    """A layer whose weights are used in two steps: for the image once, then for each text.
+
+    Whatever reads its weights in training is a method here: where weights are split over devices,
+    these methods gather them first.
+    """
+
+    def project_image(self, image_tokens: Tensor) -> KeysValues:
+        """Project (B, T, H) image tokens to the cross-attention's keys and values."""
+        attention = self.crossattention.self
+        heads = attention.num_attention_heads
+        # Laid out head by head once, or every pass that looks at them makes a copy that is.
+        return KeysValues(
+            split_heads(attention.key(image_tokens), heads).contiguous(),
+            split_heads(attention.value(image_tokens), heads).contiguous(),
+        )
+
+    def read(
+        self, hidden: Tensor, mask: Tensor, image: KeysValues | None, packing: Packing | None
+    ) -> Tensor:
+        """Run over (N, L, H) hidden states, or over (T, H) packed ones.
+
+        Args:
+            hidden: The states of the layer before.
+            mask: (N, 1, 1 or L, L), true where a query may look at a key.
+            image: The layer's keys and values of N images; None skips the cross-attention.
+            packing: Where the words are, if ``hidden`` is packed.
+        """
+        core = self.attention.self
+        query, key, value = (
+            _heads_of(projection(hidden), core.num_attention_heads, packing)
+            for projection in (core.query, core.key, core.value)
+        )
+        hidden = attend(self.attention, hidden, query, key, value, mask, packing)
+        if image is not None:
+            crossing = self.crossattention
+            heads = crossing.self.num_attention_heads
+            query = _heads_of(crossing.self.query(hidden), heads, packing)
+            hidden = attend(crossing, hidden, query, image.keys, image.values, None, packing)
+        return self.output(self.intermediate(hidden), hidden)
+
+
+def split_heads(states: Tensor, num_heads: int) -> Tensor:
+    """(B, L, H) to (B, heads, L, head width)."""
+    return states.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def _heads_of(states: Tensor, num_heads: int, packing: Packing | None) -> Tensor:
+    return split_heads(states if packing is None else packing.unpack(states), num_heads)
+
+
+def attend(
+    attention: Any,
+    hidden: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    packing: Packing | None = None,
+) -> Tensor:
+    """Run one attention block with given queries, keys and values.
+
+    Args:
+        attention: The block: ``layer.attention`` or ``layer.crossattention``.
+        hidden: (N, L, H) states the block was entered with, or (T, H) packed ones.
+        query: (N, heads, L, head width).
+        key: (N, heads, S, head width).
+        value: Likewise.
+        mask: Broadcastable to (N, heads, L, S), true where a query may look at a key.
+        packing: Where the words are, if ``hidden`` is packed.
+
+    Returns:
+        States of the shape of ``hidden``.
+    """
+    dropout = attention.self.dropout.p if attention.training else 0.0
+    context = _attention(query, key, value, mask, dropout)
+    context = context.transpose(1, 2).flatten(2)
+    return attention.output(context if packing is None else packing.pack(context), hidden)
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float
+) -> Tensor:
+    """Mix the values by how well queries and keys match, by a fused kernel where there is one."""
+    if dropout == 0 or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, mask, dropout)
+    # On a CPU torch fuses no attention with dropout, and what it does instead keeps a scaled copy
+    # of the keys a pass: the image's keys, that all passes share, would be there five times over.
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return F.dropout(scores.softmax(-1), dropout) @ value
