@@ -15,7 +15,7 @@ from retfiner import model as retfiner_model
 from retfiner.batch import Batch
 from retfiner.losses import gm, mlm
 from retfiner.model import Encoded, RetFiner
-from retfiner.text import encoder as text_encoder
+from retfiner.text import layer as text_layer
 from retfiner.text.masking import MaskedTokens
 
 Lever = Literal[
@@ -33,7 +33,7 @@ def without(lever: Lever | None, model: RetFiner) -> Iterator[None]:
             for module in model.vision_encoder.modules():
                 if hasattr(module, "fused_attn"):
                     stack.enter_context(patch.object(module, "fused_attn", False))
-            stack.enter_context(patch.object(text_encoder, "_attention", plain_attention))
+            stack.enter_context(patch.object(text_layer, "_attention", plain_attention))
         elif lever == "shared_keys":
             shared = model.fuse
 
