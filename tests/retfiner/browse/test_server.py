@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -59,14 +62,9 @@ def visit(port):
                 return "".join(drawn)
 
 
-@pytest.mark.slow
-def test_the_page_is_for_this_machine_and_leaves_nothing(refined, material, tmp_path):
-    folders = {name: tmp_path / name for name in ("HOME", "TMPDIR", "cwd")}
-    for folder in folders.values():
-        folder.mkdir()
-    port, shared = free_port(), set(files_in("/dev/shm"))
-    words = [refined(), "--data", material.csv, "--port", port, "--device", "cpu"]
-    process = subprocess.Popen(
+def start(run, csv, port, folders):
+    words = [run, "--data", csv, "--port", port, "--device", "cpu"]
+    return subprocess.Popen(
         [sys.executable, "-m", "retfiner.browse", *map(str, words)],
         cwd=folders["cwd"],
         env=os.environ
@@ -76,6 +74,20 @@ def test_the_page_is_for_this_machine_and_leaves_nothing(refined, material, tmp_
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def make_folders(root):
+    folders = {name: root / name for name in ("HOME", "TMPDIR", "cwd")}
+    for folder in folders.values():
+        folder.mkdir()
+    return folders
+
+
+@pytest.mark.slow
+def test_the_page_is_for_this_machine_and_leaves_nothing(refined, material, tmp_path):
+    folders = make_folders(tmp_path)
+    port, shared = free_port(), set(files_in("/dev/shm"))
+    process = start(refined(), material.csv, port, folders)
     try:
         assert wait_until_healthy(process, port) == b"ok"
         with pytest.raises(OSError):
@@ -95,6 +107,81 @@ def test_the_page_is_for_this_machine_and_leaves_nothing(refined, material, tmp_
         name: [] for name in folders
     }
     assert not [path for path in set(files_in("/dev/shm")) - shared if "retfiner" in path]
+
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+@contextlib.contextmanager
+def browser_page(address, profile):
+    """Open an address in headless Chromium; yield a function that evaluates JavaScript there."""
+    port = free_port()
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1300,2200"]
+    process = subprocess.Popen(
+        [
+            CHROMIUM,
+            *flags,
+            f"--remote-debugging-port={port}",
+            f"--user-data-dir={profile}",
+            address,
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        target = None
+        while target is None:
+            assert process.poll() is None, "Chromium ended"
+            with contextlib.suppress(OSError, StopIteration):
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
+                    pages = json.load(answer)
+                target = next(p for p in pages if p["type"] == "page")["webSocketDebuggerUrl"]
+            time.sleep(0.2)
+        with connect(target, max_size=None) as tab:
+
+            def evaluate(expression):
+                parameters = {"expression": expression, "returnByValue": True}
+                call = {"id": 1, "method": "Runtime.evaluate", "params": parameters}
+                tab.send(json.dumps(call))
+                return json.loads(tab.recv(timeout=60))["result"]["result"].get("value")
+
+            yield evaluate
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(evaluate, expression, seconds=90):
+    end = time.monotonic() + seconds
+    while not evaluate(expression):
+        assert time.monotonic() < end, evaluate("document.body.innerText")
+        time.sleep(0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_the_page_in_a_browser(refined, material, tmp_path):
+    port = free_port()
+    process = start(refined(), material.csv, port, make_folders(tmp_path))
+    try:
+        wait_until_healthy(process, port)
+        with browser_page(f"http://127.0.0.1:{port}", tmp_path / "profile") as evaluate:
+            wait_for(evaluate, "document.body.innerText.includes('Nearest reports')")
+            wait_for(evaluate, "document.querySelectorAll('iframe').length > 0")
+            text = evaluate("document.body.innerText")
+            assert "not a diagnosis" in text.lower() and "Traceback" not in text
+            assert str(material.csv.parent) not in evaluate("document.documentElement.outerHTML")
+            wait_for(evaluate, "[...document.images].some(image => image.naturalWidth > 20)")
+            fetched = evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
+            elsewhere = [
+                a for a in fetched if not a.startswith((f"http://127.0.0.1:{port}/", "data:"))
+            ]
+            assert fetched and not elsewhere
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_port_that_is_taken_is_an_error():
