@@ -9,7 +9,9 @@ export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1 MPLBACKEND=Agg OMP_WAIT_POLI
 echo "== ruff";   ruff check . && ruff format --check .
 echo "== mypy";   mypy
 echo "== pytest"
+# A file of tests stays in one process, and with it what its tests share; -n 0 runs all in this one.
+tests=(python -m pytest -n logical --maxprocesses 4 --dist loadfile)
 if [ -z "${RETFINER_SLOW:-}" ]; then
-  exec python -m pytest -m "not slow" "$@"
+  exec "${tests[@]}" -m "not slow" "$@"
 fi
-exec python -m pytest "$@"
+exec "${tests[@]}" "$@"
