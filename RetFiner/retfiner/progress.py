@@ -22,7 +22,7 @@ class RunProgress(TQDMProgressBar):
         self.every_seconds = every_seconds
         self._begun = self._said = time.monotonic()
         self._steps = 0
-        self._writes_lines = not sys.stderr.isatty()
+        self._writes_lines = not sys.stdout.isatty()  # where Lightning draws its bar
         if self._writes_lines:
             self.disable()
 

@@ -59,7 +59,7 @@ class ShardedStrategy(DDPStrategy):
         average_gradients(self.lightning_module)
 
     def teardown(self) -> None:
-        """Let go of all but the weights: they stay where they are, for the stage that follows."""
+        """Let go of what a stage holds; weights stay where they are, for the one that follows."""
         assert self.accelerator is not None and self.cluster_environment is not None
         self.cluster_environment.teardown()
         self.precision_plugin.teardown()
@@ -75,7 +75,7 @@ class ShardedStrategy(DDPStrategy):
         state = self.lightning_module.state_dict(keep_vars=True)
         whole = {id(value): value for value in state.values()}  # tied weights are one in the file
         for place, value in whole.items():
-            whole[place] = self._whole(value)
+            whole[place] = gather_whole(value, keep=self.is_global_zero)
         for key, value in state.items():
             state[key] = whole[id(value)]
         return state if self.is_global_zero else {}
@@ -87,7 +87,7 @@ class ShardedStrategy(DDPStrategy):
             optimizer = optimizer.optimizer
         content = optimizer.state_dict()
         whole = {
-            index: {name: self._whole(value) for name, value in state.items()}
+            index: {n: gather_whole(value, keep=self.is_global_zero) for n, value in state.items()}
             for index, state in content["state"].items()
         }
         return content | {"state": whole} if self.is_global_zero else {}
@@ -105,11 +105,23 @@ class ShardedStrategy(DDPStrategy):
         ]
         super().load_optimizer_state_dict({"optimizer_states": states})
 
-    def _whole(self, value: Any) -> Any:
-        """Gather a tensor from all processes, one at a time; the first alone keeps it."""
-        if isinstance(value, DTensor):
-            value = value.full_tensor()
-        return value.detach().cpu() if self.is_global_zero and isinstance(value, Tensor) else value
+
+def gather_whole(value: Any, keep: bool) -> Any:
+    """Gather a tensor from all processes, all of them together, into main memory.
+
+    Args:
+        value: A tensor in shares; whatever else there is stays as it is.
+        keep: Whether this process wants it. Another lets go of it at once: whole weights and states
+            of a model that is split may fit on no device.
+
+    Returns:
+        The whole value, or None where it is not kept.
+    """
+    if isinstance(value, DTensor):
+        value = value.full_tensor()
+    if not keep:
+        return None
+    return value.detach().cpu() if isinstance(value, Tensor) else value
 
 
 def shard(root: nn.Module, model: RetFiner, methods: Iterable[str], mesh: DeviceMesh) -> None:

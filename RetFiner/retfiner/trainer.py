@@ -76,6 +76,9 @@ def build_trainer(
                 TensorBoardLogger(folder, "", "tensorboard"),
             ],
             num_sanity_val_steps=0,
+            # A validation before training gathers split weights into tensors that training goes on
+            # with, and those of inference mode take no gradients.
+            inference_mode=False,
             log_every_n_steps=min(10, steps_per_epoch),
             enable_model_summary=False,
         )

@@ -1,4 +1,4 @@
-"""Waiting for images is measured, logged, and answered with advice once."""
+"""Waiting for images is measured, and answered with advice once."""
 
 from types import SimpleNamespace
 

@@ -54,7 +54,7 @@ def test_a_file_gets_no_more_lines_than_asked_for(tmp_path, capsys):
 
 @pytest.mark.parametrize("every_seconds", [0, 3600])
 def test_a_terminal_gets_a_bar(every_seconds, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     fit(RunProgress(every_seconds), tmp_path)
     printed = capsys.readouterr()
     assert "s a step" not in printed.out

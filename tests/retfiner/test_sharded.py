@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from retfiner.distributed import mean_over_processes
 from retfiner.precision import precision_plugin
-from retfiner.sharded import average_gradients, clip_by_norm, shard
+from retfiner.sharded import average_gradients, clip_by_norm, gather_whole, shard
 from retfiner.tuning import add_lora, blocks_of, unfreeze_last
 from tests.helpers.processes import share_of, together
 from tests.helpers.small import fill, random_batch
@@ -152,6 +152,20 @@ def units(rank):
     )
     step(share_of(reports(random_batch(8)), [4, 4], rank))
     return seen, all(isinstance(p, DTensor) for p in step.parameters() if p.ndim > 0)
+
+
+def kept(rank):
+    step = Losses(ALL, [])
+    before = {name: value.clone() for name, value in step.state_dict().items()}
+    shard(step, step.model, ["forward"], init_device_mesh("cpu", (2,)))
+    found = {name: gather_whole(value, keep=rank == 0) for name, value in step.state_dict().items()}
+    if rank > 0:
+        return all(value is None for value in found.values())
+    return all(torch.equal(found[name], before[name]) for name in before)
+
+
+def test_whole_weights_are_the_first_processs_alone(tmp_path):
+    assert together(2, tmp_path, kept) == [True, True]
 
 
 def test_a_block_is_gathered_where_it_computes_and_nothing_between_steps(tmp_path):
