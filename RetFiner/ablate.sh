@@ -74,7 +74,7 @@ done
 cd "$here/../linear_probing"
 probe() {
   # What probe.py says to do next is what follows here anyway.
-  PYTHONUNBUFFERED=1 "$python" probe.py --init_weights "$weights" --data_root "$data_root" \
+  "$python" probe.py --init_weights "$weights" --data_root "$data_root" \
     --results "$output/results" --feature_store "$output/features" "$@" | sed '/^Next:/,$d'
 }
 echo; echo "== base"

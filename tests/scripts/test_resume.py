@@ -175,7 +175,7 @@ def test_the_same_command_again_and_again_comes_to_an_end(material, whole, tmp_p
             stderr=file,
             start_new_session=True,
         )
-    wait_until(lambda: "Epoch 1:" in log.read_text(errors="replace"), "the second epoch")
+    wait_until(lambda: "epoch  1" in log.read_text(errors="replace"), "the second epoch")
     os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(60) == 143, log.read_text(errors="replace")[-3000:]
     assert "Traceback" not in log.read_text(errors="replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -42,6 +43,8 @@ def run_entry_point(main: Callable[[], object]) -> None:
     Args:
         main: The script's entry point, called without arguments.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line as it is said
     try:
         main()
     except InputError as error:
