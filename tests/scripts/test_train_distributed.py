@@ -141,7 +141,7 @@ def test_an_image_that_one_process_cannot_read(material, tmp_path):
 def children_of(process: int) -> list[int]:
     """The processes that train beside a process; those that read images are not of them."""
     done = subprocess.run(
-        ["ps", "--ppid", str(process), "-o", "pid=,args="],
+        ["ps", "-ww", "--ppid", str(process), "-o", "pid=,args="],  # long paths whole
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
