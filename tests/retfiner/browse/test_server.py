@@ -23,13 +23,9 @@ from websockets.sync.client import connect
 from retfiner.browse.config import BrowseConfig
 from retfiner.browse.server import require_port, require_streamlit
 from retfiner.common.errors import InputError
+from tests.helpers.forks import wait_until
+from tests.helpers.processes import free_port
 from tests.helpers.scripts import REFINEMENT
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def files_in(folder):
@@ -130,16 +126,17 @@ def browser_page(address, profile):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    tabs = []
+
+    def has_tab():
+        address = f"http://127.0.0.1:{port}/json"
+        with contextlib.suppress(OSError), urllib.request.urlopen(address) as answer:
+            tabs.extend(page for page in json.load(answer) if page["type"] == "page")
+        return bool(tabs)
+
     try:
-        target = None
-        while target is None:
-            assert process.poll() is None, "Chromium ended"
-            with contextlib.suppress(OSError, StopIteration):
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
-                    pages = json.load(answer)
-                target = next(p for p in pages if p["type"] == "page")["webSocketDebuggerUrl"]
-            time.sleep(0.2)
-        with connect(target, max_size=None) as tab:
+        wait_until(has_tab, "Chromium's page")
+        with connect(tabs[0]["webSocketDebuggerUrl"], max_size=None) as tab:
 
             def evaluate(expression):
                 parameters = {"expression": expression, "returnByValue": True}
@@ -153,13 +150,6 @@ def browser_page(address, profile):
         process.wait()
 
 
-def wait_for(evaluate, expression, seconds=90):
-    end = time.monotonic() + seconds
-    while not evaluate(expression):
-        assert time.monotonic() < end, evaluate("document.body.innerText")
-        time.sleep(0.5)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 def test_the_page_in_a_browser(refined, material, tmp_path):
@@ -168,12 +158,15 @@ def test_the_page_in_a_browser(refined, material, tmp_path):
     try:
         wait_until_healthy(process, port)
         with browser_page(f"http://127.0.0.1:{port}", tmp_path / "profile") as evaluate:
-            wait_for(evaluate, "document.body.innerText.includes('Nearest reports')")
-            wait_for(evaluate, "document.querySelectorAll('iframe').length > 0")
+            for expression in (
+                "document.body.innerText.includes('Nearest reports')",
+                "document.querySelectorAll('iframe').length > 0",
+                "[...document.images].some(image => image.naturalWidth > 20)",
+            ):
+                wait_until(lambda expression=expression: evaluate(expression), expression)
             text = evaluate("document.body.innerText")
             assert "not a diagnosis" in text.lower() and "Traceback" not in text
             assert str(material.csv.parent) not in evaluate("document.documentElement.outerHTML")
-            wait_for(evaluate, "[...document.images].some(image => image.naturalWidth > 20)")
             fetched = evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
             elsewhere = [
                 a for a in fetched if not a.startswith((f"http://127.0.0.1:{port}/", "data:"))
