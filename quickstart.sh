@@ -12,7 +12,7 @@ mkdir -p "$out"
 cd RetFiner
 
 echo; echo "== 1  Phantoms: B-scans with reports, and four labelled tasks of other patients"
-python -m retfiner.data.phantom --output "$out/phantoms" --patients 1000
+python -m retfiner.data.phantoms --output "$out/phantoms" --patients 1000
 
 echo; echo "== 2  Base model: a small ViT, pretrained on the B-scans alone"
 [ -f "$out/base.pth" ] && echo "reusing $out/base.pth" ||

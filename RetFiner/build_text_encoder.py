@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from retfiner.common.cli import parse
 from retfiner.common.errors import run_entry_point
-from retfiner.text_encoder import TextEncoderConfig, build_text_encoder
+from retfiner.data.manifest import read_reports
+from retfiner.text.build import TextEncoderConfig, build_text_encoder
 
 
 def main() -> None:
     """Parse the command line and build."""
     config = parse(TextEncoderConfig, "Add cross-attention to a BERT; every weight it has is kept.")
-    build_text_encoder(config)
+    build_text_encoder(config, read_reports)
 
 
 if __name__ == "__main__":

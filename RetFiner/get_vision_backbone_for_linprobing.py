@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from retfiner.common.cli import parse
 from retfiner.common.errors import run_entry_point
-from retfiner.extract import ExtractConfig, extract
+from retfiner.export.extract import ExtractConfig, extract
 
 
 def main() -> None:

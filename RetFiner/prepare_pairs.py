@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from retfiner.common.cli import parse
 from retfiner.common.errors import run_entry_point
-from retfiner.prepare_pairs import PreparePairsConfig, prepare_pairs
+from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
 
 
 def main() -> None:

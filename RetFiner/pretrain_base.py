@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from retfiner.common.cli import parse
 from retfiner.common.errors import run_entry_point
-from retfiner.pretrain import PretrainConfig, pretrain
+from retfiner.training.pretrain import PretrainConfig, pretrain
 
 
 def main() -> None:

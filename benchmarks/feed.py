@@ -23,8 +23,9 @@ from read_images import draw_volume
 
 from retfiner.common.cli import flag, parse
 from retfiner.common.errors import run_entry_point
+from retfiner.data.batch import Collate
 from retfiner.data.manifest import read_manifest
-from retfiner.data.pairs import Collate, ImageCaptionDataset, NumberedPairs
+from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
 from retfiner.text.tokenizer import tokenize, train_tokenizer
 from retfiner.vision import EvaluationTransform
 

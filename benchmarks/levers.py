@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retfiner import model as retfiner_model
-from retfiner.batch import Batch
 from retfiner.losses import gm, mlm
-from retfiner.model import Encoded, RetFiner
+from retfiner.model import Batch, Encoded, RetFiner
 from retfiner.text import layer as text_layer
 from retfiner.text.masking import MaskedTokens
 
@@ -56,7 +55,7 @@ def changes_of(apply: Callable[[], None], model: RetFiner) -> Changes:
     """Find what a call changes in a model's modules, and take it back.
 
     Args:
-        apply: A call such as ``model.checkpoint_activations``.
+        apply: A call such as ``checkpoint_activations(model)`` without arguments.
         model: The model.
     """
     before = {module: dict(vars(module)) for module in model.modules()}

@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retfiner.batch import Batch
 from retfiner.losses import LOSSES
-from retfiner.model import RetFiner
+from retfiner.model import Batch, RetFiner
 
 PADDED = 30
 IGNORED = -100

@@ -23,13 +23,13 @@ from retfiner.common.errors import InputError, run_entry_point
 from retfiner.common.numbers import PositiveInt
 from retfiner.config import RefineConfig
 from retfiner.data.manifest import read_manifest, split_by_patient
-from retfiner.data.phantom import Drawing, draw
-from retfiner.data.phantom_cohort import stream
-from retfiner.data.phantom_masks import masks_of
-from retfiner.data.phantom_scene import Anatomy, Finding, Kind, Scan
+from retfiner.data.phantoms.cohort import stream
+from retfiner.data.phantoms.masks import masks_of
+from retfiner.data.phantoms.optics import Drawing, draw
+from retfiner.data.phantoms.scene import Anatomy, Finding, Kind, Scan
 from retfiner.explanation.cases import Case, maps_of
 from retfiner.explanation.pointing import as_table, compare_words, measure
-from retfiner.loading import read_model
+from retfiner.export.loading import read_model
 from retfiner.refine import refine
 from retfiner.vision import save_backbone
 

@@ -33,15 +33,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig
 
-from retfiner.batch import Batch
 from retfiner.common.cli import flag, parse
 from retfiner.common.errors import run_entry_point
 from retfiner.common.numbers import NonNegativeInt, PositiveInt
 from retfiner.common.seeds import generator
 from retfiner.losses import LOSSES, ITMHead
-from retfiner.model import RetFiner
+from retfiner.model import Batch, RetFiner
 from retfiner.text.encoder import CrossAttentionBert
-from retfiner.tuning import add_lora, unfreeze_last
+from retfiner.training.adaptation import add_lora, checkpoint_activations, unfreeze_last
 from retfiner.vision import BACKBONES, Backbone
 
 SHAPES = {
@@ -313,7 +312,7 @@ def main() -> None:
         optimizer = plain if lever == "fused_adamw" else fused
         ways[f"without {lever}"] = Stepper(config, model, optimizer, lacks=lever)
     if config.gradient_checkpointing:
-        extra = changes_of(model.checkpoint_activations, model)
+        extra = changes_of(partial(checkpoint_activations, model), model)
         ways["checkpointing"] = Stepper(config, model, fused, extra=extra)
     if config.channels_last:
         ways["channels last"] = Stepper(config, model, fused, channels_last=True)

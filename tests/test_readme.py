@@ -15,15 +15,15 @@ from linprobe.report.config import ReportConfig
 from retfiner.browse.config import BrowseConfig
 from retfiner.common.cli import build_parser
 from retfiner.config import RefineConfig
-from retfiner.data.phantom import PhantomConfig
+from retfiner.data.check.prepare_pairs import PreparePairsConfig
+from retfiner.data.phantoms.__main__ import PhantomConfig
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.explanation.config import ExplainConfig
 from retfiner.explanation.pointing import PointingConfig
-from retfiner.extract import ExtractConfig
-from retfiner.prepare_pairs import PreparePairsConfig
-from retfiner.pretrain import PretrainConfig
+from retfiner.export.extract import ExtractConfig
 from retfiner.refine import refine
-from retfiner.text_encoder import TextEncoderConfig
+from retfiner.text.build import TextEncoderConfig
+from retfiner.training.pretrain import PretrainConfig
 from retfiner.vision import BACKBONES
 from tests.helpers.image_files import bscans, write_e2e
 from tests.helpers.refinement import make_material, settings, write_base_model, write_image
@@ -35,7 +35,7 @@ SCRIPTS = {
     "build_text_encoder.py": TextEncoderConfig,
     "get_vision_backbone_for_linprobing.py": ExtractConfig,
     "pretrain_base.py": PretrainConfig,
-    "retfiner.data.phantom": PhantomConfig,
+    "retfiner.data.phantoms.generate": PhantomConfig,
     "probe.py": ProbeConfig,
     "report.py": ReportConfig,
     "prepare_dataset.py": PrepareConfig,

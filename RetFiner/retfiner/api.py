@@ -18,12 +18,12 @@ from torch import Tensor
 from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
-from retfiner.inputs import ImageLike, gray_values, images_of, texts_of
-from retfiner.loading import LoadedModel, read_model
+from retfiner.export.loading import LoadedModel, read_model
 from retfiner.text.generation import DecodeName, Decoding, special_tokens, write_reports
 from retfiner.text.packing import Packing, packing_of
 from retfiner.text.tokenizer import TokenizedReports, tokenize
 from retfiner.vision import evaluation_transform
+from retfiner.vision.images.in_memory import ImageLike, gray_values, images_of, texts_of
 
 if TYPE_CHECKING:
     from retfiner.explanation.explain import Explanation

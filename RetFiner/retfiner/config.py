@@ -15,23 +15,30 @@ from retfiner.common.numbers import (
     PositiveFloat,
     PositiveInt,
 )
+from retfiner.text.folder import DEFAULT_TEXT_ENCODER
 
 LossName = Literal["itc", "itm", "mlm", "gm"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DEFAULT_TEXT_ENCODER = REPOSITORY / "pretrained_weights" / "BERT" / "bert-base-uncased-crossattn"
 
 
-@dataclass(frozen=True)
-class RefineConfig:
-    """Settings of ``train.py``, with the published defaults."""
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Model."""
 
     model_weights: Path = flag("checkpoint of the vision model to refine (.pth or .safetensors)")
     backbone: str = flag("name of the backbone, timm/<id>, or auto to read it off the file", "auto")
     image_size: PositiveInt | None = flag(
         "side of the input image in pixels; by default the backbone's", None
     )
+    text_encoder: Path = flag("folder made by build_text_encoder.py", DEFAULT_TEXT_ENCODER)
+    max_text_tokens: PositiveInt = flag("reports are cut at this many WordPieces", 30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Data."""
 
     train_csv: Path | None = flag("CSV of image-report pairs, UTF-8 with a header", None)
     val_csv: Path | None = flag(
@@ -60,8 +67,10 @@ class RefineConfig:
         None,
     )
 
-    text_encoder: Path = flag("folder made by build_text_encoder.py", DEFAULT_TEXT_ENCODER)
-    max_text_tokens: PositiveInt = flag("reports are cut at this many WordPieces", 30)
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings:
+    """Objectives."""
 
     losses: list[LossName] = flag(
         "objectives to train with; what is off costs nothing", ["itc", "itm", "mlm", "gm"]
@@ -76,6 +85,11 @@ class RefineConfig:
     duplicate_reports: Literal["shared", "ignore"] = flag(
         "shared: identical reports match each other; ignore: as published", "shared"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimisationSettings:
+    """Optimisation."""
 
     lr: PositiveFloat = flag("learning rate of AdamW", 1e-4)
     weight_decay: NonNegativeFloat = flag("weight decay of AdamW", 0.01)
@@ -94,10 +108,6 @@ class RefineConfig:
     )
     max_epochs: PositiveInt = flag("most epochs", 20)
     patience: PositiveInt = flag("epochs without a better validation loss before the run ends", 3)
-    checkpoint_every_n_steps: PositiveInt = flag(
-        "optimiser steps between two writes of last.ckpt", 1000
-    )
-
     unfreeze_last: NonNegativeInt | None = flag(
         "vision blocks that train, counted from the last; 0 freezes them all; by default all train",
         None,
@@ -111,13 +121,12 @@ class RefineConfig:
     lora_alpha: PositiveInt | None = flag(
         "scale of these updates times their rank; by default twice the rank", None
     )
-    gradient_checkpointing: bool = flag(
-        "compute activations again in the backward pass: less memory, a slower step", False
-    )
-    compile: bool = flag("compile the encoders with torch.compile; needs a C++ compiler", False)
-    precision: Precision = flag(
-        "arithmetic; auto is bfloat16 where the device is made for it", "auto"
-    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareSettings:
+    """Hardware."""
+
     accelerator: str = flag("device as Lightning names it: auto, cpu, gpu, mps", "auto")
     devices: str = flag(
         "devices of each machine: a number, or all; auto is one, or as torchrun started", "auto"
@@ -128,27 +137,57 @@ class RefineConfig:
         " models too large to copy; auto is ddp where there are several",
         "auto",
     )
+    precision: Precision = flag(
+        "arithmetic; auto is bfloat16 where the device is made for it", "auto"
+    )
+    gradient_checkpointing: bool = flag(
+        "compute activations again in the backward pass: less memory, a slower step", False
+    )
+    compile: bool = flag("compile the encoders with torch.compile; needs a C++ compiler", False)
     num_workers: NonNegativeInt | None = flag(
         "processes that read images; by default one a core, at most 8", None
-    )
-    image_cache: bool = flag(
-        "decode each image once a run and keep it, 8 bit, in a temporary file", False
     )
     worker_start: Literal["auto", "fork", "spawn", "forkserver"] = flag(
         "how those processes start", "auto"
     )
-    seed: NonNegativeInt = flag("seed of everything random", 0)
+    image_cache: bool = flag(
+        "decode each image once a run and keep it, 8 bit, in a temporary file", False
+    )
     deterministic: bool = flag(
         "let a GPU give the same numbers at each run: slower kernels where need be", False
     )
 
-    note: str = flag("a word of yours for the run's name", "")
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Run."""
+
     output_dir: Path = flag("folder that gets a folder a run", Path("models"))
+    note: str = flag("a word of yours for the run's name", "")
+    seed: NonNegativeInt = flag("seed of everything random", 0)
+    checkpoint_every_n_steps: PositiveInt = flag(
+        "optimiser steps between two writes of last.ckpt", 1000
+    )
     resume: Path | None = flag(
         "last.ckpt (or its folder) of a run to go on with; auto: the newest run of the same"
         " settings in output_dir, else a new one",
         None,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineConfig(
+    RunSettings,
+    HardwareSettings,
+    OptimisationSettings,
+    ObjectiveSettings,
+    DataSettings,
+    ModelSettings,
+):
+    """Settings of ``train.py``; each class above is a heading of its ``--help``.
+
+    The last base comes first: dataclasses collect fields in that order.
+    """
 
     def __post_init__(self) -> None:
         """Check what a type alone cannot say.

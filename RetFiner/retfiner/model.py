@@ -3,25 +3,94 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retfiner.batch import Batch
 from retfiner.common.errors import InputError
-from retfiner.distributed import gather_rows
 from retfiner.text.encoder import CrossAttentionBert
 from retfiner.text.layer import KeysValues
 from retfiner.text.packing import Packing, packing_of
-from retfiner.tuning import checkpoint_blocks
 from retfiner.vision import Backbone
 
 DuplicateReports = Literal["shared", "ignore"]
 
 MIN_TEMPERATURE = 1e-3
 """The temperature is held above this, so that it stays positive whatever the optimiser does."""
+
+
+class Joined(NamedTuple):
+    """The reports of the batch that all processes of a run see together, in the order of ranks.
+
+    Attributes:
+        input_ids: (W, L) WordPiece ids of all W reports, padded to the longest.
+        attention_mask: (W, L), 1 for a token and 0 for padding.
+        lengths: W counts of tokens, on the CPU.
+        report_ids: (W,), equal for identical reports.
+        sizes: How many of the pairs each process has.
+        rank: Which process this is.
+        gather: Gathers this process's rows, (B, ...), with those of the others, (W, ...); gradients
+            go back to where each row came from.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    lengths: tuple[int, ...]
+    report_ids: Tensor
+    sizes: tuple[int, ...]
+    rank: int
+    gather: Callable[[Tensor], Tensor]
+
+    @property
+    def first(self) -> int:
+        """Place of this process's first pair among all."""
+        return sum(self.sizes[: self.rank])
+
+    @property
+    def rows(self) -> slice:
+        """Places of this process's pairs among all."""
+        return slice(self.first, self.first + self.sizes[self.rank])
+
+
+class Batch(NamedTuple):
+    """A batch of image-report pairs.
+
+    Attributes:
+        images: (B, C, H, W), normalised as the backbone asks.
+        input_ids: (B, L) WordPiece ids, padded to the longest report.
+        attention_mask: (B, L), 1 for a token and 0 for padding.
+        lengths: B counts of tokens, padding not included, on the CPU whatever the device is.
+        report_ids: (B,) int64, equal for reports that are identical word for word.
+        rows: (B,) int64, the number each pair is known by (its row in the CSV), for messages.
+        joined: What other processes hold, where several train together; None for one alone.
+    """
+
+    images: Tensor
+    input_ids: Tensor
+    attention_mask: Tensor
+    lengths: tuple[int, ...]
+    report_ids: Tensor
+    rows: Tensor
+    joined: Joined | None = None
+
+    @property
+    def total(self) -> int:
+        """Number of pairs, those of other processes included."""
+        return len(self.images) if self.joined is None else sum(self.joined.sizes)
+
+    @property
+    def weight(self) -> float:
+        """Factor for a mean over this process's pairs: processes' mean is then that of all pairs.
+
+        Data-parallel training averages gradients over processes, whose batches may differ in size.
+        """
+        if self.joined is None:
+            return 1.0
+        sizes = self.joined.sizes
+        return sizes[self.joined.rank] * len(sizes) / sum(sizes)
 
 
 class Encoded(NamedTuple):
@@ -147,11 +216,6 @@ class RetFiner(nn.Module):
             lowest = math.log(MIN_TEMPERATURE) if self.exponential_temp else MIN_TEMPERATURE
             self.contra_temp.clamp_(min=lowest)
 
-    def checkpoint_activations(self) -> None:
-        """Compute activations of both encoders again in the backward pass, to save memory."""
-        checkpoint_blocks(self.vision_encoder)
-        self.multimodal_encoder.checkpoint_layers = True
-
     def compile_encoders(self) -> None:
         """Compile the forward passes of both encoders at their first call."""
         vision = torch.compile(self.backbone.fusion_tokens)
@@ -195,7 +259,7 @@ class RetFiner(nn.Module):
             text_embedding = self.embed_texts(batch.input_ids, batch.attention_mask, packing)
             own = (image_embedding, text_embedding)
             if batch.joined is not None:
-                both = gather_rows(torch.cat(own, 1), batch.joined.sizes)
+                both = batch.joined.gather(torch.cat(own, 1))
                 image_embedding, text_embedding = both.chunk(2, 1)
             scores = own[0] @ text_embedding.T / self.temperature
             text_scores = scores.T

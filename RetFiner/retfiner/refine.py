@@ -1,64 +1,45 @@
-"""A refinement run from settings to files: parse, build, fit are all there is."""
+"""A refinement run from settings to files: parse, build, fit are all there is.
+
+Here alone the settings become plain arguments; nothing below takes them whole. Tables and paths are
+looked at before torch is imported, so that a wrong one is said at once.
+"""
 
 from __future__ import annotations
 
-import logging
-import warnings
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pytorch_lightning as pl
-import torch
-from transformers import PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
-
-from retfiner.batch import identify_reports
-from retfiner.build import build_model, describe
-from retfiner.checkpoints import remove_leftovers
-from retfiner.common.errors import InputError
+from retfiner.common.cli import as_plain
 from retfiner.common.faults import TRAINING_MEMORY, explained_faults
-from retfiner.common.holding import hold
-from retfiner.common.stopping import StopSignals
 from retfiner.config import RefineConfig
-from retfiner.data.datamodule import Pairs, PairsDataModule, load_pairs
-from retfiner.data.fingerprint import fingerprint
-from retfiner.data.pairs import Collate
-from retfiner.distributed import exchange, world_size
-from retfiner.launch import Placement, is_first_process, place
-from retfiner.logbook import draw_curves, format_summary
-from retfiner.metrics import chance_recall
-from retfiner.model import RetFiner
-from retfiner.module import RefinementModule
-from retfiner.resuming import AUTO, Resumed, find_newest, read_resumed, require_same_run
-from retfiner.runs import find_resume_checkpoint, make_run_folder, run_name, write_config
-from retfiner.sharded import ShardedStrategy
-from retfiner.text.encoder import load_text_encoder
-from retfiner.text.tokenizer import load_tokenizer, report_lengths
-from retfiner.trainer import build_trainer
-from retfiner.vision import Backbone, load_backbone
-from retfiner.vision.preprocessing import evaluation_transform
+from retfiner.data.manifest import NO_PATIENT_COLUMN, Manifest, read_splits
+from retfiner.text.folder import require_text_encoder
+from retfiner.vision.checkpoint_file import require_checkpoint_file
+
+if TYPE_CHECKING:
+    from retfiner.data.datamodule import Pairs, PairsDataModule
+    from retfiner.training.distributed.launch import Placement
+    from retfiner.training.module import RefinementModule
+    from retfiner.training.summary import RunResult
+    from retfiner.vision import EvaluationTransform
+
+Tables = tuple[Manifest, Manifest]
+"""The pairs to train on and those to validate on."""
 
 
-def say(text: str) -> None:
-    """Print, in the first of a run's processes."""
-    if is_first_process():
-        print(text)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run achieved.
+class Parts(NamedTuple):
+    """What a run is made of.
 
     Attributes:
-        folder: Where its files lie.
-        before: Validation metrics before the first step.
-        best: Validation metrics of the best checkpoint.
+        placement: The devices.
+        module: The model with its losses and optimiser.
+        batches: The data.
+        steps_per_epoch: Batches of an epoch.
     """
 
-    folder: Path
-    before: dict[str, float]
-    best: dict[str, float]
+    placement: Placement
+    module: RefinementModule
+    batches: PairsDataModule
+    steps_per_epoch: int
 
 
 @explained_faults(memory=TRAINING_MEMORY)
@@ -71,58 +52,110 @@ def refine(config: RefineConfig) -> RunResult:
     Raises:
         InputError: If anything the user gave cannot be used.
     """
-    _quieten()
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    placement = place(config)
-    path = None if config.resume in (None, AUTO) else find_resume_checkpoint(config.resume)
-    resumed = None if path is None else read_resumed(path)
+    tables = read_tables(config)
+    parts = build(config, tables, settings=as_plain(config))
+    return fit(config, parts)
 
+
+def read_tables(config: RefineConfig) -> Tables | None:
+    """Check that everything the settings name is there, and read and check the tables.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        Both parts of the pairs; None where they come from a data set of the user's own.
+
+    Raises:
+        InputError: If a file, a column or a row cannot be used.
+    """
+    tables = None
+    if config.train_csv is not None:
+        tables = read_splits(
+            config.train_csv,
+            config.val_csv,
+            val_fraction=config.val_fraction,
+            seed=config.seed,
+            image_root=config.image_root,
+            image_column=config.image_column,
+            report_column=config.report_column,
+            patient_column=config.patient_column,
+            slice_column=config.slice_column,
+            on_bad_row=config.on_bad_row,
+        )
+    require_text_encoder(config.text_encoder)
+    require_checkpoint_file(config.model_weights)
+    return tables
+
+
+def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any]) -> Parts:
+    """Load and assemble everything a run needs.
+
+    Args:
+        config: The settings.
+        tables: What :func:`read_tables` returned.
+        settings: The settings as plain data, which each checkpoint carries.
+
+    Raises:
+        InputError: If anything cannot be read or does not go together.
+    """
+    from retfiner.data.batch import Collate
+    from retfiner.data.datamodule import PairsDataModule
+    from retfiner.data.fingerprint import describe_data
+    from retfiner.text.encoder import load_text_encoder
+    from retfiner.text.tokenizer import load_tokenizer
+    from retfiner.training.adaptation import adapt
+    from retfiner.training.build import build_model, describe
+    from retfiner.training.distributed.join import BatchJoiner
+    from retfiner.training.distributed.launch import place
+    from retfiner.training.module import RefinementModule
+    from retfiner.training.trainer import begin
+    from retfiner.vision import evaluation_transform, load_backbone
+
+    begin(config.seed)
+    placement = place(
+        config.accelerator,
+        config.devices,
+        config.num_nodes,
+        config.strategy,
+        batch_size=config.batch_size,
+        precision=config.precision,
+        compile=config.compile,
+    )
     backbone = load_backbone(config.model_weights, config.backbone, config.image_size)
     text, tokenizer = load_text_encoder(config.text_encoder), load_tokenizer(config.text_encoder)
-    _check_text_length(config, text.config.max_position_embeddings)
-    pairs = load_pairs(config, evaluation_transform(backbone))
-    _check_shares(pairs, placement)
-    model = build_model(config, backbone, text, tokenizer)
-    description = describe(config, backbone, text, tokenizer)
-    description |= {"train_pairs": pairs.train_size, "validation_pairs": pairs.validation_size}
-    description["provenance"]["data_sha256"] = fingerprint(pairs, config.dataset)
-    name = run_name(config, backbone.spec.name)
-    resumed = _choose_run(config, resumed, name, description)
-    module = _module(config, model, description)
-    size = (backbone.spec.in_chans, backbone.image_size, backbone.image_size)
-    collate = Collate(
-        tokenizer,
-        config.max_text_tokens,
-        size,
-        config.on_bad_row,
-        least=2 if placement.processes == 1 else 1,
+    pairs = load_pairs(config, tables, evaluation_transform(backbone))
+    batches = PairsDataModule(
+        pairs,
+        Collate(tokenizer, config.max_text_tokens, backbone.input_shape, config.on_bad_row),
+        BatchJoiner(),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        worker_start=None if config.worker_start == "auto" else config.worker_start,
     )
-    datamodule = PairsDataModule(pairs, collate, config)
-
-    folder = _folder_of(config, resumed, name)
-    steps = -(-pairs.train_size // (config.batch_size * placement.processes))
-    with hold(folder, remove_if_empty=resumed is None), StopSignals() as signals:
-        resumed = None if resumed is None else read_resumed(resumed.path)  # now that it is ours
-        if resumed is not None and resumed.is_finished(config):
-            say(f"The run in {folder} is finished: {resumed.epochs} epochs.")
-            return _report(folder, pairs)
-        if is_first_process():
-            remove_leftovers(folder)
-        trainer = build_trainer(config, placement, folder, steps, signals)
-        if is_first_process():
-            write_config(folder, config, _facts(description, trainer, pairs))
-            _announce(config, backbone, pairs, tokenizer, trainer, folder)
-        if config.compile:
-            model.compile_encoders()
-        if resumed is None:
-            trainer.validate(module, datamodule, verbose=False)
-        path = None if resumed is None else resumed.path
-        trainer.fit(module, datamodule, ckpt_path=path, weights_only=True)
-    return _report(folder, pairs)
-
-
-def _module(config: RefineConfig, model: RetFiner, description: dict[str, Any]) -> RefinementModule:
-    return RefinementModule(
+    steps = batches.steps_per_epoch(placement.processes)
+    data = describe_data(pairs, config.dataset)
+    model = build_model(
+        backbone,
+        text,
+        tokenizer.mask_token_id,
+        losses=config.losses,
+        max_text_tokens=config.max_text_tokens,
+        temperature=config.contra_temp,
+        exponential_temp=config.exponential_temp,
+        duplicate_reports=config.duplicate_reports,
+    )
+    adapt(
+        model,
+        config.losses,
+        unfreeze_last_blocks=config.unfreeze_last,
+        lora_rank=config.lora_rank,
+        lora_scale=config.lora_scale,
+        layer_decay=config.layer_decay,
+        gradient_checkpointing=config.gradient_checkpointing,
+    )
+    module = RefinementModule(
         model,
         config.weights,
         lr=config.lr,
@@ -131,150 +164,90 @@ def _module(config: RefineConfig, model: RetFiner, description: dict[str, Any]) 
         warmup_steps=config.warmup_steps,
         layer_decay=config.layer_decay,
         seed=config.seed,
-        description=description,
+        description=describe(
+            backbone, text, tokenizer, settings=settings, data=data, lora_scale=config.lora_scale
+        ),
+    )
+    return Parts(placement, module, batches, steps)
+
+
+def load_pairs(
+    config: RefineConfig, tables: Tables | None, transform: EvaluationTransform
+) -> Pairs:
+    """Make data sets of the tables, or of the class that the settings name.
+
+    Args:
+        config: The settings.
+        tables: What :func:`read_tables` returned.
+        transform: What turns a B-scan into the backbone's input.
+
+    Raises:
+        InputError: If the data cannot be used, or a part has fewer than two pairs.
+    """
+    from retfiner.data.datamodule import pairs_of_dataset, pairs_of_tables
+
+    if tables is not None:
+        return pairs_of_tables(tables, transform, config.image_cache)
+    assert config.dataset is not None
+    return pairs_of_dataset(
+        config.dataset,
+        transform,
+        image_root=config.image_root,
+        patients_known=config.patient_column != NO_PATIENT_COLUMN,
+        val_fraction=config.val_fraction,
+        seed=config.seed,
     )
 
 
-def _choose_run(
-    config: RefineConfig, named: Resumed | None, name: str, description: dict[str, Any]
-) -> Resumed | None:
-    """Return the run to go on with, whose id the description gets, or None for a new one."""
-    resumed = named
-    if named is not None:
-        require_same_run(named, description)
-    elif config.resume == AUTO:
-        resumed = find_newest(config.output_dir, name, description)
-        where = "a new one begins" if resumed is None else f"going on with {resumed.path}"
-        say(f"Resume:         the newest run of these settings: {where}")
-    if resumed is not None:
-        description["provenance"]["run_id"] = resumed.description["provenance"]["run_id"]
-    return resumed
+def fit(config: RefineConfig, parts: Parts) -> RunResult:
+    """Train, or go on training, in the run's folder.
 
+    Args:
+        config: The settings.
+        parts: What the run is made of.
 
-def _folder_of(config: RefineConfig, resumed: Resumed | None, name: str) -> Path:
-    """Return where the run lies; the first process makes the folder of a new one."""
-    if resumed is not None:
-        return resumed.folder
-    if is_first_process():
-        return make_run_folder(config.output_dir, name)
-    return config.output_dir / name  # for now: the first process tells which it made
+    Raises:
+        InputError: If the run to go on with is another one, or a number leaves the finite ones.
+    """
+    from retfiner.training.distributed.launch import is_first_process, print_once
+    from retfiner.training.resume import choose_run, read_resumed_run
+    from retfiner.training.run_folder import open_run_folder, run_name, write_config
+    from retfiner.training.stop_signals import StopSignals
+    from retfiner.training.summary import announce, report
+    from retfiner.training.trainer import build_trainer, run_facts, train
 
-
-def _report(folder: Path, pairs: Pairs) -> RunResult:
-    """Say what a finished run achieved, and where it lies."""
-    if is_first_process() and not (folder / "curves.png").is_file():
-        draw_curves(folder / "metrics.csv", folder / "curves.png")  # killed before they were
-    # The first process alone knows the folder and what lies in it.
-    knows = is_first_process() or world_size() == 1
-    folder, (before, best) = exchange((folder, _read_metrics(folder) if knows else ({}, {})))[0]
-    say(f"\n{format_summary(before, best, _chance(pairs))}")
-    say(
-        f"\nRefined model:  {folder / 'best-model.ckpt'}"
-        f"\nCurves:         {folder / 'curves.png'}"
-        "\nNext:           python get_vision_backbone_for_linprobing.py --path_to_model "
-        f"{folder / 'best-model.ckpt'}"
+    placement, module, batches, _ = parts
+    name = run_name(
+        module.description["backbone"],
+        config.weights,
+        temperature=config.contra_temp,
+        exponential_temp=config.exponential_temp,
+        lr=config.lr,
+        batch_size=config.batch_size,
+        note=config.note,
     )
-    return RunResult(folder, before, best)
-
-
-def _read_metrics(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the validation metrics before training, and of the epoch with the lowest loss."""
-    import pandas as pd
-
-    table = pd.read_csv(folder / "metrics.csv").dropna(subset=["val/loss"])
-    names = [name for name in table.columns if name.startswith("val/")]
-    trained = table.iloc[1:]  # the first row is the validation before training
-    rows = table.iloc[0], trained.loc[trained["val/loss"].idxmin()]
-    before, best = ({name: float(row[name]) for name in names} for row in rows)
-    return before, best
-
-
-def _chance(pairs: Pairs) -> dict[str, float]:
-    """Return the recall of a random order on validation, where the reports are at hand."""
-    if pairs.manifests is None:
-        return {}
-    return chance_recall(identify_reports(pairs.manifests[1].reports))
-
-
-def _quieten() -> None:
-    """Keep libraries from talking about themselves; their warnings still come through."""
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    transformers_logging.disable_progress_bar()
-    torch.set_float32_matmul_precision("high")
-    # Lightning remarks on a folder that we made and on its own use of torch; neither is the user's.
-    warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
-    # What processes log is the same in all of them: it was averaged in the step.
-    warnings.filterwarnings("ignore", r"It is recommended to use `self.log\(.*sync_dist=True")
-    warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")
-
-
-def _check_shares(pairs: Pairs, placement: Placement) -> None:
-    smallest = min(pairs.train_size, pairs.validation_size)
-    if smallest < placement.processes:
-        raise InputError(
-            "there are fewer pairs than devices",
-            got=f"{pairs.train_size} to train on and {pairs.validation_size} to validate for "
-            f"{placement.processes} devices",
-            expected="at least one for each",
+    run = choose_run(config.resume, config.output_dir, name, module.description)
+    existing = None if run is None else run.folder
+    with open_run_folder(config.output_dir, name, existing) as folder, StopSignals() as signals:
+        run = None if run is None else read_resumed_run(run.path)  # now that it is ours
+        if run is not None and run.is_finished(config.max_epochs, config.patience):
+            print_once(f"The run in {folder} is finished: {run.epochs} epochs.")
+            return report(folder, batches.pairs)
+        trainer = build_trainer(
+            placement,
+            folder,
+            signals,
+            steps_per_epoch=parts.steps_per_epoch,
+            max_epochs=config.max_epochs,
+            patience=config.patience,
+            accumulate_grad_batches=config.accumulate_grad_batches,
+            gradient_clip_val=config.gradient_clip_val,
+            checkpoint_every_n_steps=config.checkpoint_every_n_steps,
+            image_cache=config.image_cache,
+            deterministic=config.deterministic,
         )
-
-
-def _check_text_length(config: RefineConfig, longest: int) -> None:
-    if config.max_text_tokens > longest:
-        raise InputError(
-            "--max_text_tokens is longer than the text encoder can read",
-            got=config.max_text_tokens,
-            expected=f"at most {longest}",
-        )
-
-
-def _facts(description: dict[str, Any], trainer: pl.Trainer, pairs: Pairs) -> dict[str, Any]:
-    return {
-        "backbone": description["backbone"],
-        "image_size": description["image_size"],
-        "provenance": description["provenance"],
-        "device": str(trainer.strategy.root_device),
-        "processes": trainer.world_size,
-        "precision": str(trainer.precision),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "train_pairs": pairs.train_size,
-        "validation_pairs": pairs.validation_size,
-        "versions": description["versions"],
-    }
-
-
-def _announce(
-    config: RefineConfig,
-    backbone: Backbone,
-    pairs: Pairs,
-    tokenizer: PreTrainedTokenizerBase,
-    trainer: pl.Trainer,
-    folder: Path,
-) -> None:
-    say(
-        f"Backbone:       {backbone.spec.name}, {backbone.width} wide, "
-        f"{backbone.image_size} x {backbone.image_size} pixels, from {config.model_weights}"
-    )
-    say(f"Objectives:     {', '.join(f'{n} x {w:g}' for n, w in config.weights.items())}")
-    split = " with split weights" if isinstance(trainer.strategy, ShardedStrategy) else ""
-    several = f"{trainer.world_size} processes{split}, " if trainer.world_size > 1 else ""
-    say(f"Device:         {several}{trainer.strategy.root_device}, {trainer.precision}")
-    say(f"Pairs:          {pairs.train_size} to train on, {pairs.validation_size} to validate")
-    if pairs.manifests is not None:
-        train, validation = pairs.manifests
-        skipped = list(train.skipped)  # a split shares its table's list
-        if config.val_csv is not None:
-            skipped += validation.skipped
-        if skipped:
-            say(f"                {len(skipped)} rows left out because they cannot be used")
-        reports = train.reports + validation.reports
-        lengths = report_lengths(tokenizer, reports)
-        cut = sum(length > config.max_text_tokens for length in lengths)
-        repeated = len(reports) - len(set(reports))
-        say(
-            f"Reports:        {cut} of {len(reports)} ({100 * cut / len(reports):.1f} %) are "
-            f"longer than {config.max_text_tokens} WordPieces and are cut; "
-            f"{100 * repeated / len(reports):.0f} % repeat another word for word"
-        )
-    say(f"Run folder:     {folder}\n")
+        if is_first_process():
+            write_config(folder, module.description["settings"], run_facts(trainer, module))
+        announce(trainer, module, batches, folder)
+        train(trainer, module, batches, None if run is None else run.path, compile=config.compile)
+    return report(folder, batches.pairs)

@@ -127,7 +127,7 @@ class Extractor:
             feature_key(self.digest, self.method, view.transform, view.stream, split.digests)
             for view in views
         ]
-        shape = (len(views), len(split), feature_width(self.backbone, self.method))
+        shape = (len(views), len(split), feature_width(self.backbone.width, self.method))
         features = torch.empty(shape, dtype=self._dtype)
         missing = []
         for index, key in enumerate(keys):
@@ -145,7 +145,10 @@ class Extractor:
     def fresh(self, split: Split, views: Sequence[View], title: str = "") -> Tensor:
         """Compute features and store nothing; arguments and result as of :meth:`stored`."""
         features = torch.empty(
-            len(views), len(split), feature_width(self.backbone, self.method), dtype=self._dtype
+            len(views),
+            len(split),
+            feature_width(self.backbone.width, self.method),
+            dtype=self._dtype,
         )
         loader = DataLoader(
             _Shown(split, views),

@@ -122,7 +122,7 @@ class Sweep:
             **self.probed.context,
             "data_root": str(self.config.data_root),
             "device": str(self.device),
-            "feature_width": feature_width(self.probed.backbone, self.method),
+            "feature_width": feature_width(self.probed.backbone.width, self.method),
             "images": {name: len(split) for name, split in data.splits.items()},
             "images_trained_on": len(rows),
             "notes": data.notes,

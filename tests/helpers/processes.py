@@ -12,7 +12,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from retfiner.batch import Batch, join_reports
+from retfiner.data.batch import join_reports
+from retfiner.model import Batch
+from retfiner.training.distributed.collectives import gather_rows
 
 
 def free_port() -> int:
@@ -66,4 +68,5 @@ def share_of(batch: Batch, sizes: list[int], rank: int) -> Batch:
                 rows=batch.rows[own],
             )
         )
-    return parts[rank]._replace(joined=join_reports(parts, rank))
+    joined = join_reports(parts, rank, lambda rows: gather_rows(rows, sizes))
+    return parts[rank]._replace(joined=joined)

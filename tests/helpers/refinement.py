@@ -12,9 +12,15 @@ import torch
 from PIL import Image
 from transformers import BertConfig
 
+from retfiner import refine
 from retfiner.config import RefineConfig
+from retfiner.data.datamodule import Pairs
+from retfiner.model import RetFiner
 from retfiner.text.encoder import CrossAttentionBert
-from retfiner.text.tokenizer import train_tokenizer
+from retfiner.text.tokenizer import load_tokenizer, train_tokenizer
+from retfiner.training.adaptation import adapt
+from retfiner.training.build import build_model
+from retfiner.vision import Backbone
 from tests.helpers.small import small_vit
 
 FINDINGS = (
@@ -171,6 +177,35 @@ def settings(material: Material, output_dir: Path, **changes: Any) -> RefineConf
         "accelerator": "cpu",
     }
     return RefineConfig(**(values | changes))
+
+
+def load_pairs(config: RefineConfig, transform: Any) -> Pairs:
+    """Read, check and split the data as a run does."""
+    tables = None if config.train_csv is None else refine.read_tables(config)
+    return refine.load_pairs(config, tables, transform)
+
+
+def model_of(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert) -> RetFiner:
+    """Assemble the model as a run does."""
+    model = build_model(
+        backbone,
+        text,
+        load_tokenizer(config.text_encoder).mask_token_id,
+        losses=config.losses,
+        temperature=config.contra_temp,
+        exponential_temp=config.exponential_temp,
+        duplicate_reports=config.duplicate_reports,
+    )
+    adapt(
+        model,
+        config.losses,
+        unfreeze_last_blocks=config.unfreeze_last,
+        lora_rank=config.lora_rank,
+        lora_scale=config.lora_scale,
+        layer_decay=config.layer_decay,
+        gradient_checkpointing=config.gradient_checkpointing,
+    )
+    return model
 
 
 def metrics_of(folder: Path) -> list[dict[str, str]]:

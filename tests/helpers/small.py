@@ -11,9 +11,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from transformers import BertConfig
 
-from retfiner.batch import Batch
 from retfiner.losses import ITMHead
-from retfiner.model import RetFiner
+from retfiner.model import Batch, RetFiner
 from retfiner.text.encoder import CrossAttentionBert
 from retfiner.vision import BACKBONES, Backbone
 

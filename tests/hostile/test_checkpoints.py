@@ -18,8 +18,8 @@ import torch
 from linprobe.weights import load_model
 from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
-from retfiner.extract import ExtractConfig, extract, read_refined_backbone
-from retfiner.loading import read_model
+from retfiner.export.extract import ExtractConfig, extract, read_refined_backbone
+from retfiner.export.loading import read_model
 from retfiner.refine import refine
 from retfiner.vision import load_backbone, read_checkpoint
 from tests.helpers.bounded import assert_refused, bounded

@@ -11,9 +11,10 @@ import sys
 import pytest
 import torch
 
+from retfiner.data.manifest import read_reports
+from retfiner.text.build import TextEncoderConfig, build_text_encoder
 from retfiner.text.encoder import load_text_encoder
 from retfiner.text.tokenizer import load_tokenizer, tokenizer_as_text, tokenizer_from_text
-from retfiner.text_encoder import TextEncoderConfig, build_text_encoder
 from tests.helpers.bounded import assert_refused, bounded
 from tests.helpers.refinement import write_text_encoder
 from tests.hostile.test_checkpoints import Runs
@@ -84,7 +85,7 @@ def test_weights_that_are_a_call(folder, tmp_path, legacy):
     )
     assert_refused(lambda: load_text_encoder(folder))
     build = TextEncoderConfig(source=str(folder), output=tmp_path / "built")
-    assert_refused(lambda: build_text_encoder(build))
+    assert_refused(lambda: build_text_encoder(build, read_reports))
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(call))
     assert_refused(lambda: load_text_encoder(folder))
     assert not marker.exists()

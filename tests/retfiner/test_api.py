@@ -13,7 +13,7 @@ from PIL import Image
 from retfiner import RefinedModel, load_model
 from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
-from retfiner.loading import read_model
+from retfiner.export.loading import read_model
 from retfiner.refine import refine
 from retfiner.text.generation import Decoding, special_tokens, write_reports
 from retfiner.text.tokenizer import tokenize

@@ -10,7 +10,8 @@ import yaml
 
 from retfiner.common.cli import as_plain, build_parser, parse
 from retfiner.common.errors import InputError
-from retfiner.config import DEFAULT_TEXT_ENCODER, REPOSITORY, RefineConfig
+from retfiner.config import REPOSITORY, RefineConfig
+from retfiner.text.folder import DEFAULT_TEXT_ENCODER
 
 FLAGS = {
     "backbone": "auto",

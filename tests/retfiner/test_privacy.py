@@ -18,7 +18,7 @@ import torch
 from linprobe.datasets import read_data_set
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import read_manifest
-from retfiner.extract import ExtractConfig, extract
+from retfiner.export.extract import ExtractConfig, extract
 from retfiner.refine import refine
 from tests.helpers.refinement import damage_in_the_middle, make_material, settings
 

@@ -13,15 +13,15 @@ import yaml
 from PIL import Image
 
 from retfiner.common.errors import InputError
-from retfiner.data.datamodule import load_pairs
-from retfiner.data.pairs import EvenBatches
-from retfiner.module import RefinementModule
+from retfiner.data.sampler import BalancedBatchSampler
 from retfiner.refine import refine
+from retfiner.training.module import RefinementModule
 from tests.helpers.refinement import (
     HEADS,
     OWN_DATASET,
     column,
     damage_in_the_middle,
+    load_pairs,
     make_material,
     metrics_of,
     read_csv,
@@ -406,7 +406,7 @@ def damaged_copy(material, folder, batch_size):
     shutil.copytree(material.csv.parent / "images", folder / "images")
     config = settings(material, folder, batch_size=batch_size)
     rows = load_pairs(config, None).train_numbers
-    row = rows[list(EvenBatches(len(rows), batch_size, config.seed, True))[-1][0]]
+    row = rows[list(BalancedBatchSampler(len(rows), batch_size, config.seed, True))[-1][0]]
     table = read_csv(material.csv)
     table[row - 2][0] = "images/damaged.png"
     write_image(folder / "images" / "damaged.png", row)

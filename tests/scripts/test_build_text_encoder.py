@@ -7,9 +7,10 @@ import torch
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining
 
 from retfiner.common.errors import InputError
+from retfiner.data.manifest import read_reports
+from retfiner.text.build import TextEncoderConfig, build_text_encoder
 from retfiner.text.encoder import load_text_encoder
 from retfiner.text.tokenizer import load_tokenizer, train_tokenizer
-from retfiner.text_encoder import TextEncoderConfig, build_text_encoder
 from tests.helpers.refinement import report_of, write_csv
 from tests.helpers.scripts import run_script
 
@@ -73,7 +74,8 @@ def test_another_process_builds_the_same(small, csv, tmp_path):
     build_text_encoder(
         TextEncoderConfig(
             from_reports=csv, output=tmp_path / "again", width=64, layers=2, vocab_size=150
-        )
+        ),
+        read_reports,
     )
     assert weights_of(tmp_path / "again") == weights_of(small)
 
@@ -81,8 +83,7 @@ def test_another_process_builds_the_same(small, csv, tmp_path):
 def test_another_seed_builds_other_weights(small, csv, tmp_path):
     build_text_encoder(
         TextEncoderConfig(from_reports=csv, output=tmp_path / "b", width=64, layers=2,
-                          vocab_size=150, seed=1)
-    )  # fmt: skip
+                          vocab_size=150, seed=1), read_reports)  # fmt: skip
     one, two = weights_of(tmp_path / "b"), weights_of(small)
     assert one["model.safetensors"] != two["model.safetensors"]
     assert one["tokenizer.json"] == two["tokenizer.json"]
@@ -102,7 +103,7 @@ def test_a_small_bert_tells_reports_apart(small):
 def test_every_weight_of_a_bert_is_kept(csv, tmp_path, kind, capsys):
     before = bert_folder(tmp_path / "plain", csv, kind)
     config = TextEncoderConfig(source=str(tmp_path / "plain"), output=tmp_path / "cross")
-    build_text_encoder(config)
+    build_text_encoder(config, read_reports)
     after = load_text_encoder(tmp_path / "cross").state_dict()
     kept = {k for k in before if "pooler" not in k and "seq_relationship" not in k}
     assert kept <= after.keys()
@@ -120,11 +121,14 @@ def test_nothing_is_overwritten(csv, tmp_path):
     (tmp_path / "file").write_text("precious")
     for name in ("full", "file"):
         with pytest.raises(InputError, match="exists and is no empty folder"):
-            build_text_encoder(TextEncoderConfig(from_reports=csv, output=tmp_path / name))
+            build_text_encoder(
+                TextEncoderConfig(from_reports=csv, output=tmp_path / name), read_reports
+            )
     assert (tmp_path / "full" / "mine.txt").read_text() == "precious"
     (tmp_path / "empty").mkdir()
     build_text_encoder(
-        TextEncoderConfig(from_reports=csv, output=tmp_path / "empty", width=64, layers=1)
+        TextEncoderConfig(from_reports=csv, output=tmp_path / "empty", width=64, layers=1),
+        read_reports,
     )
     assert load_text_encoder(tmp_path / "empty").config.hidden_size == 64
 
@@ -138,14 +142,18 @@ def test_a_bert_with_a_weight_missing_is_refused(csv, tmp_path):
     del state["bert.encoder.layer.1.output.dense.weight"]
     save_file(state, path, {"format": "pt"})
     with pytest.raises(InputError, match=r"do not fit a BERT.*\n.*layer\.1\.output\.dense\.weight"):
-        build_text_encoder(TextEncoderConfig(source=str(tmp_path / "plain"), output=tmp_path / "c"))
+        build_text_encoder(
+            TextEncoderConfig(source=str(tmp_path / "plain"), output=tmp_path / "c"), read_reports
+        )
     assert not (tmp_path / "c").exists()
 
 
 def test_a_tokenizer_of_another_model_is_refused(csv, tmp_path):
     bert_folder(tmp_path / "plain", csv, vocab_size=50)
     with pytest.raises(InputError, match="more WordPieces than the model"):
-        build_text_encoder(TextEncoderConfig(source=str(tmp_path / "plain"), output=tmp_path / "c"))
+        build_text_encoder(
+            TextEncoderConfig(source=str(tmp_path / "plain"), output=tmp_path / "c"), read_reports
+        )
 
 
 @pytest.mark.parametrize(
@@ -160,11 +168,13 @@ def test_sizes_that_cannot_be_built(changes, message):
 def test_reports_without_words(tmp_path):
     empty = write_csv(tmp_path / "p.csv", [["x.png", "", "p"]])
     with pytest.raises(InputError, match="without text"):
-        build_text_encoder(TextEncoderConfig(from_reports=empty, output=tmp_path / "b"))
+        build_text_encoder(
+            TextEncoderConfig(from_reports=empty, output=tmp_path / "b"), read_reports
+        )
 
 
 def test_a_source_that_is_not_there(tmp_path):
     config = TextEncoderConfig(source=str(tmp_path / "nowhere"), output=tmp_path / "b")
     with pytest.raises(InputError, match=r"no text encoder can be loaded from .*nowhere"):
-        build_text_encoder(config)
+        build_text_encoder(config, read_reports)
     assert not (tmp_path / "b").exists()

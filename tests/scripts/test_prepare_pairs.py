@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from retfiner.common.errors import InputError
-from retfiner.data.datamodule import load_pairs
-from retfiner.prepare_pairs import PreparePairsConfig, prepare_pairs
+from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
 from retfiner.vision.preprocessing import EvaluationTransform
 from tests.helpers.refinement import (
     Material,
     damage_in_the_middle,
+    load_pairs,
     read_csv,
     report_of,
     settings,

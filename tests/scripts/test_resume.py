@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from retfiner.resuming import AUTO
+from retfiner.training.resume import AUTO
 from tests.helpers.forks import forking, kill_again_and_again, wait_until
 from tests.helpers.refinement import OWN_DATASET, make_material, settings
 from tests.helpers.same import assert_same_run

@@ -9,8 +9,8 @@ import signal
 import pytest
 import torch
 
-from retfiner.extract import ExtractConfig, extract
-from retfiner.resuming import AUTO
+from retfiner.export.extract import ExtractConfig, extract
+from retfiner.training.resume import AUTO
 from retfiner.vision import load_backbone
 from tests.helpers.forks import checkpoint_of, forking, kill_again_and_again, wait_until
 from tests.helpers.refinement import make_material, metrics_of, settings

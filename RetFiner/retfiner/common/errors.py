@@ -6,8 +6,6 @@ import io
 import sys
 from collections.abc import Callable
 
-from retfiner.common.stopping import Stopped
-
 
 class InputError(ValueError):
     """Something the user gave cannot be used; says what was got, what is expected and what to do.
@@ -33,6 +31,22 @@ class InputError(ValueError):
                 parts.append(f"  {label + ':':<9} {value}")
         super().__init__("\n".join(parts))
         self.problem = problem
+
+
+class Stopped(RuntimeError):  # noqa: N818 - it is no error
+    """A run ended because a signal told it to.
+
+    Args:
+        number: The signal.
+        message: What was saved, and how to go on.
+
+    Attributes:
+        status: What the process shall exit with: 128 and the signal's number, as shells have it.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.status = 128 + number
 
 
 def run_entry_point(main: Callable[[], object]) -> None:

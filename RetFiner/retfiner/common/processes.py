@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
-from retfiner.common.stopping import SIGNALS
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+)
+"""What clusters and terminals send: preemption, Ctrl-C, and SLURM's word that time is nearly up."""
 
 
 def available_cores() -> int:

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
-from tqdm import tqdm
 
-from retfiner.batch import Batch, Joined, join_reports
 from retfiner.common.errors import InputError
 from retfiner.common.processes import available_cores, leave_signals_alone
 from retfiner.common.seeds import generator
-from retfiner.config import RefineConfig
+from retfiner.data.batch import Collate, Collated
 from retfiner.data.custom import UserDataset, takes_split
-from retfiner.data.manifest import (
-    Manifest,
-    read_manifest,
-    require_disjoint_patients,
-    split_by_patient,
-)
-from retfiner.data.pairs import (
-    Collate,
-    Collated,
-    EvenBatches,
-    ImageCaptionDataset,
-    NumberedPairs,
-    ResumableLoader,
-)
-from retfiner.distributed import exchange, rank
+from retfiner.data.manifest import Manifest, split_by_patient
+from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
+from retfiner.data.sampler import BalancedBatchSampler, ResumableDataLoader
+from retfiner.model import Batch
 from retfiner.vision.preprocessing import EvaluationTransform
 
 
@@ -75,17 +64,78 @@ class Pairs:
         return len(self.validation)  # type: ignore[arg-type]
 
 
-def load_pairs(config: RefineConfig, transform: EvaluationTransform) -> Pairs:
-    """Read, check and split the data that the settings name.
+def pairs_of_tables(
+    tables: tuple[Manifest, Manifest], transform: EvaluationTransform, image_cache: bool = False
+) -> Pairs:
+    """Make data sets of checked tables.
 
     Args:
-        config: The settings.
+        tables: The pairs to train on and those to validate on.
         transform: What turns a B-scan into the backbone's input.
+        image_cache: Whether images are decoded once a run.
+
+    Raises:
+        InputError: If a part has fewer than two pairs.
+    """
+    train, validation = (ImageCaptionDataset(t, transform, image_cache) for t in tables)
+    return _checked(Pairs(train, validation, tables))
+
+
+def pairs_of_dataset(
+    reference: str,
+    transform: EvaluationTransform,
+    *,
+    image_root: Path | None = None,
+    patients_known: bool = True,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+) -> Pairs:
+    """Build and split a data set of the user's own.
+
+    Args:
+        reference: ``path/to/file.py:Class``.
+        transform: What turns a B-scan into the backbone's input.
+        image_root: Folder of the images, for the class.
+        patients_known: Whether a class that says nothing of patients is an error.
+        val_fraction: Share of the patients split off.
+        seed: What the split depends on.
 
     Raises:
         InputError: If the data cannot be used, or a part has fewer than two pairs.
     """
-    pairs = _from_dataset(config, transform) if config.dataset else _from_csv(config, transform)
+    offered = {"transform": transform, "image_root": image_root}
+    if takes_split(reference):
+        parts = [UserDataset(reference, split=s, **offered) for s in ("train", "validation")]
+        return _checked(Pairs(parts[0], parts[1], None))
+    whole = UserDataset(reference, **offered)
+    patients = getattr(whole.pairs, "patients", None)
+    if patients is not None and len(patients) != len(whole):
+        raise InputError(
+            f"`patients` of {reference} does not fit its items",
+            got=f"{len(patients)} patients for {len(whole)} items",
+            expected="one name an item",
+        )
+    if patients is None and patients_known:
+        raise InputError(
+            f"{reference} cannot be split by patient",
+            got="a class without an argument `split` and without an attribute `patients`",
+            expected="`split` ('train' or 'validation'), or `patients`, one name an item",
+            remedy="--patient_column none splits item by item, patients on both sides included",
+        )
+    names = [""] * len(whole)
+    table = Manifest(
+        source=reference,  # type: ignore[arg-type]
+        images=names,  # type: ignore[arg-type]
+        reports=names,
+        patients=None if patients is None else [str(p) for p in patients],
+        rows=list(range(len(whole))),
+        skipped=[],
+    )
+    train, validation = split_by_patient(table, val_fraction, seed)
+    return _checked(Pairs(Subset(whole, train.rows), Subset(whole, validation.rows), None))
+
+
+def _checked(pairs: Pairs) -> Pairs:
     for part, size in (("training", pairs.train_size), ("validation", pairs.validation_size)):
         if size < 2:
             raise InputError(
@@ -97,84 +147,60 @@ def load_pairs(config: RefineConfig, transform: EvaluationTransform) -> Pairs:
     return pairs
 
 
-def _from_csv(config: RefineConfig, transform: EvaluationTransform) -> Pairs:
-    assert config.train_csv is not None
-    read = partial(
-        read_manifest,
-        image_root=config.image_root,
-        image_column=config.image_column,
-        report_column=config.report_column,
-        patient_column=config.patient_column,
-        slice_column=config.slice_column,
-        on_bad_row=config.on_bad_row,
-    )
-    train = read(config.train_csv)
-    if config.val_csv is None:
-        train, validation = split_by_patient(train, config.val_fraction, config.seed)
-    else:
-        validation = read(config.val_csv)
-    require_disjoint_patients(train, validation)
-    return Pairs(
-        ImageCaptionDataset(train, transform, config.image_cache),
-        ImageCaptionDataset(validation, transform, config.image_cache),
-        (train, validation),
-    )
-
-
-def _from_dataset(config: RefineConfig, transform: EvaluationTransform) -> Pairs:
-    assert config.dataset is not None
-    offered = {"transform": transform, "image_root": config.image_root}
-    if takes_split(config.dataset):
-        parts = [UserDataset(config.dataset, split=s, **offered) for s in ("train", "validation")]
-        return Pairs(parts[0], parts[1], None)
-    whole = UserDataset(config.dataset, **offered)
-    patients = getattr(whole.pairs, "patients", None)
-    if patients is not None and len(patients) != len(whole):
-        raise InputError(
-            f"`patients` of {config.dataset} does not fit its items",
-            got=f"{len(patients)} patients for {len(whole)} items",
-            expected="one name an item",
-        )
-    if patients is None and config.patient_column != "none":
-        raise InputError(
-            f"{config.dataset} cannot be split by patient",
-            got="a class without an argument `split` and without an attribute `patients`",
-            expected="`split` ('train' or 'validation'), or `patients`, one name an item",
-            remedy="--patient_column none splits item by item, patients on both sides included",
-        )
-    names = [""] * len(whole)
-    table = Manifest(
-        source=config.dataset,  # type: ignore[arg-type]
-        images=names,  # type: ignore[arg-type]
-        reports=names,
-        patients=None if patients is None else [str(p) for p in patients],
-        rows=list(range(len(whole))),
-        skipped=[],
-    )
-    train, validation = split_by_patient(table, config.val_fraction, config.seed)
-    return Pairs(Subset(whole, train.rows), Subset(whole, validation.rows), None)
-
-
 class PairsDataModule(pl.LightningDataModule):
     """Loaders of image-report batches.
 
     Args:
         pairs: The two parts of the data.
         collate: How a batch is put together.
-        config: Batch size, workers, seed, and what to do with unreadable pairs.
-
-    Attributes:
-        left_out: Pairs that could not be decoded and are trained without, with the reason of each.
+        join: Makes the step's batch of what a worker handed over: raises what went wrong there, and
+            joins what several processes hold. Takes whether it is of ``training`` or
+            ``validation``, and whether a GPU reads it.
+        batch_size: Most pairs in a batch of one process.
+        seed: What the order of the pairs depends on.
+        num_workers: Processes that read images; by default one a core, at most 8.
+        worker_start: How they start: fork, spawn, forkserver; by default as the system has it.
     """
 
-    def __init__(self, pairs: Pairs, collate: Collate, config: RefineConfig) -> None:
+    def __init__(
+        self,
+        pairs: Pairs,
+        collate: Collate,
+        join: Callable[[Collated, str, bool], Batch],
+        *,
+        batch_size: int,
+        seed: int = 0,
+        num_workers: int | None = None,
+        worker_start: str | None = None,
+    ) -> None:
         super().__init__()
         self.pairs = pairs
         self.collate = collate
-        self.config = config
-        self.left_out: dict[str, str] = {}
-        self._training: ResumableLoader | None = None
+        self.join = join
+        self.batch_size = batch_size
+        self.seed = seed
+        self.num_workers = num_workers
+        self.worker_start = worker_start
+        self._training: ResumableDataLoader | None = None
         self._resumed: dict[str, int] = {}
+
+    def steps_per_epoch(self, processes: int) -> int:
+        """Count the batches of an epoch.
+
+        Args:
+            processes: How many processes share a batch.
+
+        Raises:
+            InputError: If there are fewer pairs than processes.
+        """
+        train, validation = self.pairs.train_size, self.pairs.validation_size
+        if min(train, validation) < processes:
+            raise InputError(
+                "there are fewer pairs than devices",
+                got=f"{train} to train on and {validation} to validate for {processes} devices",
+                expected="at least one for each",
+            )
+        return math.ceil(train / (self.batch_size * processes))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in another order each epoch."""
@@ -203,7 +229,7 @@ class PairsDataModule(pl.LightningDataModule):
         """
         before = state_dict.get("processes", 1)
         if before != self._processes:
-            size = self.config.batch_size
+            size = self.batch_size
             raise InputError(
                 "the run to go on with was trained on another number of devices",
                 got=f"{before} x {size} pairs a batch then, {self._processes} x {size} now",
@@ -219,49 +245,27 @@ class PairsDataModule(pl.LightningDataModule):
     def on_before_batch_transfer(self, batch: Collated, dataloader_idx: int) -> Batch:
         """Raise or say here, in the main process, what went wrong in a worker.
 
-        Where several processes train together, each learns here what the others hold.
-
         Raises:
             InputError: If the batch could not be built, in any process.
         """
-        parts = exchange(batch if isinstance(batch.batch, InputError) else _without_images(batch))
-        reports: list[Batch] = []
-        for other in parts:
-            if isinstance(other.batch, InputError):
-                raise other.batch
-            reports.append(other.batch)
-        self._tell([one for other in parts for one in other.left_out])
-        assert isinstance(batch.batch, Batch)
-        if len(parts) == 1:
-            return batch.batch
-        joined = join_reports(reports, rank())
-        return batch.batch._replace(joined=_pinned(joined) if self._on_cuda else joined)
+        part = "training" if self.trainer is not None and self.trainer.training else "validation"
+        return self.join(batch, part, self._on_cuda)
 
     @property
     def _on_cuda(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
-    def _tell(self, left_out: list[tuple[int, str]]) -> None:
-        part = "training" if self.trainer is not None and self.trainer.training else "validation"
-        for number, reason in left_out:
-            key = f"{part} {number}"
-            if key not in self.left_out:
-                self.left_out[key] = reason
-                if rank() == 0:
-                    tqdm.write(f"left out ({len(self.left_out)} so far): {reason}")
-
-    def _loader(self, numbered: NumberedPairs, shuffle: bool) -> ResumableLoader:
+    def _loader(self, numbered: NumberedPairs, shuffle: bool) -> ResumableDataLoader:
         trainer = self.trainer
-        workers = count_workers(
-            self.config.num_workers, 1 if trainer is None else trainer.num_devices
-        )
-        start = None if self.config.worker_start == "auto" else self.config.worker_start
-        return ResumableLoader(
+        # Where others hold pairs of the same batch, one of our own is enough to contrast.
+        self.collate.least = 2 if self._processes == 1 else 1
+        workers = count_workers(self.num_workers, 1 if trainer is None else trainer.num_devices)
+        return ResumableDataLoader(
             numbered,
-            batch_sampler=EvenBatches(
+            batch_sampler=BalancedBatchSampler(
                 len(numbered),
-                self.config.batch_size,
-                self.config.seed,
+                self.batch_size,
+                self.seed,
                 shuffle,
                 0 if trainer is None else trainer.global_rank,
                 self._processes,
@@ -269,10 +273,10 @@ class PairsDataModule(pl.LightningDataModule):
             collate_fn=self.collate,
             num_workers=workers,
             persistent_workers=workers > 0,
-            multiprocessing_context=start if workers > 0 else None,
+            multiprocessing_context=self.worker_start if workers > 0 else None,
             worker_init_fn=_start_worker if workers > 0 else None,
             # One of its own: else whether workers are kept shifts the global one, hence dropout.
-            generator=generator(self.config.seed, "loader"),
+            generator=generator(self.seed, "loader"),
             pin_memory=self._on_cuda,
         )
 
@@ -287,21 +291,6 @@ def count_workers(requested: int | None, beside: int = 1) -> int:
     if requested is not None:
         return requested
     return max(1, min(8, available_cores() // beside))
-
-
-def _without_images(batch: Collated) -> Collated:
-    """Leave out what is large and no other process needs."""
-    assert isinstance(batch.batch, Batch)
-    return batch._replace(batch=batch.batch._replace(images=torch.empty(0)))
-
-
-def _pinned(joined: Joined) -> Joined:
-    """Copy to where a GPU reads without the work before it having ended."""
-    return joined._replace(
-        input_ids=joined.input_ids.pin_memory(),
-        attention_mask=joined.attention_mask.pin_memory(),
-        report_ids=joined.report_ids.pin_memory(),
-    )
 
 
 def _start_worker(worker: int) -> None:

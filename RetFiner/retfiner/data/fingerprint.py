@@ -5,10 +5,25 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 from retfiner.common.files import file_sha256
 from retfiner.data.datamodule import Pairs
 from retfiner.data.manifest import Manifest
+
+
+def describe_data(pairs: Pairs, dataset: str | None = None) -> dict[str, Any]:
+    """Say in plain data what a run is trained on.
+
+    Args:
+        pairs: The two parts of the data.
+        dataset: The user's class, where the pairs come from one.
+    """
+    return {
+        "train_pairs": pairs.train_size,
+        "validation_pairs": pairs.validation_size,
+        "data_sha256": fingerprint(pairs, dataset),
+    }
 
 
 def fingerprint(pairs: Pairs, dataset: str | None = None) -> str:

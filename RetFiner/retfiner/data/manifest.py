@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from sklearn.model_selection import GroupShuffleSplit
 from tqdm import tqdm
 
 from retfiner.common.errors import InputError, shorten
@@ -235,6 +234,35 @@ def _look_at_images(images: list[ImageAddress]) -> list[str | None]:
     return [reasons[image] for image in images]
 
 
+def read_splits(
+    train_csv: Path,
+    val_csv: Path | None = None,
+    *,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    **columns: Any,
+) -> tuple[Manifest, Manifest]:
+    """Read and check the pairs to train on and those to validate on.
+
+    Args:
+        train_csv: The table.
+        val_csv: A table for validation; without one, patients are split off.
+        val_fraction: Share of the patients split off.
+        seed: What the split depends on.
+        columns: Folder, columns and what to do with bad rows, as :func:`read_manifest` takes them.
+
+    Raises:
+        InputError: If a table cannot be used, or a patient is on both sides.
+    """
+    train = read_manifest(train_csv, **columns)
+    if val_csv is None:
+        train, validation = split_by_patient(train, val_fraction, seed)
+    else:
+        validation = read_manifest(val_csv, **columns)
+    require_disjoint_patients(train, validation)
+    return train, validation
+
+
 def split_by_patient(manifest: Manifest, fraction: float, seed: int) -> tuple[Manifest, Manifest]:
     """Split pairs into a training and a validation part that share no patient.
 
@@ -258,6 +286,8 @@ def split_by_patient(manifest: Manifest, fraction: float, seed: int) -> tuple[Ma
             expected="at least two, one of them for validation",
             remedy="give a second CSV with --val_csv",
         )
+    from sklearn.model_selection import GroupShuffleSplit  # a second: not for a wrong path
+
     held_out = min(math.ceil(fraction * patients), patients - 1)
     splitter = GroupShuffleSplit(n_splits=1, test_size=held_out, random_state=seed)
     train, validation = next(splitter.split(np.zeros(len(groups)), groups=groups))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from retfiner.common.devices import resolve_device, resolve_precision
+from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
 from retfiner.evaluation.config import EvaluateConfig
-from retfiner.loading import LoadedModel, read_model
+from retfiner.export.loading import LoadedModel, read_model
+from retfiner.training.precision import resolve_precision
 from retfiner.vision import evaluation_transform
 from retfiner.vision.preprocessing import EvaluationTransform
 

@@ -1,7 +1,7 @@
 """Who finds whom: ranks, average precision and shortlists, in memory that the pairs do not square.
 
-The convention is that of :mod:`retfiner.metrics`: identical reports are one report. An image looks
-for its own among the distinct reports; a report finds any image that carries it. A wrong candidate
+The convention is that of :mod:`retfiner.training.recall`: identical reports are one report. An
+image looks for its own among the distinct reports; a report finds any image that carries it. A wrong candidate
 that scores the same as a right one is placed before it.
 """
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retfiner.batch import identify_reports
 from retfiner.common.errors import InputError
 from retfiner.common.files import whole_file
 from retfiner.common.seeds import derive_seed
+from retfiner.data.batch import identify_reports
 from retfiner.data.manifest import Manifest
 from retfiner.evaluation.chance import (
     chance_average_precision,
@@ -28,7 +28,7 @@ from retfiner.evaluation.matching import match_pairs
 from retfiner.evaluation.models import Evaluated
 from retfiner.evaluation.pairs import select_pairs
 from retfiner.evaluation.ranking import Ranking, rank_both, rerank
-from retfiner.metrics import RECALL_AT
+from retfiner.training.recall import RECALL_AT
 
 DEFAULT_RERANK_TOP = 16
 SAVED = 10

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import Manifest
-from retfiner.data.phantom_masks import Mask, masks_of_pairs
-from retfiner.data.phantom_scene import Kind
+from retfiner.data.phantoms.masks import Mask, masks_of_pairs
+from retfiner.data.phantoms.scene import Kind
 from retfiner.explanation.maps import token_maps
 from retfiner.explanation.rollout import rollout
 from retfiner.explanation.words import words_of
-from retfiner.loading import LoadedModel
+from retfiner.export.loading import LoadedModel
 from retfiner.text.tokenizer import tokenize
 from retfiner.vision import evaluation_transform, read_image
 

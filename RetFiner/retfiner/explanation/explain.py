@@ -13,10 +13,10 @@ from retfiner.common.errors import InputError
 from retfiner.explanation.maps import choose_layer, token_maps
 from retfiner.explanation.rollout import rollout
 from retfiner.explanation.words import Word, words_of
-from retfiner.inputs import texts_of
-from retfiner.loading import LoadedModel
+from retfiner.export.loading import LoadedModel
 from retfiner.text.tokenizer import tokenize
 from retfiner.vision import evaluation_transform
+from retfiner.vision.images.in_memory import texts_of
 
 Array = NDArray[np.float32]
 

@@ -27,10 +27,10 @@ from retfiner.common.devices import resolve_device
 from retfiner.common.errors import run_entry_point
 from retfiner.common.numbers import NonNegativeInt
 from retfiner.data.manifest import read_manifest, split_by_patient
-from retfiner.data.phantom_masks import Mask
-from retfiner.data.phantom_scene import KINDS, Kind
+from retfiner.data.phantoms.masks import Mask
+from retfiner.data.phantoms.scene import KINDS, Kind
 from retfiner.explanation.cases import Array, Case, Method, maps_of, phantom_cases
-from retfiner.loading import read_model
+from retfiner.export.loading import read_model
 
 
 class Score(NamedTuple):
@@ -84,7 +84,7 @@ class PointingConfig:
     """The command line of ``python -m retfiner.explanation.pointing``."""
 
     model: Path = flag("run folder or best-model.ckpt of a refined model")
-    phantoms: Path = flag("folder that python -m retfiner.data.phantom has written")
+    phantoms: Path = flag("folder that python -m retfiner.data.phantoms has written")
     patients: Literal["validation", "all"] = flag(
         "validation: those that the model's run split off pairs.csv; all: it has seen none of them",
         "validation",

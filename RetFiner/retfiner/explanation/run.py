@@ -13,7 +13,7 @@ from retfiner.explanation.config import ExplainConfig
 from retfiner.explanation.explain import explain
 from retfiner.explanation.figure import write_figure
 from retfiner.explanation.page import build_page
-from retfiner.loading import read_model
+from retfiner.export.loading import read_model
 from retfiner.vision import ImageAddress, read_image
 
 

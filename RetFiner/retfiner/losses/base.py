@@ -7,8 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from retfiner.batch import Batch
-from retfiner.model import Encoded, RetFiner
+from retfiner.model import Batch, Encoded, RetFiner
 
 
 class Loss(Protocol):

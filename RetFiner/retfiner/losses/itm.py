@@ -8,10 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retfiner.batch import Batch
 from retfiner.common.devices import send
-from retfiner.distributed import gather_rows
-from retfiner.model import Encoded, RetFiner
+from retfiner.model import Batch, Encoded, RetFiner
 
 
 class ITMHead(nn.Module):
@@ -109,7 +107,7 @@ class ImageTextMatching:
         if torch.is_autocast_enabled(device):
             # The projection reads them in this type in any case; half the bytes travel.
             tokens = tokens.to(torch.get_autocast_dtype(device))
-        tokens = gather_rows(tokens, batch.joined.sizes).index_select(0, image_index)
+        tokens = batch.joined.gather(tokens).index_select(0, image_index)
         drawn = encoded._replace(image=model.multimodal_encoder.project_image(tokens))
         return model.fuse(ids, mask, drawn, packing=packing)
 

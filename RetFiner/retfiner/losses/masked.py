@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retfiner.batch import Batch
-from retfiner.model import Encoded, RetFiner
+from retfiner.model import Batch, Encoded, RetFiner
 from retfiner.text.masking import MaskedTokens, mask_tokens
 
 

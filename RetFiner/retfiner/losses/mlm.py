@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retfiner.batch import Batch
 from retfiner.losses.masked import hide, masked_prediction
-from retfiner.model import Encoded, RetFiner
+from retfiner.model import Batch, Encoded, RetFiner
 
 
 class MaskedLanguageModelling:

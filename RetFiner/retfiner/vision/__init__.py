@@ -2,40 +2,35 @@
 
 Both stages, refinement and linear probing, take what depends on the backbone from here and from
 nowhere else. This room imports third parties and ``retfiner.common`` only. To add a backbone,
-write its file and a line in :data:`BACKBONES`.
+write its file and a line in :data:`retfiner.vision.backbones.BACKBONES`.
+
+Names are imported when they are first used: whoever only checks a table need not wait for torch.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from retfiner.common.errors import InputError, shorten
-from retfiner.vision.checkpoint import (
-    backbone_from_state,
-    load_backbone,
-    read_checkpoint,
-    save_backbone,
-)
-from retfiner.vision.dinov2 import DINOV2
-from retfiner.vision.features import METHODS, feature_width, probing_features
-from retfiner.vision.green import RETFOUND_GREEN
-from retfiner.vision.images import ImageAddress, count_images, iter_images, read_image
-from retfiner.vision.mae import MAE
-from retfiner.vision.mirage import MIRAGE, MULTIMAE
-from retfiner.vision.preprocessing import (
-    Augmentation,
-    AugmentedTransform,
-    EvaluationTransform,
-    augmented_transform,
-    evaluation_transform,
-)
-from retfiner.vision.reading import RawCheckpoint
-from retfiner.vision.retfound import RETFOUND, RETFOUND_DINOV2
-from retfiner.vision.spec import Backbone, BackboneSpec, ImageTokens
-from retfiner.vision.timm_vit import PREFIX as TIMM_PREFIX
-from retfiner.vision.timm_vit import timm_spec
-from retfiner.vision.urfound import URFOUND
-from retfiner.vision.visionfm import VISIONFM
+if TYPE_CHECKING:
+    from retfiner.vision.backbones import BACKBONES, resolve_backbone, spec_named
+    from retfiner.vision.checkpoint import (
+        backbone_from_state,
+        load_backbone,
+        read_checkpoint,
+        save_backbone,
+    )
+    from retfiner.vision.features import METHODS, ImageTokens, feature_width, probing_features
+    from retfiner.vision.images import ImageAddress, count_images, iter_images, read_image
+    from retfiner.vision.preprocessing import (
+        Augmentation,
+        AugmentedTransform,
+        EvaluationTransform,
+        augmented_transform,
+        evaluation_transform,
+    )
+    from retfiner.vision.reading import RawCheckpoint
+    from retfiner.vision.spec import Backbone, BackboneSpec
 
 __all__ = [
     "BACKBONES",
@@ -63,105 +58,16 @@ __all__ = [
     "spec_named",
 ]
 
-BACKBONES: dict[str, BackboneSpec] = {
-    "RETFound": RETFOUND,
-    "RETFound-DINOv2": RETFOUND_DINOV2,
-    "RETFound-Green": RETFOUND_GREEN,
-    "UrFound": URFOUND,
-    "VisionFM": VISIONFM,
-    "MIRAGE": MIRAGE,
-    "MultiMAE": MULTIMAE,
-    "MAE": MAE,
-    "DINOv2": DINOV2,
-}
-"""Every backbone by the name ``--backbone`` takes; besides them, ``timm/<id>``."""
+_FILES = (
+    "images", "reading", "spec", "features", "preprocessing", "backbones", "checkpoint"
+)  # fmt: skip
 
 
-def spec_named(name: str) -> BackboneSpec:
-    """Look a backbone up by name, whatever its case.
-
-    Args:
-        name: A name in :data:`BACKBONES` or ``timm/<id>``.
-
-    Raises:
-        InputError: If there is none of that name.
-    """
-    if name.lower().startswith(TIMM_PREFIX):
-        return timm_spec(name)
-    for known, spec in BACKBONES.items():
-        if known.lower() == name.lower():
-            return spec
-    raise InputError(
-        "There is no backbone of this name",
-        got=name,
-        expected=f"one of {', '.join(BACKBONES)}, or timm/<id>",
-    )
-
-
-def resolve_backbone(raw: RawCheckpoint, path: Path | str, requested: str = "auto") -> BackboneSpec:
-    """Find out which backbone a checkpoint is of.
-
-    A name that was asked for wins, unless the content contradicts it. Else the content decides:
-    our own metadata, then the layout, then the architecture's name in the training run's ``args``.
-    Where several backbones share a layout, the file's name (never its folder's) decides.
-
-    Args:
-        raw: The checkpoint as it lies in the file.
-        path: Where it was read from.
-        requested: A name in :data:`BACKBONES`, ``timm/<id>`` or ``auto``.
-
-    Raises:
-        InputError: If the name is unknown, contradicts the content, or cannot be found out.
-    """
-    path = Path(path)
-    own = raw.metadata.get("backbone")
-    if requested.lower() == "auto":
-        return spec_named(own) if own is not None else _recognised(raw, path)
-    spec = spec_named(requested)
-    if (own is not None and own != spec.name) or not spec.matches(raw):
-        possible = [own] if own is not None else [s.name for s in _possible(raw)]
-        raise InputError(
-            f"{path.name} is not a checkpoint of {spec.name}",
-            got=f"the content of {' or '.join(possible) or 'no known backbone'}",
-            expected=spec.name,
-            remedy="give another file, or leave --backbone out",
-        )
-    return spec
-
-
-def _possible(raw: RawCheckpoint) -> list[BackboneSpec]:
-    return [spec for spec in BACKBONES.values() if spec.matches(raw)]
-
-
-def _recognised(raw: RawCheckpoint, path: Path) -> BackboneSpec:
-    possible = _possible(raw)
-    names = [spec.name for spec in possible]
-    if not possible:
-        raise InputError(
-            f"{path.name} has the layout of no known backbone",
-            got=shorten(sorted(str(key) for key in raw.content)),
-            expected=f"one of {', '.join(BACKBONES)}",
-            remedy="name it with --backbone; --backbone timm/<id> takes any plain ViT of timm",
-        )
-    if len(possible) == 1:
-        return possible[0]
-    # Masked autoencoders of all kinds train as "mae_vit_large_patch16": there, the name of a
-    # method says nothing about the weights.
-    architecture = str(getattr(raw.content.get("args"), "model", ""))
-    specific = [spec for spec in possible if not spec.generic]
-    spec = _hinted(architecture, specific) or _hinted(path.name, possible)
-    if spec is None:
-        raise InputError(
-            f"{path.name} may be of several backbones that share this layout",
-            got=f"a file name that speaks for none of them, or for more than one: {path.name}",
-            expected=f"one of {', '.join(names)}",
-            remedy="name it with --backbone; a model of timm's own is --backbone timm/<id>",
-        )
-    return spec
-
-
-def _hinted(name: str, possible: list[BackboneSpec]) -> BackboneSpec | None:
-    """Find the one backbone a name speaks for; a specific one goes before a generic one."""
-    hits = [spec for spec in possible if spec.hinted_by(name)]
-    hits = [spec for spec in hits if not spec.generic] or hits
-    return hits[0] if len(hits) == 1 else None
+def __getattr__(name: str) -> Any:
+    """Import a name of ``__all__`` from the file that holds it."""
+    if name in __all__:
+        for file in _FILES:
+            module = import_module(f"retfiner.vision.{file}")
+            if name in vars(module):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

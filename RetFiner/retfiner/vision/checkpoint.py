@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 # The registry imports this module in turn; its names are looked up when a function runs.
-from retfiner import vision
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import save_safetensors, save_torch, whole_file
+from retfiner.vision.backbones import resolve_backbone, spec_named
 from retfiner.vision.keys import text_projection
 from retfiner.vision.plain_vit import is_plain_vit
 from retfiner.vision.reading import OWN_KEY, RawCheckpoint, read_checkpoint
@@ -58,7 +58,7 @@ def load_backbone(
     """
     path = Path(path)
     raw = read_checkpoint(path)
-    spec = vision.resolve_backbone(raw, path, backbone)
+    spec = resolve_backbone(raw, path, backbone)
     _check_normalisation(spec, raw.metadata, path)
     state = spec.repair(raw)
     heads = _number_of_heads(spec, state, raw.metadata.get("num_heads"), num_heads)
@@ -82,7 +82,7 @@ def backbone_from_state(
     Raises:
         InputError: If the state does not fit the backbone.
     """
-    spec = vision.spec_named(name)
+    spec = spec_named(name)
     raw = RawCheckpoint(dict(state))
     repaired = spec.repair(raw)
     heads = _number_of_heads(spec, repaired, None, num_heads)

@@ -7,7 +7,7 @@ The definitions are those of the published probing protocol, where RETFound and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,14 +15,23 @@ from torch.nn import functional as F
 
 from retfiner.common.errors import InputError
 
-if TYPE_CHECKING:
-    from retfiner.vision.spec import Backbone, ImageTokens
-
 NORM_EPS = 1e-6
 """Epsilon of the protocol's own LayerNorm, the same as in the backbones."""
 
 METHODS = ("concat", "concat_prenorm", "concat_postnorm", "global_pool", "cls_token")
 """What a probe can be trained on; ``concat`` stands for the backbone's own definition."""
+
+
+class ImageTokens(NamedTuple):
+    """The last block's output, without the final norm.
+
+    Attributes:
+        prefix: (B, P, D) tokens that belong to no place: CLS first, then registers.
+        patches: (B, N, D) patch tokens in row-major order.
+    """
+
+    prefix: Tensor
+    patches: Tensor
 
 
 def probing_features(
@@ -62,11 +71,11 @@ def probing_features(
     raise _unknown(method)
 
 
-def feature_width(backbone: Backbone, method: str | None = None) -> int:
+def feature_width(width: int, method: str | None = None) -> int:
     """Give the length F of a feature vector.
 
     Args:
-        backbone: The encoder the features come from.
+        width: Width D of the encoder's tokens.
         method: One of :data:`METHODS`; None is the backbone's own.
 
     Raises:
@@ -75,10 +84,10 @@ def feature_width(backbone: Backbone, method: str | None = None) -> int:
     if method is None or method.startswith("concat"):
         if method is not None and method not in METHODS:
             raise _unknown(method)
-        return 2 * backbone.width
+        return 2 * width
     if method not in METHODS:
         raise _unknown(method)
-    return backbone.width
+    return width
 
 
 def _plain_norm(x: Tensor) -> Tensor:

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.vision.features import ImageTokens
 from retfiner.vision.keys import unwrap, widened
 from retfiner.vision.plain_vit import WIDTH_PER_HEAD, check_sizes
 from retfiner.vision.reading import RawCheckpoint
-from retfiner.vision.spec import BackboneSpec, ImageTokens, State
+from retfiner.vision.spec import BackboneSpec, State
 
 _POSITIONS = "model.input_adapters.bscan.pos_emb"
 _PROJECTION = "model.input_adapters.bscan.proj.weight"

@@ -17,9 +17,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.vision.features import ImageTokens
 from retfiner.vision.keys import encoder_part, has_text_encoder, unwrap
 from retfiner.vision.reading import RawCheckpoint
-from retfiner.vision.spec import ImageTokens, State
+from retfiner.vision.spec import State
 
 WIDTH_PER_HEAD = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
 """Heads by width in the ViT family: 64 channels each, 80 in ViT-H."""

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from retfiner.common.errors import InputError
+from retfiner.vision.checkpoint_file import require_checkpoint_file
 
 MAX_SHARING = 4
 """How many times its file's bytes the tensors of a checkpoint may make, sharing some of them."""
@@ -74,7 +75,7 @@ def read_checkpoint(path: Path | str) -> RawCheckpoint:
             classes to be unpickled.
     """
     path = Path(path)
-    _check_first_bytes(path)
+    require_checkpoint_file(path)
     if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     content = _unpickle(path)
@@ -86,35 +87,6 @@ def read_checkpoint(path: Path | str) -> RawCheckpoint:
             expected="tensors by key, as in a state dict",
         )
     return RawCheckpoint(content, _own_metadata(content, path))
-
-
-def _check_first_bytes(path: Path) -> None:
-    """Refuse early, and in plain words, what is no checkpoint at all."""
-    if not path.is_file():
-        raise InputError(
-            f"There is no checkpoint at {path}",
-            got="a folder" if path.is_dir() else "nothing",
-            remedy="pretrained_weights/README.md says what to download and where to put it",
-        )
-    with path.open("rb") as file:
-        start = file.read(512)
-    text = start.lstrip().lower()
-    if not start:
-        found = "an empty file"
-    elif text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        found = "a web page (often a login or quota page saved in place of the download)"
-    elif text.startswith(b"version https://git-lfs"):
-        found = "a Git LFS pointer; the file itself was never fetched"
-    elif path.suffix.lower() != ".safetensors" and not start.startswith((b"PK\x03\x04", b"\x80")):
-        found = f"a file that begins with {start[:12]!r}"
-    else:
-        return
-    raise InputError(
-        f"{path} is no checkpoint",
-        got=found,
-        expected="a .safetensors file or one written by torch.save",
-        remedy="download the file again, in a browser if its host asks for a login",
-    )
 
 
 def _unpickle(path: Path) -> Any:

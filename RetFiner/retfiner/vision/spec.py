@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from retfiner.common.errors import InputError
-from retfiner.vision.features import probing_features
+from retfiner.vision.features import ImageTokens, probing_features
 
 if TYPE_CHECKING:
     from retfiner.vision.reading import RawCheckpoint
@@ -27,18 +27,6 @@ State = Mapping[str, Tensor]
 
 _SHORT = 5
 """A file name's fragment of fewer letters must stand alone: "mae" is no hint in "maestro"."""
-
-
-class ImageTokens(NamedTuple):
-    """The last block's output, without the final norm.
-
-    Attributes:
-        prefix: (B, P, D) tokens that belong to no place: CLS first, then registers.
-        patches: (B, N, D) patch tokens in row-major order.
-    """
-
-    prefix: Tensor
-    patches: Tensor
 
 
 @dataclass(frozen=True)
@@ -146,6 +134,11 @@ class Backbone:
         return int(size)
 
     @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of an image as the encoder takes it."""
+        return self.spec.in_chans, self.image_size, self.image_size
+
+    @property
     def mean(self) -> tuple[float, ...]:
         """Per-channel mean of the input normalisation."""
         return self.spec.mean
@@ -169,7 +162,7 @@ class Backbone:
         Raises:
             InputError: If the images have another shape.
         """
-        wanted = (self.spec.in_chans, self.image_size, self.image_size)
+        wanted = self.input_shape
         if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
             raise InputError(
                 f"{self.spec.name} cannot take a batch of this shape",

@@ -7,14 +7,16 @@ import torch
 
 from retfiner.common.errors import InputError
 from retfiner.data import datamodule
-from retfiner.data.datamodule import PairsDataModule, count_workers, load_pairs
+from retfiner.data.batch import Collate
+from retfiner.data.datamodule import PairsDataModule, count_workers
 from retfiner.data.manifest import read_manifest, split_by_patient
-from retfiner.data.pairs import Collate
 from retfiner.text.tokenizer import load_tokenizer
+from retfiner.training.distributed.join import BatchJoiner
 from retfiner.vision import evaluation_transform, load_backbone
 from tests.helpers.refinement import (
     OWN_DATASET,
     damage_in_the_middle,
+    load_pairs,
     make_material,
     read_csv,
     settings,
@@ -68,7 +70,15 @@ def own(material, name, tmp_path, **changes):
 def module(config, transform):
     tokenizer = load_tokenizer(config.text_encoder)
     collate = Collate(tokenizer, config.max_text_tokens, (3, 32, 32), config.on_bad_row)
-    return PairsDataModule(load_pairs(config, transform), collate, config)
+    return PairsDataModule(
+        load_pairs(config, transform),
+        collate,
+        BatchJoiner(),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        worker_start=None if config.worker_start == "auto" else config.worker_start,
+    )
 
 
 def rows_of(loader):
@@ -212,17 +222,17 @@ def test_damage_found_in_a_worker_is_raised_here_and_names_the_row(
     data = module(config, transform)
     with pytest.raises(InputError, match=rf"row {row} of .*pairs\.csv"):
         for batch in data.train_dataloader():
-            data.on_before_batch_transfer(batch, 0)
+            BatchJoiner()(batch)
 
 
 def test_damage_that_is_skipped_is_said_and_counted_once(material, transform, tmp_path, capsys):
     config, row = broken(tmp_path, material, num_workers=2, on_bad_row="skip")
-    data = module(config, transform)
+    data, join = module(config, transform), BatchJoiner()
     for _epoch in range(2):
-        batches = [data.on_before_batch_transfer(b, 0) for b in data.train_dataloader()]
+        batches = [join(b) for b in data.train_dataloader()]
         assert [len(b.images) for b in batches] == [data.pairs.train_size - 1]
         assert row not in batches[0].rows
-    assert len(data.left_out) == 1
+    assert len(join.left_out) == 1
     printed = capsys.readouterr().out
     assert printed.count("left out") == 1
     assert f"row {row} of" in printed

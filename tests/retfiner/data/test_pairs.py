@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from retfiner.common.errors import InputError
+from retfiner.data.batch import Collate
 from retfiner.data.manifest import read_manifest
-from retfiner.data.pairs import Collate, EvenBatches, ImageCaptionDataset, NumberedPairs
+from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
+from retfiner.data.sampler import BalancedBatchSampler
 from retfiner.text.tokenizer import load_tokenizer
 from retfiner.vision import BACKBONES, evaluation_transform, read_image
 from tests.helpers.refinement import (
@@ -143,8 +145,12 @@ def test_errors_cross_process_borders_whole():
 
 @pytest.mark.parametrize(("size", "batch_size"), [(1025, 128), (7, 8), (8, 8), (9, 4), (13, 2)])
 def test_batches_are_even_and_cover_everything_once(size, batch_size):
-    batches = list(EvenBatches(size, batch_size, seed=0, shuffle=True))
-    assert len(batches) == len(EvenBatches(size, batch_size, 0, True)) == -(-size // batch_size)
+    batches = list(BalancedBatchSampler(size, batch_size, seed=0, shuffle=True))
+    assert (
+        len(batches)
+        == len(BalancedBatchSampler(size, batch_size, 0, True))
+        == -(-size // batch_size)
+    )
     assert sorted(i for batch in batches for i in batch) == list(range(size))
     sizes = [len(batch) for batch in batches]
     assert max(sizes) <= batch_size
@@ -154,16 +160,17 @@ def test_batches_are_even_and_cover_everything_once(size, batch_size):
 def test_no_batch_of_one_where_there_are_two_pairs():
     for size in range(2, 40):
         for batch_size in range(3, 9):
-            assert min(map(len, EvenBatches(size, batch_size, 0, False))) > 1
+            assert min(map(len, BalancedBatchSampler(size, batch_size, 0, False))) > 1
 
 
 @pytest.mark.parametrize(("size", "processes"), [(27, 2), (100, 4), (5, 4), (9, 8)])
 def test_processes_share_each_batch_evenly_and_see_every_pair_once(size, processes):
     batch_size = 3
     shares = [
-        list(EvenBatches(size, batch_size, 0, True, rank, processes)) for rank in range(processes)
+        list(BalancedBatchSampler(size, batch_size, 0, True, rank, processes))
+        for rank in range(processes)
     ]
-    whole = list(EvenBatches(size, batch_size * processes, 0, True))
+    whole = list(BalancedBatchSampler(size, batch_size * processes, 0, True))
     for batch, parts in zip(whole, zip(*shares, strict=True), strict=True):
         assert [i for part in parts for i in part] == batch, "as one process with larger batches"
         sizes = [len(part) for part in parts]
@@ -175,13 +182,13 @@ def test_no_process_is_without_a_pair():
     for processes in range(2, 9):
         for batch_size in (2, 3, 5):
             for size in range(processes, 60):
-                last = EvenBatches(size, batch_size, 0, False, processes - 1, processes)
+                last = BalancedBatchSampler(size, batch_size, 0, False, processes - 1, processes)
                 assert min(map(len, last)) > 0
 
 
 def test_order_depends_on_seed_and_epoch():
     def order(seed, epoch, shuffle=True):
-        batches = EvenBatches(50, 8, seed, shuffle)
+        batches = BalancedBatchSampler(50, 8, seed, shuffle)
         batches.sampler.set_epoch(epoch)  # as Lightning does
         return list(batches)
 

@@ -5,12 +5,17 @@ import pytest
 
 from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
-from retfiner.data.datamodule import load_pairs
 from retfiner.data.manifest import read_manifest
 from retfiner.data.pairs import ImageCaptionDataset
 from retfiner.vision import BACKBONES, ImageAddress, evaluation_transform
 from tests.helpers.image_files import bscans, dicom, write_dicom, write_e2e, write_img, write_vol
-from tests.helpers.refinement import write_csv, write_image
+from tests.helpers.refinement import (
+    load_pairs,
+    write_base_model,
+    write_csv,
+    write_image,
+    write_text_encoder,
+)
 
 COLUMNS = ("image", "report", "patient_id", "slice")
 VOLUME = bscans(6)
@@ -119,7 +124,8 @@ def test_pairs_of_a_run_come_from_volumes(folder):
     rows = [[f"eye.{kind}", f"cyst {k}", kind, str(k)] for kind in ("e2e", "vol") for k in range(6)]
     rows += [[f"scan.dcm#{k}", f"fluid {k}", "third", ""] for k in range(6)]
     config = RefineConfig(
-        model_weights=folder / "none.pth",
+        model_weights=write_base_model(folder / "base.pth"),
+        text_encoder=write_text_encoder(folder / "bert"),
         train_csv=write_csv(folder / "p.csv", rows, COLUMNS),
         val_fraction=0.3,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retfiner.data.phantom_cohort import make_cohort
-from retfiner.data.phantom_reports import describe
-from retfiner.data.phantom_scene import KINDS
+from retfiner.data.phantoms.cohort import make_cohort
+from retfiner.data.phantoms.reports import describe
+from retfiner.data.phantoms.scene import KINDS
 from retfiner.evaluation.findings import FINDINGS, read_findings, stated_findings
 
 DR, GA, IRF, SRF, PED = (

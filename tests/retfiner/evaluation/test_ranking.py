@@ -17,7 +17,7 @@ from retfiner.evaluation.chance import (
     chance_recall_at,
 )
 from retfiner.evaluation.ranking import rank, rerank
-from retfiner.metrics import best_ranks, chance_recall
+from retfiner.training.recall import best_ranks, chance_recall
 
 
 def embeddings(n, width=6, seed=0, ties=False):

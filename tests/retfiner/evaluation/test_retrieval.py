@@ -12,7 +12,7 @@ from retfiner.common.errors import InputError
 from retfiner.data.manifest import read_manifest, split_by_patient
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.run import evaluate
-from retfiner.loading import read_model
+from retfiner.export.loading import read_model
 from retfiner.vision import evaluation_transform, read_image
 from tests.helpers.refinement import damage_in_the_middle, make_material, read_csv, write_csv
 

@@ -17,7 +17,7 @@ from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.folders import read_labelled
 from retfiner.evaluation.run import evaluate
 from retfiner.evaluation.zero_shot import chance
-from retfiner.loading import read_model
+from retfiner.export.loading import read_model
 from retfiner.vision import evaluation_transform, read_image
 from tests.helpers.probing_runs import make_run
 

@@ -9,13 +9,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from retfiner.common.errors import InputError
-from retfiner.data.phantom import KINDS, make_cohort
-from retfiner.data.phantom_cohort import stream
-from retfiner.data.phantom_reports import describe
-from retfiner.data.phantom_wording import BRIEF, SENTENCES
+from retfiner.data.phantoms.cohort import make_cohort, stream
+from retfiner.data.phantoms.reports import describe
+from retfiner.data.phantoms.scene import KINDS
+from retfiner.data.phantoms.wording import BRIEF, SENTENCES
 from retfiner.explanation.cases import PHRASES, Case, maps_of
 from retfiner.explanation.pointing import as_table, auroc, compare_words, main, measure, on_patches
-from retfiner.loading import read_model
+from retfiner.export.loading import read_model
 from retfiner.refine import refine
 from tests.helpers.refinement import make_material, settings
 
@@ -121,7 +121,7 @@ def test_phrases_that_name_what_is_there_are_no_denials():
 
 
 def test_a_model_is_scored_from_the_command_line(tmp_path, capsys):
-    from retfiner.data.phantom import main as write
+    from retfiner.data.phantoms.__main__ import main as write
 
     phantoms = tmp_path / "phantoms"
     sizes = ["--patients", "8", "--train", "4", "--val", "4", "--test", "4"]

@@ -50,7 +50,7 @@ def test_figures_of_the_protocol(protocol, method):
     features = backbone.features(images, method).detach().numpy()
     figures = FIGURES[method]
     assert list(features.shape) == figures["shape"]
-    assert features.shape[1] == feature_width(backbone, method)
+    assert features.shape[1] == feature_width(backbone.width, method)
     for key, got in (
         ("row0_first8", features[0, :8]),
         ("row0_last8", features[0, -8:]),
@@ -86,7 +86,7 @@ def test_own_definition_of_each_backbone(protocol, name, method):
     backbone = backbone_from_state(name, {k: v.double() for k, v in state.items()}, 32, 4)
     images = images[:, :1] if gray else images
     own = backbone.features(images)
-    assert own.shape == (6, feature_width(backbone)) == (6, 96)
+    assert own.shape == (6, feature_width(backbone.width)) == (6, 96)
     torch.testing.assert_close(own, backbone.features(images, "concat"), rtol=0, atol=0)
     torch.testing.assert_close(own, backbone.features(images, method), rtol=0, atol=0)
 
@@ -124,9 +124,9 @@ def test_unknown_method_lists_the_known_ones(protocol):
         with pytest.raises(InputError, match="concat_postnorm"):
             backbone.features(images, method)
         with pytest.raises(InputError, match="concat_postnorm"):
-            feature_width(backbone, method)
+            feature_width(backbone.width, method)
 
 
 def test_width_of_each_method(protocol):
-    widths = {method: feature_width(protocol[0], method) for method in METHODS}
+    widths = {method: feature_width(protocol[0].width, method) for method in METHODS}
     assert widths == {m: 96 if m.startswith("concat") else 48 for m in METHODS}

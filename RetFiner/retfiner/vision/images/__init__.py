@@ -7,7 +7,6 @@ Heavy packages are imported when a file needs them.
 from __future__ import annotations
 
 from retfiner.vision.images.address import ImageAddress
-from retfiner.vision.images.glance import why_unusable
 from retfiner.vision.images.reading import (
     READERS,
     count_images,
@@ -16,6 +15,7 @@ from retfiner.vision.images.reading import (
     open_images,
     read_image,
 )
+from retfiner.vision.images.sniff import why_unusable
 from retfiner.vision.images.source import ImageFile, VolumeError
 
 __all__ = [

@@ -3,8 +3,8 @@
 import pytest
 
 from retfiner.data.check.identifiers import KINDS, identifiers_in_path, identifiers_in_report
-from retfiner.data.phantom import describe, make_cohort
-from retfiner.data.phantom_cohort import stream
+from retfiner.data.phantoms.cohort import make_cohort, stream
+from retfiner.data.phantoms.reports import describe
 
 FOUND = {
     "name": [

@@ -1,0 +1,154 @@
+"""How pairs become a batch: images stacked, reports tokenised, identical reports found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from retfiner.common.errors import InputError
+from retfiner.data.manifest import OnBadRow
+from retfiner.data.pairs import Numbered
+from retfiner.model import Batch, Joined
+from retfiner.text.tokenizer import tokenize
+
+
+class Collated(NamedTuple):
+    """What a worker hands to the main process.
+
+    Attributes:
+        batch: The batch, or why there can be none.
+        left_out: Number and reason of each pair that could not be read and was left out.
+    """
+
+    batch: Batch | InputError
+    left_out: list[tuple[int, str]]
+
+
+class Collate:
+    """Put pairs together to a batch: stack images, tokenise reports, find identical ones.
+
+    Args:
+        tokenizer: The text encoder's tokenizer.
+        max_tokens: Reports are cut at this many WordPieces.
+        image_shape: (C, H, W) the backbone expects.
+        on_bad_row: Whether an unreadable pair is an error or left out.
+
+    Attributes:
+        least: Fewest pairs that have to be left: two to contrast, or one where other processes
+            hold pairs of the same batch.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        image_shape: tuple[int, int, int],
+        on_bad_row: OnBadRow = "error",
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.image_shape = image_shape
+        self.on_bad_row = on_bad_row
+        self.least = 2
+
+    def __call__(self, items: list[Numbered]) -> Collated:
+        """Build a batch of the items that could be read, or say which error forbids it."""
+        unreadable = [(n.row, n.item) for n in items if isinstance(n.item, InputError)]
+        try:
+            if unreadable and self.on_bad_row == "error":
+                raise unreadable[0][1]
+            batch = self._build(
+                [n for n in items if not isinstance(n.item, InputError)], len(items)
+            )
+        except InputError as error:
+            return Collated(error, [])
+        return Collated(batch, [(row, error.problem) for row, error in unreadable])
+
+    def _build(self, kept: list[Numbered], planned: int) -> Batch:
+        if len(kept) < min(self.least, planned):
+            raise InputError(
+                "a batch has lost its pairs",
+                got=f"{planned - len(kept)} of {planned} images cannot be decoded",
+                expected=f"at least {self.least} readable a batch",
+                remedy="mend the image files; --on_bad_row error names each",
+            )
+        pairs = [self._check(n.row, n.item) for n in kept]
+        reports = [report for _, report in pairs]
+        tokens = tokenize(self.tokenizer, reports, self.max_tokens)
+        return Batch(
+            images=torch.stack([image for image, _ in pairs]),
+            input_ids=tokens.input_ids,
+            attention_mask=tokens.attention_mask,
+            lengths=tuple(tokens.attention_mask.sum(1).tolist()),
+            report_ids=identify_reports(reports),
+            rows=torch.tensor([n.row for n in kept]),
+        )
+
+    def _check(self, row: int, pair: Any) -> tuple[Tensor, str]:
+        is_pair = isinstance(pair, list | tuple) and len(pair) == 2
+        if is_pair and isinstance(pair[0], Tensor) and isinstance(pair[1], str):
+            image, report = pair
+            if tuple(image.shape) == self.image_shape and image.is_floating_point():
+                return image, report
+            got = f"an image tensor of shape {tuple(image.shape)} and type {image.dtype}"
+        else:
+            kinds = [type(part).__name__ for part in pair] if is_pair else type(pair).__name__
+            got = f"{kinds}"
+        raise InputError(
+            f"item {row} of the data set is not an image-report pair",
+            got=got,
+            expected=f"[float image tensor {self.image_shape}, report string]",
+            remedy="apply the transform that the data set is given to each image",
+        )
+
+
+def join_reports(parts: Sequence[Batch], rank: int, gather: Callable[[Tensor], Tensor]) -> Joined:
+    """Put the reports of all processes together.
+
+    Args:
+        parts: Each process's batch, in the order of ranks; images are not looked at.
+        rank: Which process this is.
+        gather: Gathers rows of all processes; see :class:`Joined`.
+    """
+    width = max(part.input_ids.shape[1] for part in parts)
+
+    def padded(tensors: Sequence[Tensor]) -> Tensor:
+        return torch.cat([F.pad(t, (0, width - t.shape[1])) for t in tensors])
+
+    return Joined(
+        input_ids=padded([part.input_ids for part in parts]),
+        attention_mask=padded([part.attention_mask for part in parts]),
+        lengths=tuple(length for part in parts for length in part.lengths),
+        report_ids=torch.cat([part.report_ids for part in parts]),
+        sizes=tuple(len(part.lengths) for part in parts),
+        rank=rank,
+        gather=gather,
+    )
+
+
+def normalise_report(report: str) -> str:
+    """Bring a report into the form in which two are compared: case and white space do not count."""
+    return " ".join(report.casefold().split())
+
+
+def identify_reports(reports: Sequence[str]) -> Tensor:
+    """Give identical reports the same number, in every process and on every machine.
+
+    Args:
+        reports: B reports.
+
+    Returns:
+        (B,) int64: 63 bits of a hash of each report.
+    """
+    return torch.tensor([_hash(report) for report in reports], dtype=torch.int64)
+
+
+def _hash(report: str) -> int:
+    digest = hashlib.blake2b(normalise_report(report).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

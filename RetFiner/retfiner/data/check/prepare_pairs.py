@@ -1,0 +1,228 @@
+"""Check a table of image-report pairs, clean it, split it by patient, and show what it holds."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from retfiner.common.cli import as_plain, flag
+from retfiner.common.errors import InputError
+from retfiner.common.faults import explained_faults
+from retfiner.common.numbers import NonNegativeInt, OpenUnitInterval, PositiveInt
+from retfiner.common.seeds import derive_seed
+from retfiner.text.folder import DEFAULT_TEXT_ENCODER
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from retfiner.data.check.collection import Checked
+    from retfiner.data.check.rows import Columns
+    from retfiner.data.check.summary import Summary
+
+PUBLISHED_MAX_TEXT_TOKENS = 30
+
+
+@dataclass(frozen=True)
+class PreparePairsConfig:
+    """Settings of ``prepare_pairs.py``."""
+
+    csv: Path = flag("CSV of image-report pairs, UTF-8 with a header")
+    output: Path = flag("folder for the cleaned tables and the summary")
+    image_root: Path | None = flag(
+        "folder the image paths are relative to; by default the CSV's", None
+    )
+    image_column: str = flag("column with the image's path", "image")
+    report_column: str = flag("column with the report", "report")
+    patient_column: str = flag(
+        "column with the patient; none declares that there is none", "patient_id"
+    )
+    slice_column: str | None = flag(
+        "column with the B-scan's index in a volume, from 0; by default slice, if there is such a"
+        " column; none: not used",
+        None,
+    )
+    split_column: str | None = flag(
+        "column with train, val or test, where the split is given", None
+    )
+    val_csv: Path | None = flag("CSV for validation, where the split is given by two files", None)
+    val_fraction: OpenUnitInterval = flag(
+        "share of the patients split off for validation, where no split is given", 0.1
+    )
+    text_encoder: Path | None = flag(
+        "folder whose tokenizer counts WordPieces; by default train.py's if it is there, "
+        "else words are counted",
+        None,
+    )
+    max_text_tokens: PositiveInt = flag(
+        "reports are cut at this many WordPieces", PUBLISHED_MAX_TEXT_TOKENS
+    )
+    deidentify: bool = flag(
+        "warn of what looks like a name, a date, a record number, an age over 89, a phone number "
+        "or an e-mail address, by row and column; a warning, not a guarantee",
+        False,
+    )
+    flagged_rows: Literal["leave_out", "keep"] = flag(
+        "what happens with rows that --deidentify warns of", "leave_out"
+    )
+    decode: Literal["full", "header"] = flag(
+        "full decodes each image; header looks at its bytes alone: faster, finds less", "full"
+    )
+    num_workers: NonNegativeInt | None = flag(
+        "processes that read images; by default one a core, at most 8", None
+    )
+    seed: NonNegativeInt = flag("seed of the split and of the pairs that are shown", 0)
+    strict: bool = flag("exit with status 1 if there is any problem", False)
+    overwrite: bool = flag("replace what an earlier run wrote to the folder", False)
+
+    def __post_init__(self) -> None:
+        """Check what a type alone cannot say.
+
+        Raises:
+            InputError: If two settings do not go together.
+        """
+        if self.split_column is not None and self.val_csv is not None:
+            raise InputError(
+                "--split_column and --val_csv are both given", expected="one of the two"
+            )
+        if self.flagged_rows == "keep" and not self.deidentify:
+            raise InputError(
+                "--flagged_rows keep needs --deidentify", got="no --deidentify", expected="both"
+            )
+        if self.seed >= 2**32:
+            raise InputError("--seed is too large", got=self.seed, expected="less than 2**32")
+        if self.max_text_tokens < 3:
+            raise InputError(
+                "--max_text_tokens leaves no room for a word",
+                got=self.max_text_tokens,
+                expected="at least 3: [CLS], one WordPiece, [SEP]",
+            )
+
+
+@explained_faults()
+def prepare_pairs(config: PreparePairsConfig) -> Summary:
+    """Check, clean, split, write and print.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        What was found.
+
+    Raises:
+        InputError: If a table cannot be read, nothing in it can be used, or the folder is not free.
+    """
+    from retfiner.data.check.collection import Tables, check_collection
+    from retfiner.data.check.rows import Columns
+    from retfiner.data.check.summary import printed
+    from retfiner.data.check.writing import PAGE, require_writable
+
+    sources = [path for path in (config.csv, config.val_csv) if path is not None]
+    require_writable(config.output, sources, config.overwrite)
+    tokenizer = _load_tokenizer(config.text_encoder)
+    columns = Columns(
+        config.image_column,
+        config.report_column,
+        config.patient_column,
+        config.split_column,
+        config.slice_column,
+    )
+    checked = check_collection(
+        Tables(config.csv, config.val_csv, config.image_root, columns),
+        decode=config.decode,
+        workers=_count_workers(config.num_workers),
+        deidentify=config.deidentify,
+        leave_out_flagged=config.flagged_rows == "leave_out",
+        val_fraction=config.val_fraction,
+        seed=config.seed,
+    )
+    summary = _summarise(config, columns, checked, tokenizer)
+    _write(config, columns, checked, summary)
+    print(printed(summary))
+    print(f"\nLook at:        {config.output / PAGE}")
+    print(f"Next:           {summary.next_command}")
+    return summary
+
+
+def _load_tokenizer(folder: Path | None) -> PreTrainedTokenizerBase | None:
+    if folder is None and not DEFAULT_TEXT_ENCODER.is_dir():
+        return None
+    from retfiner.text.tokenizer import load_tokenizer
+
+    return load_tokenizer(DEFAULT_TEXT_ENCODER if folder is None else folder)
+
+
+def _count_workers(requested: int | None) -> int:
+    if requested is not None:
+        return requested
+    from retfiner.data.datamodule import count_workers
+
+    return count_workers(requested)
+
+
+def _summarise(
+    config: PreparePairsConfig,
+    columns: Columns,
+    checked: Checked,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> Summary:
+    from retfiner.data.check import statistics
+    from retfiner.data.check.rows import left_out
+    from retfiner.data.check.summary import Summary, count_problems, count_sides
+
+    rows = checked.rows_of()
+    withheld = frozenset(checked.rows[index].report for index in checked.flagged)
+    return Summary(
+        sources=[path.name for path in (config.csv, config.val_csv) if path is not None],
+        rows=len(checked.rows),
+        pairs=len(rows),
+        rows_left_out=len(left_out(checked.problems)),
+        rows_with_problems=len({problem.index for problem in checked.problems}),
+        rows_flagged=len(checked.flagged) if config.deidentify else None,
+        problems=count_problems(checked, columns),
+        reports=statistics.describe_reports(
+            [row.report for row in rows], tokenizer, config.max_text_tokens, withheld
+        ),
+        images=statistics.describe_images(rows, checked.facts),
+        patients=statistics.describe_patients(rows),
+        split=count_sides(checked),
+        split_is_given=config.val_csv is not None or config.split_column is not None,
+        settings=as_plain(config),
+        next_command=_next_command(config),
+    )
+
+
+def _next_command(config: PreparePairsConfig) -> str:
+    from retfiner.data.check.writing import TRAINING, VALIDATING
+
+    words = [
+        "python", "train.py", "--model_weights", "path/to/visionmodel.pth",
+        "--train_csv", str(config.output / TRAINING), "--val_csv", str(config.output / VALIDATING),
+    ]  # fmt: skip
+    if config.patient_column == "none":
+        words += ["--patient_column", "none"]
+    if config.text_encoder is not None:
+        words += ["--text_encoder", str(config.text_encoder)]
+    if config.max_text_tokens != PUBLISHED_MAX_TEXT_TOKENS:
+        words += ["--max_text_tokens", str(config.max_text_tokens)]
+    return shlex.join(words)
+
+
+def _write(
+    config: PreparePairsConfig, columns: Columns, checked: Checked, summary: Summary
+) -> None:
+    from retfiner.data.check.page import build_page
+    from retfiner.data.check.samples import choose, make_sample
+    from retfiner.data.check.writing import NUMBERS, PAGE, whole_folder, write_tables
+
+    shown = choose(checked.may_be_shown, np.random.default_rng(derive_seed(config.seed, "samples")))
+    samples = [make_sample(row) for row in shown]
+    with whole_folder(config.output) as folder:
+        write_tables(checked, columns, folder, config.output)
+        numbers = json.dumps(as_plain(summary), indent=2, ensure_ascii=False)
+        (folder / NUMBERS).write_text(numbers + "\n", encoding="utf-8")
+        (folder / PAGE).write_text(build_page(summary, samples), encoding="utf-8")

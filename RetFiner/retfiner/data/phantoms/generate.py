@@ -1,0 +1,262 @@
+"""OCT phantoms: generated B-scans with reports and labels, to try everything without patients.
+
+``python -m retfiner.data.phantoms --output DIR`` writes
+
+- ``images/P0001_OD_v1.png`` ...: B-scans, 8-bit grayscale;
+- ``pairs.csv``: ``image,report,patient_id,eye``, ``image`` relative to ``DIR``;
+- ``findings.json``: image -> list of ``{"finding", "box"}``, boxes in pixels
+  ``[row0, col0, row1, col1]``;
+- ``tasks/<Task>/{train,val,test}/<Class>/*.png``: labelled sets for four probing tasks, whose
+  patients are in no other split and not among the pairs;
+- ``phantoms.json``: the settings, written last, so that a complete folder is known as such.
+
+Everything follows from the seed alone: not from the number of workers, nor from the order of work.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from retfiner.common.errors import InputError
+from retfiner.common.files import write_text
+from retfiner.common.processes import available_cores
+from retfiner.data.phantoms.cohort import make_cohort, stream
+from retfiner.data.phantoms.optics import DEFAULT_SIZE, Size, check_size, draw
+from retfiner.data.phantoms.reports import describe
+from retfiner.data.phantoms.scene import Scan
+from retfiner.data.phantoms.tasks import TASKS, make_task
+
+VERSION = 1  # raised whenever the same settings come to draw other pictures
+MARKER, UNFINISHED = "phantoms.json", "phantoms.unfinished.json"
+COLUMNS = ("image", "report", "patient_id", "eye")
+SPLITS = ("train", "val", "test")
+PAIR_IMAGE, _PAIR_REPORT, _TASK_IMAGE = 10, 11, 12  # purposes of random streams
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One picture to draw and where to put it; ``purpose`` names its random stream."""
+
+    path: Path
+    scan: Scan
+    seed: int
+    purpose: tuple[int, ...]
+    size: Size
+
+
+def _draw_file(job: _Job) -> list[dict[str, Any]]:
+    drawing = draw(job.scan, stream(job.seed, *job.purpose), job.size)
+    Image.fromarray(drawing.image).save(job.path, compress_level=3)
+    return [{"finding": finding.kind, "box": list(box)} for finding, box in drawing.boxes]
+
+
+def _draw_files(jobs: Sequence[_Job], workers: int, label: str) -> list[list[dict[str, Any]]]:
+    """Draw all pictures, in this process or in several, and return the boxes in order."""
+    for folder in {job.path.parent for job in jobs}:
+        folder.mkdir(parents=True, exist_ok=True)
+    count = workers or available_cores()
+    bar: Any = tqdm(total=len(jobs), desc=label, unit="image", mininterval=0.5, disable=None)
+    found = []
+    with bar, _mapper(count) as mapped:
+        for boxes in mapped(jobs):
+            found.append(boxes)
+            bar.update()
+    return found
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator[Any]:
+    """Yield a function that maps ``_draw_file`` over jobs, in order."""
+    if workers == 1:
+        yield lambda jobs: map(_draw_file, jobs)
+        return
+    # Spawned, not forked: a forked child of a process that runs threads (torch) may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        yield lambda jobs: pool.map(_draw_file, jobs, chunksize=16)
+
+
+def write_pairs(
+    output: Path | str,
+    n_patients: int = 430,
+    seed: int = 0,
+    *,
+    size: Size = DEFAULT_SIZE,
+    workers: int = 1,
+) -> Path:
+    """Write B-scans with their reports: ``images/``, ``findings.json`` and ``pairs.csv``.
+
+    Args:
+        output: Folder to write to; existing files of the same names are replaced.
+        n_patients: Number of patients, about 3.5 scans each.
+        seed: Any non-negative integer.
+        size: Height and width of the B-scans in pixels.
+        workers: Processes that draw; 0 means one per available core.
+
+    Returns:
+        The path of ``pairs.csv``.
+
+    Raises:
+        InputError: For settings out of range.
+    """
+    _check(n_patients, (4, 4, 4), seed, size, workers)
+    output = Path(output)
+    scans = make_cohort(n_patients, seed)
+    names = [f"images/{scan.name}.png" for scan in scans]
+    jobs = [
+        _Job(output / name, scan, seed, (PAIR_IMAGE, index), size)
+        for index, (name, scan) in enumerate(zip(names, scans, strict=True))
+    ]
+    boxes = _draw_files(jobs, workers, "image-report pairs")
+    places = dict(zip(names, boxes, strict=True))
+    write_text(output / "findings.json", json.dumps(places, indent=1) + "\n")
+    lines = io.StringIO()
+    table = csv.writer(lines, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for index, (name, scan) in enumerate(zip(names, scans, strict=True)):
+        report = describe(scan, stream(seed, _PAIR_REPORT, index))
+        table.writerow((name, report, scan.patient_id, scan.eye))
+    write_text(output / "pairs.csv", lines.getvalue())
+    return output / "pairs.csv"
+
+
+def write_tasks(
+    output: Path | str,
+    images: tuple[int, int, int] = (160, 80, 160),
+    seed: int = 0,
+    *,
+    size: Size = DEFAULT_SIZE,
+    workers: int = 1,
+) -> list[Path]:
+    """Write labelled sets for the probing tasks: ``<Task>/{train,val,test}/<Class>/*.png``.
+
+    Args:
+        output: Folder to write to.
+        images: Number of training, validation and test images of each task.
+        seed: Any non-negative integer.
+        size: Height and width of the B-scans in pixels.
+        workers: Processes that draw; 0 means one per available core.
+
+    Returns:
+        The folders of the tasks, one for each of :data:`TASKS`.
+
+    Raises:
+        InputError: When a split is too small to hold every class, or for settings out of range.
+    """
+    _check(1, images, seed, size, workers)
+    output = Path(output)
+    jobs = []
+    for number, task in enumerate(TASKS):
+        for split, (name, count) in enumerate(zip(SPLITS, images, strict=True)):
+            for index, (label, scan) in enumerate(make_task(task, count, seed, split)):
+                path = output / task / name / label / f"{scan.name}.png"
+                jobs.append(_Job(path, scan, seed, (_TASK_IMAGE, number, split, index), size))
+    _draw_files(jobs, workers, "probing tasks")
+    return [output / task for task in TASKS]
+
+
+def write_phantoms(
+    output: Path | str,
+    n_patients: int = 430,
+    images: tuple[int, int, int] = (160, 80, 160),
+    seed: int = 0,
+    *,
+    size: Size = DEFAULT_SIZE,
+    workers: int = 1,
+) -> Path:
+    """Write pairs and tasks, or reuse a complete folder that was written with the same settings.
+
+    Args:
+        output: Folder to write to: new, empty, or written by this function before. One that was
+            left unfinished is written anew.
+        n_patients: Number of patients among the pairs, about 3.5 scans each.
+        images: Number of training, validation and test images of each task.
+        seed: Any non-negative integer.
+        size: Height and width of the B-scans in pixels.
+        workers: Processes that draw; 0 means one per available core. Does not change the result.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        InputError: When the folder holds phantoms of other settings, or other files; or for
+            settings out of range. Nothing is written then.
+    """
+    _check(n_patients, images, seed, size, workers)
+    output = Path(output)
+    settings = {
+        "version": VERSION,
+        "n_patients": n_patients,
+        "images": list(images),
+        "seed": seed,
+        "size": list(size),
+    }
+    if _is_complete(output, settings):
+        return output
+    for leftover in (output / "images", output / "tasks"):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    write_text(output / UNFINISHED, json.dumps(settings) + "\n")
+    write_pairs(output, n_patients, seed, size=size, workers=workers)
+    write_tasks(output / "tasks", images, seed, size=size, workers=workers)
+    write_text(output / MARKER, json.dumps(settings) + "\n")
+    (output / UNFINISHED).unlink()
+    return output
+
+
+def _check(
+    n_patients: int, images: tuple[int, int, int], seed: int, size: Size, workers: int
+) -> None:
+    """Refuse settings out of range before anything is written.
+
+    Raises:
+        InputError: Naming the setting.
+    """
+    check_size(size)
+    most = max(len(recipes) for recipes, _ in TASKS.values())
+    for name, value, least in (
+        ("patients", n_patients, 1),
+        ("images in every split of a task, one for each class", min(images), most),
+        ("seed", seed, 0),
+        ("workers", workers, 0),
+    ):
+        if value < least:
+            raise InputError(
+                f"Phantoms need more: {name}.", got=value, expected=f"at least {least}"
+            )
+
+
+def _is_complete(output: Path, settings: dict[str, Any]) -> bool:
+    """Say whether the folder holds these very phantoms; refuse one that holds anything else."""
+    marker = output / MARKER
+    if marker.is_file():
+        written = marker.read_text(encoding="utf-8").strip()
+        if written == json.dumps(settings):
+            return True
+        raise InputError(
+            f"{output} already holds phantoms of other settings.",
+            got=json.dumps(settings),
+            expected=written,
+            remedy="Choose another folder, or delete this one first.",
+        )
+    strange = output.is_file() or (output.is_dir() and any(output.iterdir()))
+    if strange and not (output / UNFINISHED).is_file():
+        raise InputError(
+            f"{output} holds other files.",
+            expected="a new or empty folder, or one written by this command",
+            remedy="Choose another folder.",
+        )
+    return False

@@ -1,0 +1,56 @@
+"""A contact sheet of all findings, to see at a glance what the phantoms look like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from retfiner.common.files import whole_file
+from retfiner.data.phantoms.cohort import stream
+from retfiner.data.phantoms.optics import DEFAULT_SIZE, Size, check_size, draw
+from retfiner.data.phantoms.scene import KINDS, Anatomy, Finding, Kind, Scan
+
+
+def contact_sheet(
+    path: Path | str, seed: int = 0, size: Size = DEFAULT_SIZE, columns: int = 4
+) -> Path:
+    """Draw every finding from mild to severe, one row each below a row of normal scans.
+
+    Args:
+        path: The picture to write, for example ``preview.png``.
+        seed: Any non-negative integer.
+        size: Height and width of each B-scan in pixels.
+        columns: Number of severities.
+
+    Returns:
+        ``path``.
+    """
+    check_size(size)
+    height, width = size
+    rows: tuple[Kind | None, ...] = (None, *KINDS)
+    sheet = Image.new("L", (width * columns, height * len(rows)))
+    pen = ImageDraw.Draw(sheet)
+    subtypes = {"pigment_epithelial_detachment": "fibrovascular", "rnfl_thinning": "diffuse"}
+    for row, kind in enumerate(rows):
+        for column in range(columns):
+            severity = 0.15 + 0.85 * column / max(columns - 1, 1)
+            generator = stream(seed, row, column)
+            findings: tuple[Finding, ...] = ()
+            if kind is not None:
+                own = int(generator.integers(2**31))
+                findings = (Finding(kind, severity, 0.0, own, subtypes.get(kind, "")),)
+            scan = Scan("sheet", "OD", 1, Anatomy.sample(generator), findings)
+            drawing = draw(scan, generator, size)
+            corner = (column * width, row * height)
+            sheet.paste(Image.fromarray(drawing.image), corner)
+            for _, (row0, col0, row1, col1) in drawing.boxes:
+                x, y = corner
+                pen.rectangle((x + col0, y + row0, x + col1 - 1, y + row1 - 1), outline=110)
+            name = (
+                "normal" if kind is None else f"{kind.replace('_', ' ')}, severity {severity:.2f}"
+            )
+            pen.text((corner[0] + 6, corner[1] + 4), name, fill=200)
+    with whole_file(path) as temporary:
+        sheet.save(temporary, format="PNG")
+    return Path(path)

@@ -1,0 +1,192 @@
+"""Reports as clinicians dictate them: short, abbreviated, what matters first.
+
+A report mentions every finding of its scan and denies only what is absent; its measurements are
+those of the drawing. Many normal scans share their wording to the letter, as in any archive.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retfiner.data.phantoms.anatomy import bare, central_thickness_um
+from retfiner.data.phantoms.lesions import deform
+from retfiner.data.phantoms.scene import Finding, Scan
+from retfiner.data.phantoms.wording import (
+    AMOUNTS,
+    BRIEF,
+    NORMAL,
+    NORMAL_OPENINGS,
+    SENTENCES,
+    SHORT,
+    TRENDS,
+    USUAL_AMOUNTS,
+    WEIGHT,
+)
+
+Generator = np.random.Generator
+MOST_WORDS = 40
+
+
+def pick(generator: Generator, options: tuple[str, ...]) -> str:
+    """Return one of the options, all equally likely."""
+    return options[int(generator.integers(len(options)))]
+
+
+def describe(scan: Scan, generator: Generator) -> str:
+    """Write the report of a scan.
+
+    Args:
+        scan: What the picture shows.
+        generator: Source of the wording's chance.
+
+    Returns:
+        English prose of 3 to 40 words, the most informative first.
+    """
+    if not scan.findings and not scan.resolved:
+        return _normal(scan, generator)
+    brief = _brief(scan, generator)
+    if brief:
+        return brief
+    sentences = _positives(scan, generator)
+    extras = _denials(scan, generator)
+    if "macular_hole" not in scan.kinds and generator.random() < 0.55:
+        extras.insert(int(generator.integers(2)), _thickness(scan, generator))
+    for extra in extras:
+        if _words([*sentences, extra]) <= MOST_WORDS:
+            sentences.append(extra)
+    return " ".join(_capital(sentence) + "." for sentence in sentences)
+
+
+def _normal(scan: Scan, generator: Generator) -> str:
+    if generator.random() < 0.78:
+        weights = np.array(list(NORMAL.values()))
+        return list(NORMAL)[int(generator.choice(len(NORMAL), p=weights / weights.sum()))]
+    sentences = [pick(generator, NORMAL_OPENINGS)]
+    if generator.random() < 0.6:
+        sentences.append(_thickness(scan, generator))
+    sentences += _denials(scan, generator)
+    return " ".join(_capital(sentence) + "." for sentence in sentences)
+
+
+def _positives(scan: Scan, generator: Generator) -> list[str]:
+    """Mention every finding, in fewer words the more there are, and whatever has resolved."""
+    ranked = sorted(scan.findings, key=lambda f: -WEIGHT[f.kind] * (0.5 + f.severity))
+    sentences: list[str] = []
+    for shortness in range(3):
+        sentences = []
+        for order, finding in enumerate(ranked):
+            hurried = order > 1 or len(ranked) > 3
+            sentences.append(_sentence(finding, generator, max(shortness, int(hurried))))
+        for kind in scan.resolved:
+            ending = pick(generator, ("resolved since the last visit", "has resolved completely"))
+            sentences.append(f"{SHORT[kind]} {ending}")
+        if _words(sentences) <= MOST_WORDS:
+            break
+    return sentences
+
+
+def _words(sentences: list[str]) -> int:
+    return len(" ".join(sentences).split())
+
+
+def _brief(scan: Scan, generator: Generator) -> str | None:
+    """Return a stock phrase for an eye with a single finding that calls for no more."""
+    if len(scan.findings) != 1 or scan.resolved or generator.random() > 0.16:
+        return None
+    return pick(generator, BRIEF[scan.findings[0].kind])
+
+
+def _sentence(finding: Finding, generator: Generator, shortness: int) -> str:
+    """Describe one finding: in full (0), in one short clause (1), or by name and amount (2)."""
+    if shortness == 2:
+        return f"{_amount(finding, generator)} {SHORT[finding.kind]}"
+    template = pick(generator, SENTENCES[finding.kind])
+    if shortness:
+        template = min(SENTENCES[finding.kind], key=len)
+    text = template.format(
+        q=_amount(finding, generator),
+        p=_place(finding, generator),
+        c=_contour(finding, generator),
+        h=round(finding.height_um / 5) * 5,
+        w=round(finding.width_um / 10) * 10,
+        mm=f"{finding.width_um / 1000:.1f}",
+        s=finding.subtype,
+        g=_hole_size(finding.width_um),
+    )
+    if finding.trend and (finding.trend != "stable" or generator.random() < 0.4):
+        wording = TRENDS[finding.trend]
+        text += ", " + pick(generator, wording[-1:] if shortness else wording)
+    return text
+
+
+def _hole_size(aperture_um: float) -> str:
+    """Name a macular hole's size as the International Vitreomacular Traction Study Group does."""
+    return "small" if aperture_um <= 250 else "medium-sized" if aperture_um <= 400 else "large"
+
+
+def _amount(finding: Finding, generator: Generator) -> str:
+    level = 0 if finding.severity < 0.35 else 1 if finding.severity <= 0.65 else 2
+    return pick(generator, AMOUNTS.get(finding.kind, USUAL_AMOUNTS)[level])
+
+
+def _place(finding: Finding, generator: Generator) -> str:
+    """Say where a finding lies, nasal or temporal as in the eye, not as in the picture."""
+    offset = abs(finding.position_um)
+    side = "nasal" if finding.position_um > 0 else "temporal"
+    if offset < 260:
+        below = finding.kind not in ("intraretinal_fluid", "rnfl_thinning")
+        words = ("subfoveally", "under the fovea") if below else ("centrally", "at the fovea")
+        return pick(generator, words)
+    if offset < 700:
+        return pick(generator, (f"{side} to the fovea", f"just {side} to the foveal centre"))
+    return pick(
+        generator, (f"in the {side} parafovea", f"parafoveal, {side}", f"{side} to the fovea")
+    )
+
+
+def _contour(finding: Finding, generator: Generator) -> str:
+    if finding.severity < 0.35:
+        return pick(generator, ("with preserved foveal contour", "without distortion"))
+    if finding.severity < 0.65:
+        return pick(generator, ("with wrinkling of the inner retina", "with shallow foveal pit"))
+    return pick(generator, ("with loss of the foveal pit", "with marked retinal folds"))
+
+
+def _thickness(scan: Scan, generator: Generator) -> str:
+    """State the central macular thickness, measured on the scan's own layers."""
+    tissue = bare(scan)
+    deform(tissue, scan.findings)
+    microns = round(central_thickness_um(tissue))
+    return pick(generator, ("CMT {} µm", "CST {} µm", "central thickness {} µm")).format(microns)
+
+
+def _denials(scan: Scan, generator: Generator) -> list[str]:
+    """Return up to two negations, each of which only names what the scan does not show."""
+    kinds = scan.kinds | frozenset(scan.resolved)  # what has resolved is denied already
+    options: list[str] = []
+    if not kinds & {"intraretinal_fluid", "subretinal_fluid"}:
+        options.append(
+            pick(generator, ("no intra- or subretinal fluid", "no IRF or SRF", "no macular oedema"))
+        )
+    elif "subretinal_fluid" not in kinds:
+        options.append(pick(generator, ("no subretinal fluid", "no SRF")))
+    elif "intraretinal_fluid" not in kinds:
+        options.append(pick(generator, ("no intraretinal fluid", "no IRF")))
+    if not kinds & {"epiretinal_membrane", "vitreomacular_traction"}:
+        options.append(pick(generator, ("no ERM or VMT", "no epiretinal membrane")))
+    if "pigment_epithelial_detachment" not in kinds:
+        options.append("no PED")
+    if "drusen" not in kinds:
+        options.append("no drusen")
+    if "geographic_atrophy" not in kinds:
+        options.append(pick(generator, ("no geographic atrophy", "no outer retinal atrophy")))
+    if "macular_hole" not in kinds:
+        options.append("no macular hole")
+    chances = np.linspace(1.0, 0.3, len(options))
+    count = int(generator.choice([0, 1, 1, 2]))
+    order = np.argsort(generator.random(len(options)) / chances)
+    return [options[int(index)] for index in order[:count]]
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

@@ -1,0 +1,92 @@
+"""Which pairs make a batch, and where an interrupted epoch goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader
+
+from retfiner.common.seeds import generator
+
+
+class BalancedBatchSampler(BatchSampler):
+    """Batches of almost equal size, so that none is too small for a contrast.
+
+    1,025 pairs at batch size 128 make nine batches of 113 or 114, not eight of 128 and one of 1.
+    Several processes share each batch in almost equal parts: all take the same number of steps, and
+    every pair is seen once an epoch.
+
+    Args:
+        size: Number of pairs.
+        batch_size: The most pairs in a batch, or in a process's part of one.
+        seed: What the order depends on.
+        shuffle: Whether each epoch has an order of its own.
+        rank: Which process this is.
+        processes: How many share a batch.
+
+    Attributes:
+        skip: How many batches the next epoch leaves out at its beginning, once.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.size = size
+        self.rank = rank
+        self.processes = processes
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 0
+        self.skip = 0
+        # Lightning calls set_epoch on `.sampler`; the order is ours, so we are our own sampler.
+        self.sampler = self  # type: ignore[assignment]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration follows."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(self.size / (self.batch_size * self.processes))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        purpose = self.epoch if self.shuffle else "fixed"
+        order = torch.randperm(self.size, generator=generator(self.seed, "order", purpose))
+        skip, self.skip = self.skip, 0
+        for chunk in order.tensor_split(len(self))[skip:]:
+            yield chunk.tensor_split(self.processes)[self.rank].tolist()
+
+
+class ResumableDataLoader(DataLoader[Any]):
+    """A loader that goes on in the middle of an epoch where a checkpoint was written.
+
+    Without its state, a resumed epoch would begin with the batches that it has already seen and
+    leave out the last ones.
+    """
+
+    batch_sampler: BalancedBatchSampler
+    batches_given = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yield the batches of an epoch, of the first one after loading a state only the rest."""
+        self.batches_given = self.batch_sampler.skip
+        for batch in super().__iter__():
+            self.batches_given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how many batches of the epoch were given."""
+        return {"batches_given": self.batches_given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Leave out the batches that were given before, unless they were the whole epoch."""
+        self.batch_sampler.skip = state["batches_given"] % len(self.batch_sampler)

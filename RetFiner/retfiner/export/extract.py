@@ -1,0 +1,250 @@
+"""From a training checkpoint to the refined vision backbone alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from retfiner.common.cli import flag
+from retfiner.common.errors import InputError, shorten
+from retfiner.common.faults import explained_faults
+from retfiner.common.files import file_sha256, write_text
+from retfiner.config import REPOSITORY
+from retfiner.export.card import model_card
+from retfiner.export.hf import hf_provenance, push_folder, save_hf
+from retfiner.export.onnx import onnx_provenance, save_onnx
+from retfiner.training.adaptation import has_lora, merge_lora
+from retfiner.vision import (
+    Backbone,
+    RawCheckpoint,
+    backbone_from_state,
+    load_backbone,
+    read_checkpoint,
+    resolve_backbone,
+    save_backbone,
+)
+
+WEIGHTS_FOLDER = REPOSITORY / "linear_probing" / "_weights"
+ENCODER = "model.vision_encoder."
+
+Format = Literal["base", "safetensors", "timm", "hf", "onnx"]
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """Settings of ``get_vision_backbone_for_linprobing.py``."""
+
+    path_to_model: Path = flag("checkpoint of a refinement run, or a published RetFiner file")
+    format: Format = flag(
+        "base: the base model's own layout (.pth); safetensors; timm: plain timm keys; hf: a folder"
+        " for transformers; onnx",
+        "base",
+    )
+    backbone: str = flag("name of the backbone, where the checkpoint does not say", "auto")
+    image_size: int | None = flag("side of the input in pixels, where it does not say", None)
+    output: Path | None = flag(
+        "file (hf: folder) to write; by default in linear_probing/_weights", None
+    )
+    card: bool | None = flag("write a model card beside it; by default for hf only", None)
+    results: Path | None = flag("Markdown for the card: table.md of report.py, for example", None)
+    push: str | None = flag(
+        "upload to the Hugging Face hub under this name, user/model; never done unasked", None
+    )
+
+    def __post_init__(self) -> None:
+        """Check what does not go together.
+
+        Raises:
+            InputError: If a flag would have no effect.
+        """
+        if self.results is not None and not self.writes_card:
+            raise InputError("--results has no effect without a card", remedy="add --card")
+        if self.push is not None and self.format != "hf":
+            raise InputError(
+                "--push has no effect here", got=f"--format {self.format}", expected="--format hf"
+            )
+
+    @property
+    def writes_card(self) -> bool:
+        """Whether a model card is written."""
+        return self.card if self.card is not None else self.format == "hf"
+
+
+@explained_faults()
+def extract(config: ExtractConfig) -> Path:
+    """Write the vision backbone of a checkpoint.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        InputError: If there is no backbone in the checkpoint, or the output is of another run.
+    """
+    backbone = read_refined_backbone(config.path_to_model, config.backbone, config.image_size)
+    output = config.output if config.output is not None else default_output(config)
+    _check_output(output, backbone, config.format)
+    _save(output, backbone, config.format)
+    print(f"Backbone:       {backbone.spec.name}, refined")
+    print(f"Written to:     {output}")
+    if config.writes_card:
+        _write_card(config, output, backbone)
+    if config.push is not None:
+        print(f"Uploaded to:    {push_folder(output, config.push)}")
+    return output
+
+
+def _save(output: Path, backbone: Backbone, format: Format) -> None:
+    if format == "hf":
+        save_hf(output, backbone)
+    elif format == "onnx":
+        save_onnx(output, backbone)
+    else:
+        save_backbone(output, backbone, format)
+
+
+def _write_card(config: ExtractConfig, output: Path, backbone: Backbone) -> None:
+    about = read_checkpoint(config.path_to_model).metadata
+    text = model_card(backbone, output, config.format, about, config.results)
+    card = output / "README.md" if output.is_dir() else output.with_suffix(".md")
+    write_text(card, text)
+    print(f"Model card:     {card}")
+
+
+def default_output(config: ExtractConfig) -> Path:
+    """Name the output after the checkpoint and its run: ``best-model_<run>_bscan.pth``."""
+    path = config.path_to_model.resolve()
+    suffix = {"base": ".pth", "hf": "", "onnx": ".onnx"}.get(config.format, ".safetensors")
+    return WEIGHTS_FOLDER / f"{path.stem}_{path.parent.name}_bscan{suffix}"
+
+
+def read_refined_backbone(
+    path: Path, backbone: str = "auto", image_size: int | None = None
+) -> Backbone:
+    """Read the vision backbone of a refinement checkpoint, ours or a published one.
+
+    Args:
+        path: ``best-model.ckpt``, ``last.ckpt`` or a released ``RetFiner_*.pth``.
+        backbone: Its name, where the checkpoint does not say.
+        image_size: Side of the input in pixels, where the checkpoint does not say.
+
+    Raises:
+        InputError: If the file cannot be read, or holds no vision encoder.
+    """
+    raw = read_checkpoint(path)
+    if isinstance(raw.content.get("state_dict"), Mapping):
+        refined = refined_backbone(raw, path, backbone, image_size)
+        refined.provenance["source_sha256"] = file_sha256(path)
+        return refined
+    _require_refined(raw, path)
+    released = load_backbone(path, backbone, image_size)
+    released.provenance.setdefault("source_sha256", file_sha256(path))
+    return released
+
+
+def refined_backbone(
+    raw: RawCheckpoint, path: Path, backbone: str = "auto", image_size: int | None = None
+) -> Backbone:
+    """Take the vision backbone out of the checkpoint of a run that was read already.
+
+    Args:
+        raw: The checkpoint.
+        path: Its file, for messages and the run's name.
+        backbone: As in :func:`read_refined_backbone`.
+        image_size: Likewise.
+
+    Raises:
+        InputError: If it holds no vision encoder.
+    """
+    encoder, own = encoder_state(raw.content["state_dict"], path), raw.metadata
+    if has_lora(encoder):
+        encoder = merge_lora(encoder, own["lora_scale"])
+    spec = resolve_backbone(RawCheckpoint(encoder, own), path, backbone)
+    size = own.get("image_size", image_size if image_size is not None else spec.image_size)
+    if image_size is not None and image_size != size:
+        raise InputError(
+            "the checkpoint says it was refined at another image size",
+            got=f"--image_size {image_size}",
+            expected=size,
+            remedy="leave --image_size out",
+        )
+    refined = backbone_from_state(spec.name, encoder, size, own.get("num_heads"))
+    refined.provenance = {
+        **own.get("provenance", {}),
+        **_progress(raw.content),
+        "run": path.resolve().parent.name,
+    }
+    return refined
+
+
+def _require_refined(raw: RawCheckpoint, path: Path) -> None:
+    """Refuse what is plainly a base model; released refined encoders are flat state dicts."""
+    is_ours = bool(raw.metadata)
+    is_refined = "refined_by" in raw.metadata.get("provenance", {})
+    is_flat = any(isinstance(value, Tensor) for value in raw.content.values())
+    if not (is_refined if is_ours else is_flat):
+        raise InputError(
+            f"{path} is no refined model",
+            got=f"a file with {shorten(sorted(str(key) for key in raw.content))}",
+            expected="best-model.ckpt as train.py writes it, or a released RetFiner file",
+            remedy="a base model needs no extraction: probe it as it is",
+        )
+
+
+def encoder_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return the vision encoder's own keys of a training checkpoint.
+
+    The published code keeps its projection to the text width and an unused classifier inside the
+    ViT; the in-house masked autoencoder sits one level deeper. None of these is the encoder.
+
+    Args:
+        state: The checkpoint's ``state_dict``.
+        path: The file, for messages.
+
+    Raises:
+        InputError: If there is no vision encoder in it.
+    """
+    keys = {
+        key.removeprefix(ENCODER): value for key, value in state.items() if key.startswith(ENCODER)
+    }
+    if not keys:
+        raise InputError(
+            f"{path} holds no refined vision encoder",
+            got=shorten(sorted(state)),
+            expected=f"keys that begin with {ENCODER}",
+            remedy="give the best-model.ckpt that train.py wrote",
+        )
+    keys = {key.removeprefix("model."): value for key, value in keys.items()}
+    return {key: value for key, value in keys.items() if not key.startswith(("proj.", "head."))}
+
+
+def _progress(content: Mapping[str, Any]) -> dict[str, int]:
+    return {
+        name: int(content[key])
+        for name, key in (("epoch", "epoch"), ("step", "global_step"))
+        if isinstance(content.get(key), int)
+    }
+
+
+def _check_output(output: Path, backbone: Backbone, format: str) -> None:
+    """Refuse to overwrite the backbone of another run."""
+    if not output.exists():
+        return
+    if format == "hf":
+        found = hf_provenance(output)
+    elif format == "onnx":
+        found = onnx_provenance(output)
+    else:
+        found = read_checkpoint(output).metadata.get("provenance", {})
+    key = "run_id" if "run_id" in backbone.provenance else "source_sha256"
+    if found.get(key) != backbone.provenance[key]:
+        raise InputError(
+            f"{output} exists and is of another run",
+            remedy="give another file with --output, or remove it first",
+        )

@@ -1,0 +1,1 @@
+"""Lightning's side of refinement: the loop, what trains, and what happens meanwhile."""

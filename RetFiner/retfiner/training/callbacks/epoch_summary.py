@@ -1,0 +1,71 @@
+"""A line an epoch on the terminal, and the curves at the end."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytorch_lightning as pl
+from tqdm import tqdm
+
+from retfiner.training.curves import draw_curves
+
+
+class EpochSummary(pl.Callback):
+    """Draw ``curves.png`` and print a line after each epoch.
+
+    Args:
+        folder: The run's folder, where ``metrics.csv`` lies.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.best = math.inf
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the lowest validation loss so far, for a checkpoint."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on from the lowest validation loss of the run that is resumed."""
+        self.best = state_dict["best"]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the epoch's figures."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        is_best = metrics["val/loss"] < self.best
+        self.best = min(self.best, metrics["val/loss"])
+        if trainer.is_global_zero:
+            tqdm.write(format_epoch(trainer.current_epoch + 1, metrics, is_best))
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the curves."""
+        if not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            logger.save()
+        draw_curves(self.folder / "metrics.csv", self.folder / "curves.png")
+
+
+def format_epoch(epoch: int, metrics: dict[str, float], is_best: bool) -> str:
+    """Format an epoch's losses and recall as one line.
+
+    Args:
+        epoch: Its number, from 1.
+        metrics: What was logged.
+        is_best: Whether the validation loss is the lowest so far.
+    """
+    losses = [n.removeprefix("val/") for n in metrics if n.startswith("val/") and "recall" not in n]
+    pairs = [
+        f"{name} {metrics.get(f'train/{name}', math.nan):.3f}/{metrics[f'val/{name}']:.3f}"
+        for name in sorted(losses, key=lambda n: n != "loss")
+    ]
+    recall = [
+        f"{label} {100 * metrics[key]:.1f} %"
+        for key, label in (
+            ("val/image_to_text_recall@5", "image-to-text R@5"),
+            ("val/text_to_image_recall@5", "text-to-image R@5"),
+        )
+        if key in metrics
+    ]
+    return f"epoch {epoch:>2}  train/val: " + "  ".join(pairs + recall) + ("  *" if is_best else "")

@@ -1,0 +1,82 @@
+"""``curves.png``: losses and recall over the optimiser's steps."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from retfiner.common.files import whole_file
+
+
+def draw_curves(metrics_csv: Path, target: Path) -> None:
+    """Draw each loss and the recall over the optimiser's steps, training and validation.
+
+    Args:
+        metrics_csv: The run's metrics.csv.
+        target: The PNG to write.
+    """
+    # Figure's own canvas, not pyplot: no global state, no display, no leak in long runs.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    table = pd.read_csv(metrics_csv)
+    losses = [c.removeprefix("val/") for c in table if c.startswith("val/") and "recall" not in c]
+    losses = sorted(losses, key=lambda n: (n != "loss", n))
+    has_recall = any("recall" in column for column in table)
+    panels = len(losses) + has_recall
+    columns = min(3, panels)
+    rows = math.ceil(panels / columns)
+    figure = Figure(figsize=(4.2 * columns, 3.0 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axis, name in zip(axes, losses, strict=False):
+        _draw_loss(axis, table, name)
+    recall_axis = axes[len(losses)] if has_recall else None
+    if recall_axis is not None:
+        _draw_recall(recall_axis, table)
+    for axis in axes[panels:]:
+        axis.set_visible(False)
+    for axis in axes[:panels]:
+        axis.set_xlabel("optimiser step")
+        axis.grid(alpha=0.25)
+        axis.legend(frameon=False, fontsize=8, ncols=2 if axis is recall_axis else 1)
+    with whole_file(target) as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
+
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#9aa5ad"
+
+
+def _draw_loss(axis: Any, table: pd.DataFrame, name: str) -> None:
+    for column, label, style in (
+        (f"step/{name}", "training, step", {"color": GREY, "linewidth": 0.8}),
+        (f"train/{name}", "training, epoch", {"color": BLUE, "marker": "o", "markersize": 3}),
+        (f"val/{name}", "validation", {"color": ORANGE, "marker": "s", "markersize": 3}),
+    ):
+        if column in table:
+            seen = table.dropna(subset=[column])
+            axis.plot(seen["step"], seen[column], label=label, **style)
+    axis.set_title("sum of the losses" if name == "loss" else name.upper(), fontsize=10)
+
+
+def _draw_recall(axis: Any, table: pd.DataFrame) -> None:
+    markers = {"1": "o", "5": "s", "10": "^"}
+    for direction, colour in (("image_to_text", BLUE), ("text_to_image", GREEN)):
+        for k, marker in markers.items():
+            column = f"val/{direction}_recall@{k}"
+            if column in table:
+                seen = table.dropna(subset=[column])
+                axis.plot(
+                    seen["step"],
+                    100 * seen[column],
+                    color=colour,
+                    marker=marker,
+                    markersize=3,
+                    linestyle="-" if direction == "image_to_text" else "--",
+                    label=f"{direction.replace('_', ' ')} @{k}",
+                )
+    axis.set_title("recall on validation, %", fontsize=10)
+    axis.set_ylim(0, 1.45 * max(axis.get_ylim()[1], 1))  # room for the legend

@@ -1,0 +1,1 @@
+"""Several processes: how they start, what they say to each other, weights that are split."""

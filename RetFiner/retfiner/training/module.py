@@ -1,0 +1,259 @@
+"""The training loop's side of refinement: the weighted sum of the losses, each logged by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from retfiner.common.errors import InputError, shorten
+from retfiner.common.seeds import derive_seed, generator
+from retfiner.losses import LOSSES, Loss
+from retfiner.model import Batch, RetFiner
+from retfiner.training.adaptation import vision_groups
+from retfiner.training.distributed.collectives import exchange, mean_over_processes
+from retfiner.training.distributed.fsdp import clip_by_norm
+from retfiner.training.recall import retrieval_recall
+
+
+class RefinementModule(pl.LightningModule):
+    """Refine a model on image-report pairs.
+
+    Args:
+        model: The model.
+        loss_weights: The active losses by name, each with its weight.
+        lr: Learning rate of AdamW.
+        weight_decay: Weight decay of AdamW; the temperature is left out of it.
+        lr_schedule: Course of the learning rate after warm-up.
+        warmup_steps: Optimiser steps of linear warm-up.
+        layer_decay: Learning rate of each vision block as a share of the next one's.
+        seed: What masks and negatives depend on.
+        description: Plain data that each checkpoint carries, so that it can be read alone.
+
+    Attributes:
+        batch_losses: Each loss of the last training batch, detached; callbacks make means of them.
+        batch_pairs: How many pairs that batch had.
+    """
+
+    def __init__(
+        self,
+        model: RetFiner,
+        loss_weights: Mapping[str, float],
+        lr: float = 1e-4,
+        weight_decay: float = 0.01,
+        lr_schedule: Literal["constant", "cosine"] = "constant",
+        warmup_steps: int = 0,
+        layer_decay: float = 1.0,
+        seed: int = 0,
+        description: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        # Loaded encoders come in evaluation mode, and Lightning keeps whatever mode it finds.
+        self.model = model.train()
+        self.losses: dict[str, Loss] = {name: LOSSES[name]() for name in loss_weights}
+        self.loss_weights = dict(loss_weights)
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.lr_schedule = lr_schedule
+        self.warmup_steps = warmup_steps
+        self.layer_decay = layer_decay
+        self.seed = seed
+        self.description = dict(description or {})
+        self.uses_similarity = any(loss.uses_similarity for loss in self.losses.values())
+        self.uses_fusion = any(loss.uses_fusion for loss in self.losses.values())
+        self.batch_losses: dict[str, Tensor] = {}
+        self.batch_pairs = 0
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Let each process drop out other units: all of them began with the same seed.
+
+        They depend on nothing but the step, so that a run that goes on draws what it would have
+        drawn. One process alone goes on from its generator's state.
+        """
+        if self.trainer.world_size > 1:
+            parts = (self.seed, "dropout", self.current_epoch, batch_idx, self.global_rank)
+            torch.manual_seed(derive_seed(*parts))
+
+    # -- a step ------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the weighted sum of the losses of a batch.
+
+        Raises:
+            InputError: If a loss is not finite; nothing has been changed by then.
+        """
+        values, _ = self._batch_losses(batch, "train", self.current_epoch, batch_idx)
+        total = self._weighted_sum(values)
+        logged = _over_processes(values | {"loss": total})
+        if not torch.isfinite(logged["loss"]):
+            raise self._not_finite(logged, batch, f"batch {batch_idx}")
+        size = batch.total
+        self.batch_losses, self.batch_pairs = logged, size
+        self.log_dict(
+            {f"step/{n}": v for n, v in logged.items()},
+            on_step=True,
+            on_epoch=False,
+            batch_size=size,
+        )
+        self.log("loss", logged["loss"], prog_bar=True, logger=False, batch_size=size)
+        if self.model.is_contrastive:
+            self.log("step/temperature", self.model.temperature.detach(), batch_size=size)
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the losses of a batch; masks and negatives are the same at every call.
+
+        Raises:
+            InputError: If a loss is not finite.
+        """
+        values, encoded = self._batch_losses(batch, "validation", 0, batch_idx)
+        logged = _over_processes(values | {"loss": self._weighted_sum(values)})
+        if not torch.isfinite(logged["loss"]):
+            raise self._not_finite(logged, batch, f"validation batch {batch_idx}")
+        for name, value in logged.items():
+            self.log(
+                f"val/{name}",
+                value,
+                on_epoch=True,
+                prog_bar=name == "loss",
+                batch_size=batch.total,
+            )
+        if encoded.image_embedding is not None and encoded.text_embedding is not None:
+            report_ids = batch.report_ids if batch.joined is None else batch.joined.report_ids
+            self._seen.append((encoded.image_embedding, encoded.text_embedding, report_ids))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log recall@k over the whole validation set."""
+        if self._seen:
+            images, texts, report_ids = (
+                torch.cat(parts) for parts in zip(*self._seen, strict=True)
+            )
+            self._seen.clear()
+            recall = retrieval_recall(images, texts, report_ids)
+            self.log_dict({f"val/{name}": value for name, value in recall.items()})
+
+    def _batch_losses(
+        self, batch: Batch, phase: str, epoch: int, batch_idx: int
+    ) -> tuple[dict[str, Tensor], Any]:
+        encoded = self.model.encode(batch, self.uses_similarity, self.uses_fusion)
+        values = {
+            name: loss(
+                self.model, batch, encoded, generator(self.seed, phase, epoch, batch_idx, name)
+            )
+            for name, loss in self.losses.items()
+        }
+        return values, encoded
+
+    def _weighted_sum(self, values: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack(
+            [self.loss_weights[name] * value for name, value in values.items()]
+        ).sum()
+
+    def _not_finite(self, values: Mapping[str, Tensor], batch: Batch, place: str) -> InputError:
+        parts = {name: value for name, value in values.items() if name != "loss"}
+        bad = [name for name, value in parts.items() if not torch.isfinite(value)]
+        kept = "the last good checkpoint stays as it is"
+        sound = torch.isfinite(batch.images).flatten(1).all(1).tolist()
+        seen = exchange(list(zip(batch.rows.tolist(), sound, strict=True)))
+        pairs = [pair for part in seen for pair in part]
+        images = [row for row, is_sound in pairs if not is_sound]
+        if images:
+            remedy = f"mend the images of pairs {shorten([str(i) for i in images])}; {kept}"
+        else:
+            remedy = f"a lower --lr, --gradient_clip_val 1, or --precision 32-true; {kept}"
+        return InputError(
+            f"the loss is not finite: {', '.join(bad) or 'the weighted sum'}",
+            got=", ".join(f"{name} = {value.item():g}" for name, value in parts.items())
+            + f" at epoch {self.current_epoch}, {place}, pairs "
+            + shorten([str(row) for row, _ in pairs], 16),
+            expected="finite numbers",
+            remedy=remedy,
+        )
+
+    # -- optimisation ------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with a learning rate that follows ``lr_schedule`` step by step."""
+        optimizer = torch.optim.AdamW(
+            self._parameter_groups(),
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            fused=self._can_fuse(),
+        )
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.lr_factor(step, total)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Group what trains by learning rate and weight decay."""
+        temperature: list[Tensor] = []
+        others: list[Tensor] = []
+        by_layer = self.layer_decay != 1
+        for name, parameter in self.model.named_parameters():
+            if not parameter.requires_grad or (by_layer and name.startswith("vision_encoder.")):
+                continue
+            (temperature if name == "contra_temp" else others).append(parameter)
+        groups: list[dict[str, Any]] = [{"params": others}]
+        if temperature:
+            # Decay would pull the temperature to 0 whatever the data say.
+            groups.append({"params": temperature, "weight_decay": 0.0})
+        if by_layer:
+            groups += vision_groups(self.model.vision_encoder, self.lr, self.layer_decay)
+        return groups
+
+    def _can_fuse(self) -> bool:
+        """One kernel for all weights; not where gradients are clipped after a float16 scaler."""
+        is_scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        return not (is_scaled and self.trainer.gradient_clip_val)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm of all gradients, also where they are split over devices.
+
+        Lightning refuses to clip for an optimiser with one kernel in mixed precision, since such a
+        kernel may undo a float16 scale by itself; :meth:`_can_fuse` sees to that.
+        """
+        if gradient_clip_val is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            clip_by_norm(parameters, gradient_clip_val)
+
+    def lr_factor(self, step: int, total: int) -> float:
+        """Return the share of the learning rate at an optimiser step.
+
+        Args:
+            step: Optimiser steps done.
+            total: Optimiser steps of the whole run.
+        """
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        if self.lr_schedule == "constant":
+            return 1.0
+        progress = (step - self.warmup_steps) / max(1, total - self.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Keep the temperature positive after the optimiser's step."""
+        self.model.keep_temperature_positive()
+
+    # -- checkpoints -------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the description into the checkpoint."""
+        checkpoint["retfiner"] = self.description
+
+
+def _over_processes(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return each value's mean over processes, detached: the losses of the whole batch."""
+    means = mean_over_processes(torch.stack([value.detach() for value in values.values()]))
+    return dict(zip(values, means.unbind(), strict=True))

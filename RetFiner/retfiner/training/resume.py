@@ -1,0 +1,219 @@
+"""Which run to go on with, and whether it is the same run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retfiner.common.errors import InputError
+from retfiner.training.callbacks.checkpointing import KEY
+from retfiner.training.distributed.launch import print_once
+from retfiner.vision import RawCheckpoint, read_checkpoint
+
+AUTO = Path("auto")
+"""``--resume auto``; a checkpoint of that name is ``./auto``."""
+
+FREE_ON_RESUME = frozenset(
+    {
+        "accelerator", "checkpoint_every_n_steps", "devices", "gradient_checkpointing",
+        "max_epochs", "model_weights", "note", "num_nodes", "num_workers", "output_dir", "patience",
+        "resume", "strategy", "text_encoder", "worker_start",
+    }
+)  # fmt: skip
+"""Settings that may differ when a run goes on; all others would change what the run is."""
+
+
+@dataclass(frozen=True)
+class ResumedRun:
+    """A run to go on with.
+
+    Attributes:
+        path: Its checkpoint.
+        description: What the run wrote about itself.
+        epochs: Epochs done.
+        waited: Epochs since the validation loss last fell.
+        has_ended: Whether the run came to its own end.
+    """
+
+    path: Path
+    description: Mapping[str, Any]
+    epochs: int
+    waited: int
+    has_ended: bool
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.path.parent
+
+    def is_finished(self, max_epochs: int, patience: int) -> bool:
+        """Say whether nothing is left to do under these settings."""
+        is_enough = self.epochs >= max_epochs or self.waited >= patience
+        return self.has_ended and is_enough
+
+
+def choose_run(
+    resume: Path | None, output_dir: Path, name: str, description: dict[str, Any]
+) -> ResumedRun | None:
+    """Find the run to go on with, whose id the description gets.
+
+    Args:
+        resume: A checkpoint, a run's folder, :data:`AUTO`, or None for a new run.
+        output_dir: Folder of all runs.
+        name: What the run at hand is called.
+        description: What it says about itself.
+
+    Returns:
+        The run, or None for a new one.
+
+    Raises:
+        InputError: If there is no such run, or it is another one.
+    """
+    if resume is None:
+        return None
+    if resume == AUTO:
+        run = find_newest(output_dir, name, description)
+        where = "a new one begins" if run is None else f"going on with {run.path}"
+        print_once(f"Resume:         the newest run of these settings: {where}")
+    else:
+        run = read_resumed_run(find_resume_checkpoint(resume))
+        require_same_run(run, description)
+    if run is not None:
+        description["provenance"]["run_id"] = run.description["provenance"]["run_id"]
+    return run
+
+
+def find_resume_checkpoint(resume: Path) -> Path:
+    """Return the checkpoint to go on with.
+
+    Args:
+        resume: A checkpoint, or the folder of a run with its ``last.ckpt``.
+
+    Raises:
+        InputError: If there is none.
+    """
+    path = resume / "last.ckpt" if resume.is_dir() else resume
+    if not path.is_file():
+        raise InputError(
+            "there is nothing to resume",
+            got=f"no file {path}",
+            expected="last.ckpt of an earlier run, or the folder it lies in",
+        )
+    return path
+
+
+def read_resumed_run(path: Path) -> ResumedRun:
+    """Read what a checkpoint says about its run.
+
+    Args:
+        path: ``last.ckpt``.
+
+    Raises:
+        InputError: If it is none that a run can go on from.
+    """
+    raw = read_checkpoint(path)
+    absent = sorted(_NEEDED - raw.content.keys())
+    if not isinstance(raw.metadata.get("settings"), Mapping) or absent:
+        raise _not_resumable(path, f"no {', '.join(absent)}" if absent else "no settings")
+    try:
+        return _resumed(path, raw)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _not_resumable(path, f"{type(error).__name__}: {error}") from error
+
+
+_NEEDED = frozenset({KEY, "state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks"})
+
+
+def _not_resumable(path: Path, got: str) -> InputError:
+    return InputError(
+        f"{path} cannot be resumed",
+        got=f"a checkpoint without what a run goes on from: {got}",
+        expected="last.ckpt as train.py writes it",
+    )
+
+
+def _resumed(path: Path, raw: RawCheckpoint) -> ResumedRun:
+    own, callbacks = raw.content[KEY], raw.content["callbacks"]
+    waited = [state["wait_count"] for state in callbacks.values() if "wait_count" in state]
+    return ResumedRun(
+        path=path,
+        description=raw.metadata,
+        epochs=int(raw.content["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"]),
+        waited=int(waited[0]) if waited else 0,
+        has_ended=bool(own["finished"]),
+    )
+
+
+def find_newest(output_dir: Path, name: str, description: Mapping[str, Any]) -> ResumedRun | None:
+    """Find the newest run of the same settings, weights and data.
+
+    The newest is the one whose folder has the highest number: folders are numbered as runs begin,
+    and a number does not go wrong with a clock.
+
+    Args:
+        output_dir: Folder of all runs.
+        name: The run's name; its folders are ``name``, ``name-2`` and so on.
+        description: What the run would say about itself.
+
+    Returns:
+        The run, or None where there is none with a checkpoint.
+
+    Raises:
+        InputError: If a checkpoint of such a run is damaged.
+    """
+    numbered = []
+    for path in output_dir.glob(f"{glob_literal(name)}*/last.ckpt"):
+        number = re.fullmatch(r"(?:-(\d+))?", path.parent.name.removeprefix(name))
+        if number is not None:
+            numbered.append((int(number[1] or 1), path))
+    for _, path in sorted(numbered, reverse=True):
+        found = read_resumed_run(path)
+        if not differences(found.description, description):
+            return found
+    return None
+
+
+def glob_literal(name: str) -> str:
+    """Return a pattern that matches a name and nothing else."""
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def differences(stored: Mapping[str, Any], description: Mapping[str, Any]) -> list[str]:
+    """Name what makes two runs different ones.
+
+    Args:
+        stored: What a checkpoint says about its run.
+        description: What the run at hand says about itself.
+    """
+    old, new = stored["settings"], description["settings"]
+    differing = [
+        f"--{key} was {old.get(key)!r}, now {new[key]!r}"
+        for key in new
+        if key not in FREE_ON_RESUME and old.get(key) != new[key]
+    ]
+    for key, what in (
+        ("base_weights_sha256", "--model_weights holds other bytes"),
+        ("data_sha256", "the data are others: rows, reports, patients or image files have changed"),
+    ):
+        if stored["provenance"].get(key) != description["provenance"].get(key):
+            differing.append(what)
+    return differing
+
+
+def require_same_run(found: ResumedRun, description: Mapping[str, Any]) -> None:
+    """Make sure that the run to go on with is the same run.
+
+    Raises:
+        InputError: If settings, base weights or data differ; it names them.
+    """
+    differing = differences(found.description, description)
+    if differing:
+        raise InputError(
+            f"{found.path} belongs to a run with other settings",
+            got="; ".join(differing),
+            expected="the same settings, weights and data as when the run began",
+            remedy=f"--config {found.folder / 'config.yaml'} --resume {found.path}",
+        )

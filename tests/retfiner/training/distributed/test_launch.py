@@ -1,0 +1,105 @@
+"""Where a run trains: what flags, torchrun and the machine say."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from pytorch_lightning.strategies import DDPStrategy
+
+from retfiner.common.errors import InputError
+from retfiner.training.distributed.fsdp import ShardedStrategy
+from retfiner.training.distributed.launch import is_first_process, place
+
+VARIABLES = (
+    "RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "WORLD_SIZE", "LOCAL_WORLD_SIZE",
+    "TORCHELASTIC_RUN_ID",
+)  # fmt: skip
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Set the environment that a launcher makes."""
+
+    def started(**variables):
+        for name in VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, str(value))
+
+    started()
+    return started
+
+
+def placed(**changes):
+    return place(**({"accelerator": "cpu"} | changes))
+
+
+def torchrun(rank, local, total):
+    return {
+        "RANK": rank, "LOCAL_RANK": rank % local, "LOCAL_WORLD_SIZE": local, "WORLD_SIZE": total,
+        "TORCHELASTIC_RUN_ID": "x",
+    }  # fmt: skip
+
+
+def test_one_device_is_what_is_taken_unless_more_are_asked_for(started):
+    one = placed()
+    assert (one.devices, one.nodes, one.processes, one.strategy) == (1, 1, 1, "auto")
+    assert one.lightning_strategy() == "auto"
+    assert isinstance(placed(strategy="ddp").lightning_strategy(), DDPStrategy)
+    several = placed(devices="2", num_nodes=3)
+    assert (several.processes, several.strategy) == (6, "ddp")
+    assert isinstance(several.lightning_strategy(), DDPStrategy)
+
+
+def test_weights_are_split_where_that_is_asked_for(started):
+    split = placed(devices="2", strategy="fsdp")
+    assert split.strategy == "fsdp"
+    assert isinstance(split.lightning_strategy(), ShardedStrategy)
+
+
+def test_torchrun_says_how_many(started):
+    started(**torchrun(rank=5, local=4, total=8))
+    placement = placed()
+    assert (placement.devices, placement.nodes, placement.strategy) == (4, 2, "ddp")
+    assert placed(devices="4", num_nodes=2) == placement
+    with pytest.raises(InputError, match=r"got: +2 on each of 2 for 4 on each of 2"):
+        placed(devices="2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"devices": "0"}, "a number of devices, auto, or all"),
+        ({"devices": "two"}, "got: +two with --accelerator cpu"),
+        ({"devices": "all"}, "all for every GPU"),
+        ({"devices": "2", "accelerator": "mps"}, "at most 1"),
+        ({"devices": "2", "batch_size": 1}, "at least 2 a device"),
+        ({"strategy": "fsdp"}, "remedy: +--devices 2 or more"),
+        ({"strategy": "fsdp", "devices": "2", "compile": True}, "leave --compile out"),
+        ({"strategy": "fsdp", "devices": "2", "precision": "16-mixed"}, "float16 and --strategy"),
+    ],
+)
+def test_what_cannot_be_is_refused(started, changes, words):
+    with pytest.raises(InputError) as caught:
+        placed(**changes)
+    assert re.search(words, str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_first"),
+    [
+        ({}, True),
+        (torchrun(0, 2, 4), True),
+        (torchrun(1, 2, 4), False),
+        (torchrun(2, 2, 4), False),  # the first of the second machine
+        ({"LOCAL_RANK": 1}, False),
+        ({"LOCAL_RANK": 0}, True),
+        ({"NODE_RANK": 1}, False),
+        ({"SLURM_PROCID": 0}, True),
+        ({"SLURM_PROCID": 3}, False),
+    ],
+)
+def test_the_first_process_knows_itself(started, variables, is_first):
+    started(**variables)
+    assert is_first_process() == is_first

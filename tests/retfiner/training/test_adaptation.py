@@ -1,0 +1,220 @@
+"""What trains of the vision encoder, how fast, and what comes back out of it."""
+
+import pytest
+import torch
+
+from retfiner.common.errors import InputError
+from retfiner.config import RefineConfig
+from retfiner.export.extract import ExtractConfig, extract
+from retfiner.refine import refine
+from retfiner.training.adaptation import (
+    add_lora,
+    checkpoint_activations,
+    checkpoint_blocks,
+    layer_of,
+    merge_lora,
+    unfreeze_last,
+    vision_groups,
+)
+from retfiner.vision import load_backbone
+from tests.helpers.refinement import make_material, settings
+from tests.helpers.small import fill, random_batch, small_model, small_vit
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    return make_material(tmp_path_factory.mktemp("material"))
+
+
+def trainable(module):
+    return {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def encoder_of(path):
+    content = torch.load(path, weights_only=True)
+    found = content["state_dict"] if "state_dict" in content else content["model"]
+    return {k.removeprefix("model.vision_encoder."): v for k, v in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("patch_embed.proj.weight", 0),
+        ("cls_token", 0),
+        ("blocks.0.attn.proj.weight", 1),
+        ("blocks.11.mlp.fc1.bias", 12),
+        ("model.encoder.3.norm1.weight", 4),
+        ("model.input_adapters.bscan.proj.weight", 0),
+        ("norm.weight", 12),
+    ],
+)
+def test_layers_are_told_by_name(name, layer):
+    assert layer_of(name, 12) == layer
+
+
+def test_the_last_blocks_and_what_follows_them_train():
+    encoder = small_vit(depth=3)
+    unfreeze_last(encoder, 2)
+    kept = {
+        n for n, _ in encoder.named_parameters() if n.startswith(("blocks.1", "blocks.2", "norm."))
+    }
+    assert trainable(encoder) == kept
+    unfreeze_last(encoder, 0)
+    assert not trainable(encoder)
+    with pytest.raises(InputError, match=r"more than there are blocks[\s\S]*4[\s\S]*at most 3"):
+        unfreeze_last(encoder, 4)
+
+
+def test_learning_rates_fall_from_layer_to_layer():
+    encoder = small_vit(depth=3)
+    groups = vision_groups(encoder, lr=1.0, decay=0.5)
+    assert [group["lr"] for group in groups] == [0.125, 0.25, 0.5, 1.0]
+    sizes = [sum(p.numel() for p in group["params"]) for group in groups]
+    assert sum(sizes) == sum(p.numel() for p in encoder.parameters())
+    assert sizes[1] == sizes[2] < sizes[3]  # the final norm goes with the last block
+
+
+def test_lora_starts_as_the_base_model_and_merges_into_what_it_computes():
+    torch.manual_seed(0)
+    encoder, images = small_vit(depth=2).double(), torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    fill(encoder)
+    keys, before = set(encoder.state_dict()), encoder.forward_features(images)
+    add_lora(encoder, rank=4, scale=3.0)
+    assert torch.equal(encoder.forward_features(images), before)
+    assert all("lora_" in name for name in trainable(encoder))
+    # 4 matrices a block: qkv, proj, fc1, fc2
+    assert len(trainable(encoder)) == 2 * 2 * 4
+    with torch.no_grad():
+        for name, parameter in encoder.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    after = encoder.forward_features(images)
+    assert not torch.allclose(after, before)
+    merged = merge_lora(encoder.state_dict(), scale=3.0)
+    assert set(merged) == keys
+    plain = small_vit(depth=2).double()
+    plain.load_state_dict(merged)
+    torch.testing.assert_close(plain.forward_features(images), after, rtol=1e-10, atol=1e-10)
+
+
+def test_checkpointed_activations_give_the_same_gradients():
+    gradients = []
+    for again in (False, True):
+        model = small_model().train()
+        if again:
+            checkpoint_activations(model)
+        torch.manual_seed(3)  # dropout draws the same in both
+        encoded = model.encode(random_batch())
+        hidden = model.fuse(random_batch().input_ids, random_batch().attention_mask, encoded)
+        (hidden.square().mean() + encoded.similarity.square().mean()).backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name])
+
+
+def test_checkpointing_keeps_less_for_the_backward_pass():
+    kept = []
+    for again in (False, True):
+        encoder = small_vit(depth=4)
+        if again:
+            checkpoint_blocks(encoder)
+        sizes: list[int] = []
+
+        def note(tensor, sizes=sizes):
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            encoder.forward_features(torch.randn(2, 3, 32, 32))
+        kept.append(sum(sizes))
+    assert kept[1] < kept[0] / 4
+
+
+def test_frozen_blocks_come_out_of_a_run_byte_for_byte(material, tmp_path):
+    result = refine(settings(material, tmp_path, unfreeze_last=1, max_epochs=1))
+    before, after = encoder_of(material.weights), encoder_of(result.folder / "best-model.ckpt")
+    moved = {name for name in trainable(small_vit()) if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if name.startswith("blocks.1.")} | {
+        "norm.weight",
+        "norm.bias",
+    }
+
+
+def test_layer_decay_moves_early_layers_less(material, tmp_path):
+    result = refine(settings(material, tmp_path, layer_decay=0.01, max_epochs=1, weight_decay=0.0))
+    before, after = encoder_of(material.weights), encoder_of(result.folder / "best-model.ckpt")
+
+    def moved(name):
+        return (after[name] - before[name]).abs().mean()
+
+    name = "mlp.fc1.weight"
+    assert moved("patch_embed.proj.weight") < moved(f"blocks.0.{name}") / 10
+    assert moved(f"blocks.0.{name}") < moved(f"blocks.1.{name}") / 10
+
+
+def test_lora_runs_resume_and_extract_as_a_plain_backbone(material, tmp_path):
+    result = refine(settings(material, tmp_path, lora_rank=2, max_epochs=1))
+    settings_again = settings(
+        material, tmp_path, lora_rank=2, max_epochs=2, resume=result.folder / "last.ckpt"
+    )
+    assert refine(settings_again).folder == result.folder
+    output = extract(
+        ExtractConfig(result.folder / "best-model.ckpt", output=tmp_path / "refined.pth")
+    )
+    refined, base = load_backbone(output), load_backbone(material.weights)
+    assert set(refined.encoder.state_dict()) == set(base.encoder.state_dict())
+    after, before = refined.encoder.state_dict(), base.encoder.state_dict()
+    moved = {name for name in after if not torch.equal(after[name], before[name])}
+    assert moved == {
+        f"blocks.{k}.{part}.weight"
+        for k in (0, 1)
+        for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    }
+    images = torch.randn(2, 3, 32, 32)
+    tuned = load_tuned(result.folder / "best-model.ckpt", images)
+    torch.testing.assert_close(refined.fusion_tokens(images), tuned, rtol=1e-4, atol=1e-5)
+
+
+def load_tuned(path, images):
+    """Run the encoder of a LoRA checkpoint as peft runs it, without merging."""
+    content = torch.load(path, weights_only=True)
+    encoder = small_vit()
+    add_lora(encoder, 2, 2.0)
+    encoder.load_state_dict(encoder_of(path), strict=False)
+    assert content["retfiner"]["lora_scale"] == 2
+    return encoder.eval().forward_features(images)
+
+
+def test_gradient_checkpointing_changes_no_number_of_a_run(material, tmp_path):
+    runs = [
+        refine(settings(material, tmp_path / str(on), gradient_checkpointing=on, max_epochs=1))
+        for on in (False, True)
+    ]
+    assert runs[0].best == pytest.approx(runs[1].best, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_encoders_give_the_numbers_of_plain_ones(material, tmp_path):
+    runs = [
+        refine(settings(material, tmp_path / str(on), compile=on, max_epochs=1))
+        for on in (False, True)
+    ]
+    assert runs[0].before == pytest.approx(runs[1].before, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lora_alpha": 4}, "no effect without --lora_rank"),
+        ({"lora_rank": 2, "unfreeze_last": 1}, "do not go together"),
+        ({"lora_rank": 2, "layer_decay": 0.5}, "frozen encoder"),
+        ({"unfreeze_last": 0, "layer_decay": 0.5}, "frozen encoder"),
+        ({"layer_decay": 1.5}, "is a share"),
+    ],
+)
+def test_settings_that_do_not_go_together(changes, words):
+    with pytest.raises(InputError, match=words):
+        RefineConfig(model_weights="w", train_csv="c", **changes)

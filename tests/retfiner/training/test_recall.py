@@ -1,0 +1,105 @@
+"""Recall@k against a loop, with identical reports."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from retfiner.training.recall import RECALL_AT, best_ranks, chance_recall, retrieval_recall
+
+
+def embeddings(seed, size=40):
+    values = torch.randn(size, 16, generator=torch.Generator().manual_seed(seed))
+    return F.normalize(values, dim=1)
+
+
+def naive_recall(queries, candidates, query_ids, candidate_ids, k):
+    found = 0
+    for query, own in zip(queries, query_ids, strict=True):
+        scores = (candidates @ query).tolist()
+        order = sorted(range(len(scores)), key=lambda j: -scores[j])[:k]
+        found += any(candidate_ids[j] == own for j in order)
+    return found / len(queries)
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_equals_the_definition(repeats):
+    ids = [i // repeats for i in range(40)]
+    images = embeddings(0)
+    texts = embeddings(1)[ids]  # identical reports have identical embeddings
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(2)).tolist()
+    images, texts, ids = images[order], texts[order], [ids[i] for i in order]
+    distinct = [ids.index(i) for i in sorted(set(ids))]
+    recall = retrieval_recall(images, texts, torch.tensor(ids))
+    for k in RECALL_AT:
+        expected = naive_recall(images, texts[distinct], ids, [ids[i] for i in distinct], k)
+        assert recall[f"image_to_text_recall@{k}"] == pytest.approx(expected)
+        expected = naive_recall(texts, images, ids, ids, k)
+        assert recall[f"text_to_image_recall@{k}"] == pytest.approx(expected)
+
+
+def test_every_image_with_the_identical_report_counts():
+    """Reports 0 and 1 each find the other's image: wrong, unless the two are one report."""
+    images = torch.eye(4)
+    texts = images[[1, 0, 2, 3]]
+    apart = retrieval_recall(images, texts, torch.arange(4))
+    together = retrieval_recall(images, texts, torch.tensor([7, 7, 2, 3]))
+    assert apart["text_to_image_recall@1"] == 0.5
+    assert together["text_to_image_recall@1"] == 1
+
+
+def test_copies_of_a_wrong_report_take_one_place():
+    """Nineteen images carry one report; the last finds that first and its own second."""
+    texts = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0]] * 19 + [[0.8, 0.6]]), dim=1)
+    images = torch.tensor([[1.0, 0.0]] * 20)
+    recall = retrieval_recall(images, texts, torch.tensor([0] * 19 + [1]))
+    assert recall["image_to_text_recall@1"] == pytest.approx(19 / 20)
+    assert recall["image_to_text_recall@5"] == 1
+
+
+def test_a_model_that_tells_nothing_apart_finds_nothing():
+    same = F.normalize(torch.ones(20, 4), dim=1)
+    assert retrieval_recall(same, same, torch.arange(20))["image_to_text_recall@10"] == 0
+
+
+def test_a_model_that_has_broken_finds_nothing():
+    texts, broken = embeddings(0, 20), torch.full((20, 16), torch.nan)
+    assert not any(retrieval_recall(broken, texts, torch.arange(20)).values())
+    one_broken = texts.clone()
+    one_broken[3] = torch.nan
+    recall = retrieval_recall(one_broken, texts, torch.arange(20))
+    assert recall["image_to_text_recall@1"] == pytest.approx(19 / 20)
+
+
+def test_images_and_reports_play_the_same_part_where_none_repeats():
+    images, texts, ids = embeddings(0), embeddings(1), torch.arange(40)
+    there, back = retrieval_recall(images, texts, ids), retrieval_recall(texts, images, ids)
+    for k in RECALL_AT:
+        assert there[f"image_to_text_recall@{k}"] == back[f"text_to_image_recall@{k}"]
+
+
+def test_chunks_do_not_change_ranks():
+    images, texts, ids = embeddings(0), embeddings(1), torch.arange(40) // 2
+    assert torch.equal(
+        best_ranks(images, texts, ids, ids, chunk=7), best_ranks(images, texts, ids, ids)
+    )
+
+
+def test_a_query_without_its_report_is_an_error():
+    with pytest.raises(ValueError, match="no candidate"):
+        best_ranks(embeddings(0, 2), embeddings(1, 2), torch.tensor([0, 1]), torch.tensor([0, 2]))
+
+
+def test_chance_is_what_random_orders_find():
+    ids = torch.tensor([0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8])
+    chance = chance_recall(ids)
+    generator = torch.Generator().manual_seed(0)
+    found, rounds = 0.0, 2000
+    for _ in range(rounds):
+        order = torch.rand(12, 12, generator=generator).argsort(1)[:, :5]
+        found += (ids[order] == ids[:, None]).any(1).float().mean().item() / rounds
+    assert chance["text_to_image_recall@5"] == pytest.approx(found, abs=0.01)
+    assert chance["text_to_image_recall@1"] == pytest.approx((3 * 3 + 2 * 2 + 7) / 144)
+    assert chance["image_to_text_recall@5"] == pytest.approx(5 / 9)
+    assert chance["image_to_text_recall@10"] == 1

@@ -1,0 +1,135 @@
+"""Which run goes on, and whether it is the same one."""
+
+import os
+import shutil
+
+import pytest
+import torch
+import yaml
+
+from retfiner.common.errors import InputError
+from retfiner.refine import refine
+from retfiner.training.resume import AUTO, find_newest, glob_literal, read_resumed_run
+from tests.helpers.refinement import column, make_material, read_csv, settings, write_csv
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    return make_material(tmp_path_factory.mktemp("material"))
+
+
+@pytest.fixture(scope="module")
+def finished(material, tmp_path_factory):
+    return refine(settings(material, tmp_path_factory.mktemp("finished"), max_epochs=1)).folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """The finished run in a folder of runs that a test may change."""
+    return shutil.copytree(finished, tmp_path / "runs" / finished.name)
+
+
+def auto(material, copy, **changes):
+    return settings(material, copy.parent, resume=AUTO, **({"max_epochs": 1} | changes))
+
+
+def files(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+# -- which run -------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_reported_and_left_as_it_is(material, copy, capsys):
+    before = files(copy)
+    result = refine(auto(material, copy))
+    assert files(copy) == before
+    assert result.folder == copy
+    assert result.before["val/loss"] == column(copy, "val/loss")[0]
+    assert result.best["val/loss"] == column(copy, "val/loss")[1]
+    said = capsys.readouterr().out
+    assert "is finished: 1 epochs" in said
+    assert "loss, sum" in said
+
+
+def test_more_epochs_are_more_to_do_also_in_a_moved_folder(material, copy):
+    score = torch.load(copy / "last.ckpt", weights_only=True)["callbacks"]
+    (best,) = (s["best_model_score"] for s in score.values() if "best_model_score" in s)
+    folder = refine(auto(material, copy, max_epochs=2, lr=1e-3)).folder
+    assert folder == copy
+    assert len(column(folder, "train/loss")) == 2
+    later = torch.load(copy / "last.ckpt", weights_only=True)["callbacks"]
+    (after,) = (s["best_model_score"] for s in later.values() if "best_model_score" in s)
+    assert after == min(float(best), column(folder, "val/loss")[-1])
+
+
+@pytest.mark.slow
+def test_other_settings_begin_a_run_of_their_own(material, copy, capsys):
+    folder = refine(auto(material, copy, weight_decay=0.5)).folder
+    assert folder.name == f"{copy.name}-2"
+    assert "a new one begins" in capsys.readouterr().out
+
+
+def test_the_newest_is_the_highest_number_whatever_the_clock_says(copy):
+    about = torch.load(copy / "last.ckpt", weights_only=True)["retfiner"]
+    newer = shutil.copytree(copy, copy.with_name(f"{copy.name}-10"))
+    shutil.copytree(copy, copy.with_name(f"{copy.name}-9"))
+    shutil.copytree(copy, copy.with_name(f"{copy.name}_note-11"))
+    (copy.with_name(f"{copy.name}-12")).mkdir()
+    os.utime(newer / "last.ckpt", (0, 0))
+    found = find_newest(copy.parent, copy.name, about)
+    assert found is not None
+    assert found.folder == newer
+
+
+def test_names_are_no_patterns(tmp_path):
+    name = "a[1]*?"
+    (tmp_path / name).mkdir()
+    (tmp_path / "a1xy").mkdir()
+    assert [path.name for path in tmp_path.glob(glob_literal(name))] == [name]
+
+
+def test_a_damaged_checkpoint_is_an_error_not_a_new_run(material, copy):
+    (copy / "last.ckpt").write_bytes((copy / "last.ckpt").read_bytes()[:1000])
+    with pytest.raises(InputError, match="damaged"):
+        refine(auto(material, copy))
+
+
+# -- the same data ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def movable(material, tmp_path):
+    return material._replace(
+        csv=shutil.copytree(material.csv.parent, tmp_path / "data") / material.csv.name
+    )
+
+
+@pytest.mark.parametrize("change", ["report", "image"])
+def test_other_data_are_refused(movable, tmp_path, change):
+    folder = refine(settings(movable, tmp_path / "runs", max_epochs=1)).folder
+    rows = read_csv(movable.csv)
+    if change == "report":
+        rows[3][1] += " No fluid."
+        write_csv(movable.csv, rows)
+    else:
+        shutil.copyfile(movable.csv.parent / rows[1][0], movable.csv.parent / rows[0][0])
+    with pytest.raises(InputError, match="the data are others"):
+        refine(settings(movable, tmp_path / "runs", resume=folder, max_epochs=2))
+
+
+def test_config_yaml_names_data_and_code(finished):
+    text = (finished / "config.yaml").read_text(encoding="utf-8")
+    facts = yaml.safe_load("\n".join(line[2:] for line in text.splitlines() if line[:1] == "#"))
+    stored = read_resumed_run(finished / "last.ckpt").description["provenance"]
+    assert len(stored["data_sha256"]) == 64
+    assert facts["provenance"]["data_sha256"] == stored["data_sha256"]
+    assert facts["deterministic"] is False
+    assert {"command", "git_revision", "versions"} <= set(facts)
+
+
+@pytest.mark.slow
+def test_a_deterministic_run_repeats_itself_and_says_so(material, finished, tmp_path):
+    folder = refine(settings(material, tmp_path, max_epochs=1, deterministic=True)).folder
+    assert (folder / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
+    assert "# deterministic: true" in (folder / "config.yaml").read_text(encoding="utf-8")

@@ -1,0 +1,65 @@
+"""Signals are noted, and a run that stops says so with its exit status."""
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from retfiner.common.errors import Stopped, run_entry_point
+from retfiner.common.processes import SIGNALS
+from retfiner.training.stop_signals import StopSignals
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_is_noted_and_handlers_are_put_back(number):
+    before = signal.getsignal(number)
+    with StopSignals() as signals:
+        assert signals.received == 0
+        send(number)
+        assert signals.received == number
+        send(signal.SIGTERM)
+        assert signals.received == number  # the first one is the reason
+    assert signal.getsignal(number) == before
+
+
+def test_signals_are_taken_back_from_a_library():
+    with StopSignals() as signals:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signals.take()
+        send(signal.SIGTERM)
+        assert signals.received == signal.SIGTERM
+
+
+def test_a_second_ctrl_c_does_not_wait():
+    with StopSignals() as signals:
+        send(signal.SIGINT)
+        with pytest.raises(Stopped, match="at once") as caught:
+            send(signal.SIGINT)
+        assert caught.value.status == 130
+        assert signals.received == signal.SIGINT
+
+
+def test_another_thread_than_the_first_leaves_signals_alone():
+    before = signal.getsignal(signal.SIGTERM)
+
+    def inside():
+        with StopSignals():
+            return signal.getsignal(signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(inside).result() == before
+
+
+def test_the_exit_status_is_the_shells(capsys):
+    def main():
+        raise Stopped(signal.SIGTERM, "saved; to go on: python train.py")
+
+    with pytest.raises(SystemExit) as caught:
+        run_entry_point(main)
+    assert caught.value.code == 143
+    assert "to go on: python train.py" in capsys.readouterr().err
