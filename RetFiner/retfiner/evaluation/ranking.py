@@ -1,8 +1,8 @@
 """Who finds whom: ranks, average precision and shortlists, in memory that the pairs do not square.
 
 The convention is that of :mod:`retfiner.training.recall`: identical reports are one report. An
-image looks for its own among the distinct reports; a report finds any image that carries it. A wrong candidate
-that scores the same as a right one is placed before it.
+image looks for its own among the distinct reports; a report finds any image that carries it. A
+wrong candidate that scores the same as a right one is placed before it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """What Lightning's parts do differently in a run that goes on."""
 
+import pytorch_lightning as pl
 import torch
 
 from retfiner.training.callbacks.checkpointing import BestCheckpoint, rewind_progress
 from retfiner.training.callbacks.early_stopping import ResumableEarlyStopping
 from retfiner.training.callbacks.epoch_means import EpochMeans
+from retfiner.training.module import RefinementModule
 
 
 def test_the_lowest_loss_is_known_in_a_moved_folder(tmp_path):
@@ -85,10 +87,26 @@ def test_a_validation_that_was_cut_short_is_to_be_made_again():
     assert found["epoch_loop.val_loop.batch_progress"]["total"] == counters(1, 0, started=1)
 
 
+class Losses(RefinementModule):
+    """What a step leaves behind, and what is logged of it."""
+
+    def __init__(self):
+        pl.LightningModule.__init__(self)
+        self.logged = {}
+
+    def left(self, value, pairs):
+        self.batch_losses, self.batch_pairs = {"itc": torch.tensor(value)}, pairs
+        return self
+
+    def log_dict(self, values):
+        self.logged = {name: value.item() for name, value in values.items()}
+
+
 def test_means_weigh_batches_by_their_pairs_and_go_on():
-    means = EpochMeans()
-    means.sums, means.pairs = {"itc": torch.tensor(2.0) * 3}, 3
-    again = EpochMeans()
+    module, means, again = Losses(), EpochMeans(), EpochMeans()
+    means.on_train_batch_end(None, module.left(2.0, 3), None, None, 0)
     again.load_state_dict(means.state_dict())
-    assert again.sums == means.sums
-    assert again.pairs == 3
+    again.on_train_batch_end(None, module.left(6.0, 1), None, None, 1)
+    again.on_train_epoch_end(None, module)
+    assert module.logged == {"train/itc": 3.0}
+    assert again.state_dict() == {}
