@@ -15,8 +15,8 @@ class EpochMeans(pl.Callback):
     """Log each training loss once an epoch: its mean over the pairs.
 
     Lightning's own epoch means begin anew where a run goes on in the middle of an epoch; these are
-    part of the checkpoint. (torchmetrics 1.9's MeanMetric waits for the device at each update to look
-    for NaN and, told not to, leaves the weights out.)
+    part of the checkpoint. (torchmetrics 1.9's MeanMetric waits for the device at each update to
+    look for NaN and, told not to, leaves the weights out.)
     """
 
     def __init__(self) -> None:
