@@ -22,9 +22,15 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard
 from torch.optim.optimizer import Optimizer
 
 from retfiner.model import RetFiner
@@ -38,6 +44,8 @@ from retfiner.training.distributed.collectives import (
 STEPS = ("training_step", "validation_step")
 """What Lightning calls of a module where its weights are needed."""
 _LAYER_METHODS = ("read", "project_image")
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+"""Gather to main memory of the first process; the others let go of each tensor at once."""
 
 
 class ShardedStrategy(DDPStrategy):
@@ -72,60 +80,48 @@ class ShardedStrategy(DDPStrategy):
 
     # -- checkpoints -------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return whole weights in the first process, nothing in the others."""
         assert self.lightning_module is not None
-        state = self.lightning_module.state_dict(keep_vars=True)
-        whole = {id(value): value for value in state.values()}  # tied weights are one in the file
-        for place, value in whole.items():
-            whole[place] = gather_whole(value, keep=self.is_global_zero)
-        for key, value in state.items():
-            state[key] = whole[id(value)]
-        return state if self.is_global_zero else {}
+        return get_model_state_dict(self.lightning_module, options=WHOLE)
 
-    @torch.no_grad()
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Return whole states in the first process, nothing in the others."""
+        """Return whole states in the first process, nothing in the others.
+
+        Parameters are numbered, as one device writes them; torch knows them by name here.
+        """
+        assert self.lightning_module is not None
         if isinstance(optimizer, LightningOptimizer):
             optimizer = optimizer.optimizer
-        content = optimizer.state_dict()
-        whole = {
-            index: {n: gather_whole(value, keep=self.is_global_zero) for n, value in state.items()}
-            for index, state in content["state"].items()
-        }
-        return content | {"state": whole} if self.is_global_zero else {}
+        named = get_optimizer_state_dict(self.lightning_module, optimizer, options=WHOLE)
+        if not self.is_global_zero:
+            return {}
+        names = [name for group in named["param_groups"] for name in group["params"]]
+        return _renamed(named, dict(zip(names, range(len(names)), strict=True)))
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Take this process's share of whole states.
 
         Weights are read before they are split, as Lightning does it.
         """
-        states = [
-            _shares_of(optimizer, state)
-            for optimizer, state in zip(
-                self.optimizers, checkpoint["optimizer_states"], strict=True
-            )
-        ]
-        super().load_optimizer_state_dict({"optimizer_states": states})
+        assert self.lightning_module is not None
+        name_of = {p: name for name, p in self.lightning_module.named_parameters()}
+        (optimizer,), (content,) = self.optimizers, checkpoint["optimizer_states"]
+        ours = [name_of[p] for group in optimizer.param_groups for p in group["params"]]
+        numbers = [number for group in content["param_groups"] for number in group["params"]]
+        named = _renamed(content, dict(zip(numbers, ours, strict=True)))
+        set_optimizer_state_dict(self.lightning_module, optimizer, named, options=WHOLE)
 
 
-def gather_whole(value: Any, keep: bool) -> Any:
-    """Gather a tensor from all processes, all of them together, into main memory.
-
-    Args:
-        value: A tensor in shares; whatever else there is stays as it is.
-        keep: Whether this process wants it. Another lets go of it at once: whole weights and states
-            of a model that is split may fit on no device.
-
-    Returns:
-        The whole value, or None where it is not kept.
-    """
-    if isinstance(value, DTensor):
-        value = value.full_tensor()
-    if not keep:
-        return None
-    return value.detach().cpu() if isinstance(value, Tensor) else value
+def _renamed(content: Mapping[str, Any], new: Mapping[Any, Any]) -> dict[str, Any]:
+    """Know the parameters of an optimiser's state by other names or numbers."""
+    return {
+        "state": {new[key]: state for key, state in content["state"].items()},
+        "param_groups": [
+            dict(group, params=[new[key] for key in group["params"]])
+            for group in content["param_groups"]
+        ],
+    }
 
 
 def shard(root: nn.Module, model: RetFiner, methods: Iterable[str], mesh: DeviceMesh) -> None:
@@ -195,24 +191,3 @@ def clip_by_norm(parameters: Iterable[Tensor], limit: float) -> None:
     scale = (limit / (square.sqrt() + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_
     for gradient in (*shares, *whole):
         gradient.mul_(scale)
-
-
-def _shares_of(optimizer: Optimizer, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Cut this process's share out of an optimiser's whole states."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    numbers = [number for group in content["param_groups"] for number in group["params"]]
-    states = dict(content["state"])
-    for number, parameter in zip(numbers, parameters, strict=True):
-        if isinstance(parameter, DTensor) and number in states:
-            states[number] = {
-                name: _share_like(value, parameter) for name, value in states[number].items()
-            }
-    return dict(content) | {"state": states}
-
-
-def _share_like(value: Any, parameter: DTensor) -> Any:
-    """Split a tensor as a parameter of its shape is split; a count of steps is no such tensor."""
-    if not isinstance(value, Tensor) or value.shape != parameter.shape:
-        return value
-    # Every process has read the file: nothing has to be sent.
-    return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)

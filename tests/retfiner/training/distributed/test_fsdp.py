@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
+from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from retfiner.training.adaptation import add_lora, blocks_of, checkpoint_activations, unfreeze_last
 from retfiner.training.distributed.collectives import mean_over_processes
-from retfiner.training.distributed.fsdp import average_gradients, clip_by_norm, gather_whole, shard
+from retfiner.training.distributed.fsdp import WHOLE, average_gradients, clip_by_norm, shard
 from retfiner.training.precision import precision_plugin
 from tests.helpers.processes import share_of, together
 from tests.helpers.small import fill, random_batch
@@ -158,9 +159,9 @@ def kept(rank):
     step = Losses(ALL, [])
     before = {name: value.clone() for name, value in step.state_dict().items()}
     shard(step, step.model, ["forward"], init_device_mesh("cpu", (2,)))
-    found = {name: gather_whole(value, keep=rank == 0) for name, value in step.state_dict().items()}
+    found = get_model_state_dict(step, options=WHOLE)
     if rank > 0:
-        return all(value is None for value in found.values())
+        return not found
     return all(torch.equal(found[name], before[name]) for name in before)
 
 
