@@ -93,7 +93,8 @@ class ShardedStrategy(DDPStrategy):
         assert self.lightning_module is not None
         if isinstance(optimizer, LightningOptimizer):
             optimizer = optimizer.optimizer
-        named = get_optimizer_state_dict(self.lightning_module, optimizer, options=WHOLE)
+        module: Any = self.lightning_module
+        named: Any = get_optimizer_state_dict(module, optimizer, options=WHOLE)
         if not self.is_global_zero:
             return {}
         names = [name for group in named["param_groups"] for name in group["params"]]
