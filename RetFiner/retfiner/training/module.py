@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -14,9 +14,9 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import derive_seed, generator
 from retfiner.losses import LOSSES, Loss
 from retfiner.model import Batch, RetFiner
-from retfiner.training.adaptation import vision_groups
 from retfiner.training.distributed.collectives import exchange, mean_over_processes
 from retfiner.training.distributed.fsdp import clip_by_norm
+from retfiner.training.optim import LrSchedule, lr_factor, parameter_groups
 from retfiner.training.recall import retrieval_recall
 
 
@@ -45,7 +45,7 @@ class RefinementModule(pl.LightningModule):
         loss_weights: Mapping[str, float],
         lr: float = 1e-4,
         weight_decay: float = 0.01,
-        lr_schedule: Literal["constant", "cosine"] = "constant",
+        lr_schedule: LrSchedule = "constant",
         warmup_steps: int = 0,
         layer_decay: float = 1.0,
         seed: int = 0,
@@ -179,39 +179,20 @@ class RefinementModule(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with a learning rate that follows ``lr_schedule`` step by step."""
+        is_scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         optimizer = torch.optim.AdamW(
-            self._parameter_groups(),
+            parameter_groups(self.model, self.lr, self.layer_decay),
             lr=self.lr,
             weight_decay=self.weight_decay,
-            fused=self._can_fuse(),
+            # One kernel for all weights; not where gradients are clipped after a float16 scaler.
+            fused=not (is_scaled and self.trainer.gradient_clip_val),
         )
         total = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self.lr_factor(step, total)
+        factor = partial(
+            lr_factor, total=total, schedule=self.lr_schedule, warmup_steps=self.warmup_steps
         )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Group what trains by learning rate and weight decay."""
-        temperature: list[Tensor] = []
-        others: list[Tensor] = []
-        by_layer = self.layer_decay != 1
-        for name, parameter in self.model.named_parameters():
-            if not parameter.requires_grad or (by_layer and name.startswith("vision_encoder.")):
-                continue
-            (temperature if name == "contra_temp" else others).append(parameter)
-        groups: list[dict[str, Any]] = [{"params": others}]
-        if temperature:
-            # Decay would pull the temperature to 0 whatever the data say.
-            groups.append({"params": temperature, "weight_decay": 0.0})
-        if by_layer:
-            groups += vision_groups(self.model.vision_encoder, self.lr, self.layer_decay)
-        return groups
-
-    def _can_fuse(self) -> bool:
-        """One kernel for all weights; not where gradients are clipped after a float16 scaler."""
-        is_scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        return not (is_scaled and self.trainer.gradient_clip_val)
 
     def configure_gradient_clipping(
         self,
@@ -222,25 +203,11 @@ class RefinementModule(pl.LightningModule):
         """Clip by the norm of all gradients, also where they are split over devices.
 
         Lightning refuses to clip for an optimiser with one kernel in mixed precision, since such a
-        kernel may undo a float16 scale by itself; :meth:`_can_fuse` sees to that.
+        kernel may undo a float16 scale by itself; :meth:`configure_optimizers` sees to that.
         """
         if gradient_clip_val is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             clip_by_norm(parameters, gradient_clip_val)
-
-    def lr_factor(self, step: int, total: int) -> float:
-        """Return the share of the learning rate at an optimiser step.
-
-        Args:
-            step: Optimiser steps done.
-            total: Optimiser steps of the whole run.
-        """
-        if step < self.warmup_steps:
-            return (step + 1) / (self.warmup_steps + 1)
-        if self.lr_schedule == "constant":
-            return 1.0
-        progress = (step - self.warmup_steps) / max(1, total - self.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Keep the temperature positive after the optimiser's step."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from types import SimpleNamespace
 
 import pytest
@@ -145,17 +144,6 @@ def test_temperature_has_no_weight_decay():
     assert [g["weight_decay"] for g in groups] == [0.3, 0.0]
     assert groups[1]["params"] == [module.model.contra_temp]
     assert sum(len(g["params"]) for g in groups) == len(list(module.model.parameters()))
-
-
-def test_learning_rate_schedule():
-    constant = make_module(warmup_steps=4)
-    assert [constant.lr_factor(s, 100) for s in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
-    assert constant.lr_factor(4, 100) == constant.lr_factor(99, 100) == 1.0
-    cosine = make_module(lr_schedule="cosine", warmup_steps=10)
-    assert cosine.lr_factor(10, 110) == 1.0
-    assert cosine.lr_factor(60, 110) == pytest.approx(0.5)
-    assert cosine.lr_factor(35, 110) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
-    assert cosine.lr_factor(110, 110) == pytest.approx(0.0)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_anything_changes():
