@@ -17,7 +17,7 @@ from retfiner.vision.checkpoint_file import require_checkpoint_file
 
 if TYPE_CHECKING:
     from retfiner.data.datamodule import Pairs, PairsDataModule
-    from retfiner.training.distributed.launch import Placement
+    from retfiner.training.distributed.launch import Hardware
     from retfiner.training.module import RefinementModule
     from retfiner.training.summary import RunResult
     from retfiner.vision import EvaluationTransform
@@ -30,13 +30,13 @@ class Parts(NamedTuple):
     """What a run is made of.
 
     Attributes:
-        placement: The devices.
+        hardware: The devices.
         module: The model with its losses and optimiser.
         batches: The data.
         steps_per_epoch: Batches of an epoch.
     """
 
-    placement: Placement
+    hardware: Hardware
     module: RefinementModule
     batches: PairsDataModule
     steps_per_epoch: int
@@ -107,13 +107,13 @@ def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any])
     from retfiner.training.adaptation import adapt
     from retfiner.training.build import build_model, describe
     from retfiner.training.distributed.join import BatchJoiner
-    from retfiner.training.distributed.launch import place
+    from retfiner.training.distributed.launch import resolve_hardware
     from retfiner.training.module import RefinementModule
     from retfiner.training.trainer import begin
     from retfiner.vision import evaluation_transform, load_backbone
 
     begin(config.seed)
-    placement = place(
+    hardware = resolve_hardware(
         config.accelerator,
         config.devices,
         config.num_nodes,
@@ -134,7 +134,7 @@ def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any])
         num_workers=config.num_workers,
         worker_start=None if config.worker_start == "auto" else config.worker_start,
     )
-    steps = batches.steps_per_epoch(placement.processes)
+    steps = batches.steps_per_epoch(hardware.processes)
     data = describe_data(pairs, config.dataset)
     model = build_model(
         backbone,
@@ -168,7 +168,7 @@ def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any])
             backbone, text, tokenizer, settings=settings, data=data, lora_scale=config.lora_scale
         ),
     )
-    return Parts(placement, module, batches, steps)
+    return Parts(hardware, module, batches, steps)
 
 
 def load_pairs(
@@ -209,14 +209,14 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
     Raises:
         InputError: If the run to go on with is another one, or a number leaves the finite ones.
     """
-    from retfiner.training.distributed.launch import is_first_process, print_once
+    from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
     from retfiner.training.resume import choose_run, read_resumed_run
     from retfiner.training.run_folder import open_run_folder, run_name, write_config
     from retfiner.training.stop_signals import StopSignals
     from retfiner.training.summary import announce, report
     from retfiner.training.trainer import build_trainer, run_facts, train
 
-    placement, module, batches, _ = parts
+    hardware, module, batches, _ = parts
     name = run_name(
         module.description["backbone"],
         config.weights,
@@ -231,10 +231,10 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
     with open_run_folder(config.output_dir, name, existing) as folder, StopSignals() as signals:
         run = None if run is None else read_resumed_run(run.path)  # now that it is ours
         if run is not None and run.is_finished(config.max_epochs, config.patience):
-            print_once(f"The run in {folder} is finished: {run.epochs} epochs.")
+            rank_zero_print(f"The run in {folder} is finished: {run.epochs} epochs.")
             return report(folder, batches.pairs)
         trainer = build_trainer(
-            placement,
+            hardware,
             folder,
             signals,
             steps_per_epoch=parts.steps_per_epoch,
@@ -246,7 +246,7 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
             image_cache=config.image_cache,
             deterministic=config.deterministic,
         )
-        if is_first_process():
+        if is_rank_zero():
             write_config(folder, module.description["settings"], run_facts(trainer, module))
         announce(trainer, module, batches, folder)
         train(trainer, module, batches, None if run is None else run.path, compile=config.compile)

@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 
 from retfiner.data.batch import join_reports
 from retfiner.model import Batch
-from retfiner.training.distributed.collectives import gather_rows
+from retfiner.training.distributed.collectives import all_gather_rows
 
 
 def free_port() -> int:
@@ -68,5 +68,5 @@ def share_of(batch: Batch, sizes: list[int], rank: int) -> Batch:
                 rows=batch.rows[own],
             )
         )
-    joined = join_reports(parts, rank, lambda rows: gather_rows(rows, sizes))
+    joined = join_reports(parts, rank, lambda rows: all_gather_rows(rows, sizes))
     return parts[rank]._replace(joined=joined)

@@ -14,7 +14,7 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import derive_seed, generator
 from retfiner.losses import LOSSES, Loss
 from retfiner.model import Batch, RetFiner
-from retfiner.training.distributed.collectives import exchange, mean_over_processes
+from retfiner.training.distributed.collectives import all_gather_objects, all_reduce_mean
 from retfiner.training.distributed.fsdp import clip_by_norm
 from retfiner.training.optim import LrSchedule, lr_factor, parameter_groups
 from retfiner.training.recall import retrieval_recall
@@ -159,7 +159,7 @@ class RefinementModule(pl.LightningModule):
         bad = [name for name, value in parts.items() if not torch.isfinite(value)]
         kept = "the last good checkpoint stays as it is"
         sound = torch.isfinite(batch.images).flatten(1).all(1).tolist()
-        seen = exchange(list(zip(batch.rows.tolist(), sound, strict=True)))
+        seen = all_gather_objects(list(zip(batch.rows.tolist(), sound, strict=True)))
         pairs = [pair for part in seen for pair in part]
         images = [row for row, is_sound in pairs if not is_sound]
         if images:
@@ -222,5 +222,5 @@ class RefinementModule(pl.LightningModule):
 
 def _over_processes(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return each value's mean over processes, detached: the losses of the whole batch."""
-    means = mean_over_processes(torch.stack([value.detach() for value in values.values()]))
+    means = all_reduce_mean(torch.stack([value.detach() for value in values.values()]))
     return dict(zip(values, means.unbind(), strict=True))

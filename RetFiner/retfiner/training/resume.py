@@ -10,7 +10,7 @@ from typing import Any
 
 from retfiner.common.errors import InputError
 from retfiner.training.callbacks.checkpointing import KEY
-from retfiner.training.distributed.launch import print_once
+from retfiner.training.distributed.launch import rank_zero_print
 from retfiner.vision import RawCheckpoint, read_checkpoint
 
 AUTO = Path("auto")
@@ -77,7 +77,7 @@ def choose_run(
     if resume == AUTO:
         run = find_newest(output_dir, name, description)
         where = "a new one begins" if run is None else f"going on with {run.path}"
-        print_once(f"Resume:         the newest run of these settings: {where}")
+        rank_zero_print(f"Resume:         the newest run of these settings: {where}")
     else:
         run = read_resumed_run(find_resume_checkpoint(resume))
         require_same_run(run, description)

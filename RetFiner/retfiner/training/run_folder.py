@@ -21,7 +21,7 @@ from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
 from retfiner.config import REPOSITORY
 from retfiner.training.checkpoint_io import remove_leftovers
-from retfiner.training.distributed.launch import is_first_process
+from retfiner.training.distributed.launch import is_rank_zero
 
 
 def run_name(
@@ -139,7 +139,7 @@ def open_run_folder(output_dir: Path, name: str, existing: Path | None) -> Itera
     Raises:
         InputError: If another process is at it, or no folder can be made.
     """
-    is_first = is_first_process()
+    is_first = is_rank_zero()
     # For now, in the others: the first process tells which folder it made.
     folder = existing or (make_run_folder(output_dir, name) if is_first else output_dir / name)
     with lock_run_folder(folder, remove_if_empty=existing is None):

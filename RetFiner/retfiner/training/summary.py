@@ -12,9 +12,9 @@ from retfiner.data.datamodule import Pairs, PairsDataModule
 from retfiner.data.manifest import Manifest
 from retfiner.text.tokenizer import report_lengths
 from retfiner.training.curves import draw_curves
-from retfiner.training.distributed.collectives import exchange, world_size
+from retfiner.training.distributed.collectives import all_gather_objects, world_size
 from retfiner.training.distributed.fsdp import ShardedStrategy
-from retfiner.training.distributed.launch import is_first_process, print_once
+from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
 from retfiner.training.module import RefinementModule
 from retfiner.training.recall import chance_recall
 
@@ -46,22 +46,22 @@ def announce(
         folder: The run's folder.
     """
     backbone, pairs = module.model.backbone, batches.pairs
-    print_once(
+    rank_zero_print(
         f"Backbone:       {backbone.spec.name}, {backbone.width} wide, "
         f"{backbone.image_size} x {backbone.image_size} pixels, from "
         f"{module.description['settings']['model_weights']}"
     )
     losses = ", ".join(f"{name} x {w:g}" for name, w in module.loss_weights.items())
-    print_once(f"Objectives:     {losses}")
+    rank_zero_print(f"Objectives:     {losses}")
     split = " with split weights" if isinstance(trainer.strategy, ShardedStrategy) else ""
     several = f"{trainer.world_size} processes{split}, " if trainer.world_size > 1 else ""
-    print_once(f"Device:         {several}{trainer.strategy.root_device}, {trainer.precision}")
-    print_once(
+    rank_zero_print(f"Device:         {several}{trainer.strategy.root_device}, {trainer.precision}")
+    rank_zero_print(
         f"Pairs:          {pairs.train_size} to train on, {pairs.validation_size} to validate"
     )
-    if pairs.manifests is not None and is_first_process():
+    if pairs.manifests is not None and is_rank_zero():
         _announce_reports(*pairs.manifests, batches.collate)
-    print_once(f"Run folder:     {folder}\n")
+    rank_zero_print(f"Run folder:     {folder}\n")
 
 
 def _announce_reports(train: Manifest, validation: Manifest, collate: Collate) -> None:
@@ -88,13 +88,15 @@ def report(folder: Path, pairs: Pairs) -> RunResult:
         folder: The run's folder.
         pairs: The data, for what guessing would recall.
     """
-    if is_first_process() and not (folder / "curves.png").is_file():
+    if is_rank_zero() and not (folder / "curves.png").is_file():
         draw_curves(folder / "metrics.csv", folder / "curves.png")  # killed before they were
     # The first process alone knows the folder and what lies in it.
-    knows = is_first_process() or world_size() == 1
-    folder, (before, best) = exchange((folder, _read_metrics(folder) if knows else ({}, {})))[0]
-    print_once(f"\n{format_summary(before, best, _chance(pairs))}")
-    print_once(
+    knows = is_rank_zero() or world_size() == 1
+    folder, (before, best) = all_gather_objects(
+        (folder, _read_metrics(folder) if knows else ({}, {}))
+    )[0]
+    rank_zero_print(f"\n{format_summary(before, best, _chance(pairs))}")
+    rank_zero_print(
         f"\nRefined model:  {folder / 'best-model.ckpt'}"
         f"\nCurves:         {folder / 'curves.png'}"
         "\nNext:           python get_vision_backbone_for_linprobing.py --path_to_model "

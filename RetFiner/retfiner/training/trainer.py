@@ -24,7 +24,7 @@ from retfiner.training.callbacks.metrics_csv import MetricsCsv
 from retfiner.training.callbacks.progress import ProgressBar
 from retfiner.training.callbacks.throughput import DataLoadingMonitor
 from retfiner.training.checkpoint_io import AtomicCheckpointIO
-from retfiner.training.distributed.launch import Placement
+from retfiner.training.distributed.launch import Hardware
 from retfiner.training.module import RefinementModule
 from retfiner.training.precision import precision_plugin
 from retfiner.training.stop_signals import StopSignals
@@ -51,7 +51,7 @@ def begin(seed: int) -> None:
 
 
 def build_trainer(
-    placement: Placement,
+    hardware: Hardware,
     folder: Path,
     signals: StopSignals,
     *,
@@ -67,7 +67,7 @@ def build_trainer(
     """Set up Lightning: device, arithmetic, checkpoints, early stopping, logs.
 
     Args:
-        placement: The devices.
+        hardware: The devices.
         folder: The run's folder.
         signals: What may stop the run.
         steps_per_epoch: Batches of an epoch.
@@ -82,17 +82,17 @@ def build_trainer(
     Raises:
         InputError: If there is no such device.
     """
-    accelerator = placement.accelerator
+    accelerator = hardware.accelerator
     metrics = MetricsCsv(folder)
     try:
         return pl.Trainer(
             accelerator=accelerator,
-            devices=placement.devices,
-            num_nodes=placement.nodes,
-            strategy=placement.lightning_strategy(),
+            devices=hardware.devices,
+            num_nodes=hardware.nodes,
+            strategy=hardware.lightning_strategy(),
             use_distributed_sampler=False,  # BalancedBatchSampler gives each process its part
             plugins=[
-                precision_plugin(placement.precision, accelerator),
+                precision_plugin(hardware.precision, accelerator),
                 AtomicCheckpointIO(),
                 *_without_requeueing(),
             ],
@@ -125,8 +125,8 @@ def build_trainer(
     except (pl.utilities.exceptions.MisconfigurationException, ValueError, RuntimeError) as error:
         raise InputError(
             "the device cannot be used as asked",
-            got=f"--accelerator {accelerator} --devices {placement.devices}"
-            f" --precision {placement.precision}: {error}",
+            got=f"--accelerator {accelerator} --devices {hardware.devices}"
+            f" --precision {hardware.precision}: {error}",
             remedy="leave --accelerator, --devices and --precision at auto",
         ) from error
 

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from retfiner.common.files import whole_file
-from retfiner.training.distributed.launch import is_first_process
+from retfiner.training.distributed.launch import is_rank_zero
 
 
 class _AppendingWriter(ExperimentWriter):
@@ -32,7 +32,7 @@ class MetricsCsv(CSVLogger):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(save_dir=folder.parent, name=folder.name, version="")
-        if is_first_process():  # Lightning asks no other for one, and making one makes a folder
+        if is_rank_zero():  # Lightning asks no other for one, and making one makes a folder
             self._experiment = _AppendingWriter(log_dir=str(folder))
         self._path = folder / "metrics.csv"
 

@@ -34,7 +34,7 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
-def exchange(value: T) -> list[T]:
+def all_gather_objects(value: T) -> list[T]:
     """Give a value to all processes, and return theirs in the order of ranks.
 
     It goes through main memory: nothing waits for a GPU.
@@ -49,7 +49,7 @@ def exchange(value: T) -> list[T]:
         return [value]
     gathered: list[Any] = [None] * world_size()
     try:
-        dist.all_gather_object(gathered, value, group=_main_memory())
+        dist.all_gather_object(gathered, value, group=_cpu_group())
     except RuntimeError as error:
         raise RuntimeError(
             "another process of this run has ended or does not answer; what it said says why"
@@ -57,7 +57,7 @@ def exchange(value: T) -> list[T]:
     return gathered
 
 
-def gather_rows(rows: Tensor, sizes: Sequence[int]) -> Tensor:
+def all_gather_rows(rows: Tensor, sizes: Sequence[int]) -> Tensor:
     """Gather the rows of all processes; gradients of each go back to where it came from.
 
     Args:
@@ -91,7 +91,7 @@ class _Gather(torch.autograd.Function):
 
 
 @torch.no_grad()
-def mean_over_processes(values: Tensor) -> Tensor:
+def all_reduce_mean(values: Tensor) -> Tensor:
     """Average a tensor over processes; all of them get the same bits.
 
     Args:
@@ -105,7 +105,7 @@ def mean_over_processes(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def copy_from_first(module: nn.Module) -> None:
+def broadcast_parameters(module: nn.Module) -> None:
     """Give every process the first one's parameters and buffers; they travel through main memory.
 
     Args:
@@ -113,11 +113,11 @@ def copy_from_first(module: nn.Module) -> None:
     """
     if world_size() > 1:
         for tensor in (*module.parameters(), *module.buffers()):
-            dist.broadcast(tensor.detach(), 0, group=_main_memory())
+            dist.broadcast(tensor.detach(), 0, group=_cpu_group())
 
 
 @cache
-def _main_memory() -> Any:
+def _cpu_group() -> Any:
     """Return the group that talks through main memory; where GPUs talk by NCCL, one of its own."""
     if dist.get_backend() == "gloo":
         return dist.group.WORLD

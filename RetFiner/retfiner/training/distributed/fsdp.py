@@ -36,8 +36,8 @@ from torch.optim.optimizer import Optimizer
 from retfiner.model import RetFiner
 from retfiner.training.adaptation import blocks_of
 from retfiner.training.distributed.collectives import (
-    copy_from_first,
-    mean_over_processes,
+    all_reduce_mean,
+    broadcast_parameters,
     world_size,
 )
 
@@ -134,7 +134,7 @@ def shard(root: nn.Module, model: RetFiner, methods: Iterable[str], mesh: Device
         methods: The root's methods that use the model; outside of them it is in shares.
         mesh: The processes, in one dimension.
     """
-    copy_from_first(model)
+    broadcast_parameters(model)
     scalars = {parameter for parameter in model.parameters() if parameter.ndim == 0}
     options: dict[str, Any] = {
         "mesh": mesh,
@@ -167,7 +167,7 @@ def average_gradients(module: nn.Module) -> None:
     """Average the gradients of parameters that are not split; averaged ones stay as they are."""
     for parameter in module.parameters():
         if not isinstance(parameter, DTensor) and parameter.grad is not None:
-            parameter.grad.copy_(mean_over_processes(parameter.grad))
+            parameter.grad.copy_(all_reduce_mean(parameter.grad))
 
 
 @torch.no_grad()

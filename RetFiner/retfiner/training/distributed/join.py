@@ -8,7 +8,7 @@ from tqdm import tqdm
 from retfiner.common.errors import InputError
 from retfiner.data.batch import Collated, join_reports
 from retfiner.model import Batch, Joined
-from retfiner.training.distributed.collectives import exchange, gather_rows, rank
+from retfiner.training.distributed.collectives import all_gather_objects, all_gather_rows, rank
 
 
 class BatchJoiner:
@@ -34,7 +34,7 @@ class BatchJoiner:
             InputError: If the batch could not be built, in any process.
         """
         is_broken = isinstance(collated.batch, InputError)
-        parts = exchange(collated if is_broken else _without_images(collated))
+        parts = all_gather_objects(collated if is_broken else _without_images(collated))
         reports: list[Batch] = []
         for other in parts:
             if isinstance(other.batch, InputError):
@@ -46,7 +46,7 @@ class BatchJoiner:
         if len(parts) == 1:
             return collated.batch
         sizes = tuple(len(report.lengths) for report in reports)
-        joined = join_reports(reports, rank(), lambda rows: gather_rows(rows, sizes))
+        joined = join_reports(reports, rank(), lambda rows: all_gather_rows(rows, sizes))
         return collated.batch._replace(joined=_pinned(joined) if pin else joined)
 
     def _note(self, left_out: list[tuple[int, str]], part: str) -> None:

@@ -19,7 +19,7 @@ from retfiner.training.precision import resolve_precision
 
 
 @dataclass(frozen=True)
-class Placement:
+class Hardware:
     """The devices of a run.
 
     Attributes:
@@ -55,7 +55,7 @@ class Placement:
         return "auto"
 
 
-def place(
+def resolve_hardware(
     accelerator: str = "auto",
     devices: str = "auto",
     num_nodes: int | None = None,
@@ -64,7 +64,7 @@ def place(
     batch_size: int = 128,
     precision: str = "auto",
     compile: bool = False,
-) -> Placement:
+) -> Hardware:
     """Decide where a run trains.
 
     Args:
@@ -102,7 +102,7 @@ def place(
         )
     if strategy == "fsdp":
         _check_sharding(precision, compile, count * nodes)
-    return Placement(accelerator, count, nodes, strategy, precision)
+    return Hardware(accelerator, count, nodes, strategy, precision)
 
 
 def _check_sharding(precision: str, compile: bool, processes: int) -> None:
@@ -131,7 +131,7 @@ def _check_sharding(precision: str, compile: bool, processes: int) -> None:
         )
 
 
-def is_first_process() -> bool:
+def is_rank_zero() -> bool:
     """Say whether this process writes and prints; known before processes have met."""
     here = os.environ
     if "RANK" in here:  # torchrun
@@ -141,9 +141,9 @@ def is_first_process() -> bool:
     return here.get("SLURM_PROCID", "0") == "0"
 
 
-def print_once(text: str) -> None:
+def rank_zero_print(text: str) -> None:
     """Print, in the first of a run's processes."""
-    if is_first_process():
+    if is_rank_zero():
         print(text)
 
 

@@ -15,10 +15,10 @@ from retfiner.data.batch import Collated
 from retfiner.losses import LOSSES
 from retfiner.training.adaptation import freeze_unread
 from retfiner.training.distributed.collectives import (
-    copy_from_first,
-    exchange,
-    gather_rows,
-    mean_over_processes,
+    all_gather_objects,
+    all_gather_rows,
+    all_reduce_mean,
+    broadcast_parameters,
 )
 from retfiner.training.distributed.join import BatchJoiner
 from retfiner.training.module import RefinementModule
@@ -71,7 +71,7 @@ def several(rank, losses, sizes, options):
         step.zero_grad()
         values, encoded = step(share_of(batch, sizes, rank))
         sum(values.values()).backward()
-    stacked = mean_over_processes(torch.stack(list(values.values())))
+    stacked = all_reduce_mean(torch.stack(list(values.values())))
     gradients = {name: p.grad for name, p in step.module.named_parameters() if p.requires_grad}
     embedded = encoded.image_embedding
     return (
@@ -108,9 +108,9 @@ def test_losses_and_gradients_are_those_of_one_process(tmp_path, sizes, losses, 
 
 def talk(rank):
     rows = torch.full((rank + 1, 2), float(rank), requires_grad=True)
-    gathered = gather_rows(rows, [1, 2, 3])
+    gathered = all_gather_rows(rows, [1, 2, 3])
     (gathered * torch.arange(6.0)[:, None] * (rank + 1)).sum().backward()
-    return exchange(("process", rank)), gathered.detach(), rows.grad
+    return all_gather_objects(("process", rank)), gathered.detach(), rows.grad
 
 
 def test_processes_talk(tmp_path):
@@ -125,7 +125,7 @@ def copy(rank):
     module = torch.nn.BatchNorm1d(3)
     for tensor in (*module.parameters(), *module.buffers()):
         tensor.data.fill_(7 + rank)
-    copy_from_first(module)
+    broadcast_parameters(module)
     return [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
 
 
@@ -135,9 +135,9 @@ def test_all_begin_with_the_first_ones_weights(tmp_path):
 
 
 def test_alone_nothing_is_exchanged():
-    assert exchange("x") == ["x"]
+    assert all_gather_objects("x") == ["x"]
     values = torch.ones(3)
-    assert mean_over_processes(values) is values
+    assert all_reduce_mean(values) is values
 
 
 @pytest.mark.parametrize("losses", [["itc"], ["itm"], ["mlm"], ["itc", "gm"], ["itm", "mlm"]])
@@ -192,12 +192,12 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_all_of_them(tmp_path):
 
 
 def die(rank):
-    exchange(rank)
+    all_gather_objects(rank)
     if rank == 1:
         os._exit(0)  # no goodbye
     begun = time.monotonic()
     try:
-        exchange(rank)
+        all_gather_objects(rank)
     except RuntimeError as error:
         return str(error), time.monotonic() - begun
     return None

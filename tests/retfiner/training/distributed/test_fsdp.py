@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from retfiner.training.adaptation import add_lora, blocks_of, checkpoint_activations, unfreeze_last
-from retfiner.training.distributed.collectives import mean_over_processes
+from retfiner.training.distributed.collectives import all_reduce_mean
 from retfiner.training.distributed.fsdp import WHOLE, average_gradients, clip_by_norm, shard
 from retfiner.training.precision import precision_plugin
 from tests.helpers.processes import share_of, together
@@ -75,7 +75,7 @@ def two_steps(forward, step, batch, after_backward=lambda: None):
         clip_by_norm(trained.values(), 0.5)
         clipped = whole({name: p.grad for name, p in trained.items()})
         optimizer.step()
-    losses = mean_over_processes(torch.stack([v.detach() for v in values.values()]))
+    losses = all_reduce_mean(torch.stack([v.detach() for v in values.values()]))
     return losses, gradients, clipped, whole(trained), optimizer
 
 
@@ -191,7 +191,7 @@ def mixed(rank, kind, plugin):
             values = wrapped(batch)
         sum(values.values()).backward()
         average_gradients(step)
-        losses = mean_over_processes(torch.stack([v.detach() for v in values.values()]))
+        losses = all_reduce_mean(torch.stack([v.detach() for v in values.values()]))
         gradients = whole({n: p.grad for n, p in step.named_parameters()})
         found.append((losses, gradients, conversions.counts.total()))
         with torch.no_grad():

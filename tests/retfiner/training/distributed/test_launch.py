@@ -9,7 +9,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from retfiner.common.errors import InputError
 from retfiner.training.distributed.fsdp import ShardedStrategy
-from retfiner.training.distributed.launch import is_first_process, place
+from retfiner.training.distributed.launch import is_rank_zero, resolve_hardware
 
 VARIABLES = (
     "RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "WORLD_SIZE", "LOCAL_WORLD_SIZE",
@@ -32,7 +32,7 @@ def started(monkeypatch):
 
 
 def placed(**changes):
-    return place(**({"accelerator": "cpu"} | changes))
+    return resolve_hardware(**({"accelerator": "cpu"} | changes))
 
 
 def torchrun(rank, local, total):
@@ -60,9 +60,9 @@ def test_weights_are_split_where_that_is_asked_for(started):
 
 def test_torchrun_says_how_many(started):
     started(**torchrun(rank=5, local=4, total=8))
-    placement = placed()
-    assert (placement.devices, placement.nodes, placement.strategy) == (4, 2, "ddp")
-    assert placed(devices="4", num_nodes=2) == placement
+    hardware = placed()
+    assert (hardware.devices, hardware.nodes, hardware.strategy) == (4, 2, "ddp")
+    assert placed(devices="4", num_nodes=2) == hardware
     with pytest.raises(InputError, match=r"got: +2 on each of 2 for 4 on each of 2"):
         placed(devices="2")
 
@@ -102,4 +102,4 @@ def test_what_cannot_be_is_refused(started, changes, words):
 )
 def test_the_first_process_knows_itself(started, variables, is_first):
     started(**variables)
-    assert is_first_process() == is_first
+    assert is_rank_zero() == is_first
