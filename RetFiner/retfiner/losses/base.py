@@ -37,3 +37,16 @@ class Loss(Protocol):
             generator: A CPU generator for whatever the loss draws.
         """
         ...
+
+    def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return how often each answer is right in a batch: what guessing by frequency goes by.
+
+        Args:
+            model: The model, of which nothing but sizes is used.
+            batch: The step's pairs.
+            generator: As for the loss; the same draws.
+
+        Returns:
+            (answers,) counts. The entropy of their shares is what a model that knows nothing pays.
+        """
+        ...

@@ -42,6 +42,13 @@ class ImageTextContrastive:
         )
         return loss * batch.weight
 
+    def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Count each of the batch's pairs once; see :class:`retfiner.losses.base.Loss`.
+
+        Equal scores cost ln W whatever the targets are, smoothed or shared.
+        """
+        return torch.ones(batch.total)
+
     def from_similarity(
         self, similarity: Tensor, same_report: Tensor, text_similarity: Tensor | None = None
     ) -> Tensor:

@@ -73,6 +73,12 @@ class ImageTextMatching:
         # whole batch carries one report. So the processes' mean is the mean over all pairs.
         return self.from_negatives(model, batch, encoded, negatives) * batch.weight
 
+    def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Count false and true pairs; see :class:`retfiner.losses.base.Loss`."""
+        everyone = batch.report_ids if batch.joined is None else batch.joined.report_ids
+        has_negative = everyone[:, None].ne(everyone).any(1)
+        return torch.tensor([2.0 * int(has_negative.sum()), len(has_negative)])
+
     def from_negatives(
         self, model: RetFiner, batch: Batch, encoded: Encoded, negatives: Negatives
     ) -> Tensor:

@@ -55,3 +55,16 @@ def masked_prediction(
     logits = model.multimodal_encoder.predict_tokens(states.flatten(0, 1)[masked.positions])
     loss = F.cross_entropy(logits, masked.labels)
     return loss if batch.joined is None else loss * masked.share * len(batch.joined.sizes)
+
+
+def word_counts(model: RetFiner, masked: MaskedTokens) -> Tensor:
+    """Count each token of the vocabulary among the hidden ones.
+
+    Args:
+        model: The model, for the size of its vocabulary.
+        masked: A batch's reports with hidden tokens.
+
+    Returns:
+        (vocabulary,) counts.
+    """
+    return torch.bincount(masked.labels, minlength=model.vocab_size).float()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retfiner.losses.masked import hide, masked_prediction
+from retfiner.losses.masked import hide, masked_prediction, word_counts
 from retfiner.model import Batch, Encoded, RetFiner
 
 
@@ -23,6 +23,10 @@ class MaskedLanguageModelling:
 
     def __init__(self, probability: float = 0.15) -> None:
         self.probability = probability
+
+    def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Count the hidden words; see :class:`retfiner.losses.base.Loss`."""
+        return word_counts(model, hide(model, batch, self.probability, generator))
 
     def __call__(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator

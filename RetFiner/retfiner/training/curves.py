@@ -55,6 +55,8 @@ def _draw_loss(axis: Any, table: pd.DataFrame, name: str) -> None:
         (f"step/{name}", "training, step", {"color": GREY, "linewidth": 0.8}),
         (f"train/{name}", "training, epoch", {"color": BLUE, "marker": "o", "markersize": 3}),
         (f"val/{name}", "validation", {"color": ORANGE, "marker": "s", "markersize": 3}),
+        (f"shuffled/{name}", "images shuffled", {"color": ORANGE, "linestyle": ":"}),
+        (f"chance/{name}", "guessing", {"color": "black", "linestyle": "--", "linewidth": 1}),
     ):
         if column in table:
             seen = table.dropna(subset=[column])
@@ -79,4 +81,6 @@ def _draw_recall(axis: Any, table: pd.DataFrame) -> None:
                     label=f"{direction.replace('_', ' ')} @{k}",
                 )
     axis.set_title("recall on validation, %", fontsize=10)
-    axis.set_ylim(0, 1.45 * max(axis.get_ylim()[1], 1))  # room for the legend
+    highest = min(100.0, max(axis.get_ylim()[1], 1))
+    axis.set_ylim(0, 1.45 * highest)  # room for the legend
+    axis.set_yticks([tick for tick in axis.get_yticks() if 0 <= tick <= 100])

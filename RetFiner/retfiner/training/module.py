@@ -13,11 +13,12 @@ from torch import Tensor
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import derive_seed, generator
 from retfiner.losses import LOSSES, Loss
-from retfiner.model import Batch, RetFiner
+from retfiner.model import Batch, Encoded, RetFiner
 from retfiner.training.distributed.collectives import all_gather_objects, all_reduce_mean
 from retfiner.training.distributed.fsdp import clip_by_norm
 from retfiner.training.optim import LrSchedule, lr_factor, parameter_groups
 from retfiner.training.recall import retrieval_recall
+from retfiner.training.verdict import deal_anew, entropy
 
 
 class RefinementModule(pl.LightningModule):
@@ -67,6 +68,7 @@ class RefinementModule(pl.LightningModule):
         self.uses_fusion = any(loss.uses_fusion for loss in self.losses.values())
         self.batch_losses: dict[str, Tensor] = {}
         self.batch_pairs = 0
+        self._words: dict[str, Tensor] = {}
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -123,12 +125,31 @@ class RefinementModule(pl.LightningModule):
                 prog_bar=name == "loss",
                 batch_size=batch.total,
             )
+        self._look_at_objectives(batch, batch_idx, encoded)
         if encoded.image_embedding is not None and encoded.text_embedding is not None:
             report_ids = batch.report_ids if batch.joined is None else batch.joined.report_ids
             self._seen.append((encoded.image_embedding, encoded.text_embedding, report_ids))
 
+    def _look_at_objectives(self, batch: Batch, batch_idx: int, encoded: Encoded) -> None:
+        """Note what guessing gives, and log the losses with the images dealt out anew."""
+        images = encoded.image_tokens[deal_anew(batch.report_ids)]
+        others = self.model.relate(batch, images, self.uses_similarity, self.uses_fusion)
+        shuffled = self._losses_of(batch, others, "validation", 0, batch_idx)
+        for name, value in _over_processes(shuffled).items():
+            self.log(f"shuffled/{name}", value, on_epoch=True, batch_size=batch.total)
+        for name, loss in self.losses.items():
+            own = generator(self.seed, "validation", 0, batch_idx, name)
+            counts = loss.guesses(self.model, batch, own).cpu()
+            if loss.predicts_tokens:  # words are as frequent as in all of validation
+                self._words[name] = self._words.get(name, torch.zeros(())) + counts
+            else:
+                self.log(f"chance/{name}", entropy(counts), on_epoch=True, batch_size=batch.total)
+
     def on_validation_epoch_end(self) -> None:
-        """Log recall@k over the whole validation set."""
+        """Log recall@k and what guessing words gives, over the whole validation set."""
+        for name, counts in self._words.items():
+            self.log(f"chance/{name}", entropy(torch.stack(all_gather_objects(counts)).sum(0)))
+        self._words = {}
         if self._seen:
             images, texts, report_ids = (
                 torch.cat(parts) for parts in zip(*self._seen, strict=True)
@@ -139,15 +160,19 @@ class RefinementModule(pl.LightningModule):
 
     def _batch_losses(
         self, batch: Batch, phase: str, epoch: int, batch_idx: int
-    ) -> tuple[dict[str, Tensor], Any]:
+    ) -> tuple[dict[str, Tensor], Encoded]:
         encoded = self.model.encode(batch, self.uses_similarity, self.uses_fusion)
-        values = {
+        return self._losses_of(batch, encoded, phase, epoch, batch_idx), encoded
+
+    def _losses_of(
+        self, batch: Batch, encoded: Encoded, phase: str, epoch: int, batch_idx: int
+    ) -> dict[str, Tensor]:
+        return {
             name: loss(
                 self.model, batch, encoded, generator(self.seed, phase, epoch, batch_idx, name)
             )
             for name, loss in self.losses.items()
         }
-        return values, encoded
 
     def _weighted_sum(self, values: Mapping[str, Tensor]) -> Tensor:
         return torch.stack(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from retfiner.training.distributed.fsdp import ShardedStrategy
 from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
 from retfiner.training.module import RefinementModule
 from retfiner.training.recall import chance_recall
+from retfiner.training.verdict import ADVICE, Objective, read_objectives
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def _read_metrics(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
     import pandas as pd
 
     table = pd.read_csv(folder / "metrics.csv").dropna(subset=["val/loss"])
-    names = [name for name in table.columns if name.startswith("val/")]
+    names = [name for name in table if name.split("/")[0] in ("val", "chance", "shuffled")]
     trained = table.iloc[1:]  # the first row is the validation before training
     rows = table.iloc[0], trained.loc[trained["val/loss"].idxmin()]
     before, best = ({name: float(row[name]) for name in names} for row in rows)
@@ -127,32 +129,54 @@ def _chance(pairs: Pairs) -> dict[str, float]:
 def format_summary(
     before: dict[str, float], best: dict[str, float], chance: dict[str, float]
 ) -> str:
-    """Format what a run achieved on validation as a small table.
+    """Format what a run achieved on validation as a table, and what to try as lines below it.
 
     Args:
-        before: Validation metrics before the first step; empty for a resumed run.
+        before: Metrics before the first step; empty for a resumed run.
         best: Those of the best checkpoint.
         chance: Recall of a random order, by the same names; may be empty.
     """
-    lines = [f"{'on patients never trained on':<30}{'before':>10}{'after':>10}{'chance':>10}"]
-    losses = sorted((n for n in best if "recall" not in n), key=lambda n: (n != "val/loss", n))
-    recalls = sorted(
-        (n for n in best if "recall" in n), key=lambda n: (n.split("@")[0], int(n.split("@")[1]))
-    )
-    for name in losses + recalls:
-        plain = name.removeprefix("val/")
-        if "recall" in plain:
-            label = plain.replace("_", " ")
-            at_random = chance.get(plain)
-            cells = [
-                f"{100 * value:.1f} %"
-                for value in (before.get(name), best[name], at_random)
-                if value is not None
-            ]
-            if before.get(name) is None:
-                cells.insert(0, "")
-        else:
-            label = f"loss, {'sum' if plain == 'loss' else plain.upper()}"
-            cells = [f"{before[name]:.3f}" if name in before else "", f"{best[name]:.3f}"]
-        lines.append(f"{label:<30}" + "".join(f"{cell:>10}" for cell in cells))
-    return "\n".join(lines)
+    objectives = read_objectives(best)
+    heads = ("before", "after", "guessing", "shuffled")
+    lines = ["on patients never trained on".ljust(_LABEL) + "".join(f"{h:>10}" for h in heads)]
+    losses = [n.removeprefix("val/") for n in best if n.startswith("val/") and "recall" not in n]
+    for name in sorted(losses, key=lambda n: (n != "loss", n)):
+        values = [before.get(f"val/{name}"), best[f"val/{name}"]]
+        label, verdict = "loss, sum" if name == "loss" else f"loss, {name.upper()}", ""
+        if name in objectives:
+            values += [objectives[name].chance, objectives[name].shuffled]
+            verdict = f"  {objectives[name].verdict}"
+        lines.append(_row(label, values, "{:.3f}") + verdict)
+    recalls = [n.removeprefix("val/") for n in best if "recall" in n]
+    for name in sorted(recalls, key=lambda n: (n.split("@")[0], int(n.split("@")[1]))):
+        values = [before.get(f"val/{name}"), best[f"val/{name}"], chance.get(name)]
+        shown = [None if value is None else 100 * value for value in values]
+        lines.append(_row(name.replace("_", " "), shown, "{:.1f} %"))
+    return "\n".join([*lines, *_advice(objectives)])
+
+
+_LABEL = 30
+
+
+def _row(label: str, values: Sequence[float | None], form: str) -> str:
+    cells = ["" if value is None else form.format(value) for value in values]
+    return (label.ljust(_LABEL) + "".join(f"{cell:>10}" for cell in cells)).rstrip()
+
+
+def _advice(objectives: Mapping[str, Objective]) -> list[str]:
+    """Say what the columns mean, and what to try where an objective does not learn."""
+    if not objectives:
+        return []
+    lines = [
+        "",
+        "guessing: what a model that knows nothing has; shuffled: the loss with the images dealt",
+        "out anew among the reports, so what lies between it and the loss comes from the image.",
+    ]
+    for name, objective in objectives.items():
+        if objective.verdict != "learns":
+            remedy = ADVICE.get((name, objective.verdict), "more pairs or epochs")
+            lines.append(f"note: {name.upper()} {_IS[objective.verdict]}; try: {remedy}")
+    return lines
+
+
+_IS = {"at chance": "is at chance", "does not use the image": "does not use the image"}

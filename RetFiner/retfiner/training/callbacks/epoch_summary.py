@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from tqdm import tqdm
 
 from retfiner.training.curves import draw_curves
+from retfiner.training.verdict import read_objectives
 
 
 class EpochSummary(pl.Callback):
@@ -48,7 +49,7 @@ class EpochSummary(pl.Callback):
 
 
 def format_epoch(epoch: int, metrics: dict[str, float], is_best: bool) -> str:
-    """Format an epoch's losses and recall as one line.
+    """Format an epoch's losses, what they say, and recall as one line.
 
     Args:
         epoch: Its number, from 1.
@@ -56,10 +57,11 @@ def format_epoch(epoch: int, metrics: dict[str, float], is_best: bool) -> str:
         is_best: Whether the validation loss is the lowest so far.
     """
     losses = [n.removeprefix("val/") for n in metrics if n.startswith("val/") and "recall" not in n]
-    pairs = [
-        f"{name} {metrics.get(f'train/{name}', math.nan):.3f}/{metrics[f'val/{name}']:.3f}"
-        for name in sorted(losses, key=lambda n: n != "loss")
-    ]
+    objectives = read_objectives(metrics)
+    pairs = []
+    for name in sorted(losses, key=lambda n: n != "loss"):
+        text = f"{name} {metrics.get(f'train/{name}', math.nan):.3f}/{metrics[f'val/{name}']:.3f}"
+        pairs.append(f"{text} ({objectives[name].verdict})" if name in objectives else text)
     recall = [
         f"{label} {100 * metrics[key]:.1f} %"
         for key, label in (

@@ -32,23 +32,39 @@ def test_a_line_an_epoch():
     assert "R@5" not in format_epoch(1, {"val/loss": 1.0, "train/loss": 1.0}, is_best=False)
 
 
-def test_a_summary_of_before_after_and_chance():
+def test_a_line_says_what_an_objective_learns():
+    metrics = METRICS | {"chance/gm": 2.0, "shuffled/gm": 1.26, "chance/itc": 3.0}
+    line = format_epoch(3, metrics, is_best=False)
+    assert "gm 1.000/1.250 (does not use the image)" in line
+    assert "itc 2.000/2.250  " in line, "without the shuffled loss nothing is said"
+
+
+def test_a_summary_of_before_after_guessing_and_shuffled():
     before = {"val/loss": 5.0, "val/gm": 2.0, "val/image_to_text_recall@5": 0.1}
     best = {"val/loss": 3.5, "val/gm": 1.25, "val/image_to_text_recall@5": 0.5}
+    best |= {"chance/gm": 4.0, "shuffled/gm": 1.75}
     lines = format_summary(before, best, {"image_to_text_recall@5": 0.05}).splitlines()
-    assert [line.split() for line in lines[1:]] == [
+    assert [line.split() for line in lines[1:4]] == [
         ["loss,", "sum", "5.000", "3.500"],
-        ["loss,", "GM", "2.000", "1.250"],
+        ["loss,", "GM", "2.000", "1.250", "4.000", "1.750", "learns"],
         ["image", "to", "text", "recall@5", "10.0", "%", "50.0", "%", "5.0", "%"],
     ]
     columns = [lines[3].index(value) + len(value) for value in ("10.0 %", "50.0 %", "5.0 %")]
-    assert columns == [lines[0].index(head) + len(head) for head in ("before", "after", "chance")]
+    heads = ("before", "after", "guessing")
+    assert columns == [lines[0].index(head) + len(head) for head in heads]
+
+
+def test_a_summary_says_what_to_try():
+    best = {"val/loss": 3.5, "val/itm": 0.636, "chance/itm": 0.6365, "shuffled/itm": 0.637}
+    text = format_summary({}, best, {})
+    assert "0.637  at chance" in text
+    assert "note: ITM is at chance; try: " in text
 
 
 def test_a_summary_reads_from_the_sum_to_the_last_recall():
     names = ["gm", "image_to_text_recall@10", "image_to_text_recall@5", "loss", "itc"]
     lines = format_summary({}, {f"val/{name}": 0.5 for name in names}, {}).splitlines()
-    assert [" ".join(line.split()[:-1]).removesuffix(" 50.0") for line in lines[1:]] == [
+    assert [line[:30].rstrip() for line in lines[1:]] == [
         "loss, sum", "loss, GM", "loss, ITC", "image to text recall@5", "image to text recall@10",
     ]  # fmt: skip
 
