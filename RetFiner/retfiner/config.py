@@ -92,6 +92,12 @@ class OptimisationSettings:
     """Optimisation."""
 
     lr: PositiveFloat = flag("learning rate of AdamW", 1e-4)
+    vision_lr: PositiveFloat | None = flag(
+        "learning rate of the pretrained vision encoder; by default lr", None
+    )
+    text_lr: PositiveFloat | None = flag(
+        "learning rate of the pretrained text encoder; by default lr", None
+    )
     weight_decay: NonNegativeFloat = flag("weight decay of AdamW", 0.01)
     lr_schedule: Literal["constant", "cosine"] = flag(
         "course of the learning rate after warm-up", "constant"

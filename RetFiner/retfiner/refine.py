@@ -159,6 +159,8 @@ def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any])
         model,
         config.weights,
         lr=config.lr,
+        vision_lr=config.vision_lr,
+        text_lr=config.text_lr,
         weight_decay=config.weight_decay,
         lr_schedule=config.lr_schedule,
         warmup_steps=config.warmup_steps,

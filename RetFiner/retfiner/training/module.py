@@ -28,6 +28,8 @@ class RefinementModule(pl.LightningModule):
         model: The model.
         loss_weights: The active losses by name, each with its weight.
         lr: Learning rate of AdamW.
+        vision_lr: That of the pretrained vision encoder; by default ``lr``.
+        text_lr: That of the pretrained text encoder; by default ``lr``.
         weight_decay: Weight decay of AdamW; the temperature is left out of it.
         lr_schedule: Course of the learning rate after warm-up.
         warmup_steps: Optimiser steps of linear warm-up.
@@ -45,6 +47,8 @@ class RefinementModule(pl.LightningModule):
         model: RetFiner,
         loss_weights: Mapping[str, float],
         lr: float = 1e-4,
+        vision_lr: float | None = None,
+        text_lr: float | None = None,
         weight_decay: float = 0.01,
         lr_schedule: LrSchedule = "constant",
         warmup_steps: int = 0,
@@ -58,6 +62,8 @@ class RefinementModule(pl.LightningModule):
         self.losses: dict[str, Loss] = {name: LOSSES[name]() for name in loss_weights}
         self.loss_weights = dict(loss_weights)
         self.lr = lr
+        self.vision_lr = vision_lr
+        self.text_lr = text_lr
         self.weight_decay = weight_decay
         self.lr_schedule = lr_schedule
         self.warmup_steps = warmup_steps
@@ -206,7 +212,7 @@ class RefinementModule(pl.LightningModule):
         """AdamW with a learning rate that follows ``lr_schedule`` step by step."""
         is_scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, self.lr, self.layer_decay),
+            parameter_groups(self.model, self.lr, self.vision_lr, self.text_lr, self.layer_decay),
             lr=self.lr,
             weight_decay=self.weight_decay,
             # One kernel for all weights; not where gradients are clipped after a float16 scaler.

@@ -13,28 +13,55 @@ from retfiner.training.adaptation import vision_groups
 LrSchedule = Literal["constant", "cosine"]
 
 
-def parameter_groups(model: RetFiner, lr: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: RetFiner,
+    lr: float,
+    vision_lr: float | None = None,
+    text_lr: float | None = None,
+    layer_decay: float = 1.0,
+) -> list[dict[str, Any]]:
     """Group what trains by learning rate and weight decay.
 
     Args:
         model: The model.
-        lr: Learning rate.
-        layer_decay: That of each vision block as a share of the next one's.
+        lr: Learning rate of what is new: heads, projections, cross-attention, low-rank updates.
+        vision_lr: That of the pretrained vision encoder's own weights; by default ``lr``.
+        text_lr: That of the pretrained text encoder's own weights; by default ``lr``.
+        layer_decay: Learning rate of each vision block as a share of the next one's.
+
+    Returns:
+        Groups with a ``name``: ``new``, ``temperature``, ``text`` and ``vision``.
     """
-    temperature: list[Tensor] = []
-    others: list[Tensor] = []
-    by_layer = layer_decay != 1
+    rates = {"new": lr, "temperature": lr, "text": text_lr or lr, "vision": vision_lr or lr}
+    groups: dict[str, list[Tensor]] = {name: [] for name in rates}
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad or (by_layer and name.startswith("vision_encoder.")):
-            continue
-        (temperature if name == "contra_temp" else others).append(parameter)
-    groups: list[dict[str, Any]] = [{"params": others}]
-    if temperature:
-        # Decay would pull the temperature to 0 whatever the data say.
-        groups.append({"params": temperature, "weight_decay": 0.0})
-    if by_layer:
-        groups += vision_groups(model.vision_encoder, lr, layer_decay)
-    return groups
+        if parameter.requires_grad:
+            groups[_group_of(name)].append(parameter)
+    if layer_decay != 1:
+        del groups["vision"]
+    found: list[dict[str, Any]] = [
+        {"name": name, "params": members, "lr": rates[name]}
+        for name, members in groups.items()
+        if members
+    ]
+    for group in found:
+        if group["name"] == "temperature":
+            group["weight_decay"] = 0.0  # decay would pull it to 0 whatever the data say
+    if layer_decay != 1:
+        layers = vision_groups(model.vision_encoder, rates["vision"], layer_decay)
+        found += [group | {"name": f"vision_{k}"} for k, group in enumerate(layers)]
+    return found
+
+
+def _group_of(name: str) -> str:
+    """Say which group a parameter of the model is in."""
+    if name == "contra_temp":
+        return "temperature"
+    if name.startswith("vision_encoder.") and ".lora_" not in name:
+        return "vision"
+    if name.startswith("multimodal_encoder.") and ".crossattention." not in name:
+        return "text"
+    return "new"
 
 
 def lr_factor(step: int, total: int, schedule: LrSchedule, warmup_steps: int) -> float:

@@ -141,7 +141,8 @@ def test_temperature_has_no_weight_decay():
         gradient_clip_val=None,
     )
     groups = module.configure_optimizers()["optimizer"].param_groups
-    assert [g["weight_decay"] for g in groups] == [0.3, 0.0]
+    decays = {group["name"]: group["weight_decay"] for group in groups}
+    assert decays == {"new": 0.3, "temperature": 0.0, "text": 0.3, "vision": 0.3}
     assert groups[1]["params"] == [module.model.contra_temp]
     assert sum(len(g["params"]) for g in groups) == len(list(module.model.parameters()))
 
