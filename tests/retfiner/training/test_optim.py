@@ -40,11 +40,8 @@ def test_what_is_pretrained_has_a_learning_rate_of_its_own():
     assert all(name.startswith("vision_encoder.") for name in found["vision"])
     assert all(name.startswith("multimodal_encoder.") for name in found["text"])
     assert not any(".crossattention." in name for name in found["text"])
-    assert {
-        "vision_proj.weight",
-        "contra_head_v.linear.weight",
-        "itm_head.linear1.weight",
-    } <= found["new"]
+    heads = {"vision_proj.weight", "contra_head_v.linear.weight", "itm_head.linear1.weight"}
+    assert heads <= found["new"]
     assert found["temperature"] == {"contra_temp"}
     assert sum(len(group["params"]) for group in groups.values()) == len(list(model.parameters()))
     assert [n for n, group in groups.items() if group.get("weight_decay") == 0] == ["temperature"]
