@@ -114,7 +114,7 @@ def main() -> None:
     draw_map(where, explained.image, maps[config.word], config.word)
     draw_gain(gain, read_rows(config.quickstart / "report" / "table.csv"))
     config.output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(config.output, dpi=180)
+    figure.savefig(config.output, dpi=160)
 
 
 if __name__ == "__main__":
