@@ -157,6 +157,22 @@ def test_every_flag_that_is_named_exists(page):
     assert shown <= known, shown - known
 
 
+@pytest.mark.parametrize(
+    ("page", "script"),
+    [("docs/training.md", "train.py"), ("docs/probing_and_data_sets.md", "probe.py")],
+)
+def test_defaults_that_are_numbers_are_those_of_the_flags(page, script):
+    defaults = parser_of(script).get_defaults().as_dict()
+    found = 0
+    for named, shown in re.findall(r"^\| (`--[^|]+) \| ([\d.e, -]+) \|", PAGES[page], flags=re.M):
+        flags = re.findall(r"`--(\w+)`", named)
+        values = [defaults[name] for name in flags]
+        values = values[0] if isinstance(values[0], list) else values
+        assert [float(value) for value in re.split(r",? ", shown)] == values, named
+        found += 1
+    assert found >= 2
+
+
 def code_spans(page):
     prose = re.sub(r"```.*?```", "", PAGES[page], flags=re.S)
     return re.findall(r"`([^`\n]+)`", prose)
