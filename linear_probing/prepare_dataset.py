@@ -3,7 +3,7 @@
     python prepare_dataset.py OCTDL --source OCTDL.zip --output _data
     python prepare_dataset.py --list
 
-``DATASETS.md`` has a page on each.
+``docs/data_sets.md`` has a page on each.
 """
 
 from __future__ import annotations

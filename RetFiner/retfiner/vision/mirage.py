@@ -210,7 +210,7 @@ def eight_heads(state: State) -> int | None:
 MIRAGE = BackboneSpec(
     name="MIRAGE",
     title="MIRAGE, ViT-B/32 and ViT-L/32 at 512 pixels",
-    licence="CC BY-NC 4.0",
+    licence="CC BY-NC-ND 4.0",
     source="https://github.com/j-morano/MIRAGE",
     citation=(
         "Morano et al., MIRAGE: Multimodal foundation model and benchmark for comprehensive "

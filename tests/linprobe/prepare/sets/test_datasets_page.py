@@ -1,4 +1,4 @@
-"""DATASETS.md says what the code does: data sets, licences, addresses, counts, commands."""
+"""docs/data_sets.md says what the code does: data sets, licences, addresses, counts, commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from linprobe.prepare.config import PrepareConfig
 from linprobe.prepare.registry import DATASETS, find_spec
 from retfiner.common.cli import parse
 
-PAGE = (Path(__file__).parents[4] / "linear_probing" / "DATASETS.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[4] / "docs" / "data_sets.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", PAGE, flags=re.M | re.S))
 COUNTS = {
     "Duke_iAMD": duke_iamd.VOLUMES,
