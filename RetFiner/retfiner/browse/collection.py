@@ -13,7 +13,7 @@ from retfiner.api import RefinedModel, load_model
 from retfiner.browse.config import BrowseConfig
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import NO_PATIENT_COLUMN, Manifest, read_manifest
-from retfiner.evaluation.embedding import embed_pairs
+from retfiner.evaluation.embedding import ImageStream
 from retfiner.vision import ImageAddress, read_image
 
 Array = NDArray[np.float32]
@@ -105,7 +105,7 @@ def embed(model: RefinedModel, manifest: Manifest, skip: bool = False) -> Collec
     """
     every, images, texts = manifest, None, None
     if model.can_compare:
-        manifest, embedded = embed_pairs(model.loaded, every, BATCH, None, skip)
+        manifest, embedded = ImageStream(model.loaded, BATCH).embed_pairs(every, skip)
         images = embedded.numpy()
     reports = list(dict.fromkeys(manifest.reports))
     if model.can_compare:

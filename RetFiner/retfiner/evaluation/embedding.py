@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -62,121 +63,89 @@ def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def stream_images(
-    loaded: LoadedModel,
-    addresses: Sequence[ImageAddress],
-    batch_size: int,
-    num_workers: int | None,
-    title: str,
-    use: Sequence[int] | None = None,
-) -> Iterator[ImageBatch]:
-    """Read images in order, as the model takes them.
+@dataclass(frozen=True)
+class ImageStream:
+    """Reads image files for a model.
 
-    Args:
+    Attributes:
         loaded: The model.
-        addresses: Where they lie.
-        batch_size: The most in a batch.
+        batch_size: Images at a time.
         num_workers: Processes that read; by default one a core, at most 8.
-        title: What the progress bar says.
-        use: Positions of those to read; by default all.
-
-    Yields:
-        Batches; a batch of which no image can be read has none.
     """
-    use = range(len(addresses)) if use is None else use
-    if num_workers is None:
-        num_workers = min(8, available_cores(), len(use) // 256)  # a process takes a second
-    loader = DataLoader(
-        _ImageFiles(addresses, loaded.transform, use),
-        batch_size,
-        collate_fn=_collate,
-        num_workers=num_workers,
-        worker_init_fn=_one_thread if num_workers else None,
-    )
-    with tqdm(total=len(use), desc=title, unit="image", leave=False, disable=None) as progress:
-        for batch in loader:
-            yield batch
-            progress.update(len(batch.positions) + len(batch.unreadable))
 
+    loaded: LoadedModel
+    batch_size: int
+    num_workers: int | None = None
 
-def embed_files(
-    loaded: LoadedModel,
-    addresses: Sequence[ImageAddress],
-    batch_size: int,
-    num_workers: int | None,
-    check: Callable[[dict[int, str]], None] = lambda unreadable: None,
-) -> tuple[Tensor, dict[int, str]]:
-    """Embed N images one batch after another.
+    def batches(
+        self, addresses: Sequence[ImageAddress], title: str, use: Sequence[int] | None = None
+    ) -> Iterator[ImageBatch]:
+        """Read images in order, as the model takes them.
 
-    Args:
-        loaded: The model.
-        addresses: Where they lie.
-        batch_size: Images at a time.
-        num_workers: Processes that read them.
-        check: Is shown the unreadable images of each batch, and may raise.
+        Args:
+            addresses: Where they lie.
+            title: What the progress bar says.
+            use: Positions of those to read; by default all.
 
-    Returns:
-        (N, E) unit vectors, float32 on the CPU, and the reason for each position that could not be
-        read, whose row is zero.
-
-    Raises:
-        InputError: If none can be read, or an embedding is not finite.
-    """
-    rows: Tensor | None = None
-    unreadable: dict[int, str] = {}
-    for batch in stream_images(loaded, addresses, batch_size, num_workers, "embedding images"):
-        check(batch.unreadable)
-        unreadable |= batch.unreadable
-        if batch.positions:
-            embedded = loaded.embed_images(batch.images)
-            if rows is None:
-                rows = torch.zeros(len(addresses), embedded.shape[1])
-            rows[batch.positions] = embedded
-    if rows is None:
-        raise InputError("no image can be read", got=next(iter(unreadable.values()), "none"))
-    return rows, unreadable
-
-
-def embed_pairs(
-    loaded: LoadedModel, manifest: Manifest, batch_size: int, num_workers: int | None, skip: bool
-) -> tuple[Manifest, Tensor]:
-    """Embed the images of pairs.
-
-    Args:
-        loaded: The model.
-        manifest: The pairs.
-        batch_size: Images at a time.
-        num_workers: Processes that read them.
-        skip: Leave out pairs whose image cannot be read.
-
-    Returns:
-        The N pairs that are left, and (N, E) unit vectors.
-
-    Raises:
-        InputError: If an image cannot be read and is not to be left out, or none is left.
-    """
-    vectors, unreadable = embed_files(
-        loaded,
-        manifest.images,
-        batch_size,
-        num_workers,
-        lambda unreadable: require_readable(manifest, unreadable, skip),
-    )
-    if not unreadable:
-        return manifest, vectors
-    kept = [position for position in range(len(manifest)) if position not in unreadable]
-    return manifest.select(kept), vectors[kept]
-
-
-def require_readable(manifest: Manifest, unreadable: dict[int, str], skip: bool) -> None:
-    """Refuse images that cannot be read, unless they are to be left out.
-
-    Raises:
-        InputError: Names the first one's row.
-    """
-    if unreadable and not skip:
-        position, reason = next(iter(unreadable.items()))
-        raise InputError(
-            f"row {manifest.rows[position]} of {manifest.source}: {reason}",
-            remedy="mend the file, or give --on_bad_row skip to leave it out",
+        Yields:
+            Batches; a batch of which no image can be read has none.
+        """
+        use = range(len(addresses)) if use is None else use
+        workers = self.num_workers
+        if workers is None:
+            workers = min(8, available_cores(), len(use) // 256)  # a process takes a second
+        loader = DataLoader(
+            _ImageFiles(addresses, self.loaded.transform, use),
+            self.batch_size,
+            collate_fn=_collate,
+            num_workers=workers,
+            worker_init_fn=_one_thread if workers else None,
         )
+        with tqdm(total=len(use), desc=title, unit="image", leave=False, disable=None) as progress:
+            for batch in loader:
+                yield batch
+                progress.update(len(batch.positions) + len(batch.unreadable))
+
+    def batches_of_pairs(self, pairs: Manifest, title: str, skip: bool) -> Iterator[ImageBatch]:
+        """Read the images of pairs.
+
+        Args:
+            pairs: The pairs.
+            title: What the progress bar says.
+            skip: Leave out pairs whose image cannot be read.
+
+        Yields:
+            Batches with an image in each.
+
+        Raises:
+            InputError: If an image cannot be read and is not to be left out, or none can.
+        """
+        any_read, reason = False, "none"
+        for batch in self.batches(pairs.images, title):
+            for position, reason in batch.unreadable.items():
+                if not skip:
+                    raise InputError(
+                        f"row {pairs.rows[position]} of {pairs.source}: {reason}",
+                        remedy="mend the file, or give --on_bad_row skip to leave it out",
+                    )
+            if batch.positions:
+                any_read = True
+                yield batch
+        if not any_read:
+            raise InputError(f"no image of {pairs.source} can be read", got=reason)
+
+    def embed_pairs(self, pairs: Manifest, skip: bool) -> tuple[Manifest, Tensor]:
+        """Embed the images of pairs.
+
+        Returns:
+            The N pairs whose image could be read, and (N, E) unit vectors, float32 on the CPU.
+
+        Raises:
+            InputError: As :meth:`batches_of_pairs`, or if an embedding is not finite.
+        """
+        kept: list[int] = []
+        vectors = []
+        for batch in self.batches_of_pairs(pairs, "embedding images", skip):
+            kept += batch.positions
+            vectors.append(self.loaded.embed_images(batch.images))
+        return pairs.select(kept), torch.cat(vectors)

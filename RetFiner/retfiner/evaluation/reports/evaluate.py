@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
 from retfiner.common.seeds import generator
 from retfiner.data.manifest import Manifest
 from retfiner.evaluation.config import EvaluateConfig
-from retfiner.evaluation.embedding import require_readable, stream_images
+from retfiner.evaluation.embedding import ImageStream
 from retfiner.evaluation.pairs import describe_pairs, select_pairs
 from retfiner.evaluation.reports.page import build_page
 from retfiner.evaluation.reports.scores import score
@@ -85,18 +84,13 @@ def generate_reports(
         InputError: If an image cannot be read and bad rows are errors, or none can.
     """
     decoding = Decoding(config.decode, config.beams, config.top_p)
+    stream = ImageStream(loaded, config.batch_size, config.num_workers)
     kept, texts, log_probabilities = [], [], []
-    for batch in stream_images(
-        loaded, manifest.images, config.batch_size, config.num_workers, "writing"
-    ):
-        require_readable(manifest, batch.unreadable, config.on_bad_row == "skip")
-        if batch.positions:
-            rows = [manifest.rows[position] for position in batch.positions]
-            generators = [generator(config.seed, "report", row) for row in rows]
-            some, likely = loaded.write_reports(batch.images, decoding, generators)
-            kept += batch.positions
-            texts += some
-            log_probabilities += likely
-    if not kept:
-        raise InputError("no image can be read", got=str(manifest.source))
+    for batch in stream.batches_of_pairs(manifest, "writing", config.on_bad_row == "skip"):
+        rows = [manifest.rows[position] for position in batch.positions]
+        generators = [generator(config.seed, "report", row) for row in rows]
+        some, likely = loaded.write_reports(batch.images, decoding, generators)
+        kept += batch.positions
+        texts += some
+        log_probabilities += likely
     return GeneratedReports(manifest.select(kept), texts, log_probabilities)

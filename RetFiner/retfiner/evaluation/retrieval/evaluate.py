@@ -16,7 +16,7 @@ from retfiner.common.seeds import derive_seed
 from retfiner.data.batch import identify_reports
 from retfiner.data.manifest import Manifest
 from retfiner.evaluation.config import EvaluateConfig
-from retfiner.evaluation.embedding import embed_pairs
+from retfiner.evaluation.embedding import ImageStream
 from retfiner.evaluation.pairs import describe_pairs, select_pairs
 from retfiner.evaluation.retrieval.metrics import score
 from retfiner.evaluation.retrieval.ranking import Ranking, rank_both
@@ -91,25 +91,12 @@ def evaluate_retrieval(config: EvaluateConfig, loaded: LoadedModel) -> dict[str,
     elif top:
         loaded.require("itm", "re-ranking")
     selected = select_pairs(config, loaded.description)
-    manifest, images = embed_pairs(
-        loaded,
-        selected.manifest,
-        config.batch_size,
-        config.num_workers,
-        config.on_bad_row == "skip",
-    )
+    stream = ImageStream(loaded, config.batch_size, config.num_workers)
+    manifest, images = stream.embed_pairs(selected.manifest, config.on_bad_row == "skip")
     found = retrieve(loaded, manifest, images, max(SAVED, top))
     numbers = {"itc": found.score(config.bootstrap, config.seed)}
     if top:
-        reranked = rerank_by_matching(
-            loaded,
-            found.rankings,
-            manifest.images,
-            found.texts,
-            top,
-            config.batch_size,
-            config.num_workers,
-        )
+        reranked = rerank_by_matching(stream, found.rankings, manifest.images, found.texts, top)
         found = Retrieval(manifest, found.first, found.report, reranked)
         numbers["itm"] = found.score(config.bootstrap, config.seed)
     if config.save is not None:

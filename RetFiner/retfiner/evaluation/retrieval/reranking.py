@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retfiner.common.errors import InputError
-from retfiner.evaluation.embedding import stream_images
+from retfiner.evaluation.embedding import ImageStream
 from retfiner.evaluation.retrieval.ranking import Ranking, rerank
 from retfiner.export.loading import LoadedModel
 from retfiner.text.layer import KeysValues
@@ -20,24 +20,20 @@ TEXTS_AT_A_TIME = 64
 
 
 def rerank_by_matching(
-    loaded: LoadedModel,
+    stream: ImageStream,
     rankings: Mapping[str, Ranking],
     images: Sequence[ImageAddress],
     texts: Sequence[str],
     top: int,
-    batch_size: int,
-    num_workers: int | None,
 ) -> dict[str, Ranking]:
     """Put the first ``top`` of each query in the order of their match probability.
 
     Args:
-        loaded: A model refined with ITM.
+        stream: Reads for a model refined with ITM.
         rankings: Both directions.
         images: N images.
         texts: U distinct reports.
         top: How many of the first.
-        batch_size: Images at a time.
-        num_workers: Processes that read them.
 
     Raises:
         InputError: If an image can be read no longer, or a probability is not finite.
@@ -49,14 +45,8 @@ def rerank_by_matching(
         image, text = (query, candidate) if direction == "image_to_text" else (candidate, query)
         pairs[direction] = image * len(texts) + text  # one number a pair
     distinct = np.unique(np.concatenate([numbers.ravel() for numbers in pairs.values()]))
-    probabilities = match_probabilities(
-        loaded,
-        images,
-        texts,
-        np.stack([distinct // len(texts), distinct % len(texts)], 1),
-        batch_size,
-        num_workers,
-    )
+    positions = np.stack([distinct // len(texts), distinct % len(texts)], 1)
+    probabilities = match_probabilities(stream, images, texts, positions)
     return {
         direction: rerank(
             rankings[direction],
@@ -68,22 +58,18 @@ def rerank_by_matching(
 
 @torch.no_grad()
 def match_probabilities(
-    loaded: LoadedModel,
+    stream: ImageStream,
     addresses: Sequence[ImageAddress],
     texts: Sequence[str],
     pairs: NDArray[np.int64],
-    batch_size: int,
-    num_workers: int | None,
 ) -> NDArray[np.float32]:
     """Score pairs of an image and a text; each image is read and encoded once.
 
     Args:
-        loaded: A model refined with ITM.
+        stream: Reads for a model refined with ITM.
         addresses: N images.
         texts: M texts.
         pairs: (P, 2) positions of image and text, without repetition, by image.
-        batch_size: Images at a time.
-        num_workers: Processes that read them.
 
     Returns:
         (P,) match probabilities.
@@ -93,10 +79,8 @@ def match_probabilities(
     """
     images, starts = np.unique(pairs[:, 0], return_index=True)
     texts_of = dict(zip(images.tolist(), np.split(pairs[:, 1], starts[1:]), strict=True))
-    found = []
-    for batch in stream_images(
-        loaded, addresses, batch_size, num_workers, "matching", images.tolist()
-    ):
+    loaded, found = stream.loaded, []
+    for batch in stream.batches(addresses, "matching", images.tolist()):
         if batch.unreadable:
             reason = next(iter(batch.unreadable.values()))
             raise InputError(f"an image can no longer be read: {reason}")

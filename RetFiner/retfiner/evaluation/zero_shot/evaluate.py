@@ -17,7 +17,7 @@ from retfiner.common.files import file_sha256
 from retfiner.common.results import Run, RunKey, software_versions, write_run
 from retfiner.common.seeds import derive_seed
 from retfiner.evaluation.config import EvaluateConfig
-from retfiner.evaluation.embedding import embed_files
+from retfiner.evaluation.embedding import ImageStream
 from retfiner.evaluation.zero_shot.image_folder import ImageFolder, read_image_folder
 from retfiner.evaluation.zero_shot.prompts import (
     Prompts,
@@ -49,7 +49,8 @@ def evaluate_zero_shot(config: EvaluateConfig, loaded: LoadedModel) -> dict[str,
     path = find_prompts(data.data_set, config.prompts)
     prompts = read_prompts(path)
     check_classes(prompts, data.classes, path)
-    probabilities = classify(loaded, data, prompts, config.batch_size, config.num_workers)
+    stream = ImageStream(loaded, config.batch_size, config.num_workers)
+    probabilities = classify(stream, data, prompts)
     metrics = evaluate_classes(
         probabilities,
         np.array(data.labels),
@@ -70,23 +71,15 @@ def evaluate_zero_shot(config: EvaluateConfig, loaded: LoadedModel) -> dict[str,
     }
 
 
-def classify(
-    loaded: LoadedModel,
-    data: ImageFolder,
-    prompts: Prompts,
-    batch_size: int,
-    num_workers: int | None,
-) -> np.ndarray:
+def classify(stream: ImageStream, data: ImageFolder, prompts: Prompts) -> np.ndarray:
     """Compare images with the descriptions of each class.
 
     A class is the mean of its descriptions' unit vectors, scaled to length one.
 
     Args:
-        loaded: A model refined with ITC.
+        stream: Reads for a model refined with ITC.
         data: N labelled images.
         prompts: Descriptions of each of the C classes.
-        batch_size: Images at a time.
-        num_workers: Processes that read them.
 
     Returns:
         (N, C) probabilities: the softmax of cosines over the learned temperature.
@@ -95,7 +88,11 @@ def classify(
         InputError: If an image cannot be read.
     """
     addresses = [ImageAddress(path) for path in data.paths]
-    images, unreadable = embed_files(loaded, addresses, batch_size, num_workers)
+    loaded, vectors, unreadable = stream.loaded, [], {}
+    for batch in stream.batches(addresses, "embedding images"):
+        unreadable |= batch.unreadable
+        if batch.positions:
+            vectors.append(loaded.embed_images(batch.images))
     if unreadable:
         position, reason = next(iter(unreadable.items()))
         raise InputError(
@@ -103,7 +100,7 @@ def classify(
         )
     means = [loaded.embed_texts(prompts[name]).mean(0) for name in data.classes]
     classes = F.normalize(torch.stack(means), dim=1)
-    scores = images.double() @ classes.double().T / loaded.model.temperature.item()
+    scores = torch.cat(vectors).double() @ classes.double().T / loaded.model.temperature.item()
     return scores.softmax(1).numpy()
 
 
