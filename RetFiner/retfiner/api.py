@@ -239,17 +239,15 @@ class RefinedModel:
 
 
 def _paired(pictures: list[ImageLike], reports: list[str]) -> tuple[list[ImageLike], list[str]]:
-    if len(pictures) != len(reports) and 1 not in (len(pictures), len(reports)):
+    """Repeat a single image, or a single report, for all of the others."""
+    count = max(len(pictures), len(reports))
+    if not {len(pictures), len(reports)} <= {1, count}:
         raise InputError(
             "Images and reports cannot be paired",
             got=f"{len(pictures)} images and {len(reports)} reports",
             expected="as many of one as of the other, or a single one for all",
         )
-    count = max(len(pictures), len(reports))
-    return (
-        pictures * count if len(pictures) == 1 else pictures,
-        reports * count if len(reports) == 1 else reports,
-    )
+    return pictures * (count // len(pictures)), reports * (count // len(reports))
 
 
 def _decoding(method: DecodeName, beams: int, top_p: float) -> Decoding:

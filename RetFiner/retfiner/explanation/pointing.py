@@ -215,19 +215,11 @@ def _hits(maps: Array, near: Mask) -> NDArray[np.float64]:
 
 
 def _score(method: Method, finding: Kind | None, points: NDArray[np.float64]) -> Score:
-    known = points[~np.isnan(points[:, 2])]
-    swapped, swapped_auroc = known[:, [2, 4]].mean(0) if len(known) else (np.nan, np.nan)
-    hits, chance, area = points[:, 0].sum(), points[:, 1].mean(), points[:, 3].mean()
-    return Score(
-        method,
-        finding,
-        len(points),
-        int(hits),
-        float(chance),
-        float(swapped),
-        float(area),
-        float(swapped_auroc),
-    )
+    hit, chance, swapped, area, swapped_area = points.T
+    known = ~np.isnan(swapped)
+    others = (swapped[known].mean(), swapped_area[known].mean()) if known.any() else (np.nan,) * 2
+    shares = map(float, (chance.mean(), others[0], area.mean(), others[1]))
+    return Score(method, finding, len(points), int(hit.sum()), *shares)
 
 
 def as_table(scores: Iterable[Score], words: Iterable[WordScore]) -> str:

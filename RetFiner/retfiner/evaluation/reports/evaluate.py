@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -19,20 +19,6 @@ from retfiner.export.loading import LoadedModel
 from retfiner.text.generation import Decoding
 
 
-class GeneratedReports(NamedTuple):
-    """Reports beside the true ones.
-
-    Attributes:
-        manifest: The N pairs.
-        texts: N reports that were written.
-        log_probabilities: N sums over their tokens, in nats.
-    """
-
-    manifest: Manifest
-    texts: list[str]
-    log_probabilities: list[float]
-
-
 def evaluate_reports(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
     """Write a report for each image, score it, and build the page if one is asked for.
 
@@ -44,14 +30,13 @@ def evaluate_reports(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, A
     """
     loaded.require("gm", "writing reports")
     selected = select_pairs(config, loaded.description)
-    generated = generate_reports(config, loaded, selected.manifest)
-    manifest, texts = generated.manifest, generated.texts
+    manifest, texts, log_probabilities = generate_reports(config, loaded, selected.manifest)
     scores = score(manifest.reports, texts)
     order = torch.randperm(len(manifest), generator=generator(config.seed, "other images"))
     commonest, _ = Counter(manifest.reports).most_common(1)[0]
     if config.page is not None:
         write_text(config.page, build_page(config, manifest, texts, scores))
-    lines = zip(manifest.rows, manifest.reports, texts, generated.log_probabilities, strict=True)
+    lines = zip(manifest.rows, manifest.reports, texts, log_probabilities, strict=True)
     return {
         **describe_pairs(selected, manifest),
         "distinct_written": len(set(texts)),
@@ -69,7 +54,7 @@ def evaluate_reports(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, A
 
 def generate_reports(
     config: EvaluateConfig, loaded: LoadedModel, manifest: Manifest
-) -> GeneratedReports:
+) -> tuple[Manifest, list[str], list[float]]:
     """Write a report for each image.
 
     Args:
@@ -78,7 +63,8 @@ def generate_reports(
         manifest: The pairs.
 
     Returns:
-        The reports; pairs whose image cannot be read are left out.
+        The N pairs whose image can be read, their reports, and how likely these are: the sums over
+        their tokens in nats.
 
     Raises:
         InputError: If an image cannot be read and bad rows are errors, or none can.
@@ -93,4 +79,4 @@ def generate_reports(
         kept += batch.positions
         texts += some
         log_probabilities += likely
-    return GeneratedReports(manifest.select(kept), texts, log_probabilities)
+    return manifest.select(kept), texts, log_probabilities
