@@ -33,13 +33,11 @@ class ImageBatch(NamedTuple):
     unreadable: dict[int, str]
 
 
+@dataclass(frozen=True)
 class _ImageFiles(Dataset[tuple[int, Tensor | str]]):
-    def __init__(
-        self, addresses: Sequence[ImageAddress], transform: EvaluationTransform, use: Sequence[int]
-    ) -> None:
-        self.addresses = addresses
-        self.transform = transform
-        self.use = use
+    addresses: Sequence[ImageAddress]
+    transform: EvaluationTransform
+    use: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.use)

@@ -88,7 +88,8 @@ def classify(stream: ImageStream, data: ImageFolder, prompts: Prompts) -> np.nda
         InputError: If an image cannot be read.
     """
     addresses = [ImageAddress(path) for path in data.paths]
-    loaded, vectors, unreadable = stream.loaded, [], {}
+    loaded, vectors = stream.loaded, []
+    unreadable: dict[int, str] = {}
     for batch in stream.batches(addresses, "embedding images"):
         unreadable |= batch.unreadable
         if batch.positions:

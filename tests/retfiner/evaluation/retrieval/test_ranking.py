@@ -117,6 +117,11 @@ def test_chance_is_what_random_orders_score():
     assert chance_recall_at(20, total, n_right) == 1.0
 
 
+@pytest.mark.parametrize("total", [1, 2, 3, 12, 225, 226, 1000, 3466])
+def test_half_of_single_right_candidates_are_found_within_half_the_places(total):
+    assert chance_median_rank(total, np.ones(5, dtype=int)) == math.ceil(total / 2)
+
+
 def test_chance_agrees_with_trainings_own():
     ids = torch.tensor([5, 5, 5, 8, 9, 9, 1, 2, 3, 4, 6, 7])
     _, inverse, counts = ids.unique(return_inverse=True, return_counts=True)
