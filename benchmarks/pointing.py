@@ -27,7 +27,7 @@ from retfiner.data.phantoms.cohort import stream
 from retfiner.data.phantoms.masks import masks_of
 from retfiner.data.phantoms.optics import Drawing, draw
 from retfiner.data.phantoms.scene import Anatomy, Finding, Kind, Scan
-from retfiner.explanation.cases import Case, maps_of
+from retfiner.explanation.grounding import GroundedPhrase, phrase_maps
 from retfiner.explanation.pointing import as_table, compare_words, measure
 from retfiner.export.loading import read_model
 from retfiner.refine import refine
@@ -121,16 +121,18 @@ def refined(settings: Settings, pairs: Path) -> Path:
     ).folder
 
 
-def held_out_cases(pairs: Path, seed: int, fraction: float, split_seed: int) -> list[Case]:
+def held_out_phrases(
+    pairs: Path, seed: int, fraction: float, split_seed: int
+) -> list[GroundedPhrase]:
     _, held_out = split_by_patient(read_manifest(pairs), fraction, split_seed)
-    cases = []
+    phrases = []
     for image, report in zip(held_out.images, held_out.reports, strict=True):
         scan, drawing = scan_of(int(image.path.stem), seed)
         with Image.open(image.path) as stored:
             assert np.array_equal(np.asarray(stored), drawing.image), f"{image} is another scan"
         for finding, mask in masks_of(scan, drawing).items():
-            cases.append(Case(image.path, report, finding, mask))
-    return cases
+            phrases.append(GroundedPhrase(image.path, report, finding, mask))
+    return phrases
 
 
 def main() -> None:
@@ -140,8 +142,8 @@ def main() -> None:
         pairs = write_pairs(settings.output, settings.pairs, settings.seed)
     loaded = read_model(refined(settings, pairs))
     run = loaded.description["settings"]
-    cases = held_out_cases(pairs, settings.seed, run["val_fraction"], run["seed"])
-    kept, maps = maps_of(loaded, cases)
+    phrases = held_out_phrases(pairs, settings.seed, run["val_fraction"], run["seed"])
+    kept, maps = phrase_maps(loaded, phrases)
     for tolerance in (0, 1):
         print(f"\ntolerance of {tolerance} patches")
         scores = measure(kept, maps, tolerance)

@@ -60,6 +60,7 @@ ALLOWED = {
         "retfiner.browse",
         "retfiner.common",
         "retfiner.data.manifest",
+        "retfiner.evaluation.embedding",
         "retfiner.explanation.page",
         "retfiner.vision",
     ),

@@ -19,11 +19,9 @@ from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
 from retfiner.export.loading import LoadedModel, read_model
-from retfiner.text.generation import DecodeName, Decoding, special_tokens, write_reports
-from retfiner.text.packing import Packing, packing_of
-from retfiner.text.tokenizer import TokenizedReports, tokenize
-from retfiner.vision import evaluation_transform
-from retfiner.vision.images.in_memory import ImageLike, gray_values, images_of, texts_of
+from retfiner.text.generation import DecodeName, Decoding
+from retfiner.text.tokenizer import as_report_list
+from retfiner.vision.images.in_memory import ImageLike, as_image_list, to_grayscale
 
 if TYPE_CHECKING:
     from retfiner.explanation.explain import Explanation
@@ -66,13 +64,13 @@ class RefinedModel:
     def __init__(self, loaded: LoadedModel, batch_size: int = 32) -> None:
         self.loaded = loaded
         self.batch_size = batch_size
-        self._model = loaded.model.eval()
-        self._transform = evaluation_transform(loaded.model.backbone)
+        self._model = loaded.model
+        self._transform = loaded.transform
 
     @property
     def device(self) -> torch.device:
         """Where the model works."""
-        return next(self._model.parameters()).device
+        return self.loaded.device
 
     @property
     def can_compare(self) -> bool:
@@ -87,52 +85,30 @@ class RefinedModel:
     @property
     def can_write(self) -> bool:
         """Whether reports can be written: refined with GM."""
-        return "gm" in self.loaded.description["settings"]["losses"]
+        return "gm" in self.loaded.losses
 
-    @torch.no_grad()
     def encode_images(self, images: Images) -> Array:
-        """Embed images in the space that they share with reports.
-
-        Args:
-            images: N images.
-
-        Returns:
-            (N, E) unit vectors.
+        """Embed N images in the space that they share with reports: (N, E) unit vectors.
 
         Raises:
             InputError: If an image cannot be read, or the model was refined without ITC and ITM.
         """
         self._require_contrast()
-        tokens = (self._model.encode_images(batch) for batch in self._image_batches(images))
-        return _array([self._model.embed_images(batch) for batch in tokens])
+        return _array([self.loaded.embed_images(batch) for batch in self._image_batches(images)])
 
-    @torch.no_grad()
     def encode_texts(self, texts: str | Iterable[str]) -> Array:
-        """Embed reports in the space that they share with images.
+        """Embed M reports in the space that they share with images: (M, E) unit vectors.
 
-        Args:
-            texts: M reports; cut at as many WordPieces as in training.
-
-        Returns:
-            (M, E) unit vectors.
+        They are cut at as many WordPieces as in training.
 
         Raises:
             InputError: If a text has no words, or the model was refined without ITC and ITM.
         """
         self._require_contrast()
-        listed = texts_of(texts)
-        embedded = []
-        for first in range(0, len(listed), self.batch_size):
-            tokens, packing = self._tokenized(listed[first : first + self.batch_size])
-            embedded.append(self._model.embed_texts(*tokens, packing))
-        return _array(embedded)
+        return _array([self.loaded.embed_texts(as_report_list(texts), self.batch_size)])
 
     def similarity(self, images: Images, texts: str | Iterable[str]) -> Array:
-        """Compare every image with every report.
-
-        Args:
-            images: N images.
-            texts: M reports.
+        """Compare each of N images with each of M reports.
 
         Returns:
             (N, M) cosines in [-1, 1]; higher means closer.
@@ -158,24 +134,24 @@ class RefinedModel:
         Raises:
             InputError: If the numbers differ, or the model was refined without ITM.
         """
-        self._require_matching()
-        pictures, reports = _paired(images_of(images), texts_of(texts))
+        if not self.can_match:
+            raise _lacks("no head that matches images and reports", "itm")
+        pictures, reports = _paired(as_image_list(images), as_report_list(texts))
+        fused = self._model.multimodal_encoder
         found = []
         for first in range(0, len(reports), self.batch_size):
             part = slice(first, first + self.batch_size)
-            text, packing = self._tokenized(reports[part])
-            tokens = self._model.encode_images(self._batch(_distinct(pictures[part])))
-            one_for_all = len(tokens) < len(text.input_ids)
-            states = self._model.multimodal_encoder.fuse(
-                *text,
-                self._model.multimodal_encoder.project_image(tokens),
-                torch.zeros_like(text.input_ids[:, 0]) if one_for_all else None,
-                packing=packing,
-            )
-            found.append(self._model.itm_head(states[:, 0]).softmax(-1)[:, 1])
+            text, packing = self.loaded.tokenize(reports[part])
+            several = pictures[part]
+            is_one = all(picture is several[0] for picture in several)  # then it is encoded once
+            pixels = self._pixels(several[:1] if is_one else several)
+            with self.loaded.autocast():
+                image = fused.project_image(self._model.encode_images(pixels))
+                index = torch.zeros_like(text.input_ids[:, 0]) if is_one else None
+                states = fused.fuse(*text, image, index, packing=packing)
+                found.append(self._model.itm_head(states[:, 0]).softmax(-1)[:, 1])
         return _array(found)
 
-    @torch.no_grad()
     def generate(
         self,
         images: Images,
@@ -206,19 +182,11 @@ class RefinedModel:
         if not self.can_write:
             raise _lacks("not learnt to write reports", "gm")
         decoding = _decoding(decode, beams, top_p)
-        special = special_tokens(self.loaded.tokenizer)
         reports: list[str] = []
         for batch in self._image_batches(images):
             places = range(len(reports), len(reports) + len(batch))
-            written = write_reports(
-                self._model.multimodal_encoder,
-                self._model.multimodal_encoder.project_image(self._model.encode_images(batch)),
-                special,
-                self.loaded.max_text_tokens,
-                decoding,
-                [generator(seed, "generate", place) for place in places],
-            )
-            reports += [self.loaded.tokenizer.decode(tokens) for tokens in written.tokens]
+            generators = [generator(seed, "generate", place) for place in places]
+            reports += self.loaded.write_reports(batch, decoding, generators)[0]
         return reports
 
     @torch.no_grad()
@@ -254,49 +222,32 @@ class RefinedModel:
         """
         from retfiner.explanation.explain import explain
 
-        return explain(self.loaded, gray_values(image), report, layer)
+        return explain(self.loaded, to_grayscale(image), report, layer)
 
     def _image_batches(self, images: Images) -> Iterator[Tensor]:
-        listed = images_of(images)
+        listed = as_image_list(images)
         for first in range(0, len(listed), self.batch_size):
-            yield self._batch(listed[first : first + self.batch_size])
+            yield self._pixels(listed[first : first + self.batch_size])
 
-    def _batch(self, pictures: list[ImageLike]) -> Tensor:
-        batch = torch.stack([self._transform(gray_values(picture)) for picture in pictures])
-        return batch.to(self.device)
-
-    def _tokenized(self, texts: list[str]) -> tuple[TokenizedReports, Packing | None]:
-        tokens = tokenize(self.loaded.tokenizer, texts, self.loaded.max_text_tokens)
-        lengths = tuple(tokens.attention_mask.sum(1).tolist())
-        packing = packing_of(lengths, tokens.input_ids.shape[1], self.device)
-        return TokenizedReports(*(part.to(self.device) for part in tokens)), packing
+    def _pixels(self, pictures: list[ImageLike]) -> Tensor:
+        pixels = torch.stack([self._transform(to_grayscale(picture)) for picture in pictures])
+        return pixels.to(self.loaded.device)
 
     def _require_contrast(self) -> None:
         if not self.can_compare:
             raise _lacks("no space that images and reports share", "itc or itm")
 
-    def _require_matching(self) -> None:
-        if not self.can_match:
-            raise _lacks("no head that matches images and reports", "itm")
-
 
 def _paired(pictures: list[ImageLike], reports: list[str]) -> tuple[list[ImageLike], list[str]]:
-    if len(pictures) != len(reports) and 1 not in (len(pictures), len(reports)):
+    """Repeat a single image, or a single report, for all of the others."""
+    count = max(len(pictures), len(reports))
+    if not {len(pictures), len(reports)} <= {1, count}:
         raise InputError(
             "Images and reports cannot be paired",
             got=f"{len(pictures)} images and {len(reports)} reports",
             expected="as many of one as of the other, or a single one for all",
         )
-    count = max(len(pictures), len(reports))
-    return (
-        pictures * count if len(pictures) == 1 else pictures,
-        reports * count if len(reports) == 1 else reports,
-    )
-
-
-def _distinct(pictures: list[ImageLike]) -> list[ImageLike]:
-    """Keep one of a batch whose images are one and the same: it is encoded once."""
-    return pictures[:1] if all(picture is pictures[0] for picture in pictures) else pictures
+    return pictures * (count // len(pictures)), reports * (count // len(reports))
 
 
 def _decoding(method: DecodeName, beams: int, top_p: float) -> Decoding:

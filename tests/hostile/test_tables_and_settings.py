@@ -24,7 +24,7 @@ from retfiner.common.errors import InputError
 from retfiner.common.results.reading import read_metrics_file, read_run
 from retfiner.config import RefineConfig
 from retfiner.data.manifest import read_manifest
-from retfiner.evaluation.prompts import read_prompts
+from retfiner.evaluation.zero_shot.prompts import read_prompts
 from retfiner.vision import read_image
 from tests.helpers.bounded import assert_refused, bounded
 from tests.helpers.downloads import write_mhd

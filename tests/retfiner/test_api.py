@@ -48,10 +48,11 @@ def paths(material):
 @torch.no_grad()
 def by_hand(run, paths):
     """Embeddings and match probabilities of five pairs by the model itself, in one batch."""
-    model, tokenizer, longest, _ = read_model(run)
-    transform = evaluation_transform(model.backbone)
+    loaded = read_model(run)
+    model, transform = loaded.model, evaluation_transform(loaded.model.backbone)
     images = torch.stack([transform(read_image(path)) for path in paths])
-    batch = make_batch(images, *tokenize(tokenizer, REPORTS, longest))
+    tokens = tokenize(loaded.tokenizer, REPORTS, loaded.max_text_tokens)
+    batch = make_batch(images, *tokens)
     encoded = model.encode(batch)
     states = model.fuse(batch.input_ids, batch.attention_mask, encoded)
     match = model.itm_head(states[:, 0]).softmax(1)[:, 1]

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import streamlit as st
 
-from retfiner.browse import parts
 from retfiner.browse.collection import Array, Opened, open_collection
 from retfiner.browse.config import DESCRIPTION, BrowseConfig
-from retfiner.browse.nearest import Near, nearest_bscans, nearest_reports, own_report
+from retfiner.browse.render import error_lines, fragment, number, report_table, scores
+from retfiner.browse.search import Neighbour, nearest_bscans, nearest_reports, own_report
 from retfiner.browse.upload import count_bscans, read_bscan
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
+from retfiner.common.pages import as_8bit
 from retfiner.explanation.page import build_page
 
 T = TypeVar("T")
@@ -56,22 +57,23 @@ def show(config: BrowseConfig) -> None:
         if chosen is not None:
             _show_bscan(opened, chosen)
     except InputError as error:
-        st.error(parts.said(error))
+        st.error(error_lines(error))
 
 
 def _show_header(opened: Opened) -> None:
     model, collection = opened
-    st.html(parts.STYLE)
+    st.html(fragment("style"))
     st.title("What a refined model sees", anchor=False)
     st.warning("Research output, not a diagnosis.")
-    losses = ", ".join(model.loaded.description["settings"]["losses"])
+    losses = ", ".join(model.loaded.losses)
     left_out = f", {collection.left_out} rows left out" if collection.left_out else ""
     st.html(
-        parts.note(
+        fragment(
+            "note",
             f"{model.loaded.model.backbone.spec.name}, refined with {losses}. "
             f"{len(collection.images)} B-scans with {len(collection.reports)} distinct reports"
             f"{left_out}. Nothing is kept: what you drop here stays in memory until you close "
-            "the page."
+            "the page.",
         )
     )
     if not model.can_compare:
@@ -88,9 +90,9 @@ def _show_bscan(opened: Opened, chosen: Chosen) -> None:
     own = None if chosen.place is None else int(collection.report_of[chosen.place])
     left, right = st.columns([2, 3], gap="large")
     with left:
-        st.image(parts.picture(chosen.image), width="stretch")
+        st.image(as_8bit(chosen.image), width="stretch")
         height, width = chosen.image.shape
-        st.html(parts.note(f"{chosen.name}, {width} x {height} pixels"))
+        st.html(fragment("note", f"{chosen.name}, {width} x {height} pixels"))
         if chosen.place is not None:
             _show_own_report(opened, chosen.place)
         written = _show_written(opened, chosen)
@@ -99,17 +101,17 @@ def _show_bscan(opened: Opened, chosen: Chosen) -> None:
     if model.can_match:
         reports = [] if own is None else [collection.reports[own]]
         reports += [written] if written else []
-        reports += [collection.reports[near.place] for near in found[:REPORTS_SHOWN]]
+        reports += [collection.reports[neighbour.place] for neighbour in found[:REPORTS_SHOWN]]
         _show_words_in(opened, chosen, list(dict.fromkeys(reports)))
 
 
 def _show_own_report(opened: Opened, place: int) -> None:
     model, collection = opened
-    own = parts.heading("Its report") + parts.text(collection.report(place))
+    own = fragment("heading", "Its report") + fragment("text", collection.report(place))
     if model.can_compare:
         cosine, rank = own_report(collection, place)
-        own += parts.note(
-            f"Cosine {parts.number(cosine)}, number {rank} of {len(collection.reports)} by cosine"
+        own += fragment(
+            "note", f"Cosine {number(cosine)}, number {rank} of {len(collection.reports)} by cosine"
         )
     st.html(own)
 
@@ -118,27 +120,27 @@ def _show_written(opened: Opened, chosen: Chosen) -> str:
     """Show and return the report that the model writes; empty if it writes none."""
     if not opened.model.can_write:
         return ""
-    [written] = _kept("written", chosen.key, lambda: opened.model.generate(chosen.image))
+    [written] = _memoised("written", chosen.key, lambda: opened.model.generate(chosen.image))
     st.html(
-        parts.heading("Written by the model")
-        + parts.text(written or "(nothing)")
-        + parts.note("In the style of the reports it was refined on. It may be wrong.")
+        fragment("heading", "Written by the model")
+        + fragment("text", written or "(nothing)")
+        + fragment("note", "In the style of the reports it was refined on. It may be wrong.")
     )
     return written
 
 
-def _show_nearest_reports(opened: Opened, chosen: Chosen, own: int | None) -> list[Near]:
+def _show_nearest_reports(opened: Opened, chosen: Chosen, own: int | None) -> list[Neighbour]:
     model, collection = opened
     if not model.can_compare:
         return []
     st.subheader("Nearest reports", anchor=False)
     by_match = _ask_for_match(opened)
-    found = _kept(
+    found = _memoised(
         "reports",
         (*chosen.key, by_match),
         lambda: nearest_reports(model, collection, chosen.image, by_match),
     )
-    st.html(parts.report_table(collection, found[:REPORTS_SHOWN], own))
+    st.html(report_table(collection, found[:REPORTS_SHOWN], own))
     return found
 
 
@@ -154,19 +156,19 @@ def _show_words_in(opened: Opened, chosen: Chosen, reports: list[str]) -> None:
     if report is None:
         return
     try:
-        page = _kept(
+        page = _memoised(
             "page",
             (*chosen.key, report),
             lambda: build_page(opened.model.explain(chosen.image, report)),
         )
         st.iframe(page, height="content", alt="The B-scan with a map for each word of the report")
     except InputError as error:
-        st.error(parts.said(error))
+        st.error(error_lines(error))
 
 
 def _choose_from_table(opened: Opened) -> Chosen:
     collection = opened.collection
-    _remember("place", 0)
+    _restore("place", 0)
     place = st.selectbox(
         "B-scan of the table, by row and report",
         range(len(collection.images)),
@@ -175,7 +177,7 @@ def _choose_from_table(opened: Opened) -> Chosen:
     )
     st.session_state["last-place"] = place
     key = ("table", place)
-    image = _kept("image", key, lambda: collection.read(place))
+    image = _memoised("image", key, lambda: collection.read(place))
     return Chosen(key, image, place, f"Row {collection.rows[place]}")
 
 
@@ -187,12 +189,12 @@ def _choose_from_file() -> Chosen | None:
     if file is None:
         return None
     content = file.getbuffer()
-    count = _kept("count", (file.file_id,), lambda: count_bscans(file.name, content))
+    count = _memoised("count", (file.file_id,), lambda: count_bscans(file.name, content))
     index = None
     if count > 1:
         index = st.slider("B-scan", 0, count - 1, count // 2, key=f"slice-{file.file_id}")
     key = ("file", file.file_id, index)
-    image = _kept("image", key, lambda: read_bscan(file.name, content, index))
+    image = _memoised("image", key, lambda: read_bscan(file.name, content, index))
     return Chosen(key, image, None, "Your file" if index is None else f"B-scan {index} of yours")
 
 
@@ -201,7 +203,7 @@ def _show_words(opened: Opened) -> None:
     model, collection = opened
     if not model.can_compare:
         return
-    _remember("words", "")
+    _restore("words", "")
     words = st.text_input("Words, as a report would have them", key="words")
     st.session_state["last-words"] = words
     by_match = _ask_for_match(opened)
@@ -210,16 +212,19 @@ def _show_words(opened: Opened) -> None:
     found = nearest_bscans(model, collection, words, by_match)[:BSCANS_SHOWN]
     for first in range(0, len(found), BSCANS_ABREAST):
         columns = st.columns(BSCANS_ABREAST, gap="medium")
-        for column, near in zip(columns, found[first : first + BSCANS_ABREAST], strict=False):
+        for column, neighbour in zip(columns, found[first : first + BSCANS_ABREAST], strict=False):
             with column:
-                st.image(parts.picture(collection.read(near.place)), width="stretch")
-                row = collection.rows[near.place]
+                st.image(as_8bit(collection.read(neighbour.place)), width="stretch")
+                row = collection.rows[neighbour.place]
                 st.html(
-                    parts.note(f"Row {row} · {parts.scores(near)}")
-                    + parts.text(collection.report(near.place))
+                    fragment("note", f"Row {row} · {scores(neighbour)}")
+                    + fragment("text", collection.report(neighbour.place))
                 )
                 st.button(
-                    f"Look at row {row}", key=f"look-{row}", on_click=_look_at, args=(near.place,)
+                    f"Look at row {row}",
+                    key=f"look-{row}",
+                    on_click=_look_at,
+                    args=(neighbour.place,),
                 )
 
 
@@ -227,7 +232,7 @@ def _look_at(place: int) -> None:
     st.session_state.update({"begin": BY_ROW, "last-place": place})
 
 
-def _remember(key: str, default: object) -> None:
+def _restore(key: str, default: object) -> None:
     """Give a widget back what it held before it was out of sight; Streamlit forgets it."""
     if key not in st.session_state:
         st.session_state[key] = st.session_state.get(f"last-{key}", default)
@@ -245,12 +250,12 @@ def _ask_for_match(opened: Opened) -> bool:
     )
 
 
-def _kept(name: str, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+def _memoised(name: str, key: tuple[Any, ...], make: Callable[[], T]) -> T:
     """Return what this session made last under a name, or make it if the key is another."""
-    kept = st.session_state.get(f"kept-{name}")
+    kept = st.session_state.get(f"memo-{name}")
     if kept is None or kept[0] != key:
         kept = (key, make())
-        st.session_state[f"kept-{name}"] = kept
+        st.session_state[f"memo-{name}"] = kept
     value: T = kept[1]
     return value
 

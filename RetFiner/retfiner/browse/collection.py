@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from retfiner.api import RefinedModel, load_model
 from retfiner.browse.config import BrowseConfig
 from retfiner.common.errors import InputError
-from retfiner.common.processes import available_cores
 from retfiner.data.manifest import NO_PATIENT_COLUMN, Manifest, read_manifest
+from retfiner.evaluation.embedding import ImageStream
 from retfiner.vision import ImageAddress, read_image
 
 Array = NDArray[np.float32]
 
 BATCH = 32
-MOST_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -107,71 +103,20 @@ def embed(model: RefinedModel, manifest: Manifest, skip: bool = False) -> Collec
     Raises:
         InputError: If a B-scan cannot be decoded and is not to be left out, or none is left.
     """
-    vectors = None
-    left_out = len(manifest.skipped)
+    every, images, texts = manifest, None, None
     if model.can_compare:
-        vectors, kept = _embed_images(model, manifest, skip)
-        left_out += len(manifest) - len(kept)
-        manifest = manifest.select(kept)
+        manifest, embedded = ImageStream(model.loaded, BATCH).embed_pairs(every, skip)
+        images = embedded.numpy()
     reports = list(dict.fromkeys(manifest.reports))
+    if model.can_compare:
+        texts = model.encode_texts(reports)
     place = {report: index for index, report in enumerate(reports)}
     return Collection(
         images=manifest.images,
         rows=manifest.rows,
         reports=reports,
         report_of=np.array([place[report] for report in manifest.reports]),
-        image_vectors=vectors,
-        report_vectors=_embed_reports(model, reports) if model.can_compare else None,
-        left_out=left_out,
+        image_vectors=images,
+        report_vectors=texts,
+        left_out=len(every.skipped) + len(every) - len(manifest),
     )
-
-
-def _embed_images(model: RefinedModel, manifest: Manifest, skip: bool) -> tuple[Array, list[int]]:
-    """Embed the images; return their vectors and the places of those that could be read."""
-    parts: list[Array] = []
-    kept: list[int] = []
-    with tqdm(
-        total=len(manifest), desc="embedding B-scans", unit="image", disable=None
-    ) as progress:
-        for first, images in _read_in_batches(manifest.images):
-            for offset, image in enumerate(images):
-                if isinstance(image, InputError) and not skip:
-                    raise InputError(
-                        f"row {manifest.rows[first + offset]} of {manifest.source}: {image}",
-                        remedy="mend the file, or give --on_bad_row skip to leave it out",
-                    )
-            good = {first + i: im for i, im in enumerate(images) if not isinstance(im, InputError)}
-            if good:
-                parts.append(model.encode_images(list(good.values())))
-                kept += good
-            progress.update(len(images))
-    if not kept:
-        raise InputError(f"no image of {manifest.source} can be read")
-    return np.concatenate(parts), kept
-
-
-def _read_in_batches(
-    images: Sequence[ImageAddress],
-) -> Iterator[tuple[int, list[Array | InputError]]]:
-    """Yield the place of a batch's first image and its images, or why one cannot be read."""
-    with ThreadPoolExecutor(min(MOST_READERS, available_cores())) as pool:
-        for first in range(0, len(images), BATCH):
-            yield first, list(pool.map(_read, images[first : first + BATCH]))
-
-
-def _read(image: ImageAddress) -> Array | InputError:
-    try:
-        return read_image(image)
-    except InputError as error:
-        return error
-
-
-def _embed_reports(model: RefinedModel, reports: list[str]) -> Array:
-    parts = []
-    with tqdm(
-        total=len(reports), desc="embedding reports", unit="report", disable=None
-    ) as progress:
-        for first in range(0, len(reports), BATCH):
-            parts.append(model.encode_texts(reports[first : first + BATCH]))
-            progress.update(len(parts[-1]))
-    return np.concatenate(parts)

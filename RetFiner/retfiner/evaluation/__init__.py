@@ -1,1 +1,6 @@
-"""What a refined model can do besides features: retrieval, zero-shot classification, reports."""
+"""What a refined model can do besides features: a folder for each task.
+
+``retrieval/`` finds reports for images and images for reports, ``zero_shot/`` classifies by
+descriptions in words, ``reports/`` writes reports and scores them. ``pairs.py`` reads the table,
+``embedding.py`` the images, ``run.py`` shows the numbers and writes them.
+"""

@@ -1,93 +1,149 @@
-"""Images and reports as unit vectors in the space where they are compared."""
+"""Image files one batch after another: what lies in memory does not grow with their number."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from retfiner.common.errors import InputError
-from retfiner.evaluation.images import stream_images
-from retfiner.evaluation.models import Evaluated
-from retfiner.text.tokenizer import tokenize
-from retfiner.vision.images import ImageAddress
+from retfiner.common.processes import available_cores
+from retfiner.data.manifest import Manifest
+from retfiner.export.loading import LoadedModel
+from retfiner.vision.images import ImageAddress, read_image
+from retfiner.vision.preprocessing import EvaluationTransform
 
 
-@torch.no_grad()
-def embed_images(
-    evaluated: Evaluated,
-    addresses: Sequence[ImageAddress],
-    batch_size: int,
-    num_workers: int | None,
-) -> tuple[Tensor, dict[int, str]]:
-    """Embed images one batch after another.
+class ImageBatch(NamedTuple):
+    """A batch of images.
 
-    Args:
-        evaluated: The model.
-        addresses: N images.
+    Attributes:
+        positions: Which of the addresses they are; those that cannot be read are left out.
+        images: (B, C, H, W), normalised.
+        unreadable: The reason for each position that cannot be read.
+    """
+
+    positions: list[int]
+    images: Tensor
+    unreadable: dict[int, str]
+
+
+@dataclass(frozen=True)
+class _ImageFiles(Dataset[tuple[int, Tensor | str]]):
+    addresses: Sequence[ImageAddress]
+    transform: EvaluationTransform
+    use: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.use)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
+        position = self.use[index]
+        try:
+            return position, self.transform(read_image(self.addresses[position]))
+        except InputError as error:  # a worker's exception would arrive as a page of traceback
+            return position, str(error)
+
+
+def _collate(items: list[tuple[int, Tensor | str]]) -> ImageBatch:
+    images = {position: image for position, image in items if isinstance(image, Tensor)}
+    unreadable = {position: why for position, why in items if isinstance(why, str)}
+    stacked = torch.stack(list(images.values())) if images else torch.empty(0)
+    return ImageBatch(list(images), stacked, unreadable)
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class ImageStream:
+    """Reads image files for a model.
+
+    Attributes:
+        loaded: The model.
         batch_size: Images at a time.
-        num_workers: Processes that read them.
-
-    Returns:
-        (N, E) unit vectors, float32 on the CPU, and the reason for each position that could not be
-        read, whose row is zero.
-
-    Raises:
-        InputError: If an embedding is not finite.
+        num_workers: Processes that read; by default one a core, at most 8.
     """
-    model = evaluated.loaded.model
-    rows: Tensor | None = None
-    unreadable: dict[int, str] = {}
-    for batch in stream_images(
-        addresses, evaluated.transform, batch_size, num_workers, "embedding images"
-    ):
-        unreadable.update(batch.unreadable)
-        if not batch.positions:
-            continue
-        with evaluated.autocast():
-            tokens = model.encode_images(batch.images.to(evaluated.device))
-            embedded = model.embed_images(tokens)
-        if rows is None:
-            rows = torch.zeros(len(addresses), embedded.shape[1])
-        rows[batch.positions] = _finite(embedded, "an image")
-    if rows is None:
-        raise InputError("no image can be read", got=next(iter(unreadable.values()), "none"))
-    return rows, unreadable
 
+    loaded: LoadedModel
+    batch_size: int
+    num_workers: int | None = None
 
-@torch.no_grad()
-def embed_texts(evaluated: Evaluated, texts: Sequence[str], batch_size: int = 256) -> Tensor:
-    """Embed texts, cut at the model's longest report.
+    def batches(
+        self, addresses: Sequence[ImageAddress], title: str, use: Sequence[int] | None = None
+    ) -> Iterator[ImageBatch]:
+        """Read images in order, as the model takes them.
 
-    Args:
-        evaluated: The model.
-        texts: M texts.
-        batch_size: Texts at a time.
+        Args:
+            addresses: Where they lie.
+            title: What the progress bar says.
+            use: Positions of those to read; by default all.
 
-    Returns:
-        (M, E) unit vectors, float32 on the CPU.
-
-    Raises:
-        InputError: If an embedding is not finite.
-    """
-    loaded, parts = evaluated.loaded, []
-    for start in range(0, len(texts), batch_size):
-        some = tokenize(loaded.tokenizer, texts[start : start + batch_size], loaded.max_text_tokens)
-        with evaluated.autocast():
-            embedded = loaded.model.embed_texts(
-                some.input_ids.to(evaluated.device), some.attention_mask.to(evaluated.device)
-            )
-        parts.append(_finite(embedded, "a text"))
-    return torch.cat(parts)
-
-
-def _finite(embedded: Tensor, what: str) -> Tensor:
-    embedded = embedded.float().cpu()
-    if not torch.isfinite(embedded).all():
-        raise InputError(
-            f"the embedding of {what} is not finite",
-            expected="finite numbers",
-            remedy="--precision 32-true; if that does not help, the model's training diverged",
+        Yields:
+            Batches; a batch of which no image can be read has none.
+        """
+        use = range(len(addresses)) if use is None else use
+        workers = self.num_workers
+        if workers is None:
+            workers = min(8, available_cores(), len(use) // 256)  # a process takes a second
+        loader = DataLoader(
+            _ImageFiles(addresses, self.loaded.transform, use),
+            self.batch_size,
+            collate_fn=_collate,
+            num_workers=workers,
+            worker_init_fn=_one_thread if workers else None,
         )
-    return embedded
+        with tqdm(total=len(use), desc=title, unit="image", leave=False, disable=None) as progress:
+            for batch in loader:
+                yield batch
+                progress.update(len(batch.positions) + len(batch.unreadable))
+
+    def batches_of_pairs(self, pairs: Manifest, title: str, skip: bool) -> Iterator[ImageBatch]:
+        """Read the images of pairs.
+
+        Args:
+            pairs: The pairs.
+            title: What the progress bar says.
+            skip: Leave out pairs whose image cannot be read.
+
+        Yields:
+            Batches with an image in each.
+
+        Raises:
+            InputError: If an image cannot be read and is not to be left out, or none can.
+        """
+        any_read, reason = False, "none"
+        for batch in self.batches(pairs.images, title):
+            for position, reason in batch.unreadable.items():
+                if not skip:
+                    raise InputError(
+                        f"row {pairs.rows[position]} of {pairs.source}: {reason}",
+                        remedy="mend the file, or give --on_bad_row skip to leave it out",
+                    )
+            if batch.positions:
+                any_read = True
+                yield batch
+        if not any_read:
+            raise InputError(f"no image of {pairs.source} can be read", got=reason)
+
+    def embed_pairs(self, pairs: Manifest, skip: bool) -> tuple[Manifest, Tensor]:
+        """Embed the images of pairs.
+
+        Returns:
+            The N pairs whose image could be read, and (N, E) unit vectors, float32 on the CPU.
+
+        Raises:
+            InputError: As :meth:`batches_of_pairs`, or if an embedding is not finite.
+        """
+        kept: list[int] = []
+        vectors = []
+        for batch in self.batches_of_pairs(pairs, "embedding images", skip):
+            kept += batch.positions
+            vectors.append(self.loaded.embed_images(batch.images))
+        return pairs.select(kept), torch.cat(vectors)

@@ -15,7 +15,7 @@ _COLUMNS = ("image_column", "report_column", "patient_column", "slice_column")
 
 
 @dataclass(frozen=True)
-class Selected:
+class SelectedPairs:
     """The pairs of an evaluation.
 
     Attributes:
@@ -29,7 +29,7 @@ class Selected:
     notes: list[str]
 
 
-def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Selected:
+def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> SelectedPairs:
     """Read the table, and of the model's own training table the patients it did not see.
 
     Args:
@@ -40,10 +40,11 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
         InputError: If the table cannot be used, or has no such part.
     """
     settings = description["settings"]
-    is_own = _is_same(settings["train_csv"], config.data)
+    stored = settings["train_csv"]
+    is_own = stored is not None and Path(stored).resolve() == config.data.resolve()
     part: Part = config.part or ("validation" if is_own and settings["val_csv"] is None else "all")
     columns = {
-        name: getattr(config, name) if getattr(config, name) is not None else settings[name]
+        name: settings[name] if getattr(config, name) is None else getattr(config, name)
         for name in _COLUMNS
     }
     root = config.image_root
@@ -70,8 +71,19 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
         notes.append("The model was trained on these pairs: the numbers say nothing of others.")
     if len(manifest) < 2:
         raise InputError("there is nothing to compare", got="one pair", expected="at least two")
-    return Selected(manifest, part, notes)
+    return SelectedPairs(manifest, part, notes)
 
 
-def _is_same(stored: str | None, given: Path) -> bool:
-    return stored is not None and Path(stored).resolve() == given.resolve()
+def describe_pairs(selected: SelectedPairs, used: Manifest) -> dict[str, Any]:
+    """Count the pairs that were used, for the numbers of a task.
+
+    Args:
+        selected: What was read of the table.
+        used: Those of them whose images could be read.
+    """
+    return {
+        "part": selected.part,
+        "pairs": len(used),
+        "patients": None if used.patients is None else len(set(used.patients)),
+        "left_out": len(used.skipped) + len(selected.manifest) - len(used),
+    }

@@ -8,11 +8,11 @@ from typing import Any
 from transformers.utils import logging as transformers_logging
 
 from retfiner.common.cli import as_plain
+from retfiner.common.devices import resolve_device
 from retfiner.common.files import write_text
 from retfiner.evaluation.config import EvaluateConfig
-from retfiner.evaluation.models import Evaluated, open_model
-from retfiner.evaluation.reports import evaluate_reports
-from retfiner.evaluation.retrieval import evaluate_retrieval
+from retfiner.evaluation.reports.evaluate import evaluate_reports
+from retfiner.evaluation.retrieval.evaluate import evaluate_retrieval
 from retfiner.evaluation.tables import (
     console,
     findings_table,
@@ -20,9 +20,9 @@ from retfiner.evaluation.tables import (
     retrieval_table,
     zero_shot_table,
 )
-from retfiner.evaluation.zero_shot import evaluate_zero_shot
-
-say = print
+from retfiner.evaluation.zero_shot.evaluate import evaluate_zero_shot
+from retfiner.export.loading import LoadedModel, read_model
+from retfiner.training.precision import resolve_precision
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -38,19 +38,21 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         InputError: If anything the user gave cannot be used.
     """
     transformers_logging.disable_progress_bar()
-    evaluated = open_model(config)
-    say(f"Model:          {config.model}, on {evaluated.device}, {evaluated.precision}")
-    numbers = TASKS[config.task](config, evaluated)
+    device = resolve_device(config.device)
+    precision = resolve_precision(config.precision, device.type)
+    loaded = read_model(config.model, device, config.text_encoder, precision)
+    print(f"Model:          {config.model}, on {device}, {precision}")
+    numbers = TASKS[config.task](config, loaded)
     for note in numbers["notes"]:
-        say(f"Note:           {note}")
+        print(f"Note:           {note}")
     about = {
         "settings": as_plain(config),
-        "model": dict(evaluated.loaded.description.get("provenance", {})),
+        "model": dict(loaded.description.get("provenance", {})),
     }
     if config.output is not None:
         text = json.dumps({**about, **numbers}, indent=2, allow_nan=False, ensure_ascii=False)
         write_text(config.output, text + "\n")
-        say(f"Numbers:        {config.output}")
+        print(f"Numbers:        {config.output}")
     return numbers
 
 
@@ -58,47 +60,47 @@ def _patients(numbers: dict[str, Any]) -> str:
     return "" if numbers["patients"] is None else f" of {numbers['patients']} patients"
 
 
-def _say_left_out(numbers: dict[str, Any]) -> None:
+def _print_left_out(numbers: dict[str, Any]) -> None:
     if numbers["left_out"]:
-        say(f"                {numbers['left_out']} rows left out because they cannot be used")
+        print(f"                {numbers['left_out']} rows left out because they cannot be used")
 
 
-def _retrieval(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
-    numbers = evaluate_retrieval(config, evaluated)
-    say(
+def _retrieval(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
+    numbers = evaluate_retrieval(config, loaded)
+    print(
         f"Pairs:          {numbers['pairs']}{_patients(numbers)} ({numbers['part']}), "
         f"{numbers['distinct_reports']} distinct reports"
     )
-    _say_left_out(numbers)
+    _print_left_out(numbers)
     console().print(retrieval_table(numbers["retrieval"], numbers["rerank_top"]))
     if config.save is not None:
-        say(f"Rankings:       {config.save}")
+        print(f"Rankings:       {config.save}")
     return numbers
 
 
-def _zero_shot(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
-    numbers = evaluate_zero_shot(config, evaluated)
+def _zero_shot(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
+    numbers = evaluate_zero_shot(config, loaded)
     split = f", {numbers['split']}" if numbers["split"] is not None else ""
-    say(f"Images:         {numbers['images']}{_patients(numbers)} ({numbers['data_set']}{split})")
-    say(f"Descriptions:   {numbers['prompts']}")
+    print(f"Images:         {numbers['images']}{_patients(numbers)} ({numbers['data_set']}{split})")
+    print(f"Descriptions:   {numbers['prompts']}")
     console().print(zero_shot_table(numbers["metrics"]))
-    say(f"Results:        {numbers['folder']}")
+    print(f"Results:        {numbers['folder']}")
     return numbers
 
 
-def _report(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
-    numbers = evaluate_reports(config, evaluated)
-    say(
+def _report(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
+    numbers = evaluate_reports(config, loaded)
+    print(
         f"Reports:        {numbers['pairs']}{_patients(numbers)} ({numbers['part']}), "
         f"{numbers['distinct_written']} different ones written; research output, not a diagnosis"
     )
-    _say_left_out(numbers)
+    _print_left_out(numbers)
     kinds = ("scores", "scores_of_other_images", "scores_of_commonest_report")
     console().print(report_table([numbers[kind] for kind in kinds]))
-    say(f"Commonest:      {numbers['commonest_report']}")
+    print(f"Commonest:      {numbers['commonest_report']}")
     console().print(findings_table(numbers["scores"]["findings"]))
     if config.page is not None:
-        say(f"Page:           {config.page}")
+        print(f"Page:           {config.page}")
     return numbers
 
 

@@ -44,16 +44,20 @@ def with_interval(metric: str, entry: Mapping[str, Any]) -> str:
     return f"{text} [{number(metric, interval[0])}, {number(metric, interval[1])}]"
 
 
+def _table(title: str, *columns: str) -> Table:
+    table = Table("", title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
 def retrieval_table(numbers: Mapping[str, Mapping[str, Any]], top: int) -> Table:
     """Lay out a retrieval: cosine alone, re-ranked, chance."""
-    table = Table(title="Retrieval (%, 95 % intervals by patient)", title_justify="left")
-    table.add_column("")
-    table.add_column("contrast (ITC)", justify="right")
-    if "itm" in numbers:
-        table.add_column(f"first {top} re-ranked (ITM)", justify="right")
-    table.add_column("chance", justify="right")
-    for direction, title in TITLES.items():
-        table.add_row(f"[bold]{title}")
+    reranked = [f"first {top} re-ranked (ITM)"] if "itm" in numbers else []
+    title = "Retrieval (%, 95 % intervals by patient)"
+    table = _table(title, "contrast (ITC)", *reranked, "chance")
+    for direction, heading in TITLES.items():
+        table.add_row(f"[bold]{heading}")
         for metric, name in NAMES.items():
             entries = [numbers[kind][direction][metric] for kind in numbers]
             table.add_row(
@@ -66,9 +70,7 @@ def retrieval_table(numbers: Mapping[str, Mapping[str, Any]], top: int) -> Table
 
 def zero_shot_table(metrics: Mapping[str, Any]) -> Table:
     """Lay out a classification: each metric with its interval and chance, then each recall."""
-    table = Table(title="Zero-shot classification (%)", title_justify="left")
-    for column in ("", "value", "chance"):
-        table.add_column(column, justify="right" if column else "left")
+    table = _table("Zero-shot classification (%)", "value", "chance")
     for name, info in METRIC_INFO.items():
         entry = {"value": metrics["values"][name], "interval": metrics["intervals"].get(name)}
         table.add_row(
@@ -96,9 +98,7 @@ def report_table(scores: Sequence[Mapping[str, Any]]) -> Table:
         "rouge_l": "ROUGE-L",
         "meteor_exact_stem": "METEOR (words and stems)",
     }
-    table = Table(title="Written reports (%)", title_justify="left")
-    for column in ("", "written", "for other images", "the commonest for all"):
-        table.add_column(column, justify="right" if column else "left")
+    table = _table("Written reports (%)", "written", "for other images", "the commonest for all")
     for key, name in names.items():
         table.add_row(name, *(number(key, each[key]) for each in scores))
     return table
@@ -106,9 +106,7 @@ def report_table(scores: Sequence[Mapping[str, Any]]) -> Table:
 
 def findings_table(findings: Mapping[str, Mapping[str, Any]]) -> Table:
     """Lay out each finding that some true report states."""
-    table = Table(title="Findings (%)", title_justify="left")
-    for column in ("", "precision", "recall", "F1", "true reports"):
-        table.add_column(column, justify="right" if column else "left")
+    table = _table("Findings (%)", "precision", "recall", "F1", "true reports")
     for name, entry in findings.items():
         if entry["support"]:
             cells = [number(key, entry[key]) for key in ("precision", "recall", "f1")]

@@ -14,9 +14,7 @@ from retfiner.explanation.maps import choose_layer, token_maps
 from retfiner.explanation.rollout import rollout
 from retfiner.explanation.words import Word, words_of
 from retfiner.export.loading import LoadedModel
-from retfiner.text.tokenizer import tokenize
-from retfiner.vision import evaluation_transform
-from retfiner.vision.images.in_memory import texts_of
+from retfiner.text.tokenizer import as_report_list
 
 Array = NDArray[np.float32]
 
@@ -64,17 +62,14 @@ def explain(
     """
     model = loaded.model
     layer = choose_layer(len(model.multimodal_encoder.bert.encoder.layer), layer)
-    [report] = texts_of(report)
+    [report] = as_report_list(report)
     words = words_of(loaded.tokenizer, report, loaded.max_text_tokens)
     read = [word for word in words if word.pieces]
     if not read:
         raise InputError("The report has no word to show", got=repr(report))
-    device = next(model.parameters()).device
-    pixels = evaluation_transform(model.backbone)(image)[None].to(device)
-    ids, mask = (
-        part.to(device) for part in tokenize(loaded.tokenizer, [report], loaded.max_text_tokens)
-    )
-    maps = token_maps(model, pixels, ids, mask)
+    pixels = loaded.transform(image)[None].to(loaded.device)
+    text, _ = loaded.tokenize([report])
+    maps = token_maps(model, pixels, *text)
     return Explanation(
         image=image,
         report=report,

@@ -19,7 +19,7 @@ from retfiner.explanation.overlay import (
     enlarged,
     relative,
     strengths,
-    verdict,
+    summarise,
 )
 
 PANEL_INCHES = 2.1
@@ -52,7 +52,9 @@ def write_figure(path: Path, explanation: Explanation, weighted: bool = True) ->
         _panel(axis, explanation.image, title, overlay, weight)
     kind = "gradient-weighted cross-attention" if weighted else "cross-attention"
     lines = textwrap.wrap(explanation.report, 24 * columns)
-    note = f"{verdict(explanation)} Maps: {kind}; each by its own maximum, pale titles: weak maps."
+    note = (
+        f"{summarise(explanation)} Maps: {kind}; each by its own maximum, pale titles: weak maps."
+    )
     lines += textwrap.wrap(note, 24 * columns)
     figure.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left")
     with whole_file(path) as temporary:

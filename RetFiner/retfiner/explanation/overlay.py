@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from retfiner.common.pages import Pixels, as_8bit
 from retfiner.explanation.explain import Explanation
 
 Array = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
 
 COLOURS = "inferno"
 STRONGEST = 0.65
@@ -38,8 +35,7 @@ def coloured(values: Array) -> Pixels:
     """Colour a map (g, g) in [0, 1]: (g, g, 4), the opacity rising with the value's square."""
     rgba = mpl.colormaps[COLOURS](0.25 + 0.75 * values)
     rgba[..., 3] = STRONGEST * values**2
-    pixels: Pixels = (rgba * 255).round().astype(np.uint8)
-    return pixels
+    return as_8bit(rgba)
 
 
 def enlarged(values: Array, size: tuple[int, int]) -> Array:
@@ -49,20 +45,7 @@ def enlarged(values: Array, size: tuple[int, int]) -> Array:
     return big
 
 
-def data_uri(pixels: Pixels) -> str:
-    """Put pixels, (H, W) or (H, W, 4), into a PNG within the page itself."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
-
-
-def as_8bit(image: Array) -> Pixels:
-    """Turn gray values in [0, 1] into 8 bits."""
-    pixels: Pixels = (image * 255).round().astype(np.uint8)
-    return pixels
-
-
-def verdict(explanation: Explanation) -> str:
+def summarise(explanation: Explanation) -> str:
     """Say in a line how well image and report match, and which layer is shown."""
     return (
         f"Match by the model: {explanation.match:.2f} (not calibrated). "

@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
-from scipy.stats import binomtest, rankdata
+from scipy.stats import binomtest, mannwhitneyu
 
 from retfiner.common.cli import flag, parse
 from retfiner.common.devices import resolve_device
@@ -29,7 +29,13 @@ from retfiner.common.numbers import NonNegativeInt
 from retfiner.data.manifest import read_manifest, split_by_patient
 from retfiner.data.phantoms.masks import Mask
 from retfiner.data.phantoms.scene import KINDS, Kind
-from retfiner.explanation.cases import Array, Case, Method, maps_of, phantom_cases
+from retfiner.explanation.grounding import (
+    Array,
+    GroundedPhrase,
+    Method,
+    phantom_phrases,
+    phrase_maps,
+)
 from retfiner.export.loading import read_model
 
 
@@ -39,7 +45,7 @@ class Score(NamedTuple):
     Attributes:
         method: The kind of map and its layer.
         finding: Which finding; None for all.
-        cases: Number of cases.
+        phrases: Number of phrases.
         hits: In how many the maximum falls on the finding.
         chance: Expected share of hits of a map that knows nothing.
         swapped: Share of hits with the maps of other scans that show the same finding.
@@ -49,7 +55,7 @@ class Score(NamedTuple):
 
     method: Method
     finding: Kind | None
-    cases: int
+    phrases: int
     hits: int
     chance: float
     swapped: float
@@ -59,7 +65,7 @@ class Score(NamedTuple):
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of the share of hits."""
-        found = binomtest(self.hits, self.cases).proportion_ci(method="wilson")
+        found = binomtest(self.hits, self.phrases).proportion_ci(method="wilson")
         return float(found.low), float(found.high)
 
 
@@ -68,13 +74,13 @@ class WordScore(NamedTuple):
 
     Attributes:
         method: The kind of map and its layer.
-        cases: Number of findings.
+        phrases: Number of findings.
         own: Share of findings that their own words' maps hit.
         other: Share of findings that the words of another finding of the same scan hit.
     """
 
     method: Method
-    cases: int
+    phrases: int
     own: float
     other: float
 
@@ -94,12 +100,14 @@ class PointingConfig:
     device: str = flag("cpu, cuda, mps, or auto", "auto")
 
 
-def measure(cases: Sequence[Case], maps: Mapping[Method, Array], tolerance: int = 0) -> list[Score]:
+def measure(
+    phrases: Sequence[GroundedPhrase], maps: Mapping[Method, Array], tolerance: int = 0
+) -> list[Score]:
     """Measure how well each kind of map points.
 
     Args:
-        cases: What is to be found, N findings.
-        maps: (N, g, g) for each kind of map, as :func:`retfiner.explanation.cases.maps_of` gives.
+        phrases: What is to be found, N findings.
+        maps: (N, g, g) for each kind of map, as :func:`phrase_maps` gives.
         tolerance: Patches beside the finding that still count as a hit.
 
     Returns:
@@ -109,9 +117,9 @@ def measure(cases: Sequence[Case], maps: Mapping[Method, Array], tolerance: int 
     for method, stack in maps.items():
         found = []
         for finding in KINDS:
-            rows = [row for row, case in enumerate(cases) if case.finding == finding]
+            rows = [row for row, phrase in enumerate(phrases) if phrase.finding == finding]
             if rows:
-                masks = [cases[row].mask for row in rows]
+                masks = [phrases[row].mask for row in rows]
                 found.append((finding, _points(masks, stack[rows], tolerance)))
         every = np.concatenate([points for _, points in found])
         scores.append(_score(method, None, every))
@@ -120,24 +128,24 @@ def measure(cases: Sequence[Case], maps: Mapping[Method, Array], tolerance: int 
 
 
 def compare_words(
-    cases: Sequence[Case], maps: Mapping[Method, Array], tolerance: int = 0
+    phrases: Sequence[GroundedPhrase], maps: Mapping[Method, Array], tolerance: int = 0
 ) -> list[WordScore]:
     """Compare each finding's own words with the other findings' words of the same scan.
 
     Args:
-        cases: As for :func:`measure`.
+        phrases: As for :func:`measure`.
         maps: As for :func:`measure`.
         tolerance: As for :func:`measure`.
     """
     groups: dict[Path, list[int]] = {}
-    for row, case in enumerate(cases):
-        groups.setdefault(case.image, []).append(row)
+    for row, phrase in enumerate(phrases):
+        groups.setdefault(phrase.image, []).append(row)
     several = [rows for rows in groups.values() if len(rows) > 1]
     scores = []
     for method, stack in maps.items():
         own, other = [], []
         for rows in several:
-            near = [_near(cases[row].mask, stack.shape[-1], tolerance) for row in rows]
+            near = [_near(phrases[row].mask, stack.shape[-1], tolerance) for row in rows]
             hits = np.stack([_hits(stack[rows], place) for place in near])
             own += hits.diagonal().tolist()
             other += ((hits.sum(1) - hits.diagonal()) / (len(rows) - 1)).tolist()
@@ -154,7 +162,7 @@ def on_patches(mask: Mask, side: int) -> Mask:
     return touched
 
 
-def auroc(maps: Array, inside: Mask) -> Array:
+def auroc(maps: Array, inside: Mask) -> NDArray[np.float64]:
     """Compute the area under the ROC curve: does a map rank patches inside above those outside?
 
     Args:
@@ -164,13 +172,12 @@ def auroc(maps: Array, inside: Mask) -> Array:
     Returns:
         (M,), 0.5 for constant maps and where all or no patches are inside.
     """
-    chosen = inside.ravel()
-    positives, negatives = chosen.sum(), (~chosen).sum()
-    if not positives or not negatives:
-        return np.full(len(maps), 0.5, np.float32)
-    ranks = rankdata(maps.reshape(len(maps), -1), axis=1)[:, chosen].sum(1)
-    area = (ranks - positives * (positives + 1) / 2) / (positives * negatives)
-    return area.astype(np.float32)
+    flat, chosen = maps.reshape(len(maps), -1), inside.ravel()
+    if chosen.all() or not chosen.any():
+        return np.full(len(maps), 0.5)
+    wins = mannwhitneyu(flat[:, chosen], flat[:, ~chosen], axis=1, method="asymptotic").statistic
+    area: NDArray[np.float64] = wins / (chosen.sum() * (~chosen).sum())
+    return area
 
 
 def _points(masks: Sequence[Mask], maps: Array, tolerance: int) -> NDArray[np.float64]:
@@ -208,19 +215,11 @@ def _hits(maps: Array, near: Mask) -> NDArray[np.float64]:
 
 
 def _score(method: Method, finding: Kind | None, points: NDArray[np.float64]) -> Score:
-    known = points[~np.isnan(points[:, 2])]
-    swapped, swapped_auroc = known[:, [2, 4]].mean(0) if len(known) else (np.nan, np.nan)
-    hits, chance, area = points[:, 0].sum(), points[:, 1].mean(), points[:, 3].mean()
-    return Score(
-        method,
-        finding,
-        len(points),
-        int(hits),
-        float(chance),
-        float(swapped),
-        float(area),
-        float(swapped_auroc),
-    )
+    hit, chance, swapped, area, swapped_area = points.T
+    known = ~np.isnan(swapped)
+    others = (swapped[known].mean(), swapped_area[known].mean()) if known.any() else (np.nan,) * 2
+    shares = map(float, (chance.mean(), others[0], area.mean(), others[1]))
+    return Score(method, finding, len(points), int(hit.sum()), *shares)
 
 
 def as_table(scores: Iterable[Score], words: Iterable[WordScore]) -> str:
@@ -232,8 +231,8 @@ def as_table(scores: Iterable[Score], words: Iterable[WordScore]) -> str:
             _line(
                 _name(score.method),
                 "all" if score.finding is None else score.finding,
-                str(score.cases),
-                f"{100 * score.hits / score.cases:.1f} %",
+                str(score.phrases),
+                f"{100 * score.hits / score.phrases:.1f} %",
                 f"{100 * low:.0f} to {100 * high:.0f} %",
                 f"{100 * score.chance:.1f} %",
                 f"{100 * score.swapped:.1f} %",
@@ -245,7 +244,7 @@ def as_table(scores: Iterable[Score], words: Iterable[WordScore]) -> str:
     for word in words:
         lines.append(
             f"{_name(word.method):<13}in {100 * word.own:.1f} % by its own words, in "
-            f"{100 * word.other:.1f} % by another finding's (n = {word.cases})"
+            f"{100 * word.other:.1f} % by another finding's (n = {word.phrases})"
         )
     return "\n".join(lines)
 
@@ -270,10 +269,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if config.patients == "validation":
         settings = loaded.description["settings"]
         _, chosen = split_by_patient(chosen, settings["val_fraction"], settings["seed"])
-    cases, maps = maps_of(loaded, list(phantom_cases(config.phantoms, chosen)))
-    print(f"{len(chosen)} scans, {len(cases)} findings that their reports name")
-    scores = measure(cases, maps, config.tolerance)
-    print(as_table(scores, compare_words(cases, maps, config.tolerance)))
+    phrases, maps = phrase_maps(loaded, list(phantom_phrases(config.phantoms, chosen)))
+    print(f"{len(chosen)} scans, {len(phrases)} findings that their reports name")
+    scores = measure(phrases, maps, config.tolerance)
+    print(as_table(scores, compare_words(phrases, maps, config.tolerance)))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from timm.layers import Attention
 from torch import Tensor
@@ -53,11 +51,6 @@ def self_attention(backbone: Backbone, images: Tensor) -> list[Tensor]:
     Raises:
         InputError: If the encoder has no attention of timm.
     """
-    kept: list[Tensor] = []
-
-    def keep(attention: Any, inputs: tuple[Tensor, ...]) -> None:
-        kept.append(_probabilities(attention, inputs[0]))
-
     layers = [module for module in backbone.encoder.modules() if isinstance(module, Attention)]
     if not layers:
         raise InputError(
@@ -65,19 +58,18 @@ def self_attention(backbone: Backbone, images: Tensor) -> list[Tensor]:
             got=type(backbone.encoder).__name__,
             expected="a vision transformer of timm's blocks",
         )
-    hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
+    kept: list[Tensor] = []
+    fused = [layer.fused_attn for layer in layers]
+    hooks = [
+        layer.attn_drop.register_forward_hook(lambda module, inputs, output: kept.append(output))
+        for layer in layers
+    ]
     try:
+        for layer in layers:
+            layer.fused_attn = False  # the fused kernel never forms the probabilities
         backbone.tokens(images)
     finally:
-        for hook in hooks:
+        for layer, was_fused, hook in zip(layers, fused, hooks, strict=True):
+            layer.fused_attn = was_fused
             hook.remove()
     return kept
-
-
-def _probabilities(attention: Any, states: Tensor) -> Tensor:
-    """Do what the layer's fused kernel does, up to the probabilities."""
-    query, key, _ = (
-        attention.qkv(states).unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    )
-    query, key = attention.q_norm(query), attention.k_norm(key)
-    return (query * attention.scale @ key.transpose(-2, -1)).softmax(-1)

@@ -32,7 +32,8 @@ def run(config: ExplainConfig) -> list[Path]:
     image, report = _pair(config)
     loaded = read_model(config.model, resolve_device(config.device), config.text_encoder)
     explanation = explain(loaded, read_image(image), report, config.layer)
-    name = "_".join(part for part in (image.path.stem, image.member, _text(image.index)) if part)
+    parts = (image.path.stem, image.member, image.index)
+    name = "_".join(str(part) for part in parts if part not in (None, ""))
     written = [config.output / f"{name}.png"]
     write_figure(written[0], explanation, config.maps == "weighted")
     if config.html:
@@ -58,15 +59,10 @@ def _pair(config: ExplainConfig) -> tuple[ImageAddress, str]:
             got=table.broken.get(config.row, f"--row {config.row}") if config.row else None,
             expected=f"a row from {table.rows[0]} to {table.rows[-1]}" if table.rows else "rows",
         )
-    place = table.rows.index(config.row)
+    cells = {name: column[table.rows.index(config.row)] for name, column in table.cells.items()}
     root = config.data.parent if config.image_root is None else config.image_root
-    names = [table.cells[config.image_column][place].strip()]
-    slices = [table.cells["slice"][place] if "slice" in table.cells else ""]
-    images, unclear = locate_images(root, names, slices)
+    image_cell, slice_cell = cells[config.image_column].strip(), cells.get("slice", "")
+    [image], unclear = locate_images(root, [image_cell], [slice_cell])
     if unclear:
         raise InputError(f"row {config.row} of {config.data} cannot be used", got=unclear[0])
-    return images[0], table.cells[config.report_column][place]
-
-
-def _text(index: int | None) -> str:
-    return "" if index is None else str(index)
+    return image, cells[config.report_column]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 from transformers import BertConfig, PreTrainedTokenizerBase
 
 from retfiner.common.errors import InputError, shorten
@@ -15,14 +18,23 @@ from retfiner.export.extract import refined_backbone
 from retfiner.losses import ITMHead
 from retfiner.model import RetFiner
 from retfiner.text.encoder import CrossAttentionBert
-from retfiner.text.tokenizer import load_tokenizer, tokenizer_from_text
-from retfiner.vision import RawCheckpoint, read_checkpoint
+from retfiner.text.generation import Decoding, special_tokens, write_reports
+from retfiner.text.packing import Packing, packing_of
+from retfiner.text.tokenizer import (
+    TokenizedReports,
+    load_tokenizer,
+    tokenize,
+    tokenizer_from_text,
+)
+from retfiner.vision import RawCheckpoint, evaluation_transform, read_checkpoint
+from retfiner.vision.preprocessing import EvaluationTransform
 
 PREFIX = "model."
 _VISION = PREFIX + "vision_encoder."
 
 
-class LoadedModel(NamedTuple):
+@dataclass(frozen=True)
+class LoadedModel:
     """A refined model and what is needed to feed it.
 
     Attributes:
@@ -30,18 +42,139 @@ class LoadedModel(NamedTuple):
         tokenizer: The one it was refined with.
         max_text_tokens: Longest report in WordPieces, as in its refinement.
         description: What the run wrote about itself: settings, provenance, versions.
+        precision: What Lightning calls the arithmetic it runs in.
     """
 
     model: RetFiner
     tokenizer: PreTrainedTokenizerBase
     max_text_tokens: int
     description: Mapping[str, Any]
+    precision: str = "32-true"
+
+    @property
+    def losses(self) -> list[str]:
+        """The objectives it was refined with."""
+        losses: list[str] = self.description["settings"]["losses"]
+        return losses
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.model.parameters()).device
+
+    @property
+    def transform(self) -> EvaluationTransform:
+        """What turns a B-scan into its input."""
+        return evaluation_transform(self.model.backbone)
+
+    def tokenize(self, reports: Sequence[str]) -> tuple[TokenizedReports, Packing | None]:
+        """Tokenize reports, cut as in its refinement, onto its device; and say where words are."""
+        tokens = tokenize(self.tokenizer, reports, self.max_text_tokens)
+        lengths = tokens.attention_mask.sum(1).tolist()
+        packing = packing_of(lengths, tokens.input_ids.shape[1], self.device)
+        return TokenizedReports(*(part.to(self.device) for part in tokens)), packing
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context in which the model is called."""
+        if self.precision == "32-true":
+            return nullcontext()
+        dtype = torch.bfloat16 if self.precision == "bf16-mixed" else torch.float16
+        return torch.autocast(self.device.type, dtype=dtype)
+
+    def require(self, loss: str, purpose: str) -> None:
+        """Refuse what the model was not trained for.
+
+        Raises:
+            InputError: If it was refined without this objective.
+        """
+        if loss not in self.losses:
+            raise InputError(
+                f"the model cannot be used for {purpose}",
+                got=f"a refinement with {' '.join(self.losses)}",
+                expected=f"one with {loss} among its --losses",
+            )
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Embed images in the space that they share with reports.
+
+        Args:
+            images: (B, C, H, W), normalised.
+
+        Returns:
+            (B, E) unit vectors, float32 on the CPU.
+
+        Raises:
+            InputError: If one is not finite.
+        """
+        with self.autocast():
+            embedded = self.model.embed_images(self.model.encode_images(images.to(self.device)))
+        return _finite(embedded, "an image")
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+        """Embed M texts: (M, E) unit vectors, float32 on the CPU.
+
+        Raises:
+            InputError: If one is not finite.
+        """
+        parts = []
+        hidden = True if len(texts) <= batch_size else None  # None: shown on a terminal
+        firsts = range(0, len(texts), batch_size)
+        for first in tqdm(firsts, "embedding texts", leave=False, disable=hidden):
+            tokens, _ = self.tokenize(texts[first : first + batch_size])
+            with self.autocast():
+                embedded = self.model.embed_texts(*tokens)
+            parts.append(_finite(embedded, "a text"))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def write_reports(
+        self, images: Tensor, decoding: Decoding, generators: Sequence[torch.Generator]
+    ) -> tuple[list[str], list[float]]:
+        """Write reports, and say how likely each is: the sum over its tokens in nats.
+
+        Args:
+            images: (B, C, H, W), normalised.
+            decoding: How tokens are chosen.
+            generators: One an image, which ``nucleus`` draws from.
+        """
+        text = self.model.multimodal_encoder
+        with self.autocast():
+            tokens = self.model.encode_images(images.to(self.device))
+            written = write_reports(
+                text,
+                text.project_image(tokens),
+                special_tokens(self.tokenizer),
+                self.max_text_tokens,
+                decoding,
+                generators,
+            )
+        return [self.tokenizer.decode(ids) for ids in written.tokens], written.log_probabilities
+
+
+def _finite(embedded: Tensor, what: str) -> Tensor:
+    embedded = embedded.float().cpu()
+    if not torch.isfinite(embedded).all():
+        raise InputError(
+            f"the embedding of {what} is not finite",
+            expected="finite numbers",
+            remedy="--precision 32-true; if that does not help, the model's training diverged",
+        )
+    return embedded
+
+
+def checkpoint_of(path: Path | str) -> Path:
+    """Return the checkpoint to use of a run's folder, or the file itself."""
+    path = Path(path)
+    return path / "best-model.ckpt" if path.is_dir() else path
 
 
 def read_model(
     path: Path | str,
     device: str | torch.device = "cpu",
     text_encoder: Path | str | None = None,
+    precision: str = "32-true",
 ) -> LoadedModel:
     """Read a whole refined model; nothing in the file is executed.
 
@@ -49,15 +182,15 @@ def read_model(
         path: ``best-model.ckpt`` or ``last.ckpt`` of a run, or the run's folder.
         device: Where the model shall work.
         text_encoder: Folder with the tokenizer, for checkpoints that do not carry theirs.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
 
     Raises:
         InputError: If the file is no checkpoint of a run, or its parts do not fit together.
     """
-    path = Path(path)
-    path = path / "best-model.ckpt" if path.is_dir() else path
+    path = checkpoint_of(path)
     raw = read_checkpoint(path)
-    state, about = raw.content.get("state_dict"), raw.metadata
-    if not isinstance(state, Mapping) or "text_config" not in about:
+    about = raw.metadata
+    if not isinstance(raw.content.get("state_dict"), Mapping) or "text_config" not in about:
         raise InputError(
             f"{path} holds no whole model",
             got=shorten(sorted(str(key) for key in raw.content)),
@@ -67,16 +200,15 @@ def read_model(
     tokenizer = _tokenizer(path, about, text_encoder)
     model = _assemble(path, raw, tokenizer.mask_token_id)
     longest = int(about["settings"]["max_text_tokens"])
-    return LoadedModel(model.to(device).eval(), tokenizer, longest, about)
+    return LoadedModel(model.to(device).eval(), tokenizer, longest, about, precision)
 
 
 def _assemble(path: Path, raw: RawCheckpoint, mask_token_id: int) -> RetFiner:
     state: Mapping[str, Tensor] = raw.content["state_dict"]
-    about = raw.metadata
-    config = BertConfig.from_dict(dict(about["text_config"]))
+    settings = raw.metadata["settings"]
+    config = BertConfig.from_dict(dict(raw.metadata["text_config"]))
     config.is_decoder = config.add_cross_attention = True
     head = state.get(f"{PREFIX}contra_head_v.linear.weight")
-    settings = about["settings"]
     model = RetFiner(
         backbone=refined_backbone(raw, path),
         text=CrossAttentionBert(config),

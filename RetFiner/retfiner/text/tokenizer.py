@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -131,6 +131,21 @@ def _no_tokenizer(folder: Path | str, got: str) -> InputError:
         expected="a Hugging Face folder with vocab.txt or tokenizer.json",
         remedy="python build_text_encoder.py --source <hub id or folder> --output <folder>",
     )
+
+
+def as_report_list(texts: str | Iterable[str]) -> list[str]:
+    """List one report or several, white space as in training.
+
+    Raises:
+        InputError: If there is none, or one is no text or has no words.
+    """
+    listed = [texts] if isinstance(texts, str) else list(texts)
+    for text in listed:
+        if not isinstance(text, str) or not text.strip():
+            raise InputError("A report must be text with words", got=repr(text))
+    if not listed:
+        raise InputError("There is no report", got="an empty list", expected="at least one text")
+    return [" ".join(text.split()) for text in listed]
 
 
 def tokenize(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 RECALL_AT = (1, 5, 10)
@@ -43,11 +43,23 @@ def best_ranks(
     return torch.cat(ranks)
 
 
+def chance_recall_at(k: int, total: int, n_right: NDArray[np.int64]) -> float:
+    """Return the mean chance that a right candidate is among the first k of a random order.
+
+    Args:
+        k: Places looked at.
+        total: Number of candidates.
+        n_right: (Q,) number of right candidates of each query.
+    """
+    from scipy.stats import hypergeom  # half a second: not for those who only train
+
+    distinct, queries = np.unique(n_right, return_counts=True)
+    missed = hypergeom.pmf(0, total, distinct, min(k, total))
+    return float(1 - np.average(missed, weights=queries))
+
+
 def chance_recall(report_ids: Tensor) -> dict[str, float]:
     """Return what a random order recalls; identical reports raise it.
-
-    An image's report is one of U distinct ones: k / U. A report with m images among N misses all of
-    them in its first k with probability C(N - m, k) / C(N, k).
 
     Args:
         report_ids: (N,), equal for identical reports.
@@ -56,13 +68,15 @@ def chance_recall(report_ids: Tensor) -> dict[str, float]:
         The same names as :func:`retrieval_recall`, each in [0, 1].
     """
     _, inverse, counts = report_ids.unique(return_inverse=True, return_counts=True)
-    total, images_of_report = len(report_ids), counts[inverse].tolist()
-    chance = {f"image_to_text_recall@{k}": min(1.0, k / len(counts)) for k in RECALL_AT}
-    for k in RECALL_AT:
-        first = min(k, total)
-        missed = [math.comb(total - m, first) / math.comb(total, first) for m in images_of_report]
-        chance[f"text_to_image_recall@{k}"] = 1 - sum(missed) / total
-    return chance
+    directions = {
+        "image_to_text": (len(counts), np.ones(1, np.int64)),
+        "text_to_image": (len(report_ids), counts[inverse].numpy()),
+    }
+    return {
+        f"{name}_recall@{k}": chance_recall_at(k, total, n_right)
+        for name, (total, n_right) in directions.items()
+        for k in RECALL_AT
+    }
 
 
 def retrieval_recall(

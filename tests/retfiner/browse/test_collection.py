@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from retfiner.browse.collection import embed
-from retfiner.browse.nearest import Near
-from retfiner.browse.parts import literal, report_table
+from retfiner.browse.render import literal, report_table
+from retfiner.browse.search import Neighbour
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import read_manifest
 from tests.helpers.refinement import (
@@ -55,7 +55,7 @@ def test_a_bscan_that_went_away_is_named_by_its_row(model, tmp_path):
 def test_reports_are_shown_as_they_are_never_as_markup(model, tmp_path):
     collection = embed(model, read_manifest(write_pairs(tmp_path, pairs=2)))
     collection.reports[0] = "<img src=x> A & B"
-    table = report_table(collection, [Near(0, -0.5, None)], own=None)
+    table = report_table(collection, [Neighbour(0, -0.5)], own=None)
     assert "<td>&lt;img src=x&gt; A &amp; B</td>" in table and "−0.500" in table
     assert "Match" not in table
     assert literal("*a* [b](c) :red[d] $e$ <f>\n# g") == (

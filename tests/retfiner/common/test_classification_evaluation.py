@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from retfiner.common.classification import evaluation
+from retfiner.common import bootstrap
 from retfiner.common.classification.evaluation import evaluate, resample_metrics
 from retfiner.common.classification.metrics import METRICS, compute_metric, make_sample
 from retfiner.common.errors import InputError
@@ -41,8 +41,8 @@ def test_values_intervals_and_recall():
 def test_same_generator_same_result_and_blocks_change_nothing(monkeypatch):
     probabilities, labels = draw(30)
     results = []
-    for block in (evaluation.BLOCK_ELEMENTS, 7 * 30):
-        monkeypatch.setattr(evaluation, "BLOCK_ELEMENTS", block)
+    for block in (bootstrap.BLOCK_ELEMENTS, 7 * 30):
+        monkeypatch.setattr(bootstrap, "BLOCK_ELEMENTS", block)
         generator = np.random.default_rng(4)
         results.append(evaluate(probabilities, labels, CLASSES, generator=generator, resamples=50))
     for name, interval in results[0]["intervals"].items():

@@ -13,7 +13,7 @@ from retfiner.data.phantoms.cohort import make_cohort, stream
 from retfiner.data.phantoms.reports import describe
 from retfiner.data.phantoms.scene import KINDS
 from retfiner.data.phantoms.wording import BRIEF, SENTENCES
-from retfiner.explanation.cases import PHRASES, Case, maps_of
+from retfiner.explanation.grounding import PHRASES, GroundedPhrase, phrase_maps
 from retfiner.explanation.pointing import as_table, auroc, compare_words, main, measure, on_patches
 from retfiner.export.loading import read_model
 from retfiner.refine import refine
@@ -30,7 +30,7 @@ def cases_and_places(count=40, seed=0):
         mask = np.zeros((80, 120), bool)
         mask[row * 10 + 2 : row * 10 + 8, column * 15 + 3 : column * 15 + 9] = True
         kind = ("drusen", "macular_hole")[number % 2]
-        cases.append(Case(Path(f"{number // 2}.png"), "", kind, mask))
+        cases.append(GroundedPhrase(Path(f"{number // 2}.png"), "", kind, mask))
     return cases, places
 
 
@@ -45,7 +45,7 @@ def test_perfect_maps_always_hit_and_swapped_ones_as_chance():
     scores = measure(cases, {("perfect", None): peaks(places)})
     assert [score.finding for score in scores] == [None, "drusen", "macular_hole"]
     every = scores[0]
-    assert every.hits == every.cases == 200 and every.auroc == 1
+    assert every.hits == every.phrases == 200 and every.auroc == 1
     assert every.chance == pytest.approx(1 / 64)
     assert every.swapped == pytest.approx(1 / 64, abs=0.01)
     assert every.interval[0] > 0.97
@@ -77,7 +77,7 @@ def test_tolerance_widens_hits_and_chance_alike():
 def test_words_are_compared_within_a_scan():
     cases, places = cases_and_places(60)
     own = compare_words(cases, {("m", 0): peaks(places)})[0]
-    assert (own.cases, own.own) == (60, 1.0) and own.other < 0.1
+    assert (own.phrases, own.own) == (60, 1.0) and own.other < 0.1
     exchanged = places.reshape(-1, 2, 2)[:, ::-1].reshape(-1, 2)
     other = compare_words(cases, {("m", 0): peaks(exchanged)})[0]
     assert other.other == 1.0 and other.own < 0.1
@@ -137,7 +137,7 @@ def test_a_model_is_scored_from_the_command_line(tmp_path, capsys):
     assert "weighted 1" not in table, "no word reaches the score from the last layer"
 
     with pytest.raises(InputError, match="nothing to point at"):
-        maps_of(read_model(run), [])
+        phrase_maps(read_model(run), [])
 
 
 def test_table_tells_shares_and_intervals():

@@ -49,7 +49,8 @@ def test_probabilities_are_those_of_the_fused_attention(backbone):
         values = layer.qkv(states)[..., 2 * 48 :].unflatten(-1, (4, 12)).transpose(1, 2)
         mixed = layer.proj((probabilities @ values).transpose(1, 2).flatten(2))
         torch.testing.assert_close(mixed, output, atol=1e-10, rtol=1e-10)
-    assert not any(m._forward_pre_hooks for m in backbone.encoder.modules()), "hooks are gone"
+    assert not any(m._forward_hooks for m in backbone.encoder.modules()), "hooks are gone"
+    assert all(m.fused_attn for m in backbone.encoder.modules() if isinstance(m, Attention))
 
 
 def test_rollout_against_loops(backbone):

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from retfiner.common.bootstrap import count_units, resample
 from retfiner.common.classification.metrics import METRICS, FloatArray, WeightedSample, make_sample
 from retfiner.common.errors import InputError, shorten
-
-BLOCK_ELEMENTS = 2_000_000
-"""How many weights are held at once while resampling; bounds memory, never changes a value."""
 
 
 def evaluate(
@@ -92,7 +90,7 @@ def _bootstrap(
     mean over fewer classes). It is left out and counted; where most are, no interval is given.
     """
     draws, kept = resample_metrics(sample, generator, patients, resamples)
-    units = len(sample.labels) if patients is None else len(set(patients))
+    units = count_units(len(sample.labels), patients)
     bootstrap = {
         "resamples": resamples,
         "used": kept,
@@ -142,23 +140,15 @@ def resample_metrics(
     n = len(sample.labels)
     if patients is not None and len(patients) != n:
         raise InputError("Patients do not fit the labels.", got=len(patients), expected=n)
-    unit = np.arange(n) if patients is None else np.unique(patients, return_inverse=True)[1]
-    n_units = int(unit.max()) + 1
     present = sample.support[0] > 0
-    draws: dict[str, list[FloatArray]] = {name: [] for name in METRICS}
-    kept, done, block = 0, 0, max(1, BLOCK_ELEMENTS // n)
-    while done < resamples:
-        size = min(block, resamples - done)
-        drawn = generator.integers(n_units, size=(size, n_units))
-        flat = (drawn + n_units * np.arange(size)[:, None]).ravel()
-        counts = np.bincount(flat, minlength=size * n_units).reshape(size, n_units)
-        weights = counts[:, unit].astype(np.float64)
-        block_sample = WeightedSample(sample.probabilities, sample.labels, weights)
-        complete = (block_sample.support[:, present] > 0).all(axis=1)
-        if complete.any():
-            usable = WeightedSample(sample.probabilities, sample.labels, weights[complete])
-            for name, metric in METRICS.items():
-                draws[name].append(metric(usable))
-        kept += int(complete.sum())
-        done += size
-    return {name: np.concatenate(parts or [np.zeros(0)]) for name, parts in draws.items()}, kept
+
+    def metrics_of(weights: FloatArray) -> FloatArray:
+        drawn = WeightedSample(sample.probabilities, sample.labels, weights)
+        complete = (drawn.support[:, present] > 0).all(axis=1)
+        return np.stack([complete, *(metric(drawn) for metric in METRICS.values())])
+
+    complete, *drawn = resample(metrics_of, n, patients, resamples, generator)
+    kept = complete > 0
+    return {name: values[kept] for name, values in zip(METRICS, drawn, strict=True)}, int(
+        kept.sum()
+    )

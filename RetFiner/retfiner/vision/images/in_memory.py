@@ -20,7 +20,7 @@ ImageLike = str | Path | ImageAddress | NDArray[Any] | Image.Image
 """A file (``scan.e2e#12`` for a B-scan of a volume), an array, or a picture of Pillow."""
 
 
-def images_of(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
+def as_image_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     """List one image or several; a stack of B-scans (N, H, W) becomes N images.
 
     Args:
@@ -43,25 +43,7 @@ def images_of(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     return listed
 
 
-def texts_of(texts: str | Iterable[str]) -> list[str]:
-    """List one report or several, white space as in training.
-
-    Args:
-        texts: One report, or a list of them.
-
-    Raises:
-        InputError: If there is none, or one is no text or has no words.
-    """
-    listed = [texts] if isinstance(texts, str) else list(texts)
-    for text in listed:
-        if not isinstance(text, str) or not text.strip():
-            raise InputError("A report must be text with words", got=repr(text))
-    if not listed:
-        raise InputError("There is no report", got="an empty list", expected="at least one text")
-    return [" ".join(text.split()) for text in listed]
-
-
-def gray_values(image: ImageLike) -> GrayImage:
+def to_grayscale(image: ImageLike) -> GrayImage:
     """Read an image as training does: scaled by its type or bit depth, colour as luma.
 
     Args:

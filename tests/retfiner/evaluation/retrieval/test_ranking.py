@@ -10,14 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from retfiner.evaluation import ranking as ranking_module
-from retfiner.evaluation.chance import (
-    chance_average_precision,
-    chance_median_rank,
-    chance_recall_at,
-)
-from retfiner.evaluation.ranking import rank, rerank
-from retfiner.training.recall import best_ranks, chance_recall
+from retfiner.evaluation.retrieval import ranking as ranking_module
+from retfiner.evaluation.retrieval.metrics import chance_average_precision, chance_median_rank
+from retfiner.evaluation.retrieval.ranking import rank, rerank
+from retfiner.training.recall import best_ranks, chance_recall, chance_recall_at
 
 
 def embeddings(n, width=6, seed=0, ties=False):
@@ -92,7 +88,8 @@ def test_reranking_is_a_naive_reordering_of_the_first_few(case, levels):
         assert after.precision[query].item() == pytest.approx(naive_precision(order, right))
         assert after.shortlist[query, top:].tolist() == full[top:]
         assert set(after.shortlist[query, :top].tolist()) == set(full[:top])
-        assert after.matches[query].tolist() == sorted((draws[query] / levels).tolist())[::-1]
+        matches = [match[c] for c in after.shortlist[query, :top].tolist()]
+        assert matches == sorted(matches, reverse=True)
         for place, candidate in enumerate(after.shortlist[query].tolist()):
             assert after.scores[query, place].item() == pytest.approx(scores[candidate], rel=1e-6)
 
@@ -120,6 +117,11 @@ def test_chance_is_what_random_orders_score():
     assert chance_recall_at(20, total, n_right) == 1.0
 
 
+@pytest.mark.parametrize("total", [1, 2, 3, 12, 225, 226, 1000, 3466])
+def test_half_of_single_right_candidates_are_found_within_half_the_places(total):
+    assert chance_median_rank(total, np.ones(5, dtype=int)) == math.ceil(total / 2)
+
+
 def test_chance_agrees_with_trainings_own():
     ids = torch.tensor([5, 5, 5, 8, 9, 9, 1, 2, 3, 4, 6, 7])
     _, inverse, counts = ids.unique(return_inverse=True, return_counts=True)
@@ -133,7 +135,7 @@ def test_chance_agrees_with_trainings_own():
 
 MEMORY = """
 import resource, torch
-from retfiner.evaluation.ranking import rank_both
+from retfiner.evaluation.retrieval.ranking import rank_both
 n = 20_000
 g = torch.Generator().manual_seed(0)
 images = torch.nn.functional.normalize(torch.randn(n, 64, generator=g), dim=1)

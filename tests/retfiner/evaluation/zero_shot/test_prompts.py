@@ -7,7 +7,7 @@ import pytest
 from linprobe.prepare.registry import DATASETS
 from retfiner.common.errors import InputError
 from retfiner.data.phantoms.tasks import TASKS
-from retfiner.evaluation.prompts import FOLDER, check_classes, find_prompts, read_prompts
+from retfiner.evaluation.zero_shot.prompts import FOLDER, check_classes, find_prompts, read_prompts
 
 CLASSES = {name: list(spec.classes) for name, spec in DATASETS.items()} | {
     name: list(recipes) for name, (recipes, _) in TASKS.items()

@@ -14,9 +14,9 @@ from linprobe.report.build import build_report
 from retfiner.common.errors import InputError
 from retfiner.common.results import read_run, write_run
 from retfiner.evaluation.config import EvaluateConfig
-from retfiner.evaluation.folders import read_labelled
 from retfiner.evaluation.run import evaluate
-from retfiner.evaluation.zero_shot import chance
+from retfiner.evaluation.zero_shot.evaluate import chance
+from retfiner.evaluation.zero_shot.image_folder import read_image_folder
 from retfiner.export.loading import read_model
 from retfiner.vision import evaluation_transform, read_image
 from tests.helpers.probing_runs import make_run
@@ -78,7 +78,7 @@ def test_numbers_are_the_oracles_and_the_run_is_where_the_report_reads_it(
     refined, folder, prompts, tmp_path
 ):
     numbers = evaluate(configure(refined, folder, tmp_path, prompts=prompts, name="toy"))
-    data = read_labelled(folder, "test")
+    data = read_image_folder(folder, "test")
     expected, labels = naive(refined, data), np.array(data.labels)
     run = read_run(tmp_path / "zero_shot" / "toy" / "Toy" / "seed0")
     np.testing.assert_allclose(run.probabilities, expected, atol=1e-5)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from retfiner.api import RefinedModel
 from retfiner.browse.collection import Array, Collection
@@ -14,7 +13,7 @@ SHORTLIST = 16
 """How many of the nearest by cosine the match head may put in another order."""
 
 
-class Near(NamedTuple):
+class Neighbour(NamedTuple):
     """Something near to what was asked about.
 
     Attributes:
@@ -25,12 +24,12 @@ class Near(NamedTuple):
 
     place: int
     cosine: float
-    match: float | None
+    match: float | None = None
 
 
 def nearest_reports(
     model: RefinedModel, collection: Collection, image: Array, by_match: bool
-) -> list[Near]:
+) -> list[Neighbour]:
     """Find the reports nearest to a B-scan.
 
     Args:
@@ -43,12 +42,34 @@ def nearest_reports(
         At most :data:`SHORTLIST` reports, the best first.
     """
     assert collection.report_vectors is not None
-    cosines = collection.report_vectors @ model.encode_images(image)[0]
-    places = _highest(cosines)
-    matches = None
-    if by_match:
-        matches = model.match(image, [collection.reports[place] for place in places])
-    return _ordered(places, cosines, matches)
+    found = _nearest(collection.report_vectors @ model.encode_images(image)[0])
+    if not by_match:
+        return found
+    return _by_match(found, model.match(image, [collection.reports[n.place] for n in found]))
+
+
+def nearest_bscans(
+    model: RefinedModel, collection: Collection, words: str, by_match: bool
+) -> list[Neighbour]:
+    """Find the B-scans nearest to words.
+
+    Args:
+        model: A model that compares.
+        collection: Its embedded collection.
+        words: A text.
+        by_match: Put the nearest in the order of the match head.
+
+    Returns:
+        At most :data:`SHORTLIST` B-scans, the best first.
+
+    Raises:
+        InputError: If one of them can be read no longer, or the text has no words.
+    """
+    assert collection.image_vectors is not None
+    found = _nearest(collection.image_vectors @ model.encode_texts(words)[0])
+    if not by_match:
+        return found
+    return _by_match(found, model.match([collection.read(n.place) for n in found], words))
 
 
 def own_report(collection: Collection, place: int) -> tuple[float, int]:
@@ -67,41 +88,11 @@ def own_report(collection: Collection, place: int) -> tuple[float, int]:
     return float(own), 1 + int((cosines > own).sum())
 
 
-def nearest_bscans(
-    model: RefinedModel, collection: Collection, words: str, by_match: bool
-) -> list[Near]:
-    """Find the B-scans nearest to words.
-
-    Args:
-        model: A model that compares.
-        collection: Its embedded collection.
-        words: A text.
-        by_match: Put the nearest in the order of the match head.
-
-    Returns:
-        At most :data:`SHORTLIST` B-scans, the best first.
-
-    Raises:
-        InputError: If one of them can be read no longer, or the text has no words.
-    """
-    assert collection.image_vectors is not None
-    cosines = collection.image_vectors @ model.encode_texts(words)[0]
-    places = _highest(cosines)
-    matches = None
-    if by_match:
-        matches = model.match([collection.read(place) for place in places], words)
-    return _ordered(places, cosines, matches)
+def _nearest(cosines: Array) -> list[Neighbour]:
+    places = np.argsort(-cosines, kind="stable")[:SHORTLIST]
+    return [Neighbour(int(place), float(cosines[place])) for place in places]
 
 
-def _highest(cosines: Array) -> NDArray[np.int64]:
-    return np.argsort(-cosines, kind="stable")[:SHORTLIST]
-
-
-def _ordered(places: NDArray[np.int64], cosines: Array, matches: Array | None) -> list[Near]:
-    found = [
-        Near(int(place), float(cosines[place]), None if matches is None else float(matches[rank]))
-        for rank, place in enumerate(places)
-    ]
-    if matches is None:
-        return found
-    return [found[rank] for rank in np.argsort(-matches, kind="stable")]
+def _by_match(found: list[Neighbour], matches: Array) -> list[Neighbour]:
+    judged = [n._replace(match=float(m)) for n, m in zip(found, matches, strict=True)]
+    return [judged[rank] for rank in np.argsort(-matches, kind="stable")]

@@ -1,4 +1,4 @@
-"""Findings with known places, the words that name them, and the maps of those words."""
+"""Phrase grounding: findings with known places, the words that name them, and their maps."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from retfiner.explanation.maps import token_maps
 from retfiner.explanation.rollout import rollout
 from retfiner.explanation.words import words_of
 from retfiner.export.loading import LoadedModel
-from retfiner.text.tokenizer import tokenize
-from retfiner.vision import evaluation_transform, read_image
+from retfiner.vision import read_image
 
 Array = NDArray[np.float32]
 Method = tuple[str, int | None]
@@ -43,7 +42,7 @@ PHRASES: dict[Kind, str] = {
 BATCH = 32
 
 
-class Case(NamedTuple):
+class GroundedPhrase(NamedTuple):
     """A scan with a report that names a finding whose place is known.
 
     Attributes:
@@ -59,7 +58,7 @@ class Case(NamedTuple):
     mask: Mask
 
 
-def phantom_cases(folder: Path, chosen: Manifest) -> Iterator[Case]:
+def phantom_phrases(folder: Path, chosen: Manifest) -> Iterator[GroundedPhrase]:
     """Yield the findings that the reports of chosen phantoms name.
 
     Args:
@@ -73,50 +72,53 @@ def phantom_cases(folder: Path, chosen: Manifest) -> Iterator[Case]:
     for name, masks in masks_of_pairs(folder, set(reports)):
         for finding, mask in masks.items():
             if re.search(PHRASES[finding], reports[name], flags=re.IGNORECASE):
-                yield Case(folder / name, reports[name], finding, mask)
+                yield GroundedPhrase(folder / name, reports[name], finding, mask)
 
 
-def maps_of(loaded: LoadedModel, cases: Sequence[Case]) -> tuple[list[Case], dict[Method, Array]]:
+def phrase_maps(
+    loaded: LoadedModel, phrases: Sequence[GroundedPhrase]
+) -> tuple[list[GroundedPhrase], dict[Method, Array]]:
     """Compute every kind of map of the words that name the findings.
 
     Args:
         loaded: A model refined with ITM.
-        cases: What is to be found.
+        phrases: What is to be found.
 
     Returns:
-        The N cases whose words were read, and (N, g, g) for each kind of map.
+        The N phrases whose words were read, and (N, g, g) for each kind of map.
 
     Raises:
-        InputError: If no case is left.
+        InputError: If no phrase is left.
     """
-    kept: list[Case] = []
+    kept: list[GroundedPhrase] = []
     maps: dict[Method, list[Array]] = {}
-    for first in range(0, len(cases), BATCH):
-        batch = cases[first : first + BATCH]
-        for case, found in zip(batch, _batch_maps(loaded, batch), strict=True):
+    for first in range(0, len(phrases), BATCH):
+        batch = phrases[first : first + BATCH]
+        for phrase, found in zip(batch, _batch_maps(loaded, batch), strict=True):
             if found:
-                kept.append(case)
+                kept.append(phrase)
                 for method, values in found.items():
                     maps.setdefault(method, []).append(values)
     if not kept:
         raise InputError(
             "There is nothing to point at",
-            got=f"{len(cases)} findings with a place, none of them in a report's words",
+            got=f"{len(phrases)} findings with a place, none of them in a report's words",
             expected="phantoms with findings that their reports name",
         )
     return kept, {method: np.stack(values) for method, values in maps.items()}
 
 
-def _batch_maps(loaded: LoadedModel, cases: Sequence[Case]) -> Iterator[dict[Method, Array]]:
-    """Yield the maps of each case, nothing where its words were cut."""
-    model, transform = loaded.model, evaluation_transform(loaded.model.backbone)
-    device = next(model.parameters()).device
-    images = torch.stack([transform(read_image(case.image)) for case in cases]).to(device)
-    text = tokenize(loaded.tokenizer, [case.report for case in cases], loaded.max_text_tokens)
-    maps = token_maps(model, images, *(part.to(device) for part in text))
-    flow = rollout(model.backbone, images).float().cpu().numpy()
-    for row, case in enumerate(cases):
-        pieces = _pieces(loaded, case)
+def _batch_maps(
+    loaded: LoadedModel, phrases: Sequence[GroundedPhrase]
+) -> Iterator[dict[Method, Array]]:
+    """Yield the maps of each phrase, nothing where its words were cut."""
+    images = torch.stack([loaded.transform(read_image(phrase.image)) for phrase in phrases])
+    images = images.to(loaded.device)
+    text, _ = loaded.tokenize([phrase.report for phrase in phrases])
+    maps = token_maps(loaded.model, images, *text)
+    flow = rollout(loaded.model.backbone, images).float().cpu().numpy()
+    for row, phrase in enumerate(phrases):
+        pieces = _pieces(loaded, phrase)
         found: dict[Method, Array] = {}
         if pieces:
             for name, values in (("attention", maps.attention), ("weighted", maps.weighted)):
@@ -127,10 +129,10 @@ def _batch_maps(loaded: LoadedModel, cases: Sequence[Case]) -> Iterator[dict[Met
         yield found
 
 
-def _pieces(loaded: LoadedModel, case: Case) -> list[int]:
+def _pieces(loaded: LoadedModel, phrase: GroundedPhrase) -> list[int]:
     """Find the WordPieces by which a report names a finding."""
-    words = words_of(loaded.tokenizer, case.report, loaded.max_text_tokens)
-    spans = [m.span() for m in re.finditer(PHRASES[case.finding], case.report, re.IGNORECASE)]
+    words = words_of(loaded.tokenizer, phrase.report, loaded.max_text_tokens)
+    spans = [m.span() for m in re.finditer(PHRASES[phrase.finding], phrase.report, re.IGNORECASE)]
     return [
         piece
         for word in words

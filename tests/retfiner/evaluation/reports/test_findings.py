@@ -8,7 +8,7 @@ import pytest
 from retfiner.data.phantoms.cohort import make_cohort
 from retfiner.data.phantoms.reports import describe
 from retfiner.data.phantoms.scene import KINDS
-from retfiner.evaluation.findings import FINDINGS, read_findings, stated_findings
+from retfiner.evaluation.reports.findings import FINDINGS, read_findings, stated_findings
 
 DR, GA, IRF, SRF, PED = (
     "drusen",

@@ -7,10 +7,18 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from retfiner.evaluation.findings import FINDINGS, stated_findings
+import numpy as np
+from numpy.typing import NDArray
+
+from retfiner.evaluation.reports.findings import FINDINGS, stated_findings
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 METEOR = "meteor_exact_stem"
+
+
+def score(references: Sequence[str], written: Sequence[str]) -> dict[str, Any]:
+    """Score words and findings together."""
+    return {**score_words(references, written), **score_findings(references, written)}
 
 
 def split_words(text: str) -> list[str]:
@@ -72,7 +80,7 @@ def score_words(references: Sequence[str], written: Sequence[str]) -> dict[str, 
 
 
 def score_findings(references: Sequence[str], written: Sequence[str]) -> dict[str, Any]:
-    """Compare which findings the texts state, as :mod:`retfiner.evaluation.findings` reads them.
+    """Compare the findings that :mod:`retfiner.evaluation.reports.findings` reads in the texts.
 
     Args:
         references: N true reports.
@@ -83,25 +91,34 @@ def score_findings(references: Sequence[str], written: Sequence[str]) -> dict[st
         where there are none), ``same_findings`` (share of reports that state exactly the true
         ones), and for each finding precision, recall, F1 (None where undefined) and support.
     """
-    true = [stated_findings(text) for text in references]
-    ours = [stated_findings(text) for text in written]
-    each: dict[str, dict[str, Any]] = {}
-    counts: list[tuple[int, int, int]] = []
-    for name in FINDINGS:
-        hits = sum(name in a and name in b for a, b in zip(true, ours, strict=True))
-        stated, support = sum(name in b for b in ours), sum(name in a for a in true)
-        counts.append((hits, stated, support))
-        each[name] = {
-            "precision": hits / stated if stated else None,
-            "recall": hits / support if support else None,
-            "f1": 2 * hits / (stated + support) if stated + support else None,
-            "support": support,
-        }
-    hits, stated, support = (sum(column) for column in zip(*counts, strict=True))
-    present = [entry["f1"] for entry in each.values() if entry["support"]]
+    from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+
+    true, ours = _indicators(references), _indicators(written)
+    undefined: dict[str, Any] = {"zero_division": np.nan}
+    scores = precision_recall_fscore_support(true, ours, **undefined)
+    precision, recall, f1, support = (column.tolist() for column in scores)
+    present = [value for value, n in zip(f1, support, strict=True) if n]
     return {
-        "micro_f1": 2 * hits / (stated + support) if stated + support else None,
+        "micro_f1": _defined(f1_score(true, ours, average="micro", **undefined)),
         "macro_f1": sum(present) / len(present) if present else None,
-        "same_findings": sum(a == b for a, b in zip(true, ours, strict=True)) / len(true),
-        "findings": each,
+        "same_findings": float(accuracy_score(true, ours)),
+        "findings": {
+            name: {
+                "precision": _defined(precision[place]),
+                "recall": _defined(recall[place]),
+                "f1": _defined(f1[place]),
+                "support": support[place],
+            }
+            for place, name in enumerate(FINDINGS)
+        },
     }
+
+
+def _indicators(reports: Sequence[str]) -> NDArray[np.bool_]:
+    """Say which findings (N, F) each of N reports states."""
+    stated = [stated_findings(report) for report in reports]
+    return np.array([[name in found for name in FINDINGS] for found in stated])
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from retfiner.evaluation.text_scores import score_findings, score_words, split_words
+from retfiner.evaluation.reports.scores import score_findings, score_words, split_words
 
 
 def test_words_are_split_alike_whoever_wrote_them():

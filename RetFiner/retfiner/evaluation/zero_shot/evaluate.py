@@ -1,4 +1,4 @@
-"""Zero-shot classification: an image belongs to the class whose description it is closest to."""
+"""The zero-shot task: from a folder of labelled images to a run that ``report.py`` reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from retfiner.common.classification.evaluation import evaluate as evaluate_classes
@@ -18,16 +17,16 @@ from retfiner.common.files import file_sha256
 from retfiner.common.results import Run, RunKey, software_versions, write_run
 from retfiner.common.seeds import derive_seed
 from retfiner.evaluation.config import EvaluateConfig
-from retfiner.evaluation.embedding import embed_images, embed_texts
-from retfiner.evaluation.folders import LabelledImages, read_labelled
-from retfiner.evaluation.models import Evaluated
-from retfiner.evaluation.prompts import (
+from retfiner.evaluation.embedding import ImageStream
+from retfiner.evaluation.zero_shot.image_folder import ImageFolder, read_image_folder
+from retfiner.evaluation.zero_shot.prompts import (
     Prompts,
     check_classes,
     find_prompts,
     fingerprint_prompts,
     read_prompts,
 )
+from retfiner.export.loading import LoadedModel, checkpoint_of
 from retfiner.text.tokenizer import report_lengths
 from retfiner.vision.images import ImageAddress
 
@@ -35,7 +34,7 @@ VERSION = "zero_shot"
 """First folder of the results."""
 
 
-def evaluate_zero_shot(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
+def evaluate_zero_shot(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
     """Classify, score, and write the run where ``report.py`` finds it.
 
     Returns:
@@ -44,13 +43,14 @@ def evaluate_zero_shot(config: EvaluateConfig, evaluated: Evaluated) -> dict[str
     Raises:
         InputError: If the data, the descriptions or the model cannot be used.
     """
-    if not evaluated.loaded.model.is_contrastive:
-        evaluated.require("itc", "zero-shot classification")
-    data = read_labelled(config.data, config.split)
+    if not loaded.model.is_contrastive:
+        loaded.require("itc", "zero-shot classification")
+    data = read_image_folder(config.data, config.split)
     path = find_prompts(data.data_set, config.prompts)
     prompts = read_prompts(path)
     check_classes(prompts, data.classes, path)
-    probabilities = classify(config, evaluated, data, prompts)
+    stream = ImageStream(loaded, config.batch_size, config.num_workers)
+    probabilities = classify(stream, data, prompts)
     metrics = evaluate_classes(
         probabilities,
         np.array(data.labels),
@@ -59,14 +59,6 @@ def evaluate_zero_shot(config: EvaluateConfig, evaluated: Evaluated) -> dict[str
         patients=data.patients,
         resamples=config.bootstrap,
     )
-    folder = _write(config, evaluated, data, prompts, probabilities, metrics)
-    longest = evaluated.loaded.max_text_tokens
-    every = [text for texts in prompts.values() for text in texts]
-    lengths = report_lengths(evaluated.loaded.tokenizer, every)
-    cut = [text for text, n in zip(every, lengths, strict=True) if n > longest]
-    notes = [*metrics["notes"]]
-    if cut:
-        notes.append(f"{len(cut)} descriptions are cut at {longest} WordPieces, such as: {cut[0]}")
     return {
         "data_set": data.data_set,
         "split": data.split,
@@ -74,19 +66,18 @@ def evaluate_zero_shot(config: EvaluateConfig, evaluated: Evaluated) -> dict[str
         "patients": None if data.patients is None else len(set(data.patients)),
         "prompts": str(path),
         "metrics": {**metrics, "chance": chance(data.labels, len(data.classes))},
-        "folder": str(folder),
-        "notes": notes,
+        "folder": str(_write(config, loaded, data, prompts, probabilities, metrics)),
+        "notes": [*metrics["notes"], *_note_cut_descriptions(loaded, prompts)],
     }
 
 
-def classify(
-    config: EvaluateConfig, evaluated: Evaluated, data: LabelledImages, prompts: Prompts
-) -> np.ndarray:
+def classify(stream: ImageStream, data: ImageFolder, prompts: Prompts) -> np.ndarray:
     """Compare images with the descriptions of each class.
 
+    A class is the mean of its descriptions' unit vectors, scaled to length one.
+
     Args:
-        config: Batch size and workers.
-        evaluated: A model refined with ITC.
+        stream: Reads for a model refined with ITC.
         data: N labelled images.
         prompts: Descriptions of each of the C classes.
 
@@ -97,29 +88,31 @@ def classify(
         InputError: If an image cannot be read.
     """
     addresses = [ImageAddress(path) for path in data.paths]
-    images, bad = embed_images(evaluated, addresses, config.batch_size, config.num_workers)
-    if bad:
-        position, reason = next(iter(bad.items()))
+    loaded, vectors = stream.loaded, []
+    unreadable: dict[int, str] = {}
+    for batch in stream.batches(addresses, "embedding images"):
+        unreadable |= batch.unreadable
+        if batch.positions:
+            vectors.append(loaded.embed_images(batch.images))
+    if unreadable:
+        position, reason = next(iter(unreadable.items()))
         raise InputError(
-            f"{len(bad)} images cannot be read, the first {data.paths[position]}", got=reason
+            f"{len(unreadable)} images cannot be read, the first {data.paths[position]}", got=reason
         )
-    classes = torch.stack([embed_class(evaluated, prompts[name]) for name in data.classes])
-    temperature = evaluated.loaded.model.temperature.item()
-    scores = images.double() @ classes.double().T / temperature
+    means = [loaded.embed_texts(prompts[name]).mean(0) for name in data.classes]
+    classes = F.normalize(torch.stack(means), dim=1)
+    scores = torch.cat(vectors).double() @ classes.double().T / loaded.model.temperature.item()
     return scores.softmax(1).numpy()
 
 
-def embed_class(evaluated: Evaluated, descriptions: Sequence[str]) -> Tensor:
-    """Turn the descriptions of a class into one unit vector: their mean, scaled to length one.
-
-    Args:
-        evaluated: The model.
-        descriptions: What one sees on a B-scan of the class.
-
-    Returns:
-        (E,) unit vector.
-    """
-    return F.normalize(embed_texts(evaluated, descriptions).mean(0), dim=0)
+def _note_cut_descriptions(loaded: LoadedModel, prompts: Prompts) -> list[str]:
+    longest = loaded.max_text_tokens
+    every = [text for texts in prompts.values() for text in texts]
+    lengths = report_lengths(loaded.tokenizer, every)
+    cut = [text for text, n in zip(every, lengths, strict=True) if n > longest]
+    if not cut:
+        return []
+    return [f"{len(cut)} descriptions are cut at {longest} WordPieces, such as: {cut[0]}"]
 
 
 def chance(labels: Sequence[int], n_classes: int) -> dict[str, float | None]:
@@ -148,13 +141,13 @@ def chance(labels: Sequence[int], n_classes: int) -> dict[str, float | None]:
 
 def _write(
     config: EvaluateConfig,
-    evaluated: Evaluated,
-    data: LabelledImages,
+    loaded: LoadedModel,
+    data: ImageFolder,
     prompts: Prompts,
     probabilities: np.ndarray,
     metrics: dict[str, Any],
 ) -> Path:
-    checkpoint = config.model / "best-model.ckpt" if config.model.is_dir() else config.model
+    checkpoint = checkpoint_of(config.model)
     run = Run(
         key=RunKey(
             VERSION, config.name or checkpoint.resolve().parent.name, data.data_set, config.seed
@@ -162,7 +155,7 @@ def _write(
         settings={
             "task": VERSION,
             "split": data.split,
-            "precision": evaluated.precision,
+            "precision": loaded.precision,
             "bootstrap": config.bootstrap,
             "data_images_sha256": data.sha256(),
             "data_prompts_sha256": fingerprint_prompts(prompts),
@@ -174,7 +167,7 @@ def _write(
         labels=np.array(data.labels),
         names=data.names,
         patients=data.patients,
-        context={"prompts": prompts, "data": str(config.data), "device": str(evaluated.device)},
+        context={"prompts": prompts, "data": str(config.data), "device": str(loaded.device)},
         versions=software_versions(),
     )
     return write_run(config.results, run)

@@ -16,7 +16,7 @@ SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class LabelledImages:
+class ImageFolder:
     """The images of one split, by class and name, in the order probing has them.
 
     Attributes:
@@ -48,7 +48,7 @@ class LabelledImages:
         return hashlib.sha256("\n".join(f"{n}\0{d}" for n, d in lines).encode()).hexdigest()
 
 
-def read_labelled(folder: Path, split: str | None) -> LabelledImages:
+def read_image_folder(folder: Path, split: str | None) -> ImageFolder:
     """List the labelled images of a folder.
 
     Args:
@@ -84,7 +84,7 @@ def read_labelled(folder: Path, split: str | None) -> LabelledImages:
         raise InputError(f"there is no image in {base}", expected=f"{', '.join(READERS)} files")
     labels = [label for label, images in enumerate(by_class) for _ in images]
     patients = _patients(folder, split, paths)
-    return LabelledImages(folder.resolve().name, split, classes, paths, labels, patients)
+    return ImageFolder(folder.resolve().name, split, classes, paths, labels, patients)
 
 
 def _class_folders(root: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retfiner.evaluation.intervals import patient_intervals
+from retfiner.evaluation.retrieval.metrics import patient_intervals
 
 PATIENTS = ["a"] * 5 + ["b"] * 2 + ["c"] * 4 + ["d"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from retfiner.common.errors import InputError
 from retfiner.evaluation.config import EvaluateConfig
-from retfiner.evaluation.page import mark_findings
+from retfiner.evaluation.reports.page import mark_findings
 from retfiner.evaluation.run import evaluate
 from retfiner.refine import refine
 from tests.helpers.refinement import make_material, settings, write_csv
@@ -69,12 +69,17 @@ def test_the_page_shows_both_reports_and_carries_images_only_when_asked(refined,
     assert page.read_text(encoding="utf-8").count("data:image/jpeg;base64,") == 4
 
 
-def test_findings_are_marked_by_agreement_and_text_is_escaped():
+def test_findings_are_marked_by_agreement():
     both = mark_findings("Soft Drusen <b>, no SRF.", frozenset({"drusen"}), "missed")
-    assert '<mark class="both" title="drusen">Drusen</mark> &lt;b&gt;' in both
-    assert '<mark class="denied" title="subretinal fluid">SRF</mark>.' in both
+    assert both == [
+        ("Soft ", "", ""),
+        ("Drusen", "both", "drusen"),
+        (" <b>, no ", "", ""),
+        ("SRF", "denied", "subretinal fluid"),
+        (".", "", ""),
+    ]
     alone = mark_findings("soft drusen", frozenset(), "invented")
-    assert alone == 'soft <mark class="invented" title="drusen">drusen</mark>'
+    assert alone[1] == ("drusen", "invented", "drusen")
 
 
 def test_a_model_without_gm_is_refused(tmp_path):
@@ -98,3 +103,4 @@ def test_text_of_the_table_cannot_break_the_page(refined, tmp_path):
     text = page.read_text(encoding="utf-8")
     assert "<script" not in text
     assert "&lt;script&gt;" in text
+    assert re.search(r'<mark class="(both|missed)" title="drusen">drusen</mark></td>', text)

@@ -1,0 +1,1 @@
+"""Reports written from images, and how close they are to those that clinicians wrote."""

@@ -1,0 +1,180 @@
+"""The retrieval task: from a table of pairs to numbers, and to the best of each query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from retfiner.common.files import whole_file
+from retfiner.common.seeds import derive_seed
+from retfiner.data.batch import identify_reports
+from retfiner.data.manifest import Manifest
+from retfiner.evaluation.config import EvaluateConfig
+from retfiner.evaluation.embedding import ImageStream
+from retfiner.evaluation.pairs import describe_pairs, select_pairs
+from retfiner.evaluation.retrieval.metrics import score
+from retfiner.evaluation.retrieval.ranking import Ranking, rank_both
+from retfiner.evaluation.retrieval.reranking import rerank_by_matching
+from retfiner.export.loading import LoadedModel
+
+DEFAULT_RERANK_TOP = 16
+SAVED = 10
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Both directions of a retrieval.
+
+    Attributes:
+        manifest: The N pairs.
+        first: (U,) position of the first pair with each distinct report.
+        report: (N,) which of the distinct reports each pair carries.
+        rankings: By direction: N images among U reports, and U reports among N images.
+    """
+
+    manifest: Manifest
+    first: NDArray[np.int64]
+    report: NDArray[np.int64]
+    rankings: dict[str, Ranking]
+
+    @property
+    def texts(self) -> list[str]:
+        """The distinct reports."""
+        return [self.manifest.reports[position] for position in self.first]
+
+    def score(self, resamples: int, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
+        """Score each direction, a query for each pair: frequent reports count as often.
+
+        Args:
+            resamples: Bootstrap resamples of the patients.
+            seed: What they depend on.
+        """
+        per_pair = {
+            "image_to_text": (self.rankings["image_to_text"], len(self.first)),
+            "text_to_image": (
+                self.rankings["text_to_image"].take(torch.from_numpy(self.report)),
+                len(self.report),
+            ),
+        }
+        return {
+            direction: score(
+                ranking,
+                candidates,
+                self.manifest.patients,
+                resamples,
+                np.random.default_rng(derive_seed(seed, "bootstrap")),
+            )
+            for direction, (ranking, candidates) in per_pair.items()
+        }
+
+
+def evaluate_retrieval(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
+    """Retrieve, score, and write what was asked for.
+
+    Returns:
+        All numbers in plain data.
+
+    Raises:
+        InputError: If the data or the model cannot be used for it.
+    """
+    if not loaded.model.is_contrastive:
+        loaded.require("itc", "retrieval")
+    top = config.rerank_top
+    if top is None:
+        top = DEFAULT_RERANK_TOP if hasattr(loaded.model, "itm_head") else 0
+    elif top:
+        loaded.require("itm", "re-ranking")
+    selected = select_pairs(config, loaded.description)
+    stream = ImageStream(loaded, config.batch_size, config.num_workers)
+    manifest, images = stream.embed_pairs(selected.manifest, config.on_bad_row == "skip")
+    found = retrieve(loaded, manifest, images, max(SAVED, top))
+    numbers = {"itc": found.score(config.bootstrap, config.seed)}
+    if top:
+        reranked = rerank_by_matching(stream, found.rankings, manifest.images, found.texts, top)
+        found = Retrieval(manifest, found.first, found.report, reranked)
+        numbers["itm"] = found.score(config.bootstrap, config.seed)
+    if config.save is not None:
+        save_rankings(config.save, found)
+    notes = selected.notes
+    if manifest.patients is None:
+        notes = [*notes, "Patients are not known: intervals go by pair and may be too narrow."]
+    return {
+        **describe_pairs(selected, manifest),
+        "distinct_reports": len(found.first),
+        "rerank_top": top,
+        "retrieval": numbers,
+        "notes": notes,
+    }
+
+
+def retrieve(
+    loaded: LoadedModel, manifest: Manifest, images: torch.Tensor, shortlist: int
+) -> Retrieval:
+    """Embed the distinct reports and rank them and the images for each other by cosine.
+
+    Args:
+        loaded: The model.
+        manifest: N pairs.
+        images: (N, E) their embedded images.
+        shortlist: How many of the best to keep for each query.
+    """
+    ids = identify_reports(manifest.reports).numpy()
+    _, first, report = np.unique(ids, return_index=True, return_inverse=True)
+    texts = loaded.embed_texts([manifest.reports[position] for position in first])
+    rankings = rank_both(
+        images.to(loaded.device),
+        texts.to(loaded.device),
+        torch.from_numpy(report).to(loaded.device),
+        shortlist,
+    )
+    return Retrieval(manifest, first, report, rankings)
+
+
+def save_rankings(path: Path, found: Retrieval) -> None:
+    """Write the best of each query, as rows of the CSV the pairs came from.
+
+    A report stands for all pairs that carry it, by the row of the first.
+
+    Args:
+        path: ``.csv``, a line for each query and place; or ``.npz``, an array a direction.
+        found: What was found.
+    """
+    rows = np.array(found.manifest.rows)
+    reports = rows[found.first]
+    sides = {"image_to_text": (rows, reports), "text_to_image": (reports, rows)}
+    arrays: dict[str, Any] = {}
+    tables = []
+    for direction, (queries, candidates) in sides.items():
+        ranking = found.rankings[direction]
+        best = candidates[ranking.shortlist[:, :SAVED].numpy()]
+        is_right = ranking.is_right[:, :SAVED].numpy()
+        cosine = ranking.scores[:, :SAVED].numpy()
+        arrays |= {
+            f"{direction}_query": queries,
+            f"{direction}_found": best,
+            f"{direction}_right": is_right,
+            f"{direction}_cosine": cosine,
+        }
+        places = best.shape[1]
+        columns = {
+            "direction": direction,
+            "query_row": np.repeat(queries, places),
+            "place": np.tile(np.arange(1, places + 1), len(queries)),
+            "found_row": best.ravel(),
+            "is_right": is_right.ravel().astype(int),
+            "cosine": cosine.ravel(),
+        }
+        tables.append(pd.DataFrame(columns))
+    with whole_file(path) as temporary:
+        if path.suffix == ".npz":
+            np.savez_compressed(temporary, **arrays)
+        else:
+            pd.concat(tables).to_csv(
+                temporary, index=False, float_format="%.6f", lineterminator="\r\n"
+            )

@@ -1,0 +1,120 @@
+"""Recall, mean average precision and median rank, with intervals by patient and beside chance."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retfiner.common.bootstrap import FloatArray, count_units, resample
+from retfiner.evaluation.retrieval.ranking import Ranking
+from retfiner.training.recall import RECALL_AT, chance_recall_at
+
+CONFIDENCE = 0.95
+
+
+def score(
+    ranking: Ranking,
+    candidates: int,
+    patients: Sequence[str] | None,
+    resamples: int,
+    generator: np.random.Generator,
+) -> dict[str, dict[str, Any]]:
+    """Score one direction of a retrieval.
+
+    Args:
+        ranking: Of N queries.
+        candidates: How many each query has.
+        patients: Whose each query is; None draws queries.
+        resamples: Bootstrap resamples of the patients.
+        generator: Draws them.
+
+    Returns:
+        By metric: ``value``, ``interval`` (or None) and ``chance``.
+    """
+    ranks, n_right = ranking.ranks.numpy(), ranking.n_right.numpy()
+    means = {f"recall@{k}": (ranks < k).astype(np.float64) for k in RECALL_AT}
+    means["map"] = ranking.precision.numpy()
+    medians = {"median_rank": ranks + 1.0}
+    values = {name: float(each.mean()) for name, each in means.items()}
+    values["median_rank"] = float(np.median(medians["median_rank"]))
+    chance = {f"recall@{k}": chance_recall_at(k, candidates, n_right) for k in RECALL_AT}
+    chance["map"] = chance_average_precision(candidates, n_right)
+    chance["median_rank"] = chance_median_rank(candidates, n_right)
+    intervals = patient_intervals(means, medians, patients, resamples, generator)
+    return {
+        name: {"value": value, "interval": intervals.get(name), "chance": chance[name]}
+        for name, value in values.items()
+    }
+
+
+def patient_intervals(
+    means: Mapping[str, FloatArray],
+    medians: Mapping[str, FloatArray],
+    patients: Sequence[str] | None,
+    resamples: int,
+    generator: np.random.Generator,
+) -> dict[str, tuple[float, float]]:
+    """Compute 95 % percentile intervals; candidates stay as they are, queries are resampled.
+
+    Args:
+        means: Values (N,), one a query, of which the mean is reported.
+        medians: Likewise, of which the median is reported.
+        patients: Whose each query is; None draws queries.
+        resamples: How many resamples.
+        generator: Draws them; all values share the draws.
+
+    Returns:
+        An interval for each name; none where there is one patient or no resample.
+    """
+    n = len(next(iter({**means, **medians}.values())))
+    if count_units(n, patients) < 2 or resamples == 0:
+        return {}
+
+    def statistics(weights: FloatArray) -> FloatArray:
+        of_means = [weights @ values / weights.sum(1) for values in means.values()]
+        return np.stack([*of_means, *(_medians(values, weights) for values in medians.values())])
+
+    drawn = resample(statistics, n, patients, resamples, generator)
+    tail = (1 - CONFIDENCE) / 2
+    edges = np.quantile(drawn, [tail, 1 - tail], axis=1).T.tolist()
+    return {name: (low, high) for name, (low, high) in zip([*means, *medians], edges, strict=True)}
+
+
+def _medians(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return the medians (R,) of values (N,), each counted as often as weights (R, N) say."""
+    order = np.argsort(values, kind="stable")
+    upto = np.cumsum(weights[:, order], axis=1)
+    low, high = (
+        values[order][(upto <= middle).sum(1)]
+        for middle in ((upto[:, -1:] - 1) // 2, upto[:, -1:] // 2)
+    )
+    return (low + high) / 2
+
+
+def chance_median_rank(total: int, n_right: NDArray[np.int64]) -> float:
+    """Return the place, from 1, within which half of the queries have found a right candidate.
+
+    Args:
+        total: Number of candidates, ordered at random.
+        n_right: (Q,) number of right candidates of each query.
+    """
+    almost_half = 0.5 - 1e-9  # with one right candidate the half is met exactly, but for rounding
+    places = range(1, total)
+    return 1.0 + bisect_left(places, almost_half, key=lambda k: chance_recall_at(k, total, n_right))
+
+
+def chance_average_precision(total: int, n_right: NDArray[np.int64]) -> float:
+    """Return the expected average precision of a random order, averaged over queries.
+
+    With m of N right: H / N + (m - 1) / (N - 1) x (1 - H / N), H being the N-th harmonic number.
+    Each right one stands at a place uniform over N, and each other right one is as likely to stand
+    before it as the place's share of the rest.
+    """
+    if total == 1:
+        return 1.0
+    first = float(np.sum(1 / np.arange(1, total + 1))) / total
+    return float(np.mean(first + (n_right - 1) / (total - 1) * (1 - first)))

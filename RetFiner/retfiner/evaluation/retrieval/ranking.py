@@ -1,0 +1,139 @@
+"""Who finds whom: ranks, average precision and shortlists, in memory that the pairs do not square.
+
+The convention is that of :mod:`retfiner.training.recall`: identical reports are one report. An
+image looks for its own among the distinct reports; a report finds any image that carries it. A
+wrong candidate that scores the same as a right one is placed before it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ELEMENTS = 250_000
+"""Scores that are held at a time; bounds memory, never changes a value."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What Q queries find among M candidates.
+
+    Attributes:
+        ranks: (Q,) place of the first right candidate, 0 for the first.
+        precision: (Q,) average precision, float64.
+        n_right: (Q,) number of right candidates.
+        shortlist: (Q, K) the best candidates, best first.
+        scores: (Q, K) their cosines.
+        is_right: (Q, K) which of them are right.
+    """
+
+    ranks: Tensor
+    precision: Tensor
+    n_right: Tensor
+    shortlist: Tensor
+    scores: Tensor
+    is_right: Tensor
+
+    def take(self, index: Tensor) -> Ranking:
+        """Give each pair the ranking of its query: (Q,) queries to (N,) pairs."""
+        fields = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return Ranking(*(values[index] for values in fields))
+
+
+def rank(
+    queries: Tensor, candidates: Tensor, query_ids: Tensor, candidate_ids: Tensor, shortlist: int
+) -> Ranking:
+    """Rank all candidates for each query by cosine.
+
+    Args:
+        queries: (Q, E) unit vectors.
+        candidates: (M, E) unit vectors on the same device.
+        query_ids: (Q,) which report each query carries.
+        candidate_ids: (M,) which report each candidate carries.
+        shortlist: How many of the best to keep; fewer where there are fewer candidates.
+
+    Returns:
+        The ranking, on the CPU.
+
+    Raises:
+        ValueError: If a query has no right candidate.
+    """
+    rows, parts = max(1, ELEMENTS // len(candidates)), []
+    for some, ids in zip(queries.split(rows), query_ids.split(rows), strict=True):
+        scores, is_right = some @ candidates.T, ids[:, None] == candidate_ids
+        order = best_first(scores, is_right)
+        is_right = is_right.gather(1, order)
+        n_right = is_right.sum(1)
+        if not bool((n_right > 0).all()):
+            raise ValueError("a query has no candidate with its id")
+        first = order[:, :shortlist]
+        parts.append(
+            (
+                is_right.byte().argmax(1),
+                summed_precision(is_right) / n_right,
+                n_right,
+                first,
+                scores.gather(1, first),
+                is_right[:, :shortlist],
+            )
+        )
+    return Ranking(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
+
+
+def rank_both(images: Tensor, texts: Tensor, report: Tensor, shortlist: int) -> dict[str, Ranking]:
+    """Rank distinct reports for each image, and images for each distinct report.
+
+    Args:
+        images: (N, E) unit vectors.
+        texts: (U, E) unit vectors of the distinct reports.
+        report: (N,) which of them each image carries.
+        shortlist: How many of the best to keep.
+    """
+    distinct = torch.arange(len(texts), device=images.device)
+    return {
+        "image_to_text": rank(images, texts, report, distinct, shortlist),
+        "text_to_image": rank(texts, images, distinct, report, shortlist),
+    }
+
+
+def rerank(ranking: Ranking, matches: Tensor) -> Ranking:
+    """Put the best candidates into the order of their match probability; the rest stays.
+
+    Args:
+        ranking: By cosine.
+        matches: (Q, R) match probability of the first R of each shortlist.
+    """
+    top = matches.shape[1]
+    before = ranking.is_right[:, :top]
+    order = best_first(matches, before)
+    after = before.gather(1, order)
+
+    def reordered(values: Tensor) -> Tensor:
+        return torch.cat([values[:, :top].gather(1, order), values[:, top:]], 1)
+
+    # Right ones beyond the first R keep their places and as many right ones before them.
+    gain = summed_precision(after) - summed_precision(before)
+    return dataclasses.replace(
+        ranking,
+        ranks=torch.where(after.any(1), after.byte().argmax(1), ranking.ranks),
+        precision=ranking.precision + gain / ranking.n_right,
+        shortlist=reordered(ranking.shortlist),
+        scores=reordered(ranking.scores),
+        is_right=reordered(ranking.is_right),
+    )
+
+
+def best_first(scores: Tensor, is_right: Tensor) -> Tensor:
+    """Order (Q, R) scores from the highest on, wrong candidates first among equals: (Q, R)."""
+    order = is_right.byte().argsort(dim=1, stable=True)
+    again = scores.gather(1, order).argsort(dim=1, descending=True, stable=True)
+    return order.gather(1, again)
+
+
+def summed_precision(is_right: Tensor) -> Tensor:
+    """Sum, over the right ones of (Q, R) places, the share of right ones up to them: (Q,)."""
+    place = torch.arange(1, is_right.shape[1] + 1, device=is_right.device)
+    return (is_right * is_right.cumsum(1) / place.double()).sum(1)

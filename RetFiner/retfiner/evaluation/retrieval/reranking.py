@@ -1,0 +1,113 @@
+"""Image-text matching: the best by cosine are read together with the query, pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retfiner.common.errors import InputError
+from retfiner.evaluation.embedding import ImageStream
+from retfiner.evaluation.retrieval.ranking import Ranking, rerank
+from retfiner.export.loading import LoadedModel
+from retfiner.text.layer import KeysValues
+from retfiner.vision.images import ImageAddress
+
+TEXTS_AT_A_TIME = 64
+
+
+def rerank_by_matching(
+    stream: ImageStream,
+    rankings: Mapping[str, Ranking],
+    images: Sequence[ImageAddress],
+    texts: Sequence[str],
+    top: int,
+) -> dict[str, Ranking]:
+    """Put the first ``top`` of each query in the order of their match probability.
+
+    Args:
+        stream: Reads for a model refined with ITM.
+        rankings: Both directions.
+        images: N images.
+        texts: U distinct reports.
+        top: How many of the first.
+
+    Raises:
+        InputError: If an image can be read no longer, or a probability is not finite.
+    """
+    pairs: dict[str, NDArray[np.int64]] = {}
+    for direction, ranking in rankings.items():
+        candidate = ranking.shortlist[:, :top].numpy()
+        query = np.arange(len(candidate))[:, None]
+        image, text = (query, candidate) if direction == "image_to_text" else (candidate, query)
+        pairs[direction] = image * len(texts) + text  # one number a pair
+    distinct = np.unique(np.concatenate([numbers.ravel() for numbers in pairs.values()]))
+    positions = np.stack([distinct // len(texts), distinct % len(texts)], 1)
+    probabilities = match_probabilities(stream, images, texts, positions)
+    return {
+        direction: rerank(
+            rankings[direction],
+            torch.from_numpy(probabilities[np.searchsorted(distinct, numbers)]),
+        )
+        for direction, numbers in pairs.items()
+    }
+
+
+@torch.no_grad()
+def match_probabilities(
+    stream: ImageStream,
+    addresses: Sequence[ImageAddress],
+    texts: Sequence[str],
+    pairs: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Score pairs of an image and a text; each image is read and encoded once.
+
+    Args:
+        stream: Reads for a model refined with ITM.
+        addresses: N images.
+        texts: M texts.
+        pairs: (P, 2) positions of image and text, without repetition, by image.
+
+    Returns:
+        (P,) match probabilities.
+
+    Raises:
+        InputError: If an image cannot be read, or a probability is not finite.
+    """
+    images, starts = np.unique(pairs[:, 0], return_index=True)
+    texts_of = dict(zip(images.tolist(), np.split(pairs[:, 1], starts[1:]), strict=True))
+    loaded, found = stream.loaded, []
+    for batch in stream.batches(addresses, "matching", images.tolist()):
+        if batch.unreadable:
+            reason = next(iter(batch.unreadable.values()))
+            raise InputError(f"an image can no longer be read: {reason}")
+        with loaded.autocast():
+            tokens = loaded.model.encode_images(batch.images.to(loaded.device))
+            for row, position in enumerate(batch.positions):
+                wanted = [texts[text] for text in texts_of[position]]
+                found.append(_match_one(loaded, tokens[row : row + 1], wanted))
+    probabilities = np.concatenate(found)
+    if not np.isfinite(probabilities).all():
+        raise InputError("a match probability is not finite", remedy="--precision 32-true")
+    return probabilities
+
+
+def _match_one(
+    loaded: LoadedModel, image_tokens: Tensor, texts: Sequence[str]
+) -> NDArray[np.float32]:
+    """Match (1, T, H) image tokens with texts; the image's keys are shared and never copied."""
+    model = loaded.model
+    image = model.multimodal_encoder.project_image(image_tokens)
+    found = []
+    for first in range(0, len(texts), TEXTS_AT_A_TIME):
+        tokens, packing = loaded.tokenize(texts[first : first + TEXTS_AT_A_TIME])
+        shared = [
+            KeysValues(*(part.expand(len(tokens.input_ids), -1, -1, -1) for part in layer))
+            for layer in image
+        ]
+        states = model.multimodal_encoder.fuse(*tokens, shared, packing=packing)
+        found.append(model.itm_head(states[:, 0]).float().softmax(1)[:, 1].cpu().numpy())
+    return np.concatenate(found)
