@@ -13,11 +13,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from retfiner.common.errors import InputError
-from retfiner.common.processes import available_cores, leave_signals_alone
+from retfiner.common.processes import count_workers, leave_signals_alone
 from retfiner.common.seeds import generator
 from retfiner.data.batch import Collate, Collated
 from retfiner.data.custom import UserDataset, takes_split
-from retfiner.data.manifest import Manifest, split_by_patient
+from retfiner.data.manifest import Manifest, split_groups
 from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
 from retfiner.data.sampler import BalancedBatchSampler, ResumableDataLoader
 from retfiner.model import Batch
@@ -36,7 +36,7 @@ class Pairs:
 
     train: Dataset[Any]
     validation: Dataset[Any]
-    manifests: tuple[Manifest, Manifest] | None
+    manifests: tuple[Manifest, Manifest] | None = None
 
     @property
     def train_numbers(self) -> list[int] | None:
@@ -105,8 +105,8 @@ def pairs_of_dataset(
     """
     offered = {"transform": transform, "image_root": image_root}
     if takes_split(reference):
-        parts = [UserDataset(reference, split=s, **offered) for s in ("train", "validation")]
-        return _checked(Pairs(parts[0], parts[1], None))
+        train, val = (UserDataset(reference, split=s, **offered) for s in ("train", "validation"))
+        return _checked(Pairs(train, val))
     whole = UserDataset(reference, **offered)
     patients = getattr(whole.pairs, "patients", None)
     if patients is not None and len(patients) != len(whole):
@@ -122,17 +122,9 @@ def pairs_of_dataset(
             expected="`split` ('train' or 'validation'), or `patients`, one name an item",
             remedy="--patient_column none splits item by item, patients on both sides included",
         )
-    names = [""] * len(whole)
-    table = Manifest(
-        source=reference,  # type: ignore[arg-type]
-        images=names,  # type: ignore[arg-type]
-        reports=names,
-        patients=None if patients is None else [str(p) for p in patients],
-        rows=list(range(len(whole))),
-        skipped=[],
-    )
-    train, validation = split_by_patient(table, val_fraction, seed)
-    return _checked(Pairs(Subset(whole, train.rows), Subset(whole, validation.rows), None))
+    groups = [str(p) for p in (range(len(whole)) if patients is None else patients)]
+    chosen, held_out = split_groups(groups, val_fraction, seed, reference)
+    return _checked(Pairs(Subset(whole, chosen), Subset(whole, held_out)))
 
 
 def _checked(pairs: Pairs) -> Pairs:
@@ -279,18 +271,6 @@ class PairsDataModule(pl.LightningDataModule):
             generator=generator(self.seed, "loader"),
             pin_memory=self._on_cuda,
         )
-
-
-def count_workers(requested: int | None, beside: int = 1) -> int:
-    """Return how many processes read images: as asked, else one a core but at most 8.
-
-    Args:
-        requested: As asked.
-        beside: How many processes train on this machine and share its cores.
-    """
-    if requested is not None:
-        return requested
-    return max(1, min(8, available_cores() // beside))
 
 
 def _start_worker(worker: int) -> None:

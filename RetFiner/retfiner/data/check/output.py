@@ -7,18 +7,24 @@ are absolute, and the folder can be moved alone.
 
 from __future__ import annotations
 
-import csv
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
+
 from retfiner.common.errors import InputError
-from retfiner.data.check.collection import Checked
-from retfiner.data.check.rows import TRAIN, VALIDATION, Columns
-from retfiner.data.manifest import NO_PATIENT_COLUMN, read_manifest, require_disjoint_patients
+from retfiner.data.check.input_table import TRAIN, VALIDATION
+from retfiner.data.check.quality_control import CheckedPairs
+from retfiner.data.manifest import (
+    NO_PATIENT_COLUMN,
+    Columns,
+    read_manifest,
+    require_disjoint_patients,
+)
 from retfiner.vision.images import ImageAddress
 
 PAIRS, TRAINING, VALIDATING = "pairs.csv", "train.csv", "val.csv"
@@ -109,7 +115,7 @@ def _have_common_folder(folders: Sequence[Path]) -> bool:
     return common != Path(common.anchor)
 
 
-def write_tables(checked: Checked, columns: Columns, folder: Path, output: Path) -> None:
+def write_tables(checked: CheckedPairs, columns: Columns, folder: Path, output: Path) -> None:
     """Write the tables, and read the two of the split back as training does.
 
     Args:
@@ -121,49 +127,30 @@ def write_tables(checked: Checked, columns: Columns, folder: Path, output: Path)
     Raises:
         InputError: If what was written cannot be trained on.
     """
-    rows = checked.rows_of()
-    cells = image_cells([row.image for row in rows], output)
-    patient = ["patient_id"] if columns.has_patient else []
-    tables: Mapping[str, tuple[str, ...]] = {
-        PAIRS: (), TRAINING: (TRAIN,), VALIDATING: (VALIDATION,)
-    }  # fmt: skip
-    for name, sides in tables.items():
-        with_side = not sides
-        content = [["image", "report", *patient, *(["split"] if with_side else [])]]
-        for row, cell, side in zip(rows, cells, checked.sides, strict=True):
-            if with_side or side in sides:
-                known = [] if row.patient is None else [row.patient]
-                content.append([cell, row.report, *known, *([side] if with_side else [])])
-        _write_csv(folder / name, content)
-    _write_csv(folder / PROBLEMS, _problem_table(checked, columns))
-    _read_back(folder, columns)
+    rows = checked.pairs
+    pairs = pd.DataFrame({"image": image_cells([row.image for row in rows], output)})
+    pairs["report"] = [row.report for row in rows]
+    if columns.has_patient:
+        pairs["patient_id"] = [row.patient for row in rows]
+    _write_csv(pairs.assign(split=checked.sides), folder / PAIRS)
+    patient_column = "patient_id" if columns.has_patient else NO_PATIENT_COLUMN
+    parts = []
+    for name, side in ((TRAINING, TRAIN), (VALIDATING, VALIDATION)):
+        _write_csv(pairs[[its_side == side for its_side in checked.sides]], folder / name)
+        parts.append(read_manifest(folder / name, patient_column=patient_column))
+    require_disjoint_patients(*parts)
+    _write_csv(_problem_table(checked, columns), folder / PROBLEMS)
 
 
-def _problem_table(checked: Checked, columns: Columns) -> list[list[str]]:
-    content = [["row", "column", "problem", "detail", "action", "file"]]
+def _problem_table(checked: CheckedPairs, columns: Columns) -> pd.DataFrame:
+    rows = []
     for problem in checked.problems:
         row = checked.rows[problem.index]
-        content.append(
-            [
-                str(row.number),
-                columns.name(problem.role),
-                problem.kind,
-                problem.detail,
-                "left out" if problem.left_out else "kept",
-                row.file.name,
-            ]
-        )
-    return content
+        action = "left out" if problem.left_out else "kept"
+        column, file = problem.column(columns), row.file.name
+        rows.append((row.number, column, problem.kind, problem.detail, action, file))
+    return pd.DataFrame(rows, columns=["row", "column", "problem", "detail", "action", "file"])
 
 
-def _write_csv(path: Path, content: list[list[str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(content)
-
-
-def _read_back(folder: Path, columns: Columns) -> None:
-    column = "patient_id" if columns.has_patient else NO_PATIENT_COLUMN
-    train, validation = (
-        read_manifest(folder / name, patient_column=column) for name in (TRAINING, VALIDATING)
-    )
-    require_disjoint_patients(train, validation)
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False, lineterminator="\n")
