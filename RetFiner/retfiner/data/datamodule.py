@@ -32,26 +32,16 @@ class Pairs:
         train: Pairs to train on.
         validation: Pairs of other patients.
         manifests: Their tables, where they came from a CSV.
+        train_numbers: What the pairs to train on are called in messages: rows of the CSV, or items
+            of the user's data set; None are their positions.
+        validation_numbers: The same of the pairs to validate on.
     """
 
     train: Dataset[Any]
     validation: Dataset[Any]
     manifests: tuple[Manifest, Manifest] | None = None
-
-    @property
-    def train_numbers(self) -> list[int] | None:
-        """What the pairs to train on are called in messages: rows of the CSV, or items."""
-        return self._numbers(0, self.train)
-
-    @property
-    def validation_numbers(self) -> list[int] | None:
-        """What the pairs to validate on are called in messages."""
-        return self._numbers(1, self.validation)
-
-    def _numbers(self, part: int, dataset: Dataset[Any]) -> list[int] | None:
-        if self.manifests is not None:
-            return self.manifests[part].rows
-        return list(dataset.indices) if isinstance(dataset, Subset) else None
+    train_numbers: list[int] | None = None
+    validation_numbers: list[int] | None = None
 
     @property
     def train_size(self) -> int:
@@ -67,10 +57,10 @@ class Pairs:
 def pairs_of_tables(
     tables: tuple[Manifest, Manifest], transform: EvaluationTransform, image_cache: bool = False
 ) -> Pairs:
-    """Make data sets of checked tables.
+    """Make data sets of the checked tables to train on and to validate on.
 
     Args:
-        tables: The pairs to train on and those to validate on.
+        tables: The two tables.
         transform: What turns a B-scan into the backbone's input.
         image_cache: Whether images are decoded once a run.
 
@@ -78,7 +68,7 @@ def pairs_of_tables(
         InputError: If a part has fewer than two pairs.
     """
     train, validation = (ImageCaptionDataset(t, transform, image_cache) for t in tables)
-    return _checked(Pairs(train, validation, tables))
+    return _checked(Pairs(train, validation, tables, tables[0].rows, tables[1].rows))
 
 
 def pairs_of_dataset(
@@ -124,7 +114,7 @@ def pairs_of_dataset(
         )
     groups = [str(p) for p in (range(len(whole)) if patients is None else patients)]
     chosen, held_out = split_groups(groups, val_fraction, seed, reference)
-    return _checked(Pairs(Subset(whole, chosen), Subset(whole, held_out)))
+    return _checked(Pairs(Subset(whole, chosen), Subset(whole, held_out), None, chosen, held_out))
 
 
 def _checked(pairs: Pairs) -> Pairs:
@@ -177,10 +167,7 @@ class PairsDataModule(pl.LightningDataModule):
         self._resumed: dict[str, int] = {}
 
     def steps_per_epoch(self, processes: int) -> int:
-        """Count the batches of an epoch.
-
-        Args:
-            processes: How many processes share a batch.
+        """Count the batches of an epoch, each shared by so many processes.
 
         Raises:
             InputError: If there are fewer pairs than processes.

@@ -81,7 +81,7 @@ def read_images(
     """Look at images, each once.
 
     Args:
-        images: Files, or B-scans of volumes; repetitions are read once.
+        images: Files, or B-scans of volumes.
         decode: ``full`` decodes every pixel; ``header`` reads a file's bytes without decoding them.
         workers: Processes to read with; 0 reads in this one.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,8 +119,3 @@ def read_rows(path: Path, columns: Columns, image_root: Path | None, side: str =
         )
         for index, number in enumerate(table.rows)
     ]
-
-
-def left_out(problems: Iterable[Problem]) -> set[int]:
-    """Return the rows that are left out."""
-    return {problem.index for problem in problems if problem.left_out}

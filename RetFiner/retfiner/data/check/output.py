@@ -13,8 +13,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from retfiner.common.errors import InputError
 from retfiner.data.check.input_table import TRAIN, VALIDATION
@@ -27,6 +26,9 @@ from retfiner.data.manifest import (
 )
 from retfiner.vision.images import ImageAddress
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 PAIRS, TRAINING, VALIDATING = "pairs.csv", "train.csv", "val.csv"
 PROBLEMS, NUMBERS, PAGE = "problems.csv", "summary.json", "summary.html"
 FILES = (PAIRS, TRAINING, VALIDATING, PROBLEMS, NUMBERS, PAGE)
@@ -35,14 +37,9 @@ FILES = (PAIRS, TRAINING, VALIDATING, PROBLEMS, NUMBERS, PAGE)
 def require_writable(output: Path, sources: Sequence[Path], overwrite: bool) -> None:
     """Make sure, before any work, that the folder may be written.
 
-    Args:
-        output: The folder.
-        sources: The tables that are read.
-        overwrite: Whether files of an earlier run may be replaced.
-
     Raises:
         InputError: If it holds something and ``overwrite`` is false, is a file, or one of its files
-            is a table that is read.
+            is one of ``sources``, the tables that are read.
     """
     written = {(output / name).resolve() for name in FILES}
     for source in sources:
@@ -65,11 +62,7 @@ def require_writable(output: Path, sources: Sequence[Path], overwrite: bool) -> 
 def whole_folder(output: Path) -> Iterator[Path]:
     """Yield a new folder beside ``output``; move its files there only when the block succeeds.
 
-    Args:
-        output: Where the files shall lie; other files in it stay.
-
-    Yields:
-        The folder to write to, at the same depth, so that relative paths mean the same.
+    It lies at the same depth, so that relative paths mean the same. Other files in ``output`` stay.
     """
     output = output.resolve()  # beside what a link points to
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -91,12 +84,7 @@ def whole_folder(output: Path) -> Iterator[Path]:
 def image_cells(images: Sequence[ImageAddress], output: Path) -> list[str]:
     """Write images as they are read from a table in ``output``.
 
-    Args:
-        images: Files, or B-scans of volumes.
-        output: The folder the table lies in.
-
-    Returns:
-        Paths relative to it, all of them, or absolute ones, all of them.
+    Paths are relative to it, all of them, or absolute, all of them.
     """
     output = output.resolve()
     folders = {folder: folder.resolve() for folder in {image.path.parent for image in images}}
@@ -127,6 +115,8 @@ def write_tables(checked: CheckedPairs, columns: Columns, folder: Path, output: 
     Raises:
         InputError: If what was written cannot be trained on.
     """
+    import pandas as pd  # a second: not for a wrong path
+
     rows = checked.pairs
     pairs = pd.DataFrame({"image": image_cells([row.image for row in rows], output)})
     pairs["report"] = [row.report for row in rows]
@@ -139,17 +129,17 @@ def write_tables(checked: CheckedPairs, columns: Columns, folder: Path, output: 
         _write_csv(pairs[[its_side == side for its_side in checked.sides]], folder / name)
         parts.append(read_manifest(folder / name, patient_column=patient_column))
     require_disjoint_patients(*parts)
-    _write_csv(_problem_table(checked, columns), folder / PROBLEMS)
+    names = ["row", "column", "problem", "detail", "action", "file"]
+    problems = pd.DataFrame(_problem_rows(checked, columns), columns=names)
+    _write_csv(problems, folder / PROBLEMS)
 
 
-def _problem_table(checked: CheckedPairs, columns: Columns) -> pd.DataFrame:
-    rows = []
+def _problem_rows(checked: CheckedPairs, columns: Columns) -> Iterator[tuple[int | str, ...]]:
     for problem in checked.problems:
         row = checked.rows[problem.index]
         action = "left out" if problem.left_out else "kept"
         column, file = problem.column(columns), row.file.name
-        rows.append((row.number, column, problem.kind, problem.detail, action, file))
-    return pd.DataFrame(rows, columns=["row", "column", "problem", "detail", "action", "file"])
+        yield row.number, column, problem.kind, problem.detail, action, file
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:

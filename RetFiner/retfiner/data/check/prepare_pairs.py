@@ -161,7 +161,6 @@ def _summarise(
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> Summary:
     from retfiner.data.check import statistics
-    from retfiner.data.check.input_table import left_out
     from retfiner.data.check.summary import Summary, count_problems, count_sides
 
     rows = checked.pairs
@@ -170,7 +169,7 @@ def _summarise(
         sources=[path.name for path in (config.csv, config.val_csv) if path is not None],
         rows=len(checked.rows),
         pairs=len(rows),
-        rows_left_out=len(left_out(checked.problems)),
+        rows_left_out=len(checked.rows) - len(rows),
         rows_with_problems=len({problem.index for problem in checked.problems}),
         rows_flagged=len(checked.flagged) if config.deidentify else None,
         problems=count_problems(checked, columns),

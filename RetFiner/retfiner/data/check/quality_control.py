@@ -9,7 +9,7 @@ from pathlib import Path
 
 from retfiner.common.errors import InputError
 from retfiner.data.check.images import Decode, read_images
-from retfiner.data.check.input_table import TRAIN, VALIDATION, Problem, Row, left_out, read_rows
+from retfiner.data.check.input_table import TRAIN, VALIDATION, Problem, Row, read_rows
 from retfiner.data.check.row_checks import (
     find_duplicates,
     find_identifiers,
@@ -109,7 +109,7 @@ def check_pairs(
 
 
 def _remaining(rows: Sequence[Row], problems: Sequence[Problem]) -> list[int]:
-    gone = left_out(problems)
+    gone = {problem.index for problem in problems if problem.left_out}
     return [index for index in range(len(rows)) if index not in gone]
 
 

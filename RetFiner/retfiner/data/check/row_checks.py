@@ -52,12 +52,7 @@ def is_placeholder(report: str) -> bool:
 
 
 def find_identifiers(rows: Sequence[Row], leave_out: bool) -> list[Problem]:
-    """Find what looks as if it named a patient, in reports and in the paths of images.
-
-    Args:
-        rows: The rows.
-        leave_out: Whether such rows are left out.
-    """
+    """Find what looks as if it named a patient, in reports and in the paths of images."""
     problems = []
     for index, row in enumerate(rows):
         found: list[tuple[Role, str]] = [("report", k) for k in identifiers_in_report(row.report)]

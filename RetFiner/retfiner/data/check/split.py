@@ -6,9 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.data.check.input_table import SIDES, TRAIN, VALIDATION, Problem, Role, Row
@@ -26,9 +23,12 @@ def group_rows(rows: Sequence[Row]) -> list[str]:
     Returns:
         The name of each row's group: the first, in order, of its patients' names.
     """
+    from scipy.sparse import coo_array  # a moment: not for a wrong path
+    from scipy.sparse.csgraph import connected_components
+
     own = [f"{row.file} {row.number}" if row.patient is None else row.patient for row in rows]
-    patients, names = pd.factorize(np.array(own, dtype=object), sort=True)
-    images, distinct = pd.factorize(np.array([row.identity for row in rows], dtype=object))
+    names, patients = np.unique(np.array(own, dtype=object), return_inverse=True)
+    distinct, images = np.unique([row.identity for row in rows], return_inverse=True)
     size = len(names) + len(distinct)
     links = coo_array((np.ones(len(rows)), (patients, len(names) + images)), shape=(size, size))
     _, components = connected_components(links, directed=False)
@@ -107,10 +107,6 @@ def find_leaks(rows: Sequence[Row], groups: Sequence[str], indices: Sequence[int
 
 def require_disjoint(rows: Sequence[Row], sides: Sequence[str]) -> None:
     """Make sure that no patient and no image is on two sides.
-
-    Args:
-        rows: The rows, their images read.
-        sides: The side of each.
 
     Raises:
         RuntimeError: If one is: a fault of this program, not of the data.
