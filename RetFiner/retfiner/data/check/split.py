@@ -55,10 +55,14 @@ def split_rows(rows: Sequence[Row], groups: Sequence[str], fraction: float, seed
     """
     patients = {row.patient for row in rows}
     if len(set(groups)) < 2 and len(patients) > 1:
+        of_image: dict[str, set[str | None]] = defaultdict(set)
+        for row in rows:
+            of_image[row.identity].add(row.patient)
+        shared = [str(row.number) for row in rows if len(of_image[row.identity]) > 1]
         raise InputError(
             "the pairs cannot be split by patient",
             got=f"images under more than one patient link all {len(patients)} of them: rows "
-            + shorten(_rows_of_shared_images(rows)),
+            + shorten(shared),
             expected="at least two patients without a common image",
             remedy="mend the patient in these rows, or take them out",
         )
@@ -66,13 +70,6 @@ def split_rows(rows: Sequence[Row], groups: Sequence[str], fraction: float, seed
     for index in split_groups(groups, fraction, seed, rows[0].file)[1]:
         sides[index] = VALIDATION
     return sides
-
-
-def _rows_of_shared_images(rows: Sequence[Row]) -> list[str]:
-    patients: dict[str, set[str | None]] = defaultdict(set)
-    for row in rows:
-        patients[row.identity].add(row.patient)
-    return [str(row.number) for row in rows if len(patients[row.identity]) > 1]
 
 
 def find_leaks(rows: Sequence[Row], groups: Sequence[str], indices: Sequence[int]) -> list[Problem]:

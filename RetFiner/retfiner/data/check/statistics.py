@@ -74,14 +74,7 @@ class ImageStatistics:
 
 @dataclass(frozen=True)
 class PatientStatistics:
-    """Images per patient.
-
-    Attributes:
-        patients: Number of patients.
-        histogram: How many patients have each number of images.
-        median: Median number of images.
-        most: Greatest number of images.
-    """
+    """Images per patient; ``histogram`` says how many patients have each number of images."""
 
     patients: int
     histogram: dict[int, int]

@@ -42,12 +42,7 @@ class ProblemCount:
 
 @dataclass(frozen=True)
 class SideCount:
-    """What a side of the split holds.
-
-    Attributes:
-        pairs: Number of pairs.
-        patients: Number of patients, or None where they are not known.
-    """
+    """How many pairs and patients a side of the split has; None where patients are not known."""
 
     pairs: int
     patients: int | None

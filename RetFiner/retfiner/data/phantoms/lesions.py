@@ -39,6 +39,11 @@ def waves(generator: np.random.Generator, x_um: Array, spacing_um: float) -> Arr
     return knots[first] * (1 - share) + knots[first + 1] * share
 
 
+def unit(curve: Array) -> Array:
+    """Scale a curve so that its highest point is 1."""
+    return curve / max(float(curve.max()), 1e-6)
+
+
 def bell(x_um: Array, radius_um: float) -> Array:
     """Return a bell curve of height 1 at 0."""
     return np.exp(-((x_um / radius_um) ** 2))
@@ -111,8 +116,7 @@ def detach_pigment_epithelium(tissue: Tissue, finding: Finding) -> None:
     serous = finding.subtype == "serous"
     dome = bump(tissue.x_um, finding.position_um, finding.width_um, 0.9 if serous else 1.1)
     if not serous:
-        dome = dome * np.clip(1 + 0.22 * waves(generator, tissue.x_um, 260.0), 0.4, 1.3)
-        dome /= max(float(dome.max()), 1e-6)
+        dome = unit(dome * np.clip(1 + 0.22 * waves(generator, tissue.x_um, 260.0), 0.4, 1.3))
     raised = dome * np.float32(finding.height_um)
     content = 0.09 if serous else float(generator.uniform(0.30, 0.44))
     inside = plateau(tissue.x_um, finding.position_um, finding.width_um, 40.0)
@@ -129,8 +133,7 @@ def subretinal_material(tissue: Tissue, finding: Finding) -> None:
     generator = finding.stream(SHAPE)
     dome = bump(tissue.x_um, finding.position_um, finding.width_um, 0.9)
     ragged = np.clip(1 + 0.3 * waves(generator, tissue.x_um, 150.0), 0.3, 1.4) * dome
-    ragged /= max(float(ragged.max()), 1e-6)
-    raised = ragged * np.float32(finding.height_um)
+    raised = unit(ragged) * np.float32(finding.height_um)
     inside = plateau(tissue.x_um, finding.position_um, finding.width_um, 60.0)
     tissue.blend(Layer.MATERIAL, float(generator.uniform(0.52, 0.66)), inside)
     tissue.roughness[Layer.MATERIAL] += 0.09 * inside
@@ -147,7 +150,7 @@ def subretinal_fluid(tissue: Tissue, finding: Finding) -> None:
     generator = finding.stream(SHAPE)
     lens = bump(tissue.x_um, finding.position_um, finding.width_um, 1.15)
     lens *= np.clip(1 + 0.07 * waves(generator, tissue.x_um, 400.0), 0.7, 1.3)
-    raised = lens / max(float(lens.max()), 1e-6) * np.float32(finding.height_um)
+    raised = unit(lens) * np.float32(finding.height_um)
     tissue.thickness[Layer.SUBRETINAL] += raised
     tissue.squeeze(Layer.ONL, 0.2 * raised, floor=0.6)
     # Photoreceptor outer segments lengthen and become shaggy above standing fluid.

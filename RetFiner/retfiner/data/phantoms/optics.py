@@ -94,13 +94,9 @@ def draw(scan: Scan, generator: np.random.Generator, size: Size = DEFAULT_SIZE) 
     """Draw a scan.
 
     Args:
-        scan: What to show.
-        generator: Source of the acquisition's chance (position, gain, speckle); the findings
-            themselves are fixed by ``scan``.
+        scan: What to show; it fixes the findings.
+        generator: Source of the acquisition's chance: position, gain, speckle.
         size: Height and width in pixels.
-
-    Returns:
-        The picture, the place of each finding, and the layers' surfaces.
     """
     setup, texture, speckle = (
         np.random.default_rng(int(seed)) for seed in generator.integers(2**62, size=3)
