@@ -18,6 +18,18 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def count_workers(requested: int | None, beside: int = 1) -> int:
+    """Return how many processes read images: as asked, else one a core but at most 8.
+
+    Args:
+        requested: As asked.
+        beside: How many processes work on this machine and share its cores.
+    """
+    if requested is not None:
+        return requested
+    return max(1, min(8, available_cores() // beside))
+
+
 def leave_interrupts_alone() -> None:
     """Start a worker process: Ctrl-C reaches all of them, and the first one alone answers it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

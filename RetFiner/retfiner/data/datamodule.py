@@ -13,11 +13,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from retfiner.common.errors import InputError
-from retfiner.common.processes import available_cores, leave_signals_alone
+from retfiner.common.processes import count_workers, leave_signals_alone
 from retfiner.common.seeds import generator
 from retfiner.data.batch import Collate, Collated
 from retfiner.data.custom import UserDataset, takes_split
-from retfiner.data.manifest import Manifest, split_by_patient
+from retfiner.data.manifest import Manifest, split_groups
 from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
 from retfiner.data.sampler import BalancedBatchSampler, ResumableDataLoader
 from retfiner.model import Batch
@@ -32,26 +32,16 @@ class Pairs:
         train: Pairs to train on.
         validation: Pairs of other patients.
         manifests: Their tables, where they came from a CSV.
+        train_numbers: What the pairs to train on are called in messages: rows of the CSV, or items
+            of the user's data set; None are their positions.
+        validation_numbers: The same of the pairs to validate on.
     """
 
     train: Dataset[Any]
     validation: Dataset[Any]
-    manifests: tuple[Manifest, Manifest] | None
-
-    @property
-    def train_numbers(self) -> list[int] | None:
-        """What the pairs to train on are called in messages: rows of the CSV, or items."""
-        return self._numbers(0, self.train)
-
-    @property
-    def validation_numbers(self) -> list[int] | None:
-        """What the pairs to validate on are called in messages."""
-        return self._numbers(1, self.validation)
-
-    def _numbers(self, part: int, dataset: Dataset[Any]) -> list[int] | None:
-        if self.manifests is not None:
-            return self.manifests[part].rows
-        return list(dataset.indices) if isinstance(dataset, Subset) else None
+    manifests: tuple[Manifest, Manifest] | None = None
+    train_numbers: list[int] | None = None
+    validation_numbers: list[int] | None = None
 
     @property
     def train_size(self) -> int:
@@ -67,10 +57,10 @@ class Pairs:
 def pairs_of_tables(
     tables: tuple[Manifest, Manifest], transform: EvaluationTransform, image_cache: bool = False
 ) -> Pairs:
-    """Make data sets of checked tables.
+    """Make data sets of the checked tables to train on and to validate on.
 
     Args:
-        tables: The pairs to train on and those to validate on.
+        tables: The two tables.
         transform: What turns a B-scan into the backbone's input.
         image_cache: Whether images are decoded once a run.
 
@@ -78,7 +68,7 @@ def pairs_of_tables(
         InputError: If a part has fewer than two pairs.
     """
     train, validation = (ImageCaptionDataset(t, transform, image_cache) for t in tables)
-    return _checked(Pairs(train, validation, tables))
+    return _checked(Pairs(train, validation, tables, tables[0].rows, tables[1].rows))
 
 
 def pairs_of_dataset(
@@ -105,8 +95,8 @@ def pairs_of_dataset(
     """
     offered = {"transform": transform, "image_root": image_root}
     if takes_split(reference):
-        parts = [UserDataset(reference, split=s, **offered) for s in ("train", "validation")]
-        return _checked(Pairs(parts[0], parts[1], None))
+        train, val = (UserDataset(reference, split=s, **offered) for s in ("train", "validation"))
+        return _checked(Pairs(train, val))
     whole = UserDataset(reference, **offered)
     patients = getattr(whole.pairs, "patients", None)
     if patients is not None and len(patients) != len(whole):
@@ -122,17 +112,9 @@ def pairs_of_dataset(
             expected="`split` ('train' or 'validation'), or `patients`, one name an item",
             remedy="--patient_column none splits item by item, patients on both sides included",
         )
-    names = [""] * len(whole)
-    table = Manifest(
-        source=reference,  # type: ignore[arg-type]
-        images=names,  # type: ignore[arg-type]
-        reports=names,
-        patients=None if patients is None else [str(p) for p in patients],
-        rows=list(range(len(whole))),
-        skipped=[],
-    )
-    train, validation = split_by_patient(table, val_fraction, seed)
-    return _checked(Pairs(Subset(whole, train.rows), Subset(whole, validation.rows), None))
+    groups = [str(p) for p in (range(len(whole)) if patients is None else patients)]
+    chosen, held_out = split_groups(groups, val_fraction, seed, reference)
+    return _checked(Pairs(Subset(whole, chosen), Subset(whole, held_out), None, chosen, held_out))
 
 
 def _checked(pairs: Pairs) -> Pairs:
@@ -185,10 +167,7 @@ class PairsDataModule(pl.LightningDataModule):
         self._resumed: dict[str, int] = {}
 
     def steps_per_epoch(self, processes: int) -> int:
-        """Count the batches of an epoch.
-
-        Args:
-            processes: How many processes share a batch.
+        """Count the batches of an epoch, each shared by so many processes.
 
         Raises:
             InputError: If there are fewer pairs than processes.
@@ -279,18 +258,6 @@ class PairsDataModule(pl.LightningDataModule):
             generator=generator(self.seed, "loader"),
             pin_memory=self._on_cuda,
         )
-
-
-def count_workers(requested: int | None, beside: int = 1) -> int:
-    """Return how many processes read images: as asked, else one a core but at most 8.
-
-    Args:
-        requested: As asked.
-        beside: How many processes train on this machine and share its cores.
-    """
-    if requested is not None:
-        return requested
-    return max(1, min(8, available_cores() // beside))
 
 
 def _start_worker(worker: int) -> None:

@@ -13,42 +13,31 @@ from retfiner.data.manifest import Manifest
 
 
 def describe_data(pairs: Pairs, dataset: str | None = None) -> dict[str, Any]:
-    """Say in plain data what a run is trained on.
+    """Describe the pairs of a run: how many, and a SHA-256 of them in their order.
 
-    Args:
-        pairs: The two parts of the data.
-        dataset: The user's class, where the pairs come from one.
-    """
-    return {
-        "train_pairs": pairs.train_size,
-        "validation_pairs": pairs.validation_size,
-        "data_sha256": fingerprint(pairs, dataset),
-    }
-
-
-def fingerprint(pairs: Pairs, dataset: str | None = None) -> str:
-    """Hash the pairs of a run, in their order: images by path and size, reports, patients.
-
-    Images are not read, which would take longer than many an epoch; a file that changes its size
-    is found. Paths count from the table's folder, so that a copy elsewhere is the same data.
+    Images count by path and size. They are not read, which would take longer than many an epoch; a
+    file that changes its size is found. Paths count from the table's folder, so that a copy
+    elsewhere is the same data.
 
     Args:
         pairs: The two parts of the data.
         dataset: The user's class, where the pairs come from one: its file and the numbers of its
             pairs are all that is known.
-
-    Returns:
-        A SHA-256 in hexadecimal.
     """
     digest = hashlib.sha256()
-    for size in (pairs.train_size, pairs.validation_size):
+    sizes = pairs.train_size, pairs.validation_size
+    for size in sizes:
         digest.update(f"{size} pairs\n".encode())
     if pairs.manifests is not None:
         for manifest in pairs.manifests:
             _add(digest, manifest)
     elif dataset is not None:
         digest.update(file_sha256(Path(dataset.rpartition(":")[0])).encode())
-    return digest.hexdigest()
+    return {
+        "train_pairs": sizes[0],
+        "validation_pairs": sizes[1],
+        "data_sha256": digest.hexdigest(),
+    }
 
 
 def _add(digest: hashlib._Hash, manifest: Manifest) -> None:

@@ -8,20 +8,85 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from retfiner.common.errors import InputError, shorten
-from retfiner.data.table import Table, read_table
+from retfiner.data.table import read_table
 from retfiner.vision.images import ImageAddress, why_unusable
 
 OnBadRow = Literal["error", "skip"]
 NO_PATIENT_COLUMN = "none"
 SLICE_COLUMN, NO_SLICE_COLUMN = "slice", "none"
 CHUNK = 256
-PLACEHOLDERS = frozenset({"", "nan", "none", "null", "n/a", "na", "-"})
+MISSING = frozenset({"", "nan", "none", "null", "n/a", "na", "-"})
+"""How tables write that there is no value, in lower case."""
+NO_REPORT = MISSING | {
+    "blank", "dictated", "empty", "missing", "n.a.", "no report", "not available",
+    "not dictated", "not reported", "pending", "report pending", "see above", "see below",
+    "see previous", "see previous report", "see report", "siehe oben", "siehe vorbefund",
+    "tba", "tbd", "test", "to follow", "unknown",
+}  # fmt: skip
+"""How people write that there is no report; training itself refuses :data:`MISSING` alone."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of a table's columns.
+
+    Attributes:
+        image: Column with the path of the image.
+        report: Column with the report.
+        patient: Column with the patient, or ``none``.
+        split: Column with the side of the split, or None.
+        slice: Column with the index of the B-scan in a volume, from 0, or empty cells; None is
+            ``slice``, where there is such a column; ``none`` leaves it alone.
+    """
+
+    image: str = "image"
+    report: str = "report"
+    patient: str = "patient_id"
+    split: str | None = None
+    slice: str | None = None
+
+    @property
+    def has_patient(self) -> bool:
+        """Whether there is a column with the patient."""
+        return self.patient != NO_PATIENT_COLUMN
+
+    @property
+    def required(self) -> list[str]:
+        """The columns that have to be there."""
+        patient = self.patient if self.has_patient else None
+        index = None if self.slice == NO_SLICE_COLUMN else self.slice
+        optional = (patient, self.split, index)
+        return [self.image, self.report, *(name for name in optional if name is not None)]
+
+
+class PairTable(NamedTuple):
+    """The rows of a table of pairs, not yet checked; white space around and within is tidied.
+
+    Attributes:
+        rows: Row numbers, the header being row 1, as a spreadsheet counts.
+        names: The image column's cells.
+        images: The images they stand for: files, or B-scans of volumes.
+        reports: The reports.
+        patients: The patients, or None where the user said there is no such column.
+        sides: The split column's cells, or None where there is none.
+        broken: Why a row's fields cannot be told apart, by row number.
+        unclear: Why it cannot be told which image a row stands for, by position.
+    """
+
+    rows: list[int]
+    names: list[str]
+    images: list[ImageAddress]
+    reports: list[str]
+    patients: list[str] | None
+    sides: list[str] | None
+    broken: dict[int, str]
+    unclear: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -77,33 +142,16 @@ def read_manifest(
         image_column: Column with the path of the image; ``scan.e2e#12`` is B-scan 12 of a volume.
         report_column: Column with the report.
         patient_column: Column with the patient, or ``none`` to declare that there is none.
-        slice_column: Column with the index of the B-scan in a volume, from 0, or empty cells. By
-            default ``slice``, where there is such a column; ``none`` leaves it alone.
+        slice_column: Column with the index of the B-scan; see :class:`Columns`.
         on_bad_row: ``error`` stops at rows that cannot be used; ``skip`` leaves them out.
 
     Raises:
         InputError: If the file or a column is missing, if a row cannot be used and ``on_bad_row``
             is ``error``, or if no row is left.
     """
-    columns = {"image": image_column, "report": report_column}
-    if patient_column != NO_PATIENT_COLUMN:
-        columns["patient"] = patient_column
-    optional = []
-    if slice_column is None:
-        optional = [SLICE_COLUMN]
-    elif slice_column != NO_SLICE_COLUMN:
-        columns["slice"] = slice_column
-    table = read_table(path, list(columns.values()), optional)
-    root = path.parent if image_root is None else image_root
-    names = [name.strip() for name in table.cells[image_column]]
-    slices = table.cells.get(columns.get("slice", SLICE_COLUMN), [""] * len(names))
-    images, unclear = locate_images(root, names, slices)
-    reports = [" ".join(report.split()) for report in table.cells[report_column]]
-    patients = None
-    if patient_column != NO_PATIENT_COLUMN:
-        patients = [patient.strip() for patient in table.cells[patient_column]]
-
-    problems = _find_problems(table, names, images, unclear, reports, patients)
+    columns = Columns(image_column, report_column, patient_column, slice=slice_column)
+    table = read_pairs(path, columns, image_root)
+    problems = _find_problems(table)
     if problems and on_bad_row == "error":
         raise InputError(
             f"{len(problems)} of {len(table.rows)} rows of {path} cannot be used",
@@ -114,7 +162,7 @@ def read_manifest(
             "--on_bad_row skip leaves such rows out",
         )
     bad = {row for row, _ in problems}
-    every = Manifest(path, images, reports, patients, table.rows, problems)
+    every = Manifest(path, table.images, table.reports, table.patients, table.rows, problems)
     kept = every.select([i for i, row in enumerate(every.rows) if row not in bad])
     if not len(kept):
         raise InputError(
@@ -125,12 +173,36 @@ def read_manifest(
     return kept
 
 
-def read_reports(path: Path, report_column: str = "report") -> list[str]:
-    """Read the reports of a CSV alone; images are not looked at.
+def read_pairs(path: Path, columns: Columns, image_root: Path | None = None) -> PairTable:
+    """Read a CSV of image-report pairs; nothing is checked but that it is one.
 
     Args:
         path: The CSV, UTF-8, with a header.
-        report_column: Column with the report.
+        columns: What its columns are called.
+        image_root: Folder the image paths are relative to; by default the CSV's own.
+
+    Raises:
+        InputError: If the file or a column is missing, or the file is no well-formed CSV in UTF-8.
+    """
+    optional = [SLICE_COLUMN] if columns.slice is None else []
+    rows, cells, broken = read_table(path, columns.required, optional)
+    names = [name.strip() for name in cells[columns.image]]
+    slices = cells.get(columns.slice or SLICE_COLUMN, [""] * len(names))
+    images, unclear = locate_images(image_root or path.parent, names, slices)
+    return PairTable(
+        rows=rows,
+        names=names,
+        images=images,
+        reports=[" ".join(report.split()) for report in cells[columns.report]],
+        patients=[p.strip() for p in cells[columns.patient]] if columns.has_patient else None,
+        sides=None if columns.split is None else [side.strip() for side in cells[columns.split]],
+        broken=broken,
+        unclear=unclear,
+    )
+
+
+def read_reports(path: Path, report_column: str = "report") -> list[str]:
+    """Read the reports of a CSV alone; images are not looked at.
 
     Raises:
         InputError: If the file or the column is missing, or a row has more fields than the header.
@@ -176,7 +248,7 @@ def locate_images(
 def _slice_index(cell: str) -> int | None:
     """Read a cell of the slice column; a table with gaps may have been written with 12.0 for 12."""
     text = cell.strip()
-    if text.casefold() in PLACEHOLDERS:
+    if text.casefold() in MISSING:
         return None
     number = text.removesuffix(".0")
     if not (number.isascii() and number.isdigit() and len(number) <= 9):
@@ -184,51 +256,41 @@ def _slice_index(cell: str) -> int | None:
     return int(number)
 
 
-def _find_problems(
-    table: Table,
-    names: list[str],
-    images: list[ImageAddress],
-    unclear: dict[int, str],
-    reports: list[str],
-    patients: list[str] | None,
-) -> list[tuple[int, str]]:
+def _find_problems(table: PairTable) -> list[tuple[int, str]]:
     problems = []
-    broken_images = _look_at_images(images)
-    for index, (row, reason) in enumerate(zip(table.rows, broken_images, strict=True)):
+    for index, (row, reason) in enumerate(
+        zip(table.rows, _why_unusable(table.images), strict=True)
+    ):
         problem = reason
         if row in table.broken:
             problem = table.broken[row]
-        elif not names[index]:
+        elif not table.names[index]:
             problem = "the image column is empty"
-        elif index in unclear:
-            problem = unclear[index]
-        elif reports[index].casefold() in PLACEHOLDERS:
+        elif index in table.unclear:
+            problem = table.unclear[index]
+        elif table.reports[index].casefold() in MISSING:
             problem = "the report is empty"
-        elif patients is not None and patients[index].casefold() in PLACEHOLDERS:
+        elif table.patients is not None and table.patients[index].casefold() in MISSING:
             problem = "the patient is empty"
         if problem is not None:
             problems.append((row, problem))
     return problems
 
 
-def _look_at_images(images: list[ImageAddress]) -> list[str | None]:
+def _why_unusable(images: list[ImageAddress]) -> list[str | None]:
     """Say of each image why it cannot be used; one that is named often is looked at once."""
     distinct = list(dict.fromkeys(images))
     # A task a file would cost more than the file: a thread takes a few hundred at a time.
     chunks = [distinct[i : i + CHUNK] for i in range(0, len(distinct), CHUNK)]
     reasons: dict[ImageAddress, str | None] = {}
+    is_shown = len(distinct) >= 500 and sys.stderr.isatty()
     with (
         ThreadPoolExecutor(8) as pool,
-        tqdm(
-            total=len(distinct),
-            desc="checking images",
-            unit="image",
-            leave=False,
-            disable=len(distinct) < 500 or not sys.stderr.isatty(),
-        ) as progress,
-    ):
-        looks = pool.map(lambda chunk: [why_unusable(image) for image in chunk], chunks)
-        for chunk, found in zip(chunks, looks, strict=True):
+        tqdm(total=len(distinct), desc="checking images", unit="image", leave=False,
+             disable=not is_shown) as progress,
+    ):  # fmt: skip
+        checked = pool.map(lambda chunk: [why_unusable(image) for image in chunk], chunks)
+        for chunk, found in zip(chunks, checked, strict=True):
             reasons.update(zip(chunk, found, strict=True))
             progress.update(len(chunk))
     return [reasons[image] for image in images]
@@ -266,6 +328,8 @@ def read_splits(
 def split_by_patient(manifest: Manifest, fraction: float, seed: int) -> tuple[Manifest, Manifest]:
     """Split pairs into a training and a validation part that share no patient.
 
+    Where the user declared that patients are not known, each pair stands for itself.
+
     Args:
         manifest: The pairs.
         fraction: Share of the patients for validation, in (0, 1), rounded up; a patient is left
@@ -275,23 +339,40 @@ def split_by_patient(manifest: Manifest, fraction: float, seed: int) -> tuple[Ma
     Raises:
         InputError: If there are fewer than two patients.
     """
-    groups = manifest.patients
-    if groups is None:  # the user declared that patients are not known: each pair for itself
-        groups = [str(row) for row in manifest.rows]
-    patients = len(set(groups))
-    if patients < 2:
+    patients = manifest.patients
+    groups = [str(row) for row in manifest.rows] if patients is None else patients
+    train, validation = split_groups(groups, fraction, seed, manifest.source)
+    return manifest.select(train), manifest.select(validation)
+
+
+def split_groups(
+    groups: Sequence[str], fraction: float, seed: int, source: Path | str
+) -> tuple[list[int], list[int]]:
+    """Split positions into two parts that share no group; :func:`split_by_patient` says how.
+
+    Args:
+        groups: The patient, or whatever must stay together, of each pair.
+        fraction: Share of the groups for validation.
+        seed: Which groups that are.
+        source: Where the pairs come from, for messages.
+
+    Raises:
+        InputError: If there are fewer than two groups.
+    """
+    count = len(set(groups))
+    if count < 2:
         raise InputError(
-            f"{manifest.source} cannot be split by patient",
+            f"{source} cannot be split by patient",
             got="a single patient",
             expected="at least two, one of them for validation",
             remedy="give a second CSV with --val_csv",
         )
     from sklearn.model_selection import GroupShuffleSplit  # a second: not for a wrong path
 
-    held_out = min(math.ceil(fraction * patients), patients - 1)
+    held_out = min(math.ceil(fraction * count), count - 1)
     splitter = GroupShuffleSplit(n_splits=1, test_size=held_out, random_state=seed)
     train, validation = next(splitter.split(np.zeros(len(groups)), groups=groups))
-    return manifest.select(train.tolist()), manifest.select(validation.tolist())
+    return train.tolist(), validation.tolist()
 
 
 def require_disjoint_patients(train: Manifest, validation: Manifest) -> None:

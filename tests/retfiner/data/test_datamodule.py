@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from retfiner.common import processes
 from retfiner.common.errors import InputError
-from retfiner.data import datamodule
+from retfiner.common.processes import count_workers
 from retfiner.data.batch import Collate
-from retfiner.data.datamodule import PairsDataModule, count_workers
+from retfiner.data.datamodule import PairsDataModule
 from retfiner.data.manifest import read_manifest, split_by_patient
 from retfiner.text.tokenizer import load_tokenizer
 from retfiner.training.distributed.join import BatchJoiner
@@ -95,7 +96,7 @@ def test_a_run_goes_on_with_as_many_processes(material, transform, tmp_path):
 
 
 def test_processes_share_the_cores(monkeypatch):
-    monkeypatch.setattr(datamodule, "available_cores", lambda: 12)
+    monkeypatch.setattr(processes, "available_cores", lambda: 12)
     assert [count_workers(None, beside) for beside in (1, 2, 4, 16)] == [8, 6, 3, 1]
     assert count_workers(5, 4) == 5
 

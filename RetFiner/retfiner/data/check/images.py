@@ -81,7 +81,7 @@ def read_images(
     """Look at images, each once.
 
     Args:
-        images: Files, or B-scans of volumes; repetitions are read once.
+        images: Files, or B-scans of volumes.
         decode: ``full`` decodes every pixel; ``header`` reads a file's bytes without decoding them.
         workers: Processes to read with; 0 reads in this one.
 
@@ -116,12 +116,7 @@ def read_images(
 
 
 def look_at(address: ImageAddress, decode: Decode) -> ImageFacts:
-    """Look at one image.
-
-    Args:
-        address: A file, or a B-scan of a volume.
-        decode: ``full`` decodes every pixel; ``header`` reads a file's bytes without decoding them.
-    """
+    """Look at one image, as :func:`read_images` does at all."""
     reason = why_unusable(address)
     if reason is not None:
         return ImageFacts(reason)
@@ -147,14 +142,10 @@ def look_at(address: ImageAddress, decode: Decode) -> ImageFacts:
 
 
 def _digest(address: ImageAddress) -> str:
-    if is_within_file(address):  # the volume's bytes would be the same for all its B-scans
-        return hashlib.sha256(str(address).encode()).hexdigest()
-    return file_sha256(address.path)
-
-
-def is_within_file(address: ImageAddress) -> bool:
-    """Say whether an image is one of several in its file."""
-    return address.index is not None or address.member is not None
+    if address.index is None and address.member is None:
+        return file_sha256(address.path)
+    # A volume's bytes would be the same for all its B-scans.
+    return hashlib.sha256(str(address).encode()).hexdigest()
 
 
 def _size_in_header(address: ImageAddress) -> tuple[int, int] | None:

@@ -14,15 +14,16 @@ from retfiner.common.cli import as_plain, flag
 from retfiner.common.errors import InputError
 from retfiner.common.faults import explained_faults
 from retfiner.common.numbers import NonNegativeInt, OpenUnitInterval, PositiveInt
+from retfiner.common.processes import count_workers
 from retfiner.common.seeds import derive_seed
 from retfiner.text.folder import DEFAULT_TEXT_ENCODER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from retfiner.data.check.collection import Checked
-    from retfiner.data.check.rows import Columns
+    from retfiner.data.check.quality_control import CheckedPairs
     from retfiner.data.check.summary import Summary
+    from retfiner.data.manifest import Columns
 
 PUBLISHED_MAX_TEXT_TOKENS = 30
 
@@ -107,19 +108,13 @@ class PreparePairsConfig:
 def prepare_pairs(config: PreparePairsConfig) -> Summary:
     """Check, clean, split, write and print.
 
-    Args:
-        config: The settings.
-
-    Returns:
-        What was found.
-
     Raises:
         InputError: If a table cannot be read, nothing in it can be used, or the folder is not free.
     """
-    from retfiner.data.check.collection import Tables, check_collection
-    from retfiner.data.check.rows import Columns
-    from retfiner.data.check.summary import printed
-    from retfiner.data.check.writing import PAGE, require_writable
+    from retfiner.data.check.output import PAGE, require_writable
+    from retfiner.data.check.quality_control import check_pairs
+    from retfiner.data.check.summary import format_summary
+    from retfiner.data.manifest import Columns
 
     sources = [path for path in (config.csv, config.val_csv) if path is not None]
     require_writable(config.output, sources, config.overwrite)
@@ -131,10 +126,13 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
         config.split_column,
         config.slice_column,
     )
-    checked = check_collection(
-        Tables(config.csv, config.val_csv, config.image_root, columns),
+    checked = check_pairs(
+        config.csv,
+        config.val_csv,
+        columns,
+        image_root=config.image_root,
         decode=config.decode,
-        workers=_count_workers(config.num_workers),
+        workers=count_workers(config.num_workers),
         deidentify=config.deidentify,
         leave_out_flagged=config.flagged_rows == "leave_out",
         val_fraction=config.val_fraction,
@@ -142,7 +140,7 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
     )
     summary = _summarise(config, columns, checked, tokenizer)
     _write(config, columns, checked, summary)
-    print(printed(summary))
+    print(format_summary(summary))
     print(f"\nLook at:        {config.output / PAGE}")
     print(f"Next:           {summary.next_command}")
     return summary
@@ -156,38 +154,29 @@ def _load_tokenizer(folder: Path | None) -> PreTrainedTokenizerBase | None:
     return load_tokenizer(DEFAULT_TEXT_ENCODER if folder is None else folder)
 
 
-def _count_workers(requested: int | None) -> int:
-    if requested is not None:
-        return requested
-    from retfiner.data.datamodule import count_workers
-
-    return count_workers(requested)
-
-
 def _summarise(
     config: PreparePairsConfig,
     columns: Columns,
-    checked: Checked,
+    checked: CheckedPairs,
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> Summary:
     from retfiner.data.check import statistics
-    from retfiner.data.check.rows import left_out
     from retfiner.data.check.summary import Summary, count_problems, count_sides
 
-    rows = checked.rows_of()
+    rows = checked.pairs
     withheld = frozenset(checked.rows[index].report for index in checked.flagged)
     return Summary(
         sources=[path.name for path in (config.csv, config.val_csv) if path is not None],
         rows=len(checked.rows),
         pairs=len(rows),
-        rows_left_out=len(left_out(checked.problems)),
+        rows_left_out=len(checked.rows) - len(rows),
         rows_with_problems=len({problem.index for problem in checked.problems}),
         rows_flagged=len(checked.flagged) if config.deidentify else None,
         problems=count_problems(checked, columns),
         reports=statistics.describe_reports(
             [row.report for row in rows], tokenizer, config.max_text_tokens, withheld
         ),
-        images=statistics.describe_images(rows, checked.facts),
+        images=statistics.describe_images(rows),
         patients=statistics.describe_patients(rows),
         split=count_sides(checked),
         split_is_given=config.val_csv is not None or config.split_column is not None,
@@ -197,7 +186,7 @@ def _summarise(
 
 
 def _next_command(config: PreparePairsConfig) -> str:
-    from retfiner.data.check.writing import TRAINING, VALIDATING
+    from retfiner.data.check.output import TRAINING, VALIDATING
 
     words = [
         "python", "train.py", "--model_weights", "path/to/visionmodel.pth",
@@ -213,16 +202,16 @@ def _next_command(config: PreparePairsConfig) -> str:
 
 
 def _write(
-    config: PreparePairsConfig, columns: Columns, checked: Checked, summary: Summary
+    config: PreparePairsConfig, columns: Columns, checked: CheckedPairs, summary: Summary
 ) -> None:
+    from retfiner.data.check.output import NUMBERS, PAGE, whole_folder, write_tables
     from retfiner.data.check.page import build_page
-    from retfiner.data.check.samples import choose, make_sample
-    from retfiner.data.check.writing import NUMBERS, PAGE, whole_folder, write_tables
+    from retfiner.data.check.thumbnails import choose, make_thumbnail
 
     shown = choose(checked.may_be_shown, np.random.default_rng(derive_seed(config.seed, "samples")))
-    samples = [make_sample(row) for row in shown]
     with whole_folder(config.output) as folder:
         write_tables(checked, columns, folder, config.output)
         numbers = json.dumps(as_plain(summary), indent=2, ensure_ascii=False)
         (folder / NUMBERS).write_text(numbers + "\n", encoding="utf-8")
-        (folder / PAGE).write_text(build_page(summary, samples), encoding="utf-8")
+        page = build_page(summary, [make_thumbnail(row) for row in shown])
+        (folder / PAGE).write_text(page, encoding="utf-8")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retfiner.data.check.images import ImageFacts
-from retfiner.data.check.rows import Row
-from retfiner.vision.images import ImageAddress
+from retfiner.data.check.input_table import Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -77,14 +74,7 @@ class ImageStatistics:
 
 @dataclass(frozen=True)
 class PatientStatistics:
-    """Images per patient.
-
-    Attributes:
-        patients: Number of patients.
-        histogram: How many patients have each number of images.
-        median: Median number of images.
-        most: Greatest number of images.
-    """
+    """Images per patient; ``histogram`` says how many patients have each number of images."""
 
     patients: int
     histogram: dict[int, int]
@@ -108,41 +98,33 @@ def describe_reports(
     """
     if tokenizer is None:
         unit, limit = "words", max_tokens - SPECIAL_TOKENS
-        lengths = [len(report.split()) for report in reports]
+        lengths = np.array([len(report.split()) for report in reports])
     else:
         from retfiner.text.tokenizer import report_lengths
 
         unit, limit = "WordPieces", max_tokens
-        lengths = report_lengths(tokenizer, reports)
+        lengths = np.array(report_lengths(tokenizer, reports))
     counts = Counter(reports)
+    frequent = [(text, n) for text, n in counts.most_common() if n > 1 and text not in withheld]
     return TextStatistics(
         unit=unit,
         limit=limit,
-        histogram=dict(sorted(Counter(lengths).items())),
+        histogram=_histogram(lengths),
         median=float(np.median(lengths)),
-        longest=max(lengths),
-        cut=sum(length > limit for length in lengths) / len(lengths),
-        covering=sorted(lengths)[math.ceil(COVERED * len(lengths)) - 1],
+        longest=int(lengths.max()),
+        cut=float((lengths > limit).mean()),
+        covering=int(np.quantile(lengths, COVERED, method="inverted_cdf")),
         distinct=len(counts),
         repeated=1 - len(counts) / len(reports),
-        frequent=[(text, n) for text, n in counts.most_common() if n > 1 and text not in withheld][
-            :MOST_LISTED
-        ],
+        frequent=frequent[:MOST_LISTED],
     )
 
 
-def describe_images(
-    rows: Sequence[Row], facts: Mapping[ImageAddress, ImageFacts]
-) -> ImageStatistics:
-    """Count sizes and collect gray values, each image once.
-
-    Args:
-        rows: The rows that are used.
-        facts: What is known of each image.
-    """
-    images = list({facts[row.image].identity: facts[row.image] for row in rows}.values())
-    means = [fact.intensity.mean for fact in images if fact.intensity is not None]
-    sizes = Counter(fact.size for fact in images if fact.size is not None)
+def describe_images(rows: Sequence[Row]) -> ImageStatistics:
+    """Count sizes and collect gray values of the rows that are used, each image once."""
+    images = {row.identity: row.facts for row in rows if row.facts is not None}.values()
+    means = [facts.intensity.mean for facts in images if facts.intensity is not None]
+    sizes = Counter(facts.size for facts in images if facts.size is not None)
     listed = sizes.most_common(MOST_LISTED)
     return ImageStatistics(
         distinct=len(images),
@@ -154,18 +136,19 @@ def describe_images(
 
 
 def describe_patients(rows: Sequence[Row]) -> PatientStatistics | None:
-    """Count images per patient; None where no patients are known.
-
-    Args:
-        rows: The rows that are used.
-    """
+    """Count images per patient in the rows that are used; None where no patients are known."""
     images = {(row.patient, row.image) for row in rows if row.patient is not None}
     if not images:
         return None
-    per_patient = list(Counter(patient for patient, _ in images).values())
+    per_patient = np.array(list(Counter(patient for patient, _ in images).values()))
     return PatientStatistics(
         patients=len(per_patient),
-        histogram=dict(sorted(Counter(per_patient).items())),
+        histogram=_histogram(per_patient),
         median=float(np.median(per_patient)),
-        most=max(per_patient),
+        most=int(per_patient.max()),
     )
+
+
+def _histogram(numbers: np.ndarray) -> dict[int, int]:
+    values, counts = np.unique(numbers, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))

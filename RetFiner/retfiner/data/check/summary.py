@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import textwrap
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from retfiner.data.check.collection import Checked
-from retfiner.data.check.rows import SIDES, Columns, Problem, Row
+from retfiner.data.check.input_table import SIDES
+from retfiner.data.check.quality_control import CheckedPairs
 from retfiner.data.check.statistics import ImageStatistics, PatientStatistics, TextStatistics
+from retfiner.data.manifest import Columns
 
 FIRST_ROWS = 6
 
@@ -40,12 +42,7 @@ class ProblemCount:
 
 @dataclass(frozen=True)
 class SideCount:
-    """What a side of the split holds.
-
-    Attributes:
-        pairs: Number of pairs.
-        patients: Number of patients, or None where they are not known.
-    """
+    """How many pairs and patients a side of the split has; None where patients are not known."""
 
     pairs: int
     patients: int | None
@@ -88,77 +85,53 @@ class Summary:
     next_command: str
 
 
-def count_problems(checked: Checked, columns: Columns) -> list[ProblemCount]:
-    """Count problems by kind and column: first what is left out, the most frequent first.
-
-    Args:
-        checked: What was found.
-        columns: What the columns are called.
-    """
-    by_kind: dict[tuple[str, str, bool], list[Problem]] = {}
+def count_problems(checked: CheckedPairs, columns: Columns) -> list[ProblemCount]:
+    """Count problems by kind and column: first what is left out, the most frequent first."""
+    rows_with: dict[tuple[str, str, bool], dict[int, None]] = defaultdict(dict)
     for problem in checked.problems:
-        key = (problem.kind, columns.name(problem.role), problem.left_out)
-        by_kind.setdefault(key, []).append(problem)
+        key = (problem.kind, problem.column(columns), problem.left_out)
+        rows_with[key][problem.index] = None
     several = len({row.file for row in checked.rows}) > 1
     counts = []
-    for (kind, column, is_left_out), problems in by_kind.items():
-        indices = list(dict.fromkeys(problem.index for problem in problems))
-        first = [_label(checked.rows[index], several) for index in indices[:FIRST_ROWS]]
-        counts.append(ProblemCount(kind, column, len(indices), is_left_out, first))
+    for (kind, column, is_left_out), indices in rows_with.items():
+        first = [checked.rows[index] for index in list(indices)[:FIRST_ROWS]]
+        labels = [f"{r.file.name} {r.number}" if several else str(r.number) for r in first]
+        counts.append(ProblemCount(kind, column, len(indices), is_left_out, labels))
     return sorted(counts, key=lambda count: (not count.left_out, -count.rows))
 
 
-def _label(row: Row, with_file: bool) -> str:
-    return f"{row.file.name} {row.number}" if with_file else str(row.number)
-
-
-def count_sides(checked: Checked) -> dict[str, SideCount]:
-    """Count pairs and patients on each side of the split.
-
-    Args:
-        checked: What was found.
-    """
+def count_sides(checked: CheckedPairs) -> dict[str, SideCount]:
+    """Count pairs and patients on each side of the split that has any."""
     counts = {}
     for side in SIDES:
-        rows = checked.rows_of(side)
-        patients = {row.patient for row in rows}
-        if rows:
-            counts[side] = SideCount(len(rows), None if None in patients else len(patients))
+        sided = zip(checked.pairs, checked.sides, strict=True)
+        patients = [row.patient for row, its_side in sided if its_side == side]
+        if patients:
+            known = None if None in patients else len(set(patients))
+            counts[side] = SideCount(len(patients), known)
     return counts
 
 
-def printed(summary: Summary) -> str:
-    """Say the summary in a few lines for a terminal.
-
-    Args:
-        summary: What was found.
-    """
+def format_summary(summary: Summary) -> str:
+    """Format the summary in a few lines for a terminal."""
+    split = "; ".join(_side(*item) for item in summary.split.items())
+    given = " (as given)" if summary.split_is_given else ""
+    patients = summary.patients
+    of_patients = "" if patients is None else f"of {patients.patients:,} patients, "
     lines = [
         f"Rows:           {summary.rows:,} in {' and '.join(summary.sources)}",
-        f"Pairs:          {summary.pairs:,} can be used, {of_patients(summary)}"
+        f"Pairs:          {summary.pairs:,} can be used, {of_patients}"
         f"{summary.images.distinct:,} different images",
-        f"Reports:        {lengths(summary.reports)}",
-        f"Split:          {'; '.join(_side(*item) for item in summary.split.items())}; "
-        "no patient and no image on two sides" + (" (as given)" if summary.split_is_given else ""),
+        f"Reports:        {_lengths(summary.reports)}",
+        f"Split:          {split}; no patient and no image on two sides{given}",
     ]
     if summary.rows_flagged is not None:
         lines.append(f"Identifiers:    {identifiers(summary.rows_flagged)}. {NO_GUARANTEE}")
-    indent = " " * 16
-    wrapped = [textwrap.fill(line, 100, subsequent_indent=indent) for line in lines]
-    return "\n".join([*wrapped, "", *_table(summary.problems)])
+    wrapped = [textwrap.fill(line, 100, subsequent_indent=" " * 16) for line in lines]
+    return "\n".join([*wrapped, "", *_problem_lines(summary.problems)])
 
 
-def of_patients(summary: Summary) -> str:
-    """Say how many patients there are, with a comma behind it, or nothing."""
-    return "" if summary.patients is None else f"of {summary.patients.patients:,} patients, "
-
-
-def lengths(text: TextStatistics) -> str:
-    """Say how long reports are, how many are cut and how many repeat others.
-
-    Args:
-        text: The lengths.
-    """
+def _lengths(text: TextStatistics) -> str:
     counted = text.unit == "WordPieces"
     hint = ""
     if counted and text.covering > text.limit:
@@ -188,7 +161,7 @@ def _side(name: str, count: SideCount) -> str:
     return f"{count.pairs:,} pairs{patients} in {name}"
 
 
-def _table(problems: Sequence[ProblemCount]) -> list[str]:
+def _problem_lines(problems: Sequence[ProblemCount]) -> list[str]:
     if not problems:
         return ["Problems:       none"]
     kinds = [f"{p.kind} [{p.column}]" if p.column else p.kind for p in problems]

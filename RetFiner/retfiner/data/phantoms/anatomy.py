@@ -127,9 +127,10 @@ class Tissue:
         """Return (17, W) heights in µm above the outer border of Bruch's membrane."""
         return np.cumsum(self.thickness[::-1], axis=0)[::-1].copy()
 
-    def near(self, centre_um: float, width_um: float) -> npt.NDArray[np.bool_]:
-        """Return the (W,) mask of the columns within ``width_um`` around ``centre_um``."""
-        return np.abs(self.x_um - centre_um) <= width_um / 2
+    def blend(self, layer: Layer, value: float, weight: Array) -> None:
+        """Move a layer's reflectivity towards ``value``, all the way where ``weight`` is 1."""
+        row = self.reflectivity[layer]
+        self.reflectivity[layer] = row + (value - row) * weight
 
     def squeeze(self, layer: Layer, amount_um: Array, floor: float = 0.25) -> None:
         """Thin a layer by up to ``amount_um``, leaving at least the fraction ``floor`` of it."""

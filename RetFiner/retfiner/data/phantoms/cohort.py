@@ -7,21 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from retfiner.common.errors import InputError
 from retfiner.data.phantoms.scene import Anatomy, Finding, Kind, Scan, Side, Trend
 
 Generator = np.random.Generator
 Recipe = Callable[[Generator], tuple[Finding, ...]]
 
 SIDES: tuple[Side, Side] = ("OD", "OS")
-TREATABLE: frozenset[Kind] = frozenset(
-    {
-        "intraretinal_fluid",
-        "subretinal_fluid",
-        "pigment_epithelial_detachment",
-        "subretinal_hyperreflective_material",
-    }
+NEOVASCULAR: tuple[Kind, ...] = (
+    "subretinal_fluid",
+    "intraretinal_fluid",
+    "pigment_epithelial_detachment",
+    "subretinal_hyperreflective_material",
 )
+"""What neovascular AMD shows, and what answers to its treatment, whatever it comes from."""
 _COURSE = 0  # purpose of the cohort's random streams
 
 
@@ -76,17 +74,11 @@ def healthy(generator: Generator) -> tuple[Finding, ...]:
 def neovascular(generator: Generator) -> tuple[Finding, ...]:
     """Draw neovascular AMD: two to four of fluid, detachment and material around one lesion."""
     centre = float(np.clip(generator.normal(0.0, 450.0), -1000.0, 1000.0))
-    kinds: list[Kind] = [
-        "subretinal_fluid",
-        "intraretinal_fluid",
-        "pigment_epithelial_detachment",
-        "subretinal_hyperreflective_material",
-    ]
     chosen = generator.permutation(4)[: int(generator.choice([2, 2, 3, 3, 4]))]
     findings = []
     for index in sorted(int(i) for i in chosen):
         place = centre + float(generator.normal(0.0, 220.0))
-        finding = sample_finding(kinds[index], generator, place)
+        finding = sample_finding(NEOVASCULAR[index], generator, place)
         if finding.subtype == "serous" and generator.random() < 0.6:
             finding = replace(finding, subtype="fibrovascular")
         findings.append(finding)
@@ -138,23 +130,15 @@ def add_comorbidity(
 def progress(
     findings: tuple[Finding, ...], generator: Generator, may_resolve: bool = True
 ) -> tuple[tuple[Finding, ...], tuple[Kind, ...]]:
-    """Move an eye on to its next visit.
+    """Return an eye's findings at its next visit, each with its trend, and what has resolved.
 
     Fluid, detachment and material answer to treatment, or not; everything else holds or worsens.
-
-    Args:
-        findings: At the visit before.
-        generator: Source of chance.
-        may_resolve: Whether a treated finding may vanish.
-
-    Returns:
-        The findings now, each with its trend, and the kinds that have resolved.
     """
     now: list[Finding] = []
     resolved: list[Kind] = []
     for finding in findings:
         luck, factor = float(generator.random()), 1.0
-        if finding.kind in TREATABLE and luck < 0.6:
+        if finding.kind in NEOVASCULAR and luck < 0.6:
             factor = float(generator.uniform(0.15, 0.75))
         elif luck < 0.8 and finding.kind != "macular_hole":
             factor = float(generator.uniform(1.2, 1.6))
@@ -211,27 +195,13 @@ def _with_company(findings: tuple[Finding, ...], generator: Generator) -> tuple[
     return add_comorbidity(findings, company, generator, 0.15)
 
 
-def make_cohort(n_patients: int, seed: int, prefix: str = "P") -> list[Scan]:
+def make_cohort(n_patients: int, seed: int) -> list[Scan]:
     """Draw a clinic's patients: about 3.5 scans each, both eyes and several visits.
 
     A patient depends on the seed and the patient's number alone: a larger cohort begins with the
     patients of a smaller one.
-
-    Args:
-        n_patients: How many.
-        seed: Any non-negative integer.
-        prefix: Start of the patient ids.
-
-    Raises:
-        InputError: For a negative seed or no patients.
     """
-    if n_patients < 1 or seed < 0:
-        raise InputError(
-            "A cohort needs patients and a seed.",
-            got=f"n_patients {n_patients}, seed {seed}",
-            expected="n_patients at least 1, seed at least 0",
-        )
     scans = []
     for number in range(1, n_patients + 1):
-        scans += make_patient(f"{prefix}{number:04d}", stream(seed, _COURSE, number))
+        scans += make_patient(f"P{number:04d}", stream(seed, _COURSE, number))
     return scans

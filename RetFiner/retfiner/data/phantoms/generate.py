@@ -20,12 +20,11 @@ import io
 import json
 import multiprocessing
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 from tqdm import tqdm
@@ -46,81 +45,50 @@ SPLITS = ("train", "val", "test")
 PAIR_IMAGE, _PAIR_REPORT, _TASK_IMAGE = 10, 11, 12  # purposes of random streams
 
 
-@dataclass(frozen=True)
-class _Job:
+class _Job(NamedTuple):
     """One picture to draw and where to put it; ``purpose`` names its random stream."""
 
     path: Path
     scan: Scan
-    seed: int
     purpose: tuple[int, ...]
-    size: Size
 
 
-def _draw_file(job: _Job) -> list[dict[str, Any]]:
-    drawing = draw(job.scan, stream(job.seed, *job.purpose), job.size)
+def _draw_file(job: _Job, seed: int, size: Size) -> list[dict[str, Any]]:
+    drawing = draw(job.scan, stream(seed, *job.purpose), size)
     Image.fromarray(drawing.image).save(job.path, compress_level=3)
     return [{"finding": finding.kind, "box": list(box)} for finding, box in drawing.boxes]
 
 
-def _draw_files(jobs: Sequence[_Job], workers: int, label: str) -> list[list[dict[str, Any]]]:
+def _draw_files(
+    jobs: Sequence[_Job], seed: int, size: Size, workers: int, label: str
+) -> list[list[dict[str, Any]]]:
     """Draw all pictures, in this process or in several, and return the boxes in order."""
     for folder in {job.path.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
-    count = workers or available_cores()
-    bar: Any = tqdm(total=len(jobs), desc=label, unit="image", mininterval=0.5, disable=None)
-    found = []
-    with bar, _mapper(count) as mapped:
-        for boxes in mapped(jobs):
-            found.append(boxes)
-            bar.update()
-    return found
-
-
-@contextmanager
-def _mapper(workers: int) -> Iterator[Any]:
-    """Yield a function that maps ``_draw_file`` over jobs, in order."""
+    draw_file = partial(_draw_file, seed=seed, size=size)
+    bar = partial(
+        tqdm, total=len(jobs), desc=label, unit="image", mininterval=0.5, disable=None
+    )  # fmt: skip
+    workers = workers or available_cores()
     if workers == 1:
-        yield lambda jobs: map(_draw_file, jobs)
-        return
+        return list(bar(map(draw_file, jobs)))
     # Spawned, not forked: a forked child of a process that runs threads (torch) may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield lambda jobs: pool.map(_draw_file, jobs, chunksize=16)
+        return list(bar(pool.map(draw_file, jobs, chunksize=16)))
 
 
 def write_pairs(
-    output: Path | str,
-    n_patients: int = 430,
-    seed: int = 0,
-    *,
-    size: Size = DEFAULT_SIZE,
-    workers: int = 1,
-) -> Path:
-    """Write B-scans with their reports: ``images/``, ``findings.json`` and ``pairs.csv``.
-
-    Args:
-        output: Folder to write to; existing files of the same names are replaced.
-        n_patients: Number of patients, about 3.5 scans each.
-        seed: Any non-negative integer.
-        size: Height and width of the B-scans in pixels.
-        workers: Processes that draw; 0 means one per available core.
-
-    Returns:
-        The path of ``pairs.csv``.
-
-    Raises:
-        InputError: For settings out of range.
-    """
-    _check(n_patients, (4, 4, 4), seed, size, workers)
-    output = Path(output)
+    output: Path, n_patients: int, seed: int = 0, *, size: Size = DEFAULT_SIZE, workers: int = 1
+) -> None:
+    """Write B-scans with their reports; see :func:`write_phantoms`."""
     scans = make_cohort(n_patients, seed)
     names = [f"images/{scan.name}.png" for scan in scans]
     jobs = [
-        _Job(output / name, scan, seed, (PAIR_IMAGE, index), size)
+        _Job(output / name, scan, (PAIR_IMAGE, index))
         for index, (name, scan) in enumerate(zip(names, scans, strict=True))
     ]
-    boxes = _draw_files(jobs, workers, "image-report pairs")
+    boxes = _draw_files(jobs, seed, size, workers, "image-report pairs")
     places = dict(zip(names, boxes, strict=True))
     write_text(output / "findings.json", json.dumps(places, indent=1) + "\n")
     lines = io.StringIO()
@@ -130,42 +98,24 @@ def write_pairs(
         report = describe(scan, stream(seed, _PAIR_REPORT, index))
         table.writerow((name, report, scan.patient_id, scan.eye))
     write_text(output / "pairs.csv", lines.getvalue())
-    return output / "pairs.csv"
 
 
 def write_tasks(
-    output: Path | str,
-    images: tuple[int, int, int] = (160, 80, 160),
+    output: Path,
+    images: tuple[int, int, int],
     seed: int = 0,
     *,
     size: Size = DEFAULT_SIZE,
     workers: int = 1,
-) -> list[Path]:
-    """Write labelled sets for the probing tasks: ``<Task>/{train,val,test}/<Class>/*.png``.
-
-    Args:
-        output: Folder to write to.
-        images: Number of training, validation and test images of each task.
-        seed: Any non-negative integer.
-        size: Height and width of the B-scans in pixels.
-        workers: Processes that draw; 0 means one per available core.
-
-    Returns:
-        The folders of the tasks, one for each of :data:`TASKS`.
-
-    Raises:
-        InputError: When a split is too small to hold every class, or for settings out of range.
-    """
-    _check(1, images, seed, size, workers)
-    output = Path(output)
+) -> None:
+    """Write ``<Task>/{train,val,test}/<Class>/*.png``; see :func:`write_phantoms`."""
     jobs = []
     for number, task in enumerate(TASKS):
         for split, (name, count) in enumerate(zip(SPLITS, images, strict=True)):
             for index, (label, scan) in enumerate(make_task(task, count, seed, split)):
                 path = output / task / name / label / f"{scan.name}.png"
-                jobs.append(_Job(path, scan, seed, (_TASK_IMAGE, number, split, index), size))
-    _draw_files(jobs, workers, "probing tasks")
-    return [output / task for task in TASKS]
+                jobs.append(_Job(path, scan, (_TASK_IMAGE, number, split, index)))
+    _draw_files(jobs, seed, size, workers, "probing tasks")
 
 
 def write_phantoms(
@@ -220,11 +170,7 @@ def write_phantoms(
 def _check(
     n_patients: int, images: tuple[int, int, int], seed: int, size: Size, workers: int
 ) -> None:
-    """Refuse settings out of range before anything is written.
-
-    Raises:
-        InputError: Naming the setting.
-    """
+    """Refuse settings out of range before anything is written."""
     check_size(size)
     most = max(len(recipes) for recipes, _ in TASKS.values())
     for name, value, least in (

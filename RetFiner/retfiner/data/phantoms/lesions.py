@@ -13,7 +13,7 @@ import numpy as np
 from retfiner.data.phantoms.anatomy import Array, Layer, Tissue
 from retfiner.data.phantoms.scene import Finding, Kind
 
-INNER = (Layer.RNFL, Layer.GCIPL, Layer.INL)
+SHAPE = 7  # purpose of a lesion's random stream
 
 
 def bump(x_um: Array, centre_um: float, width_um: float, power: float = 1.5) -> Array:
@@ -39,8 +39,14 @@ def waves(generator: np.random.Generator, x_um: Array, spacing_um: float) -> Arr
     return knots[first] * (1 - share) + knots[first + 1] * share
 
 
-def _own(finding: Finding) -> np.random.Generator:
-    return np.random.default_rng((finding.seed, 7))
+def unit(curve: Array) -> Array:
+    """Scale a curve so that its highest point is 1."""
+    return curve / max(float(curve.max()), 1e-6)
+
+
+def bell(x_um: Array, radius_um: float) -> Array:
+    """Return a bell curve of height 1 at 0."""
+    return np.exp(-((x_um / radius_um) ** 2))
 
 
 def thin_nerve_fibres(tissue: Tissue, finding: Finding) -> None:
@@ -56,7 +62,7 @@ def thin_nerve_fibres(tissue: Tissue, finding: Finding) -> None:
 
 def atrophy(tissue: Tissue, finding: Finding) -> None:
     """Geographic atrophy: outer retina and pigment epithelium lost, light reaches the choroid."""
-    generator = _own(finding)
+    generator = finding.stream(SHAPE)
     lost = plateau(tissue.x_um, finding.position_um, finding.width_um, 140.0)
     # The retina sags into the defect over a longer way than the epithelium takes to end.
     sagging = plateau(tissue.x_um, finding.position_um, finding.width_um + 60.0, 640.0)
@@ -72,8 +78,7 @@ def atrophy(tissue: Tissue, finding: Finding) -> None:
         tissue.thickness[layer] *= 1 - (1 - remaining) * sagging
     tissue.thickness[Layer.RPE] += 14 * debris
     for layer, value in ((Layer.ELM, 0.22), (Layer.EZ, 0.24), (Layer.OUTER_SEGMENTS, 0.26)):
-        row = tissue.reflectivity[layer]
-        tissue.reflectivity[layer] = row + (value - row) * lost
+        tissue.blend(layer, value, lost)
     tissue.reflectivity[Layer.RPE] *= 1 - 0.35 * np.clip(lost - 0.5 * debris, 0.0, 1.0)
     streaks = 1 + 0.18 * waves(generator, tissue.x_um, 60.0)
     tissue.transmission *= 1 + 0.95 * lost * np.clip(streaks, 0.5, 1.5)
@@ -81,7 +86,7 @@ def atrophy(tissue: Tissue, finding: Finding) -> None:
 
 def drusen(tissue: Tissue, finding: Finding) -> None:
     """Drusen: mounds of medium reflectivity between Bruch's membrane and the pigment epithelium."""
-    generator = _own(finding)
+    generator = finding.stream(SHAPE)
     count = 2 + round(7 * finding.severity)
     places = np.concatenate(([0.0], generator.uniform(-0.5, 0.5, 15)))[:count]
     widths = generator.uniform(0.5, 1.0, 16)[:count] * (230 + 330 * finding.severity)
@@ -107,17 +112,15 @@ def drusen(tissue: Tissue, finding: Finding) -> None:
 
 def detach_pigment_epithelium(tissue: Tissue, finding: Finding) -> None:
     """Pigment epithelial detachment: a dome below the RPE, empty (serous) or filled with tissue."""
-    generator = _own(finding)
+    generator = finding.stream(SHAPE)
     serous = finding.subtype == "serous"
     dome = bump(tissue.x_um, finding.position_um, finding.width_um, 0.9 if serous else 1.1)
     if not serous:
-        dome = dome * np.clip(1 + 0.22 * waves(generator, tissue.x_um, 260.0), 0.4, 1.3)
-        dome /= max(float(dome.max()), 1e-6)
+        dome = unit(dome * np.clip(1 + 0.22 * waves(generator, tissue.x_um, 260.0), 0.4, 1.3))
     raised = dome * np.float32(finding.height_um)
     content = 0.09 if serous else float(generator.uniform(0.30, 0.44))
     inside = plateau(tissue.x_um, finding.position_um, finding.width_um, 40.0)
-    row = tissue.reflectivity[Layer.SUB_RPE]
-    tissue.reflectivity[Layer.SUB_RPE] = row + (content - row) * inside
+    tissue.blend(Layer.SUB_RPE, content, inside)
     tissue.roughness[Layer.SUB_RPE] += inside * (0.02 if serous else 0.09)
     tissue.thickness[Layer.SUB_RPE] += raised
     tissue.squeeze(Layer.ONL, 0.35 * raised, floor=0.45)
@@ -127,15 +130,12 @@ def detach_pigment_epithelium(tissue: Tissue, finding: Finding) -> None:
 
 def subretinal_material(tissue: Tissue, finding: Finding) -> None:
     """Subretinal hyperreflective material: a ragged bright mass above the pigment epithelium."""
-    generator = _own(finding)
+    generator = finding.stream(SHAPE)
     dome = bump(tissue.x_um, finding.position_um, finding.width_um, 0.9)
     ragged = np.clip(1 + 0.3 * waves(generator, tissue.x_um, 150.0), 0.3, 1.4) * dome
-    ragged /= max(float(ragged.max()), 1e-6)
-    raised = ragged * np.float32(finding.height_um)
+    raised = unit(ragged) * np.float32(finding.height_um)
     inside = plateau(tissue.x_um, finding.position_um, finding.width_um, 60.0)
-    row = tissue.reflectivity[Layer.MATERIAL]
-    bright = float(generator.uniform(0.52, 0.66))
-    tissue.reflectivity[Layer.MATERIAL] = row + (bright - row) * inside
+    tissue.blend(Layer.MATERIAL, float(generator.uniform(0.52, 0.66)), inside)
     tissue.roughness[Layer.MATERIAL] += 0.09 * inside
     tissue.thickness[Layer.MATERIAL] += raised
     for layer in (Layer.EZ, Layer.OUTER_SEGMENTS, Layer.ELM):
@@ -147,10 +147,10 @@ def subretinal_material(tissue: Tissue, finding: Finding) -> None:
 
 def subretinal_fluid(tissue: Tissue, finding: Finding) -> None:
     """Subretinal fluid: a dark lens between the photoreceptors and the pigment epithelium."""
-    generator = _own(finding)
+    generator = finding.stream(SHAPE)
     lens = bump(tissue.x_um, finding.position_um, finding.width_um, 1.15)
     lens *= np.clip(1 + 0.07 * waves(generator, tissue.x_um, 400.0), 0.7, 1.3)
-    raised = lens / max(float(lens.max()), 1e-6) * np.float32(finding.height_um)
+    raised = unit(lens) * np.float32(finding.height_um)
     tissue.thickness[Layer.SUBRETINAL] += raised
     tissue.squeeze(Layer.ONL, 0.2 * raised, floor=0.6)
     # Photoreceptor outer segments lengthen and become shaggy above standing fluid.
@@ -160,7 +160,7 @@ def subretinal_fluid(tissue: Tissue, finding: Finding) -> None:
 
 def intraretinal_fluid(tissue: Tissue, finding: Finding) -> None:
     """Intraretinal fluid swells the middle layers; the cysts themselves are painted later."""
-    generator = _own(finding)
+    generator = finding.stream(SHAPE)
     swell = bump(tissue.x_um, finding.position_um, finding.width_um * 1.25, 1.0)
     swell = swell * np.float32(finding.height_um)
     for layer, share in ((Layer.GCIPL, 0.08), (Layer.INL, 0.35), (Layer.OPL, 0.1)):
@@ -173,25 +173,23 @@ def intraretinal_fluid(tissue: Tissue, finding: Finding) -> None:
 
 def membrane(tissue: Tissue, finding: Finding) -> None:
     """Epiretinal membrane: the surface wrinkles, the pit fills and the inner retina thickens."""
-    generator = _own(finding)
+    generator = finding.stream(SHAPE)
     under = plateau(tissue.x_um, finding.position_um, finding.width_um, 500.0)
     folds = waves(generator, tissue.x_um, 130.0) * (4.0 + 11.0 * finding.severity)
     tissue.thickness[Layer.RNFL] += np.clip(folds, 0.0, 40.0) * under
-    pit = np.exp(-((tissue.x_um / 560.0) ** 2))
     swell = np.float32(finding.height_um) * under
-    for layer, share in zip(INNER, (0.15, 0.45, 0.4), strict=True):
-        tissue.thickness[layer] += share * swell * (0.55 + 0.9 * pit)
+    for layer, share in ((Layer.RNFL, 0.15), (Layer.GCIPL, 0.45), (Layer.INL, 0.4)):
+        tissue.thickness[layer] += share * swell * (0.55 + 0.9 * bell(tissue.x_um, 560.0))
 
 
 def traction(tissue: Tissue, finding: Finding) -> None:
     """Vitreomacular traction: the adhesion pulls the fovea up into a peak or a flat roof."""
-    tent = plateau(
-        tissue.x_um, finding.position_um, finding.width_um, 700.0 + 0.5 * finding.width_um
-    )
-    pit = np.exp(-((tissue.x_um / 620.0) ** 2))
+    edge_um = 700.0 + 0.5 * finding.width_um
+    tent = plateau(tissue.x_um, finding.position_um, finding.width_um, edge_um)
+    peak = 12 * finding.severity * bell(tissue.x_um, 620.0)
     swell = np.float32(finding.height_um) * tent
     for layer, share in ((Layer.GCIPL, 0.2), (Layer.INL, 0.3), (Layer.OPL, 0.15)):
-        tissue.thickness[layer] += share * swell + 12 * finding.severity * pit
+        tissue.thickness[layer] += share * swell + peak
     tissue.thickness[Layer.ONL] += 0.35 * swell
     tissue.reflectivity[Layer.EZ] *= 1 - 0.3 * finding.severity * tent
 
@@ -199,13 +197,13 @@ def traction(tissue: Tissue, finding: Finding) -> None:
 def hole_edges(tissue: Tissue, finding: Finding) -> None:
     """Macular hole: swollen, rounded edges; the opening itself is painted later."""
     distance = np.abs(tissue.x_um - np.float32(finding.position_um)) - finding.width_um / 2
-    pit = np.exp(-((tissue.x_um / 700.0) ** 2))
     for layer, fill in ((Layer.RNFL, 8.0), (Layer.GCIPL, 34.0), (Layer.INL, 22.0)):
-        tissue.thickness[layer] += fill * pit
-    edge = np.exp(-((np.clip(distance, 0.0, None) / 420.0) ** 2))
+        tissue.thickness[layer] += fill * bell(tissue.x_um, 700.0)
+    beside = np.clip(distance, 0.0, None)
+    edge = bell(beside, 420.0)
     tissue.thickness[Layer.ONL] += 0.6 * finding.height_um * edge
     tissue.thickness[Layer.INL] += 0.4 * finding.height_um * edge
-    inner_rim = np.exp(-((np.clip(distance, 0.0, None) / 160.0) ** 2))
+    inner_rim = bell(beside, 160.0)
     tissue.thickness[Layer.SUBRETINAL] += 0.35 * finding.height_um * inner_rim
     tissue.reflectivity[Layer.EZ] *= 1 - 0.5 * inner_rim
 
@@ -227,7 +225,6 @@ DEFORMATIONS: dict[Kind, Callable[[Tissue, Finding], None]] = {
 
 def deform(tissue: Tissue, findings: tuple[Finding, ...]) -> None:
     """Apply every finding's deformation to the layers, whatever order they are listed in."""
-    for kind, deformation in DEFORMATIONS.items():
-        for finding in findings:
-            if finding.kind == kind:
-                deformation(tissue, finding)
+    order = list(DEFORMATIONS)
+    for finding in sorted(findings, key=lambda finding: order.index(finding.kind)):
+        DEFORMATIONS[finding.kind](tissue, finding)

@@ -51,15 +51,7 @@ class MaskedScan(NamedTuple):
 
 
 def masks_of(scan: Scan, drawing: Drawing) -> dict[Kind, Mask]:
-    """Say where each finding of a drawn scan lies.
-
-    Args:
-        scan: What was drawn.
-        drawing: What :func:`retfiner.data.phantoms.generate.draw` made of it.
-
-    Returns:
-        (H, W) by finding; those that lie beyond the frame are left out.
-    """
+    """Return the (H, W) mask of each finding of a drawn scan that lies within the frame."""
     masks: dict[Kind, Mask] = {}
     for finding in scan.findings:
         mask = _LOCATORS[finding.kind](drawing, finding, scan)
@@ -113,26 +105,27 @@ def _between(upper: Layer, lower: Layer, least_um: float = 0.0) -> Locator:
 
     def locate(drawing: Drawing, finding: Finding, scan: Scan) -> Mask:
         top, bottom = drawing.surfaces[upper], drawing.surfaces[lower]
-        row_um = FIELD_DEPTH_UM / drawing.image.shape[0]
-        return _rows(
-            drawing, top, bottom, _within(drawing, finding) & ((bottom - top) * row_um > least_um)
-        )
+        is_apart = (bottom - top) * _row_um(drawing) > least_um
+        return _rows(drawing, top, bottom, _within(drawing, finding) & is_apart)
 
     return locate
 
 
 def _atrophy(drawing: Drawing, finding: Finding, scan: Scan) -> Mask:
     """Find atrophy: the lost outer retina, and the choroid below it that lights up for it."""
-    row_um = FIELD_DEPTH_UM / drawing.image.shape[0]
-    bottom = drawing.surfaces[Layer.CHOROID] + np.float32(scan.anatomy.choroid_um / row_um)
+    depth = np.float32(scan.anatomy.choroid_um / _row_um(drawing))
+    bottom = drawing.surfaces[Layer.CHOROID] + depth
     return _rows(drawing, drawing.surfaces[Layer.ONL], bottom, _within(drawing, finding))
 
 
-def _painted(drawing: Drawing, finding: Finding, scan: Scan) -> Mask:
-    """Find what the finding's painter paints, at least half opaque."""
-    canvas = _blank(drawing)
+def _painted(drawing: Drawing, finding: Finding, scan: Scan, most: float = 0.55) -> Mask:
+    """Find what the finding's painter paints, leaving at most a share of what was below."""
+    height, width = drawing.image.shape
+    empty = np.full((height, width), EMPTY, np.float32)
+    col_um = FIELD_WIDTH_UM / width
+    canvas = Canvas(empty, drawing.surfaces, drawing.x_um, _row_um(drawing), col_um)
     PAINTERS[finding.kind](canvas, finding)
-    return canvas.image < EMPTY * 0.55
+    return canvas.image < EMPTY * most
 
 
 def _hole(drawing: Drawing, finding: Finding, scan: Scan) -> Mask:
@@ -145,18 +138,16 @@ def _hole(drawing: Drawing, finding: Finding, scan: Scan) -> Mask:
 
 def _membrane(drawing: Drawing, finding: Finding, scan: Scan) -> Mask:
     """Find an epiretinal membrane and the surface that it wrinkles."""
-    row_um = FIELD_DEPTH_UM / drawing.image.shape[0]
     top = drawing.surfaces[Layer.RNFL]
-    below = _rows(drawing, top, top + np.float32(MEMBRANE_UM / row_um), _within(drawing, finding))
+    bottom = top + np.float32(MEMBRANE_UM / _row_um(drawing))
+    below = _rows(drawing, top, bottom, _within(drawing, finding))
     return below | _painted(drawing, finding, scan)
 
 
 def _traction(drawing: Drawing, finding: Finding, scan: Scan) -> Mask:
     """Find vitreomacular traction: the taut hyaloid at the fovea and the tissue that it lifts."""
-    canvas = _blank(drawing)
-    PAINTERS[finding.kind](canvas, finding)
     near = _within(drawing, finding, TRACTION_UM)
-    line = (canvas.image < EMPTY * 0.75) & near
+    line = _painted(drawing, finding, scan, 0.75) & near
     lifted = _rows(drawing, drawing.surfaces[Layer.RNFL], drawing.surfaces[Layer.INL], near)
     return line | lifted
 
@@ -175,11 +166,8 @@ _LOCATORS: dict[Kind, Locator] = {
 }
 
 
-def _blank(drawing: Drawing) -> Canvas:
-    height, width = drawing.image.shape
-    empty = np.full((height, width), EMPTY, np.float32)
-    row_um, col_um = FIELD_DEPTH_UM / height, FIELD_WIDTH_UM / width
-    return Canvas(empty, drawing.surfaces, drawing.x_um, row_um, col_um)
+def _row_um(drawing: Drawing) -> float:
+    return FIELD_DEPTH_UM / drawing.image.shape[0]
 
 
 def _within(drawing: Drawing, finding: Finding, margin_um: float = 0.0) -> Mask:

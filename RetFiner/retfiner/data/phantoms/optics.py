@@ -22,24 +22,14 @@ from retfiner.data.phantoms.anatomy import (
 )
 from retfiner.data.phantoms.lesions import deform, waves
 from retfiner.data.phantoms.paint import Box, Canvas, paint
-from retfiner.data.phantoms.scene import (
-    FIELD_DEPTH_UM,
-    FIELD_WIDTH_UM,
-    Anatomy,
-    Finding,
-    Scan,
-)
+from retfiner.data.phantoms.scene import FIELD_DEPTH_UM, FIELD_WIDTH_UM, Anatomy, Finding, Scan
 
 Size = tuple[int, int]
 DEFAULT_SIZE: Size = (256, 384)
 
 
 def check_size(size: Size) -> None:
-    """Refuse sizes at which the layers cannot be told apart.
-
-    Raises:
-        InputError: Below 64 pixels.
-    """
+    """Refuse sizes at which the layers cannot be told apart."""
     if min(size) < 64:
         raise InputError(
             "B-scans this small cannot show the retina's layers.",
@@ -55,7 +45,7 @@ class Drawing:
     Args:
         image: (H, W) uint8.
         boxes: Each finding with its place, ``(row0, col0, row1, col1)`` in pixels.
-        surfaces: (17, W) row of the upper boundary of each layer of ``phantom_anatomy.Layer``.
+        surfaces: (17, W) row of the upper boundary of each :class:`Layer`.
         x_um: (W,) lateral position of each column in µm from the fovea, nasal positive.
         central_thickness_um: Central macular thickness (mean over the central 1 mm).
     """
@@ -104,13 +94,9 @@ def draw(scan: Scan, generator: np.random.Generator, size: Size = DEFAULT_SIZE) 
     """Draw a scan.
 
     Args:
-        scan: What to show.
-        generator: Source of the acquisition's chance (position, gain, speckle); the findings
-            themselves are fixed by ``scan``.
+        scan: What to show; it fixes the findings.
+        generator: Source of the acquisition's chance: position, gain, speckle.
         size: Height and width in pixels.
-
-    Returns:
-        The picture, the place of each finding, and the layers' surfaces.
     """
     setup, texture, speckle = (
         np.random.default_rng(int(seed)) for seed in generator.integers(2**62, size=3)

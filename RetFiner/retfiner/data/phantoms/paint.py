@@ -15,6 +15,7 @@ from retfiner.data.phantoms.lesions import waves
 from retfiner.data.phantoms.scene import Finding, Kind
 
 Box = tuple[int, int, int, int]
+PAINT = 8  # purpose of a lesion's random stream
 
 
 @dataclass
@@ -34,6 +35,10 @@ class Canvas:
     x_um: Array
     row_um: float
     col_um: float
+
+    def distance(self, finding: Finding) -> Array:
+        """Return the (W,) lateral distance of each column from a finding's centre in µm."""
+        return np.abs(self.x_um - np.float32(finding.position_um))
 
     def column(self, x_um: float) -> int:
         """Return the column nearest to a lateral position."""
@@ -81,10 +86,6 @@ class Canvas:
         return (row0, max(int(where[0]) - 1, 0), row1, min(int(where[-1]) + 2, width))
 
 
-def _own(finding: Finding) -> np.random.Generator:
-    return np.random.default_rng((finding.seed, 8))
-
-
 def _join(boxes: list[Box]) -> Box | None:
     boxes = [box for box in boxes if box[2] > box[0]]
     if not boxes:
@@ -95,7 +96,7 @@ def _join(boxes: list[Box]) -> Box | None:
 
 def cysts(canvas: Canvas, finding: Finding) -> Box | None:
     """Paint intraretinal cysts: dark, round to columnar, larger towards the lesion's centre."""
-    generator = _own(finding)
+    generator = finding.stream(PAINT)
     count = 3 + round(20 * finding.severity)
     offsets = np.concatenate(([0.0], generator.uniform(-0.5, 0.5, 40)))[:count]
     depths = generator.random(41)[:count]
@@ -125,17 +126,15 @@ def hole(canvas: Canvas, finding: Finding) -> Box | None:
 
     Large holes may carry an operculum, the torn-off lid, floating above.
     """
-    generator = _own(finding)
+    generator = finding.stream(PAINT)
     image = canvas.image
     top = canvas.surfaces[Layer.RNFL]
     base = canvas.surfaces[Layer.RPE]
-    distance = np.abs(canvas.x_um - np.float32(finding.position_um))
+    distance = canvas.distance(finding)
     columns = distance < 0.9 * finding.width_um + 260
     rows = np.arange(image.shape[0], dtype=np.float32)[:, None]
     span = np.clip(base[columns] - top[columns], 1.0, None)
-    share = np.clip(
-        (base[columns] - rows) / span, 0.0, 1.4
-    )  # 0 on the epithelium, 1 at the surface
+    share = np.clip((base[columns] - rows) / span, 0.0, 1.4)  # 0 on the epithelium, 1 on top
     waist = 1 + 0.75 * (share - 0.42) ** 2 + 0.9 * np.clip(share - 0.72, 0.0, None)
     spread = 90.0 * np.clip(share - 0.6, 0.0, None) ** 2 + 40.0 * (share - 0.42) ** 2
     inside = finding.width_um / 2 * waist + spread - distance[columns]
@@ -154,9 +153,9 @@ def hole(canvas: Canvas, finding: Finding) -> Box | None:
 
 def epiretinal(canvas: Canvas, finding: Finding) -> Box | None:
     """Paint an epiretinal membrane: a bright line on the surface, lifted off it between pegs."""
-    generator = _own(finding)
+    generator = finding.stream(PAINT)
     gap = np.clip(waves(generator, canvas.x_um, 330.0), 0.0, 2.0) * (3 + 13 * finding.severity)
-    distance = np.abs(canvas.x_um - np.float32(finding.position_um))
+    distance = canvas.distance(finding)
     strength = np.clip((finding.width_um / 2 - distance) / 250.0, 0.0, 1.0)
     patchy = np.clip(1.1 + 0.5 * waves(generator, canvas.x_um, 260.0), 0.35, 1.0)
     surface = canvas.surfaces[Layer.RNFL]
@@ -170,10 +169,8 @@ def epiretinal(canvas: Canvas, finding: Finding) -> Box | None:
 
 def hyaloid_tent(canvas: Canvas, finding: Finding) -> Box | None:
     """Paint the posterior hyaloid of vitreomacular traction: a tent held down at the fovea."""
-    generator = _own(finding)
-    distance = np.clip(
-        np.abs(canvas.x_um - np.float32(finding.position_um)) - finding.width_um / 2, 0.0, None
-    )
+    generator = finding.stream(PAINT)
+    distance = np.clip(canvas.distance(finding) - finding.width_um / 2, 0.0, None)
     reach = float(generator.uniform(900.0, 2000.0))
     rise = float(generator.uniform(110.0, 260.0)) * (0.6 + 0.4 * finding.severity)
     lift = rise * (1 - np.exp(-distance / reach)) + 3.0 * waves(generator, canvas.x_um, 500.0)
@@ -187,9 +184,10 @@ def hyaloid_tent(canvas: Canvas, finding: Finding) -> Box | None:
     return canvas.box(near, rows, canvas.surfaces[Layer.INL])
 
 
-def _between(
-    upper: Layer, lower: Layer, share: float = 1.0
-) -> Callable[[Canvas, Finding], Box | None]:
+Painter = Callable[[Canvas, Finding], Box | None]
+
+
+def _between(upper: Layer, lower: Layer, share: float = 1.0) -> Painter:
     """Return a painter that paints nothing: the finding lies between two surfaces."""
 
     def locate(canvas: Canvas, finding: Finding) -> Box | None:
@@ -200,7 +198,7 @@ def _between(
 
 
 # In painting order: the opening of a hole goes through whatever lies around it.
-PAINTERS: dict[Kind, Callable[[Canvas, Finding], Box | None]] = {
+PAINTERS: dict[Kind, Painter] = {
     "rnfl_thinning": _between(Layer.RNFL, Layer.INL),
     "geographic_atrophy": _between(Layer.ONL, Layer.CHOROID),
     "drusen": _between(Layer.RPE, Layer.CHOROID),
@@ -215,20 +213,10 @@ PAINTERS: dict[Kind, Callable[[Canvas, Finding], Box | None]] = {
 
 
 def paint(canvas: Canvas, findings: tuple[Finding, ...]) -> list[tuple[Finding, Box]]:
-    """Paint every finding and return where each lies, in the order listed.
-
-    Args:
-        canvas: The B-scan, painted in place.
-        findings: What to paint.
-
-    Returns:
-        Each finding that lies inside the field, with its box.
-    """
-    boxes: dict[int, Box] = {}
-    for kind, painter in PAINTERS.items():
-        for index, finding in enumerate(findings):
-            if finding.kind == kind:
-                box = painter(canvas, finding)
-                if box is not None:
-                    boxes[index] = box
-    return [(findings[index], boxes[index]) for index in sorted(boxes)]
+    """Paint findings, and return those inside the field with their boxes, in the order listed."""
+    order = list(PAINTERS)
+    boxes: dict[int, Box | None] = {}
+    for index in sorted(range(len(findings)), key=lambda i: order.index(findings[i].kind)):
+        boxes[index] = PAINTERS[findings[index].kind](canvas, findings[index])
+    found = ((finding, boxes[index]) for index, finding in enumerate(findings))
+    return [(finding, box) for finding, box in found if box is not None]

@@ -18,13 +18,10 @@ def contact_sheet(
     """Draw every finding from mild to severe, one row each below a row of normal scans.
 
     Args:
-        path: The picture to write, for example ``preview.png``.
+        path: The PNG to write; it is returned.
         seed: Any non-negative integer.
         size: Height and width of each B-scan in pixels.
         columns: Number of severities.
-
-    Returns:
-        ``path``.
     """
     check_size(size)
     height, width = size
@@ -42,15 +39,12 @@ def contact_sheet(
                 findings = (Finding(kind, severity, 0.0, own, subtypes.get(kind, "")),)
             scan = Scan("sheet", "OD", 1, Anatomy.sample(generator), findings)
             drawing = draw(scan, generator, size)
-            corner = (column * width, row * height)
-            sheet.paste(Image.fromarray(drawing.image), corner)
+            x, y = column * width, row * height
+            sheet.paste(Image.fromarray(drawing.image), (x, y))
             for _, (row0, col0, row1, col1) in drawing.boxes:
-                x, y = corner
                 pen.rectangle((x + col0, y + row0, x + col1 - 1, y + row1 - 1), outline=110)
-            name = (
-                "normal" if kind is None else f"{kind.replace('_', ' ')}, severity {severity:.2f}"
-            )
-            pen.text((corner[0] + 6, corner[1] + 4), name, fill=200)
+            title = f"{kind.replace('_', ' ')}, severity {severity:.2f}" if kind else "normal"
+            pen.text((x + 6, y + 4), title, fill=200)
     with whole_file(path) as temporary:
         sheet.save(temporary, format="PNG")
     return Path(path)

@@ -14,6 +14,8 @@ from retfiner.data.phantoms.scene import Finding, Scan
 from retfiner.data.phantoms.wording import (
     AMOUNTS,
     BRIEF,
+    DENIALS,
+    FLUID,
     NORMAL,
     NORMAL_OPENINGS,
     SENTENCES,
@@ -33,15 +35,7 @@ def pick(generator: Generator, options: tuple[str, ...]) -> str:
 
 
 def describe(scan: Scan, generator: Generator) -> str:
-    """Write the report of a scan.
-
-    Args:
-        scan: What the picture shows.
-        generator: Source of the wording's chance.
-
-    Returns:
-        English prose of 3 to 40 words, the most informative first.
-    """
+    """Write the report of a scan: 3 to 40 words of English, the most informative first."""
     if not scan.findings and not scan.resolved:
         return _normal(scan, generator)
     brief = _brief(scan, generator)
@@ -163,25 +157,14 @@ def _thickness(scan: Scan, generator: Generator) -> str:
 def _denials(scan: Scan, generator: Generator) -> list[str]:
     """Return up to two negations, each of which only names what the scan does not show."""
     kinds = scan.kinds | frozenset(scan.resolved)  # what has resolved is denied already
-    options: list[str] = []
-    if not kinds & {"intraretinal_fluid", "subretinal_fluid"}:
-        options.append(
-            pick(generator, ("no intra- or subretinal fluid", "no IRF or SRF", "no macular oedema"))
-        )
-    elif "subretinal_fluid" not in kinds:
-        options.append(pick(generator, ("no subretinal fluid", "no SRF")))
-    elif "intraretinal_fluid" not in kinds:
-        options.append(pick(generator, ("no intraretinal fluid", "no IRF")))
-    if not kinds & {"epiretinal_membrane", "vitreomacular_traction"}:
-        options.append(pick(generator, ("no ERM or VMT", "no epiretinal membrane")))
-    if "pigment_epithelial_detachment" not in kinds:
-        options.append("no PED")
-    if "drusen" not in kinds:
-        options.append("no drusen")
-    if "geographic_atrophy" not in kinds:
-        options.append(pick(generator, ("no geographic atrophy", "no outer retinal atrophy")))
-    if "macular_hole" not in kinds:
-        options.append("no macular hole")
+    options = []
+    fluid_denied = False
+    for absent, wordings in DENIALS:
+        is_fluid = absent <= FLUID
+        if kinds & absent or (is_fluid and fluid_denied):
+            continue
+        fluid_denied |= is_fluid
+        options.append(pick(generator, wordings) if len(wordings) > 1 else wordings[0])
     chances = np.linspace(1.0, 0.3, len(options))
     count = int(generator.choice([0, 1, 1, 2]))
     order = np.argsort(generator.random(len(options)) / chances)

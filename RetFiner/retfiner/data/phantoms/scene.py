@@ -7,7 +7,7 @@ positive towards the optic disc (nasal), in right and left eyes alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -87,6 +87,10 @@ class Finding:
                 expected="above 0 and at most 1",
             )
 
+    def stream(self, purpose: int) -> np.random.Generator:
+        """Return a random stream of the lesion's own, the same at every visit."""
+        return np.random.default_rng((self.seed, purpose))
+
     @property
     def width_um(self) -> float:
         """Lateral extent in µm (macular hole: aperture; traction: width of the adhesion)."""
@@ -99,7 +103,7 @@ class Finding:
 
     def _size(self, which: int) -> float:
         low, high = SIZES_UM[self.kind][which]
-        own = np.random.default_rng((self.seed, which)).uniform(0.85, 1.15)
+        own = self.stream(which).uniform(0.85, 1.15)
         return float(min(low + (high - low) * self.severity * own, high))
 
 
@@ -157,7 +161,7 @@ class Scan:
     visit: int
     anatomy: Anatomy
     findings: tuple[Finding, ...] = ()
-    resolved: tuple[Kind, ...] = field(default=())
+    resolved: tuple[Kind, ...] = ()
 
     @property
     def name(self) -> str:

@@ -6,7 +6,6 @@ class, as they do in clinics.
 
 from __future__ import annotations
 
-from retfiner.common.errors import InputError
 from retfiner.data.phantoms.cohort import (
     SIDES,
     Generator,
@@ -60,22 +59,10 @@ TASKS: dict[str, tuple[dict[str, Recipe], tuple[Kind, ...]]] = {
 
 
 def make_task(task: str, n_images: int, seed: int, split: int = 0) -> list[tuple[str, Scan]]:
-    """Draw the labelled scans of one split of a probing task, its classes equally frequent.
+    """Draw class names and scans of one split of a probing task, its classes equally frequent.
 
-    Args:
-        task: A key of :data:`TASKS`.
-        n_images: Number of scans.
-        seed: Any non-negative integer.
-        split: Number of the split; the patients of different splits never overlap.
-
-    Returns:
-        Pairs of class name and scan.
-
-    Raises:
-        InputError: For an unknown task.
+    The patients of different splits never overlap.
     """
-    if task not in TASKS:
-        raise InputError("Unknown phantom task.", got=task, expected=", ".join(TASKS))
     recipes, company = TASKS[task]
     prefix = f"T{task[0]}{split}"
     labelled: list[tuple[str, Scan]] = []
@@ -85,8 +72,7 @@ def make_task(task: str, n_images: int, seed: int, split: int = 0) -> list[tuple
         found: list[tuple[str, Scan]] = []
         while len(found) < wanted:
             number += 1
-            key = (_TASK, list(TASKS).index(task), split, number)
-            generator = stream(seed, *key)
+            generator = stream(seed, _TASK, list(TASKS).index(task), split, number)
             scans = _task_patient(f"{prefix}{number:04d}", recipe, company, generator)
             found += [(label, scan) for scan in scans]
         labelled += found[:wanted]

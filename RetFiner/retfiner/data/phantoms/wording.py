@@ -164,3 +164,18 @@ TRENDS: dict[str, tuple[str, ...]] = {
     "stable": ("unchanged from the previous visit", "stable"),
     "new": ("new since the last visit",),
 }
+FLUID: frozenset[Kind] = frozenset({"intraretinal_fluid", "subretinal_fluid"})
+# What may be denied where all of it is absent; of fluid, the first phrase that fits.
+DENIALS: tuple[tuple[frozenset[Kind], tuple[str, ...]], ...] = (
+    (FLUID, ("no intra- or subretinal fluid", "no IRF or SRF", "no macular oedema")),
+    (frozenset({"subretinal_fluid"}), ("no subretinal fluid", "no SRF")),
+    (frozenset({"intraretinal_fluid"}), ("no intraretinal fluid", "no IRF")),
+    (
+        frozenset({"epiretinal_membrane", "vitreomacular_traction"}),
+        ("no ERM or VMT", "no epiretinal membrane"),
+    ),
+    (frozenset({"pigment_epithelial_detachment"}), ("no PED",)),
+    (frozenset({"drusen"}), ("no drusen",)),
+    (frozenset({"geographic_atrophy"}), ("no geographic atrophy", "no outer retinal atrophy")),
+    (frozenset({"macular_hole"}), ("no macular hole",)),
+)

@@ -1,14 +1,16 @@
 """Numbers of a collection against counting by hand, and the bars they are drawn as."""
 
-import re
+from base64 import b64decode
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from retfiner.data.check.charts import bars_of_integers, bars_of_shares, histogram_svg
+from retfiner.data.check.charts import VERMILION, draw_bars, draw_histogram, integer_edges
 from retfiner.data.check.images import ImageFacts, Intensity
-from retfiner.data.check.rows import Row
+from retfiner.data.check.input_table import Row
 from retfiner.data.check.statistics import describe_images, describe_patients, describe_reports
 from retfiner.text.tokenizer import train_tokenizer
 from retfiner.vision.images import ImageAddress
@@ -50,8 +52,12 @@ def test_images_are_counted_once_and_patients_by_image():
                      "d": fact("D", 0.5, (8, 8)), "e": ImageFacts(None, "E")}.items()
     }  # fmt: skip
     cells = [("a", "p"), ("a", "p"), ("b", "p"), ("c", "q"), ("d", "q"), ("e", "r")]
-    rows = [Row(Path("t"), i, n, ImageAddress(Path(n)), "r", p) for i, (n, p) in enumerate(cells)]
-    images = describe_images(rows, facts)
+    addresses = [ImageAddress(Path(name)) for name, _ in cells]
+    rows = [
+        Row(Path("t"), i, n, address, "r", p, facts=facts[address])
+        for i, ((n, p), address) in enumerate(zip(cells, addresses, strict=True))
+    ]
+    images = describe_images(rows)
     assert images.distinct == 4
     assert images.sizes == [(4, 6, 2), (8, 8, 1)]
     assert (images.other_sizes, images.unknown_sizes) == (0, 1)
@@ -64,42 +70,33 @@ def test_images_are_counted_once_and_patients_by_image():
 @pytest.mark.parametrize("limit", [None, 3, 30, 97, 500])
 @pytest.mark.parametrize("numbers", [[5], [1, 2, 3], list(range(4, 400, 7)), [2, 1000]])
 def test_no_bar_is_on_both_sides_of_the_limit(numbers, limit):
-    histogram = {n: i + 1 for i, n in enumerate(numbers)}
-    bars = bars_of_integers(histogram, limit)
-    assert sum(bars.counts) == sum(histogram.values())
-    for low, high, count in zip(bars.edges[:-1], bars.edges[1:], bars.counts, strict=True):
-        assert count == sum(k for n, k in histogram.items() if low < n < high)
+    weights = [i + 1 for i in range(len(numbers))]
+    edges = integer_edges(np.array(numbers), limit)
+    counts, _ = np.histogram(numbers, edges, weights=weights)
+    assert counts.sum() == sum(weights)
+    for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
+        assert count == sum(k for n, k in zip(numbers, weights, strict=True) if low < n < high)
         assert limit is None or not low < limit + 0.5 < high
-    assert len(bars.counts) <= 42
+    assert len(counts) <= 42
 
 
-@pytest.mark.parametrize(
-    ("bars", "limit"),
-    [
-        (bars_of_integers({5: 1}), None),
-        (bars_of_integers({5: 3}, 30), 30.5),
-        (bars_of_integers({1: 1, 2: 0, 300: 12345}, 30), 30.5),
-        (bars_of_shares([0, 3, 0, 1]), None),
-    ],
-)
-def test_a_drawing_is_well_formed_and_within_its_frame(bars, limit):
-    svg = histogram_svg(bars, "x < y", "reports", limit, "cut after 30" if limit else "")
-    root = ElementTree.fromstring(svg)
-    width, height = map(float, root.get("viewBox").split()[2:])
-    drawn = [r for r in root.iter("rect") if r.get("x")]
-    assert len(drawn) == sum(count > 0 for count in bars.counts)
-    for rect in drawn:
-        x, y, w, h = (float(rect.get(key)) for key in ("x", "y", "width", "height"))
-        assert x >= 0 and x + w <= width
-        assert y >= 0 and y + h <= height
-    heights = [float(r.get("height")) for r in drawn]
-    counts = [count for count in bars.counts if count]
-    tallest = max(heights) / max(counts)
-    assert max(heights) > height / 4
-    assert heights == pytest.approx([count * tallest for count in counts], abs=0.11)
-    beyond = sum(r.get("fill") == "url(#beyond)" for r in drawn)
-    nearby = zip(bars.edges, bars.counts, strict=False)
-    assert beyond == sum(limit is not None and low >= limit and n > 0 for low, n in nearby)
-    assert "x &lt; y" in svg
-    ticks = re.findall(r'text-anchor="middle">([\d.]+)</text>', svg)
-    assert len(ticks) >= 1
+def test_bars_beyond_the_limit_differ_and_the_line_stands_between():
+    axes = Figure().subplots()
+    draw_bars(axes, np.array([3, 0, 12345]), np.array([0.5, 15.5, 30.5, 300.5]), 30.5)
+    assert [bar.get_height() for bar in axes.patches] == [3, 0, 12345]
+    assert [bar.get_hatch() for bar in axes.patches] == [None, None, "////"]
+    assert [line.get_xdata()[0] for line in axes.lines] == [30.5]
+    assert [text.get_text() for text in axes.texts] == ["cut after 30"]
+
+
+def test_a_drawing_is_well_formed_and_the_same_each_time():
+    drawn = [
+        draw_histogram(np.array([0, 3, 1]), np.linspace(0, 1, 4), "x < y", "reports", 0.5)
+        for _ in range(2)
+    ]
+    assert drawn[0] == drawn[1]
+    kind, content = drawn[0].split(",")
+    assert kind == "data:image/svg+xml;base64"
+    svg = b64decode(content).decode()
+    assert ElementTree.fromstring(svg).tag.endswith("svg")
+    assert VERMILION.lower() in svg

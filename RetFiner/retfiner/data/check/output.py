@@ -7,19 +7,27 @@ are absolute, and the folder can be moved alone.
 
 from __future__ import annotations
 
-import csv
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retfiner.common.errors import InputError
-from retfiner.data.check.collection import Checked
-from retfiner.data.check.rows import TRAIN, VALIDATION, Columns
-from retfiner.data.manifest import NO_PATIENT_COLUMN, read_manifest, require_disjoint_patients
+from retfiner.data.check.input_table import TRAIN, VALIDATION
+from retfiner.data.check.quality_control import CheckedPairs
+from retfiner.data.manifest import (
+    NO_PATIENT_COLUMN,
+    Columns,
+    read_manifest,
+    require_disjoint_patients,
+)
 from retfiner.vision.images import ImageAddress
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PAIRS, TRAINING, VALIDATING = "pairs.csv", "train.csv", "val.csv"
 PROBLEMS, NUMBERS, PAGE = "problems.csv", "summary.json", "summary.html"
@@ -29,14 +37,9 @@ FILES = (PAIRS, TRAINING, VALIDATING, PROBLEMS, NUMBERS, PAGE)
 def require_writable(output: Path, sources: Sequence[Path], overwrite: bool) -> None:
     """Make sure, before any work, that the folder may be written.
 
-    Args:
-        output: The folder.
-        sources: The tables that are read.
-        overwrite: Whether files of an earlier run may be replaced.
-
     Raises:
         InputError: If it holds something and ``overwrite`` is false, is a file, or one of its files
-            is a table that is read.
+            is one of ``sources``, the tables that are read.
     """
     written = {(output / name).resolve() for name in FILES}
     for source in sources:
@@ -59,11 +62,7 @@ def require_writable(output: Path, sources: Sequence[Path], overwrite: bool) -> 
 def whole_folder(output: Path) -> Iterator[Path]:
     """Yield a new folder beside ``output``; move its files there only when the block succeeds.
 
-    Args:
-        output: Where the files shall lie; other files in it stay.
-
-    Yields:
-        The folder to write to, at the same depth, so that relative paths mean the same.
+    It lies at the same depth, so that relative paths mean the same. Other files in ``output`` stay.
     """
     output = output.resolve()  # beside what a link points to
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -85,12 +84,7 @@ def whole_folder(output: Path) -> Iterator[Path]:
 def image_cells(images: Sequence[ImageAddress], output: Path) -> list[str]:
     """Write images as they are read from a table in ``output``.
 
-    Args:
-        images: Files, or B-scans of volumes.
-        output: The folder the table lies in.
-
-    Returns:
-        Paths relative to it, all of them, or absolute ones, all of them.
+    Paths are relative to it, all of them, or absolute, all of them.
     """
     output = output.resolve()
     folders = {folder: folder.resolve() for folder in {image.path.parent for image in images}}
@@ -109,7 +103,7 @@ def _have_common_folder(folders: Sequence[Path]) -> bool:
     return common != Path(common.anchor)
 
 
-def write_tables(checked: Checked, columns: Columns, folder: Path, output: Path) -> None:
+def write_tables(checked: CheckedPairs, columns: Columns, folder: Path, output: Path) -> None:
     """Write the tables, and read the two of the split back as training does.
 
     Args:
@@ -121,49 +115,32 @@ def write_tables(checked: Checked, columns: Columns, folder: Path, output: Path)
     Raises:
         InputError: If what was written cannot be trained on.
     """
-    rows = checked.rows_of()
-    cells = image_cells([row.image for row in rows], output)
-    patient = ["patient_id"] if columns.has_patient else []
-    tables: Mapping[str, tuple[str, ...]] = {
-        PAIRS: (), TRAINING: (TRAIN,), VALIDATING: (VALIDATION,)
-    }  # fmt: skip
-    for name, sides in tables.items():
-        with_side = not sides
-        content = [["image", "report", *patient, *(["split"] if with_side else [])]]
-        for row, cell, side in zip(rows, cells, checked.sides, strict=True):
-            if with_side or side in sides:
-                known = [] if row.patient is None else [row.patient]
-                content.append([cell, row.report, *known, *([side] if with_side else [])])
-        _write_csv(folder / name, content)
-    _write_csv(folder / PROBLEMS, _problem_table(checked, columns))
-    _read_back(folder, columns)
+    import pandas as pd  # a second: not for a wrong path
+
+    rows = checked.pairs
+    pairs = pd.DataFrame({"image": image_cells([row.image for row in rows], output)})
+    pairs["report"] = [row.report for row in rows]
+    if columns.has_patient:
+        pairs["patient_id"] = [row.patient for row in rows]
+    _write_csv(pairs.assign(split=checked.sides), folder / PAIRS)
+    patient_column = "patient_id" if columns.has_patient else NO_PATIENT_COLUMN
+    parts = []
+    for name, side in ((TRAINING, TRAIN), (VALIDATING, VALIDATION)):
+        _write_csv(pairs[[its_side == side for its_side in checked.sides]], folder / name)
+        parts.append(read_manifest(folder / name, patient_column=patient_column))
+    require_disjoint_patients(*parts)
+    names = ["row", "column", "problem", "detail", "action", "file"]
+    problems = pd.DataFrame(_problem_rows(checked, columns), columns=names)
+    _write_csv(problems, folder / PROBLEMS)
 
 
-def _problem_table(checked: Checked, columns: Columns) -> list[list[str]]:
-    content = [["row", "column", "problem", "detail", "action", "file"]]
+def _problem_rows(checked: CheckedPairs, columns: Columns) -> Iterator[tuple[int | str, ...]]:
     for problem in checked.problems:
         row = checked.rows[problem.index]
-        content.append(
-            [
-                str(row.number),
-                columns.name(problem.role),
-                problem.kind,
-                problem.detail,
-                "left out" if problem.left_out else "kept",
-                row.file.name,
-            ]
-        )
-    return content
+        action = "left out" if problem.left_out else "kept"
+        column, file = problem.column(columns), row.file.name
+        yield row.number, column, problem.kind, problem.detail, action, file
 
 
-def _write_csv(path: Path, content: list[list[str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(content)
-
-
-def _read_back(folder: Path, columns: Columns) -> None:
-    column = "patient_id" if columns.has_patient else NO_PATIENT_COLUMN
-    train, validation = (
-        read_manifest(folder / name, patient_column=column) for name in (TRAINING, VALIDATING)
-    )
-    require_disjoint_patients(train, validation)
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False, lineterminator="\n")

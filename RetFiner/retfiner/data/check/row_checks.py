@@ -7,24 +7,13 @@ can be learned from it, or if it repeats another one; the rest is a warning.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import islice
 
-from retfiner.data.check.identifiers import identifiers_in_path, identifiers_in_report
-from retfiner.data.check.images import ImageFacts
-from retfiner.data.check.rows import Problem, Role, Row, row_label
-from retfiner.data.manifest import PLACEHOLDERS
-from retfiner.vision.images import ImageAddress
-
-MORE_PLACEHOLDERS = frozenset(
-    {
-        "blank", "dictated", "empty", "missing", "n.a.", "no report", "not available",
-        "not dictated", "not reported", "pending", "report pending", "see above", "see below",
-        "see previous", "see previous report", "see report", "siehe oben", "siehe vorbefund",
-        "tba", "tbd", "test", "to follow", "unknown",
-    }
-)  # fmt: skip
-"""Reports that say that there is none, besides those that training refuses as well."""
+from retfiner.data.check.deidentification import identifiers_in_path, identifiers_in_report
+from retfiner.data.check.images import Intensity
+from retfiner.data.check.input_table import Problem, Role, Row
+from retfiner.data.manifest import MISSING, NO_REPORT
 
 DARK = 1 / 15.9
 """The brightest pixel of 12-bit values in a 16-bit file is at most 4095 / 65535 = 1 / 16."""
@@ -37,11 +26,7 @@ WITHHELD = "the file's name is not shown, since it may name a patient"
 
 
 def find_unusable_rows(rows: Sequence[Row]) -> list[Problem]:
-    """Find rows without an image, without a report with words, or without a patient.
-
-    Args:
-        rows: The rows.
-    """
+    """Find rows without an image, without a report with words, or without a patient."""
     problems = []
     for index, row in enumerate(rows):
         if row.broken is not None:
@@ -52,7 +37,7 @@ def find_unusable_rows(rows: Sequence[Row]) -> list[Problem]:
             problems.append(Problem(index, "report", "empty report", left_out=True))
         elif is_placeholder(row.report):
             problems.append(Problem(index, "report", "placeholder for a report", left_out=True))
-        if row.patient is not None and row.patient.casefold() in PLACEHOLDERS:
+        if row.patient is not None and row.patient.casefold() in MISSING:
             problems.append(Problem(index, "patient", "no patient named", left_out=True))
         if row.side is None:
             kind = "split is none of train, val, test"
@@ -62,108 +47,94 @@ def find_unusable_rows(rows: Sequence[Row]) -> list[Problem]:
 
 def is_placeholder(report: str) -> bool:
     """Say whether a report is a word that stands for a report that is not there."""
-    word = report.casefold().strip(" .!?:;()[]<>-")
-    return word in PLACEHOLDERS or word in MORE_PLACEHOLDERS or report.casefold() in PLACEHOLDERS
+    word = report.casefold()
+    return word in NO_REPORT or word.strip(" .!?:;()[]<>-") in NO_REPORT
 
 
 def find_identifiers(rows: Sequence[Row], leave_out: bool) -> list[Problem]:
-    """Find what looks as if it named a patient, in reports and in the paths of images.
-
-    Args:
-        rows: The rows.
-        leave_out: Whether such rows are left out.
-    """
+    """Find what looks as if it named a patient, in reports and in the paths of images."""
     problems = []
     for index, row in enumerate(rows):
-        for kind in identifiers_in_report(row.report):
-            problems.append(Problem(index, "report", f"may hold: {kind}", left_out=leave_out))
-        for kind in identifiers_in_path(row.name):
-            problems.append(Problem(index, "image", f"may hold: {kind}", left_out=leave_out))
+        found: list[tuple[Role, str]] = [("report", k) for k in identifiers_in_report(row.report)]
+        found += [("image", kind) for kind in identifiers_in_path(row.name)]
+        problems += [Problem(index, role, f"may hold: {k}", "", leave_out) for role, k in found]
     return problems
 
 
-def find_unusable_images(
-    rows: Sequence[Row], facts: Mapping[ImageAddress, ImageFacts], withheld: set[int]
-) -> list[Problem]:
+def find_unusable_images(rows: Sequence[Row], withheld: set[int]) -> list[Problem]:
     """Find images that cannot be read, show nothing, or show next to nothing.
 
     Args:
-        rows: The rows.
-        facts: What is known of each image.
+        rows: The rows, their images read.
         withheld: Rows whose file name must not be shown.
     """
     problems = []
     for index, row in enumerate(rows):
-        if not row.name:
+        if not row.name or row.facts is None:
             continue
-        fact = facts[row.image]
-        named = WITHHELD if index in withheld else row.name
-        reason = row.unclear or fact.reason
+        reason = row.unclear or row.facts.reason
         if reason is not None:
             detail = WITHHELD if index in withheld else reason
             problems.append(Problem(index, "image", "image cannot be read", detail, True))
-        elif fact.intensity is not None:
-            problem = _intensity_problem(index, fact, named)
-            problems += [] if problem is None else [problem]
+        elif row.facts.intensity is not None:
+            kind, detail, is_left_out = _intensity_problem(row.facts.intensity)
+            named = WITHHELD if index in withheld else row.name
+            if kind:
+                detail = f"{named}; {detail}" if detail else named
+                problems.append(Problem(index, "image", kind, detail, is_left_out))
     return problems
 
 
-def _intensity_problem(index: int, fact: ImageFacts, named: str) -> Problem | None:
-    values = fact.intensity
-    assert values is not None
+def _intensity_problem(values: Intensity) -> tuple[str, str, bool]:
+    """Return the kind, the detail, and whether the row is left out; no kind if there is none."""
     if values.minimum == values.maximum:
-        kind = "image is all black" if values.maximum == 0 else "image has a single gray value"
-        return Problem(index, "image", kind, named, left_out=True)
+        black = values.maximum == 0
+        return "image is all black" if black else "image has a single gray value", "", True
     if values.maximum < DARK:
-        detail = (
-            f"brightest at {100 * values.maximum:.1f} % of the range: 12 bits in a 16-bit file?"
-        )
-        return Problem(index, "image", "image is almost black", f"{named}; {detail}")
+        highest = f"brightest at {100 * values.maximum:.1f} % of the range"
+        detail = f"{highest}: 12 bits in a 16-bit file?"
+        return "image is almost black", detail, False
     if values.saturated > SATURATED:
         detail = f"{100 * values.saturated:.0f} % of the pixels are white"
-        return Problem(index, "image", "image is saturated", f"{named}; {detail}")
-    return None
+        return "image is saturated", detail, False
+    return "", "", False
 
 
-def find_duplicates(
-    rows: Sequence[Row], facts: Mapping[ImageAddress, ImageFacts], usable: Iterable[int]
-) -> list[Problem]:
+def find_duplicates(rows: Sequence[Row], usable: Iterable[int]) -> list[Problem]:
     """Find rows that repeat others, and images that come twice.
 
     The first of several equal rows stays, on each side of a given split.
 
     Args:
-        rows: The rows.
-        facts: What is known of each image.
+        rows: The rows, their images read.
         usable: The rows to compare; the others are left out for other reasons.
     """
-    by_image: dict[Hashable, list[int]] = defaultdict(list)
+    by_image: dict[str, list[int]] = defaultdict(list)
     for index in usable:
-        by_image[facts[rows[index].image].identity].append(index)
-    problems = []
-    for group in by_image.values():
-        if len(group) > 1:
-            problems += _within_one_image(rows, facts, group)
+        by_image[rows[index].identity].append(index)
+    groups = (group for group in by_image.values() if len(group) > 1)
+    problems = [problem for group in groups for problem in _within_one_image(rows, group)]
     return sorted(problems, key=lambda problem: problem.index)
 
 
-def _within_one_image(
-    rows: Sequence[Row], facts: Mapping[ImageAddress, ImageFacts], group: list[int]
-) -> list[Problem]:
+def _within_one_image(rows: Sequence[Row], group: list[int]) -> list[Problem]:
     """Compare the rows that show one image."""
     problems = []
     first_of: dict[tuple[str, str | None, str | None], int] = {}
     kept = []
     for index in group:
         row = rows[index]
-        first = first_of.setdefault((row.report, row.patient, row.side), index)
-        if first == index:
+        at = first_of.setdefault((row.report, row.patient, row.side), index)
+        if at == index:
             kept.append(index)
             continue
-        same_name = rows[first].image == row.image
-        role: Role = "row" if same_name else "image"
-        kind = "duplicate row" if same_name else "copy of an image with the same report"
-        detail = f"{row_label(rows, first, index)}{_sameness(facts, rows[first], row)}"
+        first = rows[at]
+        role: Role = "row"
+        kind, detail = "duplicate row", first.label(seen_from=row)
+        if first.image != row.image:
+            role, kind = "image", "copy of an image with the same report"
+            same_bytes = first.facts and row.facts and first.facts.sha256 == row.facts.sha256
+            detail += ", the same bytes" if same_bytes else ", the same pixels"
         problems.append(Problem(index, role, kind, detail, left_out=True))
     reports = [rows[index].report for index in kept]
     problems += _disagreements(rows, kept, reports, "report", "same image with another report")
@@ -182,15 +153,8 @@ def _disagreements(
     problems = []
     for index, value in zip(indices, values, strict=True):
         others = (i for i, other in zip(indices, values, strict=True) if other != value)
-        named = [row_label(rows, other, index) for other in islice(others, MOST_NAMED)]
+        named = [rows[other].label(rows[index]) for other in islice(others, MOST_NAMED)]
         more = len(indices) - counts[value] - len(named)
         detail = ", ".join(named) + (f" and {more} more" if more else "")
         problems.append(Problem(index, role, kind, detail))
     return problems
-
-
-def _sameness(facts: Mapping[ImageAddress, ImageFacts], one: Row, other: Row) -> str:
-    if one.image == other.image:
-        return ""
-    same = facts[one.image].sha256 == facts[other.image].sha256
-    return ", the same bytes" if same else ", the same pixels"

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from retfiner.common.errors import InputError
-from retfiner.data.check.writing import FILES, image_cells, require_writable, whole_folder
+from retfiner.data.check.output import FILES, image_cells, require_writable, whole_folder
 from retfiner.vision.images import ImageAddress
 
 

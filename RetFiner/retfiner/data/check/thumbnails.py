@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
-from torch.nn import functional as F
 
 from retfiner.common.errors import InputError
-from retfiner.data.check.rows import Row
+from retfiner.data.check.input_table import Row
 from retfiner.vision import read_image
 
 NUMBER = 12
@@ -23,38 +21,33 @@ QUALITY = 82
 """Of JPEG; a picture takes about 10 kB."""
 
 
-class Sample(NamedTuple):
+class Thumbnail(NamedTuple):
     """A pair to look at.
 
     Attributes:
         row: The pair.
         jpeg: Its picture, as base64; empty where the image cannot be decoded.
-        width: Width of the picture in pixels.
-        height: Height of the picture in pixels.
+        width: Width of the picture in pixels, and below its height.
     """
 
     row: Row
-    jpeg: str
-    width: int
-    height: int
+    jpeg: str = ""
+    width: int = 0
+    height: int = 0
 
 
 def choose(rows: Sequence[Row], generator: np.random.Generator) -> list[Row]:
-    """Choose pairs at random, of different patients and with different reports where possible.
+    """Choose at most a dozen pairs, of different patients and with different reports if possible.
 
     Args:
-        rows: Pairs that may be shown.
+        rows: Pairs that may be shown; those that are chosen keep their order.
         generator: Where the random numbers come from.
-
-    Returns:
-        At most :data:`NUMBER` pairs, in the order of the table.
     """
-    order = generator.permutation(len(rows)).tolist()
     patients: set[str | None] = set()
     reports: set[str] = set()
     fresh: list[int] = []
     others: list[int] = []
-    for index in order:
+    for index in generator.permutation(len(rows)).tolist():
         row = rows[index]
         known = (row.patient is not None and row.patient in patients) or row.report in reports
         (others if known else fresh).append(index)
@@ -63,23 +56,14 @@ def choose(rows: Sequence[Row], generator: np.random.Generator) -> list[Row]:
     return [rows[index] for index in sorted((fresh + others)[:NUMBER])]
 
 
-def make_sample(row: Row) -> Sample:
-    """Read a pair's image and make its picture.
-
-    Args:
-        row: The pair.
-    """
+def make_thumbnail(row: Row) -> Thumbnail:
+    """Read a pair's image and make its picture."""
     try:
         values = read_image(row.image)
     except InputError:  # not found out before where images were not decoded; the page says so
-        return Sample(row, "", 0, 0)
-    image = torch.from_numpy(np.ascontiguousarray(values))[None, None]
-    height, width = image.shape[-2:]
-    scale = min(1.0, SIDE / max(height, width))
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    small = F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)[0, 0]
-    picture = Image.fromarray((small.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+        return Thumbnail(row)
+    picture = Image.fromarray((values.clip(0, 1) * 255).round().astype(np.uint8))
+    picture.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=QUALITY)
-    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Sample(row, encoded, size[1], size[0])
+    return Thumbnail(row, base64.b64encode(buffer.getvalue()).decode("ascii"), *picture.size)

@@ -160,14 +160,7 @@ KINDS = tuple(_KINDS)
 
 
 def identifiers_in_report(report: str) -> list[str]:
-    """Say what in a report looks as if it named a patient.
-
-    Args:
-        report: The report's words.
-
-    Returns:
-        Kinds, out of :data:`KINDS`; never the words themselves.
-    """
+    """Return what kinds of :data:`KINDS` a report seems to hold; never the words themselves."""
     found = {kind for kind, search in _KINDS.items() if search(report)}
     # A phone number or a date without separators is a long number too: one kind is enough.
     if not found & {"phone number", "date", "date of birth"} and _LONG_NUMBER.search(report):
@@ -176,16 +169,10 @@ def identifiers_in_report(report: str) -> list[str]:
 
 
 def identifiers_in_path(name: str) -> list[str]:
-    """Say what in the path of an image, as it stands in the table, looks as if it named a patient.
+    """Return what kinds of :data:`KINDS` the path of an image seems to hold, as tables give it.
 
     Each folder and the file's name are looked at, underscores read as spaces. Zero-padded counters
     (``frame_000123``), hashes and UUIDs are no record numbers.
-
-    Args:
-        name: The image column's cell.
-
-    Returns:
-        Kinds, out of :data:`KINDS`; never the words themselves.
     """
     path = PurePosixPath(name.replace("\\", "/"))
     parts = [_HASHES.sub("", part) for part in (*path.parts[:-1], path.stem)]

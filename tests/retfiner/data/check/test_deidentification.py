@@ -2,7 +2,7 @@
 
 import pytest
 
-from retfiner.data.check.identifiers import KINDS, identifiers_in_path, identifiers_in_report
+from retfiner.data.check.deidentification import KINDS, identifiers_in_path, identifiers_in_report
 from retfiner.data.phantoms.cohort import make_cohort, stream
 from retfiner.data.phantoms.reports import describe
 

@@ -1,0 +1,144 @@
+"""Everything that is checked, in its order: rows, identifiers, images, copies, the split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from retfiner.common.errors import InputError
+from retfiner.data.check.images import Decode, read_images
+from retfiner.data.check.input_table import TRAIN, VALIDATION, Problem, Row, read_rows
+from retfiner.data.check.row_checks import (
+    find_duplicates,
+    find_identifiers,
+    find_unusable_images,
+    find_unusable_rows,
+)
+from retfiner.data.check.split import find_leaks, group_rows, require_disjoint, split_rows
+from retfiner.data.manifest import Columns
+
+PROBLEMS_IN_MESSAGE = 8
+
+
+@dataclass(frozen=True)
+class CheckedPairs:
+    """A collection of pairs after all checks.
+
+    Attributes:
+        rows: All rows that were read.
+        problems: What is wrong with them, by row.
+        kept: The rows that are used.
+        sides: The side of each of these: ``train``, ``val`` or ``test``.
+        flagged: Rows that may name a patient; never show them.
+    """
+
+    rows: list[Row]
+    problems: list[Problem]
+    kept: list[int]
+    sides: list[str]
+    flagged: frozenset[int]
+
+    @property
+    def pairs(self) -> list[Row]:
+        """The rows that are used."""
+        return [self.rows[index] for index in self.kept]
+
+    @property
+    def may_be_shown(self) -> list[Row]:
+        """The rows that are used and do not look as if they named a patient."""
+        return [self.rows[index] for index in self.kept if index not in self.flagged]
+
+
+def check_pairs(
+    csv: Path,
+    val_csv: Path | None,
+    columns: Columns,
+    *,
+    image_root: Path | None,
+    decode: Decode,
+    workers: int,
+    deidentify: bool,
+    leave_out_flagged: bool,
+    val_fraction: float,
+    seed: int,
+) -> CheckedPairs:
+    """Read a collection, check all of it, and split it unless it is split already.
+
+    Args:
+        csv: The table.
+        val_csv: A second one for validation, or None.
+        columns: What their columns are called.
+        image_root: Folder the image paths are relative to; by default each table's own.
+        decode: How closely images are looked at.
+        workers: Processes that read images; 0 reads in this one.
+        deidentify: Whether to look for what may name a patient.
+        leave_out_flagged: Whether rows with such words are left out.
+        val_fraction: Share of the patients for validation, where no split is given.
+        seed: Which patients these are.
+
+    Raises:
+        InputError: If a table cannot be read, no row can be used, or a side is left empty.
+    """
+    rows = read_rows(csv, columns, image_root, "" if val_csv is None else TRAIN)
+    if val_csv is not None:
+        rows += read_rows(val_csv, columns, image_root, VALIDATION)
+    problems = find_unusable_rows(rows)
+    flags = find_identifiers(rows, leave_out_flagged) if deidentify else []
+    withheld = {flag.index for flag in flags if flag.role == "image"}
+    facts = read_images([row.image for row in rows if row.name], decode, workers)
+    rows = [replace(row, facts=facts.get(row.image)) for row in rows]
+    problems += flags + find_unusable_images(rows, withheld)
+    problems += find_duplicates(rows, _remaining(rows, problems))
+    kept = _remaining(rows, problems)
+    if not kept:
+        raise _no_usable_row(csv, rows, problems)
+
+    groups = group_rows([rows[index] for index in kept])
+    if val_csv is not None or columns.split is not None:
+        problems += find_leaks(rows, groups, kept)
+        kept = _remaining(rows, problems)
+        sides = [str(rows[index].side) for index in kept]
+        _require_both_sides(sides, val_csv or csv)
+    else:
+        sides = split_rows([rows[index] for index in kept], groups, val_fraction, seed)
+    require_disjoint([rows[index] for index in kept], sides)
+    problems.sort(key=lambda problem: problem.index)
+    return CheckedPairs(rows, problems, kept, sides, frozenset(flag.index for flag in flags))
+
+
+def _remaining(rows: Sequence[Row], problems: Sequence[Problem]) -> list[int]:
+    gone = {problem.index for problem in problems if problem.left_out}
+    return [index for index in range(len(rows)) if index not in gone]
+
+
+def _no_usable_row(csv: Path, rows: Sequence[Row], problems: Sequence[Problem]) -> InputError:
+    problems = sorted((p for p in problems if p.left_out), key=lambda problem: problem.index)
+    counts = Counter(problem.kind for problem in problems)
+    found = [f"{kind}: {n} row{'s' if n > 1 else ''}" for kind, n in counts.most_common()]
+    for problem in problems[:PROBLEMS_IN_MESSAGE]:
+        detail = f" ({problem.detail})" if problem.detail else ""
+        found.append(f"row {rows[problem.index].number}: {problem.kind}{detail}")
+    remedy = "mend these rows"
+    if "image cannot be read" in counts:
+        remedy += "; --image_root names the folder that image paths are relative to"
+    if any(kind.startswith("may hold") for kind in counts):
+        remedy += "; --flagged_rows keep, if what was found names nobody"
+    return InputError(
+        f"no row of {csv} can be used",
+        got="\n            ".join(found) if rows else "a header without rows",
+        expected="at least two pairs of an image and a report",
+        remedy=remedy,
+    )
+
+
+def _require_both_sides(sides: Sequence[str], source: Path) -> None:
+    for side in (TRAIN, VALIDATION):
+        if side not in sides:
+            raise InputError(
+                f"the given split leaves no pair for {side}",
+                got=", ".join(f"{n} for {name}" for name, n in Counter(sides).items()),
+                expected="pairs for train and for val, after patients on both sides are taken out",
+                remedy=f"mend {source}, or leave the split to --val_fraction",
+            )

@@ -1,0 +1,115 @@
+"""Who goes to training and who to validation: by patient, and never one image on both sides."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from retfiner.common.errors import InputError, shorten
+from retfiner.data.check.input_table import SIDES, TRAIN, VALIDATION, Problem, Role, Row
+from retfiner.data.manifest import split_groups
+
+
+def group_rows(rows: Sequence[Row]) -> list[str]:
+    """Group rows that have to stay on one side: those of one patient, and those of one image.
+
+    Where one image stands under two patients, these two are one group.
+
+    Args:
+        rows: The rows, their images read; where no patient is known, each stands for itself.
+
+    Returns:
+        The name of each row's group: the first, in order, of its patients' names.
+    """
+    from scipy.sparse import coo_array  # a moment: not for a wrong path
+    from scipy.sparse.csgraph import connected_components
+
+    own = [f"{row.file} {row.number}" if row.patient is None else row.patient for row in rows]
+    names, patients = np.unique(np.array(own, dtype=object), return_inverse=True)
+    distinct, images = np.unique([row.identity for row in rows], return_inverse=True)
+    size = len(names) + len(distinct)
+    links = coo_array((np.ones(len(rows)), (patients, len(names) + images)), shape=(size, size))
+    _, components = connected_components(links, directed=False)
+    first: dict[int, str] = {}
+    for component, name in zip(components, names, strict=False):  # patients stand before images
+        first.setdefault(component, name)
+    return [first[components[patient]] for patient in patients]
+
+
+def split_rows(rows: Sequence[Row], groups: Sequence[str], fraction: float, seed: int) -> list[str]:
+    """Split groups at random; what train.py would do itself, but for images of two patients.
+
+    Args:
+        rows: The rows, their images read.
+        groups: What :func:`group_rows` gave.
+        fraction: Share of the groups for validation, in (0, 1).
+        seed: Which groups that are.
+
+    Returns:
+        The side of each row.
+
+    Raises:
+        InputError: If there are fewer than two groups.
+    """
+    patients = {row.patient for row in rows}
+    if len(set(groups)) < 2 and len(patients) > 1:
+        of_image: dict[str, set[str | None]] = defaultdict(set)
+        for row in rows:
+            of_image[row.identity].add(row.patient)
+        shared = [str(row.number) for row in rows if len(of_image[row.identity]) > 1]
+        raise InputError(
+            "the pairs cannot be split by patient",
+            got=f"images under more than one patient link all {len(patients)} of them: rows "
+            + shorten(shared),
+            expected="at least two patients without a common image",
+            remedy="mend the patient in these rows, or take them out",
+        )
+    sides = [TRAIN] * len(rows)
+    for index in split_groups(groups, fraction, seed, rows[0].file)[1]:
+        sides[index] = VALIDATION
+    return sides
+
+
+def find_leaks(rows: Sequence[Row], groups: Sequence[str], indices: Sequence[int]) -> list[Problem]:
+    """Find rows of a given split whose patient, or whose image, is on an earlier side as well.
+
+    Such rows are left out: those of training stay, those of validation and test go.
+
+    Args:
+        rows: All rows.
+        groups: The group of each of ``indices``.
+        indices: The rows that are used.
+    """
+    problems = []
+    taken: dict[str, int] = {}
+    patients: dict[str | None, int] = {}
+    for side in SIDES:
+        members = [(i, g) for i, g in zip(indices, groups, strict=True) if rows[i].side == side]
+        for index, group in members:
+            if group not in taken:
+                continue
+            patient = rows[index].patient
+            by_patient = patient is not None and patient in patients
+            role: Role = "patient" if by_patient else "image"
+            first = rows[patients[patient] if by_patient else taken[group]]
+            detail = f"{first.label(rows[index])} is in {first.side}"
+            problems.append(Problem(index, role, f"{role} on both sides", detail, True))
+        for index, group in members:
+            taken.setdefault(group, index)
+            patients.setdefault(rows[index].patient, index)
+    return problems
+
+
+def require_disjoint(rows: Sequence[Row], sides: Sequence[str]) -> None:
+    """Make sure that no patient and no image is on two sides.
+
+    Raises:
+        RuntimeError: If one is: a fault of this program, not of the data.
+    """
+    side_of: dict[tuple[str, str | None], str] = {}
+    for row, side in zip(rows, sides, strict=True):
+        for kind, value in (("image", row.identity), ("patient", row.patient)):
+            if value is not None and side_of.setdefault((kind, value), side) != side:
+                raise RuntimeError(f"the split puts one {kind} on two sides, row {row.number}")
