@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
-
-from transformers.utils import logging as transformers_logging
+from typing import TYPE_CHECKING, Any
 
 from retfiner.common.cli import as_plain
 from retfiner.common.files import write_text
+from retfiner.data.table import read_table
 from retfiner.evaluation.config import EvaluateConfig
-from retfiner.evaluation.models import Evaluated, open_model
-from retfiner.evaluation.reports import evaluate_reports
-from retfiner.evaluation.retrieval import evaluate_retrieval
+from retfiner.evaluation.folders import read_labelled
 from retfiner.evaluation.tables import (
     console,
     findings_table,
@@ -20,7 +17,11 @@ from retfiner.evaluation.tables import (
     retrieval_table,
     zero_shot_table,
 )
-from retfiner.evaluation.zero_shot import evaluate_zero_shot
+from retfiner.text.folder import require_tokenizer
+from retfiner.vision.checkpoint_file import checkpoint_of
+
+if TYPE_CHECKING:
+    from retfiner.evaluation.models import Evaluated
 
 say = print
 
@@ -37,6 +38,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         InputError: If anything the user gave cannot be used.
     """
+    require_paths(config)
+    from transformers.utils import logging as transformers_logging
+
+    from retfiner.evaluation.models import open_model
+
     transformers_logging.disable_progress_bar()
     evaluated = open_model(config)
     say(f"Model:          {config.model}, on {evaluated.device}, {evaluated.precision}")
@@ -54,6 +60,25 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return numbers
 
 
+def require_paths(config: EvaluateConfig) -> None:
+    """Check that what the settings name is there, before torch is imported.
+
+    Args:
+        config: The settings.
+
+    Raises:
+        InputError: If the model, the data or a column is not there.
+    """
+    checkpoint_of(config.model)
+    if config.text_encoder is not None:
+        require_tokenizer(config.text_encoder)
+    if config.task == "zero_shot":
+        read_labelled(config.data, config.split)
+        return
+    given = (config.image_column, config.report_column, config.patient_column, config.slice_column)
+    read_table(config.data, [name for name in given if name not in (None, "none")])
+
+
 def _patients(numbers: dict[str, Any]) -> str:
     return "" if numbers["patients"] is None else f" of {numbers['patients']} patients"
 
@@ -64,6 +89,8 @@ def _say_left_out(numbers: dict[str, Any]) -> None:
 
 
 def _retrieval(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
+    from retfiner.evaluation.retrieval import evaluate_retrieval
+
     numbers = evaluate_retrieval(config, evaluated)
     say(
         f"Pairs:          {numbers['pairs']}{_patients(numbers)} ({numbers['part']}), "
@@ -77,6 +104,8 @@ def _retrieval(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
 
 
 def _zero_shot(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
+    from retfiner.evaluation.zero_shot import evaluate_zero_shot
+
     numbers = evaluate_zero_shot(config, evaluated)
     split = f", {numbers['split']}" if numbers["split"] is not None else ""
     say(f"Images:         {numbers['images']}{_patients(numbers)} ({numbers['data_set']}{split})")
@@ -87,6 +116,8 @@ def _zero_shot(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
 
 
 def _report(config: EvaluateConfig, evaluated: Evaluated) -> dict[str, Any]:
+    from retfiner.evaluation.reports import evaluate_reports
+
     numbers = evaluate_reports(config, evaluated)
     say(
         f"Reports:        {numbers['pairs']}{_patients(numbers)} ({numbers['part']}), "

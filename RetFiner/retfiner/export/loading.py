@@ -17,6 +17,7 @@ from retfiner.model import RetFiner
 from retfiner.text.encoder import CrossAttentionBert
 from retfiner.text.tokenizer import load_tokenizer, tokenizer_from_text
 from retfiner.vision import RawCheckpoint, read_checkpoint
+from retfiner.vision.checkpoint_file import checkpoint_of
 
 PREFIX = "model."
 _VISION = PREFIX + "vision_encoder."
@@ -53,8 +54,7 @@ def read_model(
     Raises:
         InputError: If the file is no checkpoint of a run, or its parts do not fit together.
     """
-    path = Path(path)
-    path = path / "best-model.ckpt" if path.is_dir() else path
+    path = checkpoint_of(Path(path))
     raw = read_checkpoint(path)
     state, about = raw.content.get("state_dict"), raw.metadata
     if not isinstance(state, Mapping) or "text_config" not in about:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
+from retfiner.common.commands import command
 from retfiner.data.batch import Collate, identify_reports
 from retfiner.data.datamodule import Pairs, PairsDataModule
 from retfiner.data.manifest import Manifest
@@ -17,6 +18,8 @@ from retfiner.training.distributed.fsdp import ShardedStrategy
 from retfiner.training.distributed.launch import is_first_process, print_once
 from retfiner.training.module import RefinementModule
 from retfiner.training.recall import chance_recall
+
+EXTRACTION = "RetFiner/get_vision_backbone_for_linprobing.py"
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,7 @@ def report(folder: Path, pairs: Pairs) -> RunResult:
     print_once(
         f"\nRefined model:  {folder / 'best-model.ckpt'}"
         f"\nCurves:         {folder / 'curves.png'}"
-        "\nNext:           python get_vision_backbone_for_linprobing.py --path_to_model "
-        f"{folder / 'best-model.ckpt'}"
+        f"\nNext:           {command(EXTRACTION, '--path_to_model', folder / 'best-model.ckpt')}"
     )
     return RunResult(folder, before, best)
 

@@ -10,7 +10,8 @@ from safetensors import safe_open
 
 from retfiner.common.errors import InputError
 from retfiner.export import extract as module
-from retfiner.export.extract import ExtractConfig, default_output, extract, read_refined_backbone
+from retfiner.export.config import ExtractConfig
+from retfiner.export.extract import extract, read_refined_backbone
 from retfiner.refine import refine
 from retfiner.vision import load_backbone, save_backbone
 from tests.helpers.refinement import HEADS, WIDTH, make_material, settings
@@ -208,7 +209,7 @@ def test_released_encoders(tmp_path, encoder, name):
     backbone = load_backbone(extract(config))
     assert backbone.spec.name == name.removeprefix("RetFiner_")
     assert same(backbone.encoder.state_dict(), encoder)
-    assert extract(config) == default_output(config)  # the same once more
+    assert extract(config) == config.default_output  # the same once more
 
 
 def test_a_base_model_is_no_refined_model(material, tmp_path, encoder):
