@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from retfiner.common.errors import InputError
-from retfiner.export import extract as module
+from retfiner.export import config as config_module
 from retfiner.export.config import ExtractConfig
 from retfiner.export.extract import extract, read_refined_backbone
 from retfiner.refine import refine
@@ -31,7 +31,7 @@ def run(material, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def weights_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "WEIGHTS_FOLDER", tmp_path / "_weights")
+    monkeypatch.setattr(config_module, "WEIGHTS_FOLDER", tmp_path / "_weights")
     return tmp_path / "_weights"
 
 

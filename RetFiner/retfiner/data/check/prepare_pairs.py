@@ -14,6 +14,7 @@ from retfiner.common.commands import command
 from retfiner.common.errors import InputError
 from retfiner.common.faults import explained_faults
 from retfiner.common.numbers import NonNegativeInt, OpenUnitInterval, PositiveInt
+from retfiner.common.processes import available_cores
 from retfiner.common.seeds import derive_seed
 from retfiner.text.folder import DEFAULT_TEXT_ENCODER, require_tokenizer
 
@@ -143,6 +144,7 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
 
     sources = [path for path in (config.csv, config.val_csv) if path is not None]
     require_writable(config.output, sources, config.overwrite)
+    workers = config.num_workers
     if config.text_encoder is not None:
         require_tokenizer(config.text_encoder)
     columns = Columns(
@@ -155,7 +157,7 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
     checked = check_collection(
         Tables(config.csv, config.val_csv, config.image_root, columns),
         decode=config.decode,
-        workers=_count_workers(config.num_workers),
+        workers=min(8, available_cores()) if workers is None else workers,
         deidentify=config.deidentify,
         leave_out_flagged=config.flagged_rows == "leave_out",
         val_fraction=config.val_fraction,
@@ -175,14 +177,6 @@ def _load_tokenizer(folder: Path | None) -> PreTrainedTokenizerBase | None:
     from retfiner.text.tokenizer import load_tokenizer
 
     return load_tokenizer(DEFAULT_TEXT_ENCODER if folder is None else folder)
-
-
-def _count_workers(requested: int | None) -> int:
-    if requested is not None:
-        return requested
-    from retfiner.data.datamodule import count_workers
-
-    return count_workers(requested)
 
 
 def _summarise(
