@@ -34,7 +34,7 @@ SCRIPTS = {
     "build_text_encoder.py": TextEncoderConfig,
     "get_vision_backbone_for_linprobing.py": ExtractConfig,
     "pretrain_base.py": PretrainConfig,
-    "retfiner.data.phantoms.generate": PhantomConfig,
+    "retfiner.data.phantoms": PhantomConfig,
     "probe.py": ProbeConfig,
     "report.py": ReportConfig,
     "prepare_dataset.py": PrepareConfig,

@@ -1,4 +1,4 @@
-"""Commands in a shell where nothing was activated, in any folder, with nothing of ours installed."""
+"""Commands in a shell where nothing was activated, in any folder, nothing of ours installed."""
 
 import os
 import subprocess

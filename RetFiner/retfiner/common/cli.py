@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import shutil
 import typing
 from argparse import Action
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import yaml
 from jsonargparse import (
@@ -105,6 +106,13 @@ class _HelpFormatter(DefaultHelpFormatter):
         return super()._format_args(action, default_metavar)
 
 
+class _Parser(ArgumentParser):
+    """Names a flag in its errors as the user does."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        super().error(re.sub(r'^Parser key "(\w+)"', r"--\1", message), ex)
+
+
 def build_parser(config_class: type, description: str) -> ArgumentParser:
     """Build the parser of a configuration dataclass.
 
@@ -117,7 +125,7 @@ def build_parser(config_class: type, description: str) -> ArgumentParser:
         config_class: A dataclass whose fields were made by :func:`flag`.
         description: What the script does, for ``--help``.
     """
-    parser = ArgumentParser(
+    parser = _Parser(
         description=description,
         allow_abbrev=False,
         default_env=False,
