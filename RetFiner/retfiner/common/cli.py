@@ -198,10 +198,12 @@ def _kind_of(hint: Any, field: dataclasses.Field[Any]) -> dict[str, Any]:
     if hint == (bool | None):
         return {"action": ActionYesNo(yes_prefix="", no_prefix="no_")}
     shown = {"metavar": field.metadata["metavar"] or _metavar(hint)}
-    item = _item_type(hint)
-    if item is not None:
+    inner = [option for option in typing.get_args(hint) if option is not type(None)]
+    if type(None) in typing.get_args(hint) and len(inner) == 1:
+        hint = inner[0]  # a default of None need not be typed, and errors are plainer
+    if typing.get_origin(hint) is list:
         adding = {"action": "extend"} if field.metadata["repeatable"] else {}
-        return {"type": item, "nargs": "+", **adding, **shown}
+        return {"type": typing.get_args(hint)[0], "nargs": "+", **adding, **shown}
     return {"type": hint, **shown}
 
 
@@ -213,14 +215,6 @@ def _metavar(hint: Any) -> str:
     if inner:
         return "|".join(_metavar(option) for option in inner)
     return next(word for kind, word in _METAVARS.items() if issubclass(hint, kind))
-
-
-def _item_type(hint: Any) -> Any:
-    """Return X for ``list[X]`` and ``list[X] | None``, else None."""
-    for option in (hint, *typing.get_args(hint)):
-        if typing.get_origin(option) is list:
-            return typing.get_args(option)[0]
-    return None
 
 
 def parse(config_class: type[T], description: str, arguments: Sequence[str] | None = None) -> T:

@@ -60,6 +60,14 @@ def test_mistakes_end_with_status_2(words, capsys):
     assert "error" in capsys.readouterr().err
 
 
+def test_a_mistake_is_told_with_the_flag_and_without_types(capsys):
+    with pytest.raises(SystemExit):
+        parse(Grouped, "", ["--table", "t", "--scales", "1", "-2"])
+    said = capsys.readouterr().err
+    assert "error: --scales" in said and "-2 does not conform to restriction v>=0" in said
+    assert "<class" not in said and "Union" not in said
+
+
 def test_help_says_what_the_script_and_each_flag_do(capsys):
     with pytest.raises(SystemExit) as caught:
         parse(Settings, "Does a thing.", ["--help"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -167,7 +168,7 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
     _write(config, columns, checked, summary)
     print(printed(summary))
     print(f"\nLook at:        {config.output / PAGE}")
-    print(f"Next:           {summary.next_command}")
+    print(f"Next:           {command('RetFiner/train.py', *_training_words(config))}")
     return summary
 
 
@@ -207,11 +208,11 @@ def _summarise(
         split=count_sides(checked),
         split_is_given=config.val_csv is not None or config.split_column is not None,
         settings=as_plain(config),
-        next_command=_next_command(config),
+        next_command=shlex.join(["python", "train.py", *_training_words(config)]),
     )
 
 
-def _next_command(config: PreparePairsConfig) -> str:
+def _training_words(config: PreparePairsConfig) -> list[str]:
     from retfiner.data.check.writing import TRAINING, VALIDATING
 
     words = [
@@ -224,7 +225,7 @@ def _next_command(config: PreparePairsConfig) -> str:
         words += ["--text_encoder", str(config.text_encoder)]
     if config.max_text_tokens != PUBLISHED_MAX_TEXT_TOKENS:
         words += ["--max_text_tokens", str(config.max_text_tokens)]
-    return command("RetFiner/train.py", *words)
+    return words
 
 
 def _write(
