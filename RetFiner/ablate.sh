@@ -11,7 +11,7 @@
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 python="$here/../.venv/bin/python"
-[ -x "$python" ] || python=python
+[ -x "$python" ] || python=python3
 fail() { printf 'error: %s\n' "$1" >&2; exit 2; }
 
 data_root="" output="" weights="" only="" train=()

@@ -9,15 +9,21 @@ Ways to use it:
 
 from __future__ import annotations
 
-from retfiner.common.cli import parse
 from retfiner.common.errors import run_entry_point
-from retfiner.data.manifest import read_reports
-from retfiner.text.build import TextEncoderConfig, build_text_encoder
 
 
 def main() -> None:
     """Parse the command line and build."""
+    from retfiner.common.cli import parse
+    from retfiner.data.manifest import read_reports
+    from retfiner.text.config import TextEncoderConfig
+
     config = parse(TextEncoderConfig, "Add cross-attention to a BERT; every weight it has is kept.")
+    config.require_paths()
+    if config.from_reports is not None:
+        read_reports(config.from_reports, config.report_column)
+    from retfiner.text.build import build_text_encoder  # needs torch, which a wrong path does not
+
     build_text_encoder(config, read_reports)
 
 

@@ -7,15 +7,16 @@
 
 from __future__ import annotations
 
-from retfiner.common.cli import parse
 from retfiner.common.errors import run_entry_point
-from retfiner.evaluation.config import EvaluateConfig
 
 
 def main() -> None:
     """Parse the command line and evaluate."""
+    from retfiner.common.cli import parse
+    from retfiner.evaluation.config import EvaluateConfig
+
     config = parse(EvaluateConfig, "Use a refined model besides its features.")
-    from retfiner.evaluation.run import evaluate  # after parsing, so that --help answers at once
+    from retfiner.evaluation.run import evaluate
 
     evaluate(config)
 

@@ -8,15 +8,16 @@
 
 from __future__ import annotations
 
-from retfiner.common.cli import parse
 from retfiner.common.errors import run_entry_point
-from retfiner.explanation.config import ExplainConfig
 
 
 def main() -> None:
     """Parse the command line and explain."""
+    from retfiner.common.cli import parse
+    from retfiner.explanation.config import ExplainConfig
+
     config = parse(ExplainConfig, "Show where in a B-scan each word of a report looks.")
-    from retfiner.explanation.run import run  # after parsing, so that --help answers at once
+    from retfiner.explanation.run import run
 
     run(config)
 

@@ -7,14 +7,21 @@ For example:
 
 from __future__ import annotations
 
-from retfiner.common.cli import parse
 from retfiner.common.errors import run_entry_point
-from retfiner.export.extract import ExtractConfig, extract
 
 
 def main() -> None:
     """Parse the command line and extract."""
-    extract(parse(ExtractConfig, "Take the refined vision backbone out of a training checkpoint."))
+    from retfiner.common.cli import parse
+    from retfiner.export.config import ExtractConfig
+    from retfiner.vision.checkpoint_file import require_checkpoint_file
+
+    description = "Take the refined vision backbone out of a training checkpoint."
+    config = parse(ExtractConfig, description)
+    require_checkpoint_file(config.path_to_model)
+    from retfiner.export.extract import extract  # needs torch, which a wrong path does not wait for
+
+    extract(config)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ For example:
 
 from __future__ import annotations
 
-from retfiner.common.cli import parse
 from retfiner.common.errors import run_entry_point
-from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
 
 
 def main() -> None:
     """Parse the command line and check."""
+    from retfiner.common.cli import parse
+    from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
+
     config = parse(PreparePairsConfig, "Check a table of image-report pairs, clean and split it.")
     summary = prepare_pairs(config)
     if config.strict and summary.problems:

@@ -7,14 +7,19 @@ For example:
 
 from __future__ import annotations
 
-from retfiner.common.cli import parse
 from retfiner.common.errors import run_entry_point
-from retfiner.training.pretrain import PretrainConfig, pretrain
 
 
 def main() -> None:
     """Parse the command line and pretrain."""
-    pretrain(parse(PretrainConfig, "Pretrain a small ViT on B-scans by masked autoencoding."))
+    from retfiner.common.cli import parse
+    from retfiner.training.pretrain_config import PretrainConfig, image_files
+
+    config = parse(PretrainConfig, "Pretrain a small ViT on B-scans by masked autoencoding.")
+    image_files(config.images)
+    from retfiner.training.pretrain import pretrain  # needs torch, which a wrong path does not
+
+    pretrain(config)
 
 
 if __name__ == "__main__":

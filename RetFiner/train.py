@@ -7,15 +7,16 @@
 
 from __future__ import annotations
 
-from retfiner.common.cli import parse
 from retfiner.common.errors import run_entry_point
-from retfiner.config import RefineConfig
 
 
 def main() -> None:
     """Parse the command line and run."""
+    from retfiner.common.cli import parse
+    from retfiner.config import RefineConfig
+
     config = parse(RefineConfig, "Refine a retinal vision model on B-scans and their reports.")
-    from retfiner.refine import refine  # after parsing, so that --help answers at once
+    from retfiner.refine import refine
 
     refine(config)
 

@@ -6,15 +6,22 @@ Example:
 
 from __future__ import annotations
 
-from linprobe.report.ablation import AblationConfig, ablation, render, write
-from retfiner.common import cli
+import linprobe  # noqa: F401 - it finds retfiner where that is not installed
 from retfiner.common.errors import run_entry_point
 
 
 def main() -> None:
     """Build the table, print it and write it."""
-    config = cli.parse(AblationConfig, "Compare variants of a refinement.")
+    from linprobe.report.config import AblationConfig
+    from retfiner.common.cli import parse
+    from retfiner.common.results import model_folder
+
+    config = parse(AblationConfig, "Compare variants of a refinement.")
+    for model in (config.base, config.full, *config.variants):
+        model_folder(config.results, model)
     from rich.console import Console
+
+    from linprobe.report.ablation import ablation, render, write
 
     lines = ablation(config)
     write(lines, config.metric, config.output)

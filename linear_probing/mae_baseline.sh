@@ -4,7 +4,7 @@
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 python="$here/../.venv/bin/python"
-[ -x "$python" ] || python=python
+[ -x "$python" ] || python=python3
 exec "$python" "$here/probe.py" --backbone MAE --model MAE --version baseline \
-  --init_weights "$here/_weights/mae_pretrain_vit_large.pth" \
+  --init_weights auto \
   --data_root "$here/_data" --results "$here/__results" --feature_store "$here/_features" "$@"

@@ -8,22 +8,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from linprobe.prepare.config import PrepareConfig
-from retfiner.common.cli import parse
+import linprobe  # noqa: F401 - it finds retfiner where that is not installed
 from retfiner.common.errors import run_entry_point
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, prepare, and say what was written.
+def main() -> None:
+    """Parse the command line, prepare, and say what was written."""
+    from linprobe.prepare.config import PrepareConfig
+    from retfiner.common.cli import parse
 
-    Args:
-        arguments: The words of the command line; by default those of the process.
-    """
     description = "Turn a data set as downloaded into the layout that probing reads."
-    config = parse(PrepareConfig, description, arguments)
-    # After parsing, so that --help answers at once.
+    config = parse(PrepareConfig, description)
     from linprobe.prepare.prepare import prepare
     from linprobe.prepare.registry import DATASETS, find_spec
     from linprobe.prepare.show import console, show_prepared, table_of_data_sets

@@ -9,35 +9,58 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linprobe.config import ProbeConfig
-from retfiner.common.cli import parse
+import linprobe  # noqa: F401 - it finds retfiner where that is not installed
 from retfiner.common.errors import run_entry_point
 
 if TYPE_CHECKING:
+    from linprobe.config import ProbeConfig
     from linprobe.probing import Summary
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, probe, and say what came out.
+def main() -> None:
+    """Parse the command line, probe, and say what came out."""
+    from linprobe.config import ProbeConfig
+    from linprobe.datasets import list_data_sets
+    from linprobe.find_weights import find_weights
+    from retfiner.common.cli import parse
+    from retfiner.vision.checkpoint_file import require_checkpoint_file
 
-    Args:
-        arguments: The words of the command line; by default those of the process.
-    """
-    config = parse(ProbeConfig, "Probe a frozen backbone on labelled B-scans.", arguments)
-    from linprobe.probing import run_sweep  # after parsing, so that --help answers at once
+    config = parse(ProbeConfig, "Probe a frozen backbone on labelled B-scans.")
+    config = find_weights(config, Path(__file__).resolve().parent)
+    for weights in (config.init_weights, config.ft_weights):
+        if weights is not None:
+            require_checkpoint_file(weights)
+    list_data_sets(config.data_root, config.data_set)
+    from linprobe.probing import run_sweep  # needs torch, which a wrong path does not wait for
 
     print("Test balanced accuracy in percent, mean ± standard deviation over seeds")
     path, _ = run_sweep(config, _print_summary)
-    model = path.partition("/")[2]
     print(f"\nResults: {config.results / path}")
-    base = f"baseline/{model}" if config.ft_weights is not None else path
-    refined = path if config.ft_weights is not None else f"refined/{model}"
-    other = "the base model" if config.ft_weights is not None else "a refined model"
-    print(f"Next:    probe {other} with the same settings, then")
-    print(f"         python report.py --results {config.results} --base {base} --refined {refined}")
+    print(f"Next:    {_next_commands(config, path)}")
+
+
+def _next_commands(config: ProbeConfig, path: str) -> str:
+    """Say how the other model is probed, unless it was, and both are compared."""
+    from retfiner.common.cli import as_words
+    from retfiner.common.commands import command
+
+    model = path.partition("/")[2]
+    if config.ft_weights is not None:
+        base, refined = f"baseline/{model}", path
+        other = replace(config, ft_weights=None, version="baseline", model=model)
+    else:
+        base, refined = path, f"refined/{model}"
+        weights = Path("path/to/refined.pth")
+        other = replace(config, ft_weights=weights, version="refined", model=model)
+    words = ("--results", config.results, "--base", base, "--refined", refined)
+    report = command("linear_probing/report.py", *words)
+    if all((config.results / name).is_dir() for name in (base, refined)):
+        return report
+    return f"{command('linear_probing/probe.py', *as_words(other))}\n         {report}"
 
 
 def _print_summary(summary: Summary) -> None:

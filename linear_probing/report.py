@@ -6,20 +6,19 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from linprobe.report.config import ReportConfig
-from retfiner.common import cli
+import linprobe  # noqa: F401 - it finds retfiner where that is not installed
 from retfiner.common.errors import run_entry_point
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Build a report and print its table.
+def main() -> None:
+    """Build a report and print its table."""
+    from linprobe.report.config import ReportConfig
+    from retfiner.common.cli import parse
+    from retfiner.common.results import model_folder
 
-    Args:
-        arguments: The words of the command line; by default those of the process.
-    """
-    config = cli.parse(ReportConfig, "Compare base and refined models.", arguments)
+    config = parse(ReportConfig, "Compare base and refined models.")
+    for model in (*config.base, *config.refined, *config.zero_shot):
+        model_folder(config.results, model)
     from rich.console import Console
 
     from linprobe.report.build import build_report

@@ -20,20 +20,19 @@ import pytest
 
 from linprobe.config import ProbeConfig
 from linprobe.prepare.config import PrepareConfig
-from linprobe.report.ablation import AblationConfig
-from linprobe.report.config import ReportConfig
+from linprobe.report.config import AblationConfig, ReportConfig
 from retfiner.browse.config import BrowseConfig
 from retfiner.common.cli import build_parser
 from retfiner.config import RefineConfig
 from retfiner.data.check.prepare_pairs import PreparePairsConfig
-from retfiner.data.phantoms.__main__ import PhantomConfig
+from retfiner.data.phantoms.config import PhantomConfig
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.explanation.config import ExplainConfig
 from retfiner.explanation.pointing import PointingConfig
-from retfiner.export.extract import ExtractConfig
+from retfiner.export.config import ExtractConfig
 from retfiner.refine import refine
-from retfiner.text.build import TextEncoderConfig
-from retfiner.training.pretrain import PretrainConfig
+from retfiner.text.config import TextEncoderConfig
+from retfiner.training.pretrain_config import PretrainConfig
 from retfiner.vision import BACKBONES
 from tests.fuzz.run import FuzzConfig
 from tests.helpers.image_files import bscans, write_e2e

@@ -20,8 +20,6 @@ from retfiner.text.folder import DEFAULT_TEXT_ENCODER
 LossName = Literal["itc", "itm", "mlm", "gm"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
@@ -49,22 +47,22 @@ class DataSettings:
         "folder the image paths are relative to; by default the CSV's", None
     )
     image_column: str = flag(
-        "column with the image's path; scan.e2e#12 is B-scan 12, from 0, of a volume", "image"
+        "column with the image's path; scan.e2e#12 is B-scan 12 of a volume, from 0", "image"
     )
     report_column: str = flag("column with the report", "report")
     patient_column: str = flag(
         "column with the patient; none declares that there is none", "patient_id"
     )
     slice_column: str | None = flag(
-        "column with the B-scan's index in a volume, from 0; by default slice, if there is such a"
-        " column; none: not used",
+        "column with the B-scan's index in a volume, from 0, or none; by default slice, where there"
+        " is such a column",
         None,
     )
     on_bad_row: Literal["error", "skip"] = flag("what to do with rows that cannot be used", "error")
     dataset: str | None = flag(
-        "a data set of your own instead of a CSV: path/to/file.py:Class; the file is run, also if a"
-        " --config names it",
+        "a data set of your own instead of a CSV; the file is run, also if a --config names it",
         None,
+        metavar="FILE.py:CLASS",
     )
 
 
@@ -83,7 +81,7 @@ class ObjectiveSettings:
         "learn the temperature's logarithm instead of the temperature", False
     )
     duplicate_reports: Literal["shared", "ignore"] = flag(
-        "shared: identical reports match each other; ignore: as published", "shared"
+        "do identical reports match; ignore: as published", "shared"
     )
 
 
@@ -135,17 +133,17 @@ class HardwareSettings:
 
     accelerator: str = flag("device as Lightning names it: auto, cpu, gpu, mps", "auto")
     devices: str = flag(
-        "devices of each machine: a number, or all; auto is one, or as torchrun started", "auto"
+        "devices of each machine: a number, or all; auto is one, or as torchrun started",
+        "auto",
+        metavar="N",
     )
     num_nodes: PositiveInt | None = flag("machines; by default one, or as torchrun started", None)
     strategy: Literal["auto", "ddp", "fsdp"] = flag(
-        "ddp: a copy of the model on each device; fsdp: a share of its weights on each, slower, for"
-        " models too large to copy; auto is ddp where there are several",
+        "ddp: a copy of the model on each device; fsdp: a share of it on each, slower, for models"
+        " too large to copy",
         "auto",
     )
-    precision: Precision = flag(
-        "arithmetic; auto is bfloat16 where the device is made for it", "auto"
-    )
+    precision: Precision = flag("auto is bfloat16 where the device is made for it", "auto")
     gradient_checkpointing: bool = flag(
         "compute activations again in the backward pass: less memory, a slower step", False
     )
@@ -169,14 +167,14 @@ class RunSettings:
     """Run."""
 
     output_dir: Path = flag("folder that gets a folder a run", Path("models"))
-    note: str = flag("a word of yours for the run's name", "")
+    note: str = flag("a word of yours for the run's name", "", metavar="WORD")
     seed: NonNegativeInt = flag("seed of everything random", 0)
     checkpoint_every_n_steps: PositiveInt = flag(
         "optimiser steps between two writes of last.ckpt", 1000
     )
     resume: Path | None = flag(
-        "last.ckpt (or its folder) of a run to go on with; auto: the newest run of the same"
-        " settings in output_dir, else a new one",
+        "last.ckpt or folder of a run to go on with; auto: the newest of these settings in"
+        " output_dir, else a new one",
         None,
     )
 

@@ -12,7 +12,9 @@ from retfiner.common.cli import as_plain
 from retfiner.common.faults import TRAINING_MEMORY, explained_faults
 from retfiner.config import RefineConfig
 from retfiner.data.manifest import NO_PATIENT_COLUMN, Manifest, read_splits
+from retfiner.data.reference import split_reference
 from retfiner.text.folder import require_text_encoder
+from retfiner.training.resume_path import AUTO, find_resume_checkpoint
 from retfiner.vision.checkpoint_file import require_checkpoint_file
 
 if TYPE_CHECKING:
@@ -69,23 +71,26 @@ def read_tables(config: RefineConfig) -> Tables | None:
     Raises:
         InputError: If a file, a column or a row cannot be used.
     """
-    tables = None
-    if config.train_csv is not None:
-        tables = read_splits(
-            config.train_csv,
-            config.val_csv,
-            val_fraction=config.val_fraction,
-            seed=config.seed,
-            image_root=config.image_root,
-            image_column=config.image_column,
-            report_column=config.report_column,
-            patient_column=config.patient_column,
-            slice_column=config.slice_column,
-            on_bad_row=config.on_bad_row,
-        )
-    require_text_encoder(config.text_encoder)
     require_checkpoint_file(config.model_weights)
-    return tables
+    require_text_encoder(config.text_encoder)
+    if config.resume not in (None, AUTO):
+        find_resume_checkpoint(config.resume)
+    if config.dataset is not None:
+        split_reference(config.dataset)
+    if config.train_csv is None:
+        return None
+    return read_splits(
+        config.train_csv,
+        config.val_csv,
+        val_fraction=config.val_fraction,
+        seed=config.seed,
+        image_root=config.image_root,
+        image_column=config.image_column,
+        report_column=config.report_column,
+        patient_column=config.patient_column,
+        slice_column=config.slice_column,
+        on_bad_row=config.on_bad_row,
+    )
 
 
 def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any]) -> Parts:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from linprobe.schedule import views_of
-from retfiner.common.cli import flag
+from retfiner.common.cli import default_of, flag
 from retfiner.common.errors import InputError
 from retfiner.common.numbers import (
     ClosedUnitInterval,
@@ -26,48 +26,18 @@ WEIGHT_DECAY = 0.01
 PUBLISHED_WEIGHT_DECAY = {"RETFound": 0.05}
 """Where the published scripts differ from :data:`WEIGHT_DECAY`."""
 
-_AUGMENTATION = (
-    "aug_flip",
-    "aug_intensity",
-    "aug_affine",
-    "aug_rotation",
-    "aug_translation",
-    "aug_scale",
-    "aug_shear",
-)
-_OF_PROBE: dict[str, tuple[str, ...]] = {
-    "linear": (
-        "learning_rate",
-        "min_learning_rate",
-        "weight_decay",
-        "label_smoothing",
-        "warmup_epochs",
-        "epochs",
-        "patience",
-        "patience_start",
-        "min_delta",
-        "batch_size",
-        "batch_size_max",
-        "batch_share",
-        "init_std",
-        "views",
-        "online_augmentation",
-        "view_seed",
-        *_AUGMENTATION,
-    ),
-    "knn": ("neighbours", "knn_temperature"),
-    "logistic": ("logistic_c",),
-}
-"""The flags that only one kind of probe knows; given with another kind, they are an error."""
-
 
 @dataclass(frozen=True)
-class ProbeConfig:
-    """Settings of ``probe.py``, with the published defaults."""
+class ModelSettings:
+    """Model."""
 
-    init_weights: Path = flag("checkpoint of the base model (.pth or .safetensors)")
+    init_weights: Path = flag(
+        "checkpoint of the base model (.pth or .safetensors), or auto: --backbone as downloaded"
+    )
     ft_weights: Path | None = flag(
-        "checkpoint of the refined model; without it the base model is probed", None
+        "checkpoint of the refined model, or auto: --backbone as extracted or downloaded; by"
+        " default the base model is probed",
+        None,
     )
     backbone: str = flag(
         "name of the backbone, timm/<id>, or auto to read it off the base model's file", "auto"
@@ -76,6 +46,11 @@ class ProbeConfig:
     num_heads: PositiveInt | None = flag(
         "attention heads; needed for widths outside the ViT family only", None
     )
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Data."""
 
     data_root: Path = flag("folder of the data sets", Path("_data"))
     data_set: list[str] = flag(
@@ -86,12 +61,23 @@ class ProbeConfig:
     )
     seed: list[NonNegativeInt] = flag("seeds, each of them a run", [0, 1, 2, 3, 4])
 
+
+@dataclass(frozen=True)
+class ResultSettings:
+    """Results."""
+
     version: str | None = flag(
         "first folder of the results; by default refined, or baseline without --ft_weights", None
     )
     model: str | None = flag("second folder of the results; by default the backbone's name", None)
     results: Path = flag("folder of the results", Path("__results"))
     feature_store: Path = flag("folder of the stored features", Path("_features"))
+    bootstrap: NonNegativeInt = flag("resamples behind the 95 % intervals; 0 for none", 1000)
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """Probe."""
 
     representation_method: Representation | None = flag(
         "what the probe is trained on; by default the backbone's own", None
@@ -100,60 +86,114 @@ class ProbeConfig:
     protocol: Literal["unified", "published"] = flag(
         "published: weight decay 0.05 for RETFound; unified: one for all models", "unified"
     )
-    learning_rate: PositiveFloat = flag("linear: peak learning rate of AdamW", 1e-3)
-    min_learning_rate: NonNegativeFloat = flag("linear: learning rate at the last epoch", 1e-8)
+
+
+@dataclass(frozen=True)
+class LinearSettings:
+    """Linear probe."""
+
+    learning_rate: PositiveFloat = flag("peak learning rate of AdamW", 1e-3)
+    min_learning_rate: NonNegativeFloat = flag("learning rate at the last epoch", 1e-8)
     weight_decay: NonNegativeFloat | None = flag(
-        "linear: weight decay of AdamW; by default 0.01 for all models", None
+        "weight decay of AdamW; by default 0.01 for all models", None
     )
-    label_smoothing: ClosedUnitInterval = flag("linear: label smoothing", 0.1)
-    warmup_epochs: NonNegativeInt = flag("linear: epochs of linear warm-up", 10)
-    epochs: PositiveInt = flag("linear: most epochs; the half-cosine ends at the last", 1000)
+    label_smoothing: ClosedUnitInterval = flag("label smoothing", 0.1)
+    warmup_epochs: NonNegativeInt = flag("epochs of linear warm-up", 10)
+    epochs: PositiveInt = flag("most epochs; the half-cosine ends at the last", 1000)
     patience: PositiveInt = flag(
-        "linear: epochs without a better validation balanced accuracy before a run stops", 20
+        "epochs without a better validation balanced accuracy before a run stops", 20
     )
-    patience_start: NonNegativeInt = flag("linear: epochs before patience starts to count", 20)
+    patience_start: NonNegativeInt = flag("epochs before patience starts to count", 20)
     min_delta: NonNegativeFloat = flag(
-        "linear: what counts as better, in balanced accuracy and, on a tie, in loss", 1e-3
+        "what counts as better, in balanced accuracy and, on a tie, in loss", 1e-3
     )
     batch_size: PositiveInt | None = flag(
-        "linear: images in a batch; by default as the next two flags say", None
+        "images in a batch; by default as the next two flags say", None
     )
-    batch_size_max: PositiveInt = flag("linear: largest batch", 64)
+    batch_size_max: PositiveInt = flag("largest batch, in images", 64)
     batch_share: PositiveFloat = flag(
-        "linear: the batch is the largest power of two not above this share of the images", 0.25
+        "the batch is the largest power of two not above this share of the images", 0.25
     )
-    init_std: NonNegativeFloat = flag("linear: standard deviation of the initial weights", 2e-5)
+    init_std: NonNegativeFloat = flag("standard deviation of the initial weights", 2e-5)
+
+
+@dataclass(frozen=True)
+class AugmentationSettings:
+    """Augmentation, for the linear probe."""
 
     views: NonNegativeInt | None = flag(
-        "linear: stored augmented views a training image, by default as many as make 8192 in all, "
-        "at least 2, at most 64; 0 trains on the images as they are",
+        "stored augmented views a training image, 0 for none; by default as many as make 8192 in"
+        " all, at least 2, at most 64",
         None,
     )
     online_augmentation: bool = flag(
-        "linear: a fresh augmentation each epoch instead of stored views, as published; slow", False
+        "a fresh augmentation each epoch instead of stored views, as published; slow", False
     )
-    view_seed: NonNegativeInt = flag("linear: seed of the stored views", 0)
-    aug_flip: ClosedUnitInterval = flag("linear: probability of a horizontal flip", 0.5)
-    aug_intensity: ClosedUnitInterval = flag("linear: intensities times 1 - x to 1 + x", 0.2)
-    aug_affine: ClosedUnitInterval = flag("linear: probability of an affine map", 0.9)
-    aug_rotation: NonNegativeFloat = flag("linear: largest rotation in degrees", 10.0)
-    aug_translation: ClosedUnitInterval = flag("linear: largest shift as a share of the side", 0.1)
-    aug_scale: ClosedUnitInterval = flag("linear: scale 1 - x to 1 + x", 0.1)
-    aug_shear: NonNegativeFloat = flag("linear: largest horizontal shear in degrees", 5.0)
+    view_seed: NonNegativeInt = flag("seed of the stored views", 0)
+    aug_flip: ClosedUnitInterval = flag("probability of a horizontal flip", 0.5)
+    aug_intensity: ClosedUnitInterval = flag("intensities times 1 - x to 1 + x", 0.2)
+    aug_affine: ClosedUnitInterval = flag("probability of an affine map", 0.9)
+    aug_rotation: NonNegativeFloat = flag("largest rotation in degrees", 10.0)
+    aug_translation: ClosedUnitInterval = flag("largest shift as a share of the side", 0.1)
+    aug_scale: ClosedUnitInterval = flag("scale 1 - x to 1 + x", 0.1)
+    aug_shear: NonNegativeFloat = flag("largest horizontal shear in degrees", 5.0)
 
-    neighbours: PositiveInt = flag("knn: training images that vote", 20)
-    knn_temperature: PositiveFloat = flag("knn: temperature of a vote's weight", 0.07)
+
+@dataclass(frozen=True)
+class NeighbourSettings:
+    """Nearest neighbours, for --probe knn."""
+
+    neighbours: PositiveInt = flag("training images that vote", 20)
+    knn_temperature: PositiveFloat = flag("temperature of a vote's weight", 0.07)
+
+
+@dataclass(frozen=True)
+class LogisticSettings:
+    """Logistic regression, for --probe logistic."""
+
     logistic_c: list[PositiveFloat] = flag(
-        "logistic: inverse regularisation strengths; the best on validation is taken",
+        "inverse regularisation strengths; the best on validation is taken",
         [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0],
     )
 
-    bootstrap: NonNegativeInt = flag("resamples behind the 95 % intervals; 0 for none", 1000)
+
+@dataclass(frozen=True)
+class HardwareSettings:
+    """Hardware."""
+
     device: str = flag("cpu, cuda, mps, or auto", "auto")
     num_workers: NonNegativeInt | None = flag(
         "processes that read images; by default one a core, or four on a CPU, at most 8", None
     )
     inference_batch_size: PositiveInt = flag("images the encoder sees at once", 64)
+
+
+def _flags(*settings: type) -> tuple[str, ...]:
+    return tuple(field.name for group in settings for field in dataclasses.fields(group))
+
+
+_AUGMENTATION = tuple(n for n in _flags(AugmentationSettings) if n.startswith("aug_"))
+_OF_PROBE = {
+    "linear": _flags(LinearSettings, AugmentationSettings),
+    "knn": _flags(NeighbourSettings),
+    "logistic": _flags(LogisticSettings),
+}
+"""The flags that only one kind of probe knows; given with another kind, they are an error."""
+
+
+@dataclass(frozen=True)
+class ProbeConfig(
+    HardwareSettings,
+    LogisticSettings,
+    NeighbourSettings,
+    AugmentationSettings,
+    LinearSettings,
+    ProbeSettings,
+    ResultSettings,
+    DataSettings,
+    ModelSettings,
+):
+    """Settings of ``probe.py``, with the published defaults; each class above heads its flags."""
 
     def __post_init__(self) -> None:
         """Check what a type alone cannot say.
@@ -226,10 +266,7 @@ class ProbeConfig:
     def _is_set(self, name: str) -> bool:
         """Say whether a setting differs from its default."""
         field = next(f for f in dataclasses.fields(self) if f.name == name)
-        default = field.default
-        if field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
-        return bool(getattr(self, name) != default)
+        return bool(getattr(self, name) != default_of(field))
 
     def n_views(self, n_images: int) -> int:
         """Give the number of stored augmented views a training image.

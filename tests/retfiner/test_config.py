@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from retfiner.common.cli import as_plain, build_parser, parse
+from retfiner.common.commands import REPOSITORY
 from retfiner.common.errors import InputError
-from retfiner.config import REPOSITORY, RefineConfig
+from retfiner.config import RefineConfig
 from retfiner.text.folder import DEFAULT_TEXT_ENCODER
 
 FLAGS = {

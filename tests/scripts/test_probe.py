@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from linprobe.find_weights import PUBLISHED
 from retfiner.common.results import read_runs
 from tests.helpers.probing_data import write_data_set
 from tests.helpers.refinement import write_base_model
@@ -62,7 +63,7 @@ def test_from_images_to_the_report(material):
     twins = [probe(material, *base, "--ft_weights", "_weights/mine.pth") for _ in range(2)]
     outcomes = [finish(twin) for twin in twins]
     assert [code for code, _, _ in outcomes] == [0, 0], outcomes
-    [command] = re.findall(r"python report\.py (.*)", outcomes[-1][1])
+    [command] = re.findall(r"linear_probing/report\.py (.*)", outcomes[-1][1])
     assert command == "--results __results --base baseline/RETFound --refined refined/RETFound"
     report = start(
         material, sys.executable, PROBING / "report.py", *command.split(), "--map_points", 0
@@ -133,7 +134,9 @@ def test_scripts_are_short_executable_and_name_what_probe_knows(script):
     assert os.access(script, os.X_OK)
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     is_baseline = script.stem.endswith("_baseline")
-    assert ("--ft_weights" in text.split("exec")[1]) is not is_baseline
+    assert ("--ft_weights auto" in text) is not is_baseline
+    [backbone] = re.findall(r"--backbone (\w+)", text)
+    assert backbone in PUBLISHED and "--init_weights auto" in text
     assert f"--version {'baseline' if is_baseline else 'refined'} " in text
 
 

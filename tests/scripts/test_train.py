@@ -46,7 +46,7 @@ def test_a_run_leaves_its_files_and_says_where(trained):
     assert "\r" not in done.stderr + done.stdout, "a bar is for terminals"
     for words in ("RETFound, 48 wide", "itc x 1, gm x 1", "10 to train on, 6 to validate"):
         assert words in done.stdout
-    assert f"--path_to_model {folder / 'best-model.ckpt'}" in done.stdout
+    assert f"--path_to_model '{folder / 'best-model.ckpt'}'\n" in done.stdout
 
 
 def test_flags_go_before_the_file(trained):

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import sys
 
-from retfiner.browse.config import DESCRIPTION, BrowseConfig
-from retfiner.browse.server import ADDRESS, require_port, require_streamlit, serve
-from retfiner.common.cli import parse
 from retfiner.common.errors import run_entry_point
 
 
 def main() -> None:
     """Parse the command line, open the model and the table, and serve the page."""
+    from retfiner.browse.config import DESCRIPTION, BrowseConfig
+    from retfiner.browse.server import ADDRESS, require_port, require_streamlit, serve
+    from retfiner.common.cli import parse
+    from retfiner.vision.checkpoint_file import checkpoint_of
+
     words = sys.argv[1:]
     config = parse(BrowseConfig, DESCRIPTION)
     require_streamlit()
     require_port(config.port)
-    from retfiner.browse.collection import open_collection  # so that --help answers at once
+    checkpoint_of(config.model)
+    from retfiner.browse.collection import open_collection  # needs torch, which --help does not
 
     open_collection(config)  # here, so that what is wrong is said before anything is served
     print(f"Browse:  http://{ADDRESS}:{config.port}  (Ctrl-C ends it)", flush=True)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import io
+import shlex
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from retfiner.common.commands import REPOSITORY, shorter
 
 
 class InputError(ValueError):
@@ -60,7 +65,13 @@ def run_entry_point(main: Callable[[], object]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line as it is said
     try:
-        main()
+        try:
+            main()
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if not package or find_spec(package) is not None:
+                raise
+            raise _not_installed(package) from error
     except InputError as error:
         sys.stderr.write(f"\nerror: {error}\n")
         raise SystemExit(2) from None
@@ -70,6 +81,18 @@ def run_entry_point(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped by the user\n")
         raise SystemExit(130) from None
+
+
+def _not_installed(package: str) -> InputError:
+    activate = REPOSITORY / ".venv" / "bin" / "activate"
+    remedy = f"source {shlex.quote(shorter(activate))}"
+    if not activate.is_file() or Path(sys.prefix) == activate.parents[1]:
+        remedy = f"{shlex.quote(shorter(REPOSITORY / 'install.sh'))} first, then {remedy}"
+    return InputError(
+        f"the package {package} is not installed for this Python",
+        got=sys.executable,
+        remedy=remedy,
+    )
 
 
 def shorten(items: list[str], limit: int = 8) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -22,4 +24,6 @@ def derive_seed(*parts: int | str) -> int:
 
 def generator(*parts: int | str) -> torch.Generator:
     """Make a CPU generator seeded by :func:`derive_seed`."""
+    import torch  # seconds: tables are split without it
+
     return torch.Generator().manual_seed(derive_seed(*parts))

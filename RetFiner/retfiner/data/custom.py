@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
 
 from retfiner.common.errors import InputError
+from retfiner.data.reference import split_reference
 
 
 def load_dataset_class(reference: str) -> type:
@@ -22,14 +22,7 @@ def load_dataset_class(reference: str) -> type:
     Raises:
         InputError: If the reference has another form, or file or class do not exist.
     """
-    file_name, separator, class_name = reference.rpartition(":")
-    path = Path(file_name)
-    if not separator or path.suffix != ".py" or not class_name.isidentifier():
-        raise InputError(
-            "--dataset cannot be understood", got=reference, expected="path/to/file.py:Class"
-        )
-    if not path.is_file():
-        raise InputError(f"there is no file {path}", remedy="check the path before the colon")
+    path, class_name = split_reference(reference)
     name = f"retfiner_dataset_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None

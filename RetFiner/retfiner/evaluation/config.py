@@ -8,108 +8,140 @@ from pathlib import Path
 from typing import Literal
 
 from retfiner.common.cli import flag
+from retfiner.common.commands import REPOSITORY
 from retfiner.common.errors import InputError
 from retfiner.common.numbers import NonNegativeInt, OpenUnitInterval, PositiveInt
-from retfiner.config import REPOSITORY, Precision
+from retfiner.config import Precision
 
 Task = Literal["retrieval", "zero_shot", "report"]
 Part = Literal["validation", "all"]
 
 RESULTS = REPOSITORY / "linear_probing" / "__results"
 
-_PAIRS = frozenset({"retrieval", "report"})
-_TASKS: dict[str, frozenset[str]] = {
-    **dict.fromkeys(
-        ("part", "image_root", "image_column", "report_column", "patient_column", "slice_column",
-         "on_bad_row"),
-        _PAIRS,
-    ),
-    **dict.fromkeys(("rerank_top", "save"), frozenset({"retrieval"})),
-    **dict.fromkeys(("split", "prompts", "results", "name"), frozenset({"zero_shot"})),
-    **dict.fromkeys(
-        ("decode", "beams", "top_p", "page", "page_rows", "thumbnails"), frozenset({"report"})
-    ),
-    "bootstrap": frozenset({"retrieval", "zero_shot"}),
-}  # fmt: skip
-"""The flags that not every task knows; given with another task, they are an error."""
-
 
 @dataclass(frozen=True)
-class EvaluateConfig:
-    """Settings of ``evaluate.py``."""
+class SubjectSettings:
+    """What is evaluated."""
 
-    task: Task = flag("retrieval, zero_shot (classes described in words), or report (written)")
+    task: Task = flag("what to evaluate; zero_shot: classes described in words")
     model: Path = flag("folder of a refinement run, or its best-model.ckpt")
     data: Path = flag("CSV of pairs (retrieval, report), or folder of labelled images (zero_shot)")
     text_encoder: Path | None = flag(
         "folder of the text encoder, for checkpoints without their tokenizer", None
     )
 
+
+@dataclass(frozen=True)
+class PairSettings:
+    """Pairs, for --task retrieval and report."""
+
     part: Part | None = flag(
-        "retrieval, report: validation: the patients the model was not trained on, split as in its"
-        " training; by default so where the CSV is its own training CSV, else all",
+        "validation: patients the model was not trained on; by default that where --data is its"
+        " training CSV, else all",
         None,
     )
     image_root: Path | None = flag(
-        "retrieval, report: folder the image paths are relative to; by default the CSV's", None
+        "folder the image paths are relative to; by default the CSV's", None
     )
     image_column: str | None = flag(
-        "retrieval, report: column with the image's path; by default as in the model's training",
-        None,
+        "column with the image's path; by default as in the model's training", None
     )
-    report_column: str | None = flag("retrieval, report: column with the report; likewise", None)
+    report_column: str | None = flag(
+        "column with the report; by default as in the model's training", None
+    )
     patient_column: str | None = flag(
-        "retrieval, report: column with the patient, or none; likewise", None
+        "column with the patient, or none; by default as in the model's training", None
     )
     slice_column: str | None = flag(
-        "retrieval, report: column with the B-scan's index in a volume; likewise", None
+        "column with the B-scan's index in a volume; by default as in the model's training", None
     )
-    on_bad_row: Literal["error", "skip"] = flag(
-        "retrieval, report: what to do with rows that cannot be used", "error"
-    )
+    on_bad_row: Literal["error", "skip"] = flag("what to do with rows that cannot be used", "error")
+
+
+@dataclass(frozen=True)
+class RetrievalSettings:
+    """Retrieval."""
 
     rerank_top: NonNegativeInt | None = flag(
-        "retrieval: how many of the best are put in order by image-text matching; 0: none; by"
-        " default 16 where the model was trained to match",
+        "best candidates put in order by image-text matching, 0 for none; by default 16 where the"
+        " model was trained to match",
         None,
     )
-    save: Path | None = flag("retrieval: .csv or .npz for the best 10 of each query", None)
-    bootstrap: NonNegativeInt = flag(
-        "retrieval, zero_shot: resamples of the patients for 95 % intervals; 0: no intervals", 1000
-    )
+    save: Path | None = flag(".csv or .npz for the best 10 of each query", None)
+
+
+@dataclass(frozen=True)
+class ZeroShotSettings:
+    """Zero-shot classification."""
 
     split: str | None = flag(
-        "zero_shot: train, val or test; by default test where the folder has splits", None
+        "train, val or test; by default test where the folder has splits", None
     )
     prompts: Path | None = flag(
-        "zero_shot: YAML file, class: [descriptions]; by default the one that comes with the data"
-        " set's name",
+        "YAML file, class: [descriptions]; by default the one in prompts/ of the data set's name",
         None,
     )
-    results: Path = flag("zero_shot: folder of results that report.py reads", RESULTS)
-    name: str | None = flag("zero_shot: the model's name there; by default its folder's", None)
+    results: Path = flag("folder of results that report.py reads", RESULTS)
+    name: str | None = flag("the model's name in the results; by default its folder's", None)
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """Written reports, for --task report."""
 
     decode: Literal["greedy", "beam", "nucleus"] = flag(
-        "report: the likeliest token each time, the likeliest report found, or drawn", "greedy"
+        "the likeliest token each time, the likeliest report found, or drawn", "greedy"
     )
-    beams: PositiveInt = flag("report: candidates of a beam search", 4)
+    beams: PositiveInt = flag("candidates of a beam search", 4)
     top_p: OpenUnitInterval = flag(
-        "report: nucleus draws among the likeliest tokens that hold this probability", 0.9
+        "nucleus draws among the likeliest tokens that hold this probability", 0.9
     )
-    page: Path | None = flag("report: HTML page with both reports side by side", None)
-    page_rows: PositiveInt = flag("report: most rows on the page", 200)
-    thumbnails: bool = flag("report: put the images themselves on the page", False)
+    page: Path | None = flag("HTML page with both reports side by side", None)
+    page_rows: PositiveInt = flag("most rows on the page", 200)
+    thumbnails: bool = flag("put the images themselves on the page", False)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Run."""
 
     output: Path | None = flag("JSON file for all numbers", None)
+    bootstrap: NonNegativeInt = flag(
+        "resamples of the patients for 95 % intervals (retrieval, zero_shot); 0 for none", 1000
+    )
     batch_size: PositiveInt = flag("images at a time", 64)
     device: str = flag("what torch calls it; auto takes a GPU where there is one", "auto")
-    precision: Precision = flag(
-        "arithmetic; auto is bfloat16 where the device is made for it", "auto"
-    )
+    precision: Precision = flag("auto is bfloat16 where the device is made for it", "auto")
     num_workers: NonNegativeInt | None = flag(
         "processes that read images; by default one a core, at most 8", None
     )
     seed: NonNegativeInt = flag("seed of resamples and drawn reports", 0)
+
+
+def _flags(settings: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(settings))
+
+
+_TASKS: dict[str, frozenset[str]] = {
+    **dict.fromkeys(_flags(PairSettings), frozenset({"retrieval", "report"})),
+    **dict.fromkeys(_flags(RetrievalSettings), frozenset({"retrieval"})),
+    **dict.fromkeys(_flags(ZeroShotSettings), frozenset({"zero_shot"})),
+    **dict.fromkeys(_flags(ReportSettings), frozenset({"report"})),
+    "bootstrap": frozenset({"retrieval", "zero_shot"}),
+}
+"""The flags that not every task knows; given with another task, they are an error."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(
+    RunSettings,
+    ReportSettings,
+    ZeroShotSettings,
+    RetrievalSettings,
+    PairSettings,
+    SubjectSettings,
+):
+    """Settings of ``evaluate.py``; each class above is a heading of its ``--help``."""
 
     def __post_init__(self) -> None:
         """Check what a type alone cannot say.

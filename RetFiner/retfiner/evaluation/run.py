@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
-
-from transformers.utils import logging as transformers_logging
+from typing import TYPE_CHECKING, Any
 
 from retfiner.common.cli import as_plain
-from retfiner.common.devices import resolve_device
 from retfiner.common.files import write_text
+from retfiner.data.table import read_table
 from retfiner.evaluation.config import EvaluateConfig
-from retfiner.evaluation.reports.evaluate import evaluate_reports
-from retfiner.evaluation.retrieval.evaluate import evaluate_retrieval
 from retfiner.evaluation.tables import (
     console,
     findings_table,
@@ -20,9 +16,12 @@ from retfiner.evaluation.tables import (
     retrieval_table,
     zero_shot_table,
 )
-from retfiner.evaluation.zero_shot.evaluate import evaluate_zero_shot
-from retfiner.export.loading import LoadedModel, read_model
-from retfiner.training.precision import resolve_precision
+from retfiner.evaluation.zero_shot.image_folder import read_image_folder
+from retfiner.text.folder import require_tokenizer
+from retfiner.vision.checkpoint_file import checkpoint_of
+
+if TYPE_CHECKING:
+    from retfiner.export.loading import LoadedModel
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -37,6 +36,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         InputError: If anything the user gave cannot be used.
     """
+    require_paths(config)
+    # These need torch, which a wrong path does not wait for.
+    from transformers.utils import logging as transformers_logging
+
+    from retfiner.common.devices import resolve_device
+    from retfiner.export.loading import read_model
+    from retfiner.training.precision import resolve_precision
+
     transformers_logging.disable_progress_bar()
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device.type)
@@ -56,6 +63,25 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return numbers
 
 
+def require_paths(config: EvaluateConfig) -> None:
+    """Check that what the settings name is there, before torch is imported.
+
+    Args:
+        config: The settings.
+
+    Raises:
+        InputError: If the model, the data or a column is not there.
+    """
+    checkpoint_of(config.model)
+    if config.text_encoder is not None:
+        require_tokenizer(config.text_encoder)
+    if config.task == "zero_shot":
+        read_image_folder(config.data, config.split)
+        return
+    given = (config.image_column, config.report_column, config.patient_column, config.slice_column)
+    read_table(config.data, [name for name in given if name not in (None, "none")])
+
+
 def _patients(numbers: dict[str, Any]) -> str:
     return "" if numbers["patients"] is None else f" of {numbers['patients']} patients"
 
@@ -66,6 +92,8 @@ def _print_left_out(numbers: dict[str, Any]) -> None:
 
 
 def _retrieval(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
+    from retfiner.evaluation.retrieval.evaluate import evaluate_retrieval
+
     numbers = evaluate_retrieval(config, loaded)
     print(
         f"Pairs:          {numbers['pairs']}{_patients(numbers)} ({numbers['part']}), "
@@ -79,6 +107,8 @@ def _retrieval(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
 
 
 def _zero_shot(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
+    from retfiner.evaluation.zero_shot.evaluate import evaluate_zero_shot
+
     numbers = evaluate_zero_shot(config, loaded)
     split = f", {numbers['split']}" if numbers["split"] is not None else ""
     print(f"Images:         {numbers['images']}{_patients(numbers)} ({numbers['data_set']}{split})")
@@ -89,6 +119,8 @@ def _zero_shot(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
 
 
 def _report(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
+    from retfiner.evaluation.reports.evaluate import evaluate_reports
+
     numbers = evaluate_reports(config, loaded)
     print(
         f"Reports:        {numbers['pairs']}{_patients(numbers)} ({numbers['part']}), "

@@ -12,28 +12,46 @@ from retfiner.common.numbers import NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True)
-class ExplainConfig:
-    """Settings of ``explain.py``."""
+class PairSettings:
+    """What is explained: one image and its report, or a row of a table."""
 
     model: Path = flag("run folder or best-model.ckpt of a refined model")
-    image: str | None = flag("the B-scan; scan.e2e#12 is B-scan 12, from 0, of a volume", None)
-    report: str | None = flag("the text whose words are shown", None)
+    image: str | None = flag(
+        "the B-scan; scan.e2e#12 is B-scan 12 of a volume, from 0", None, metavar="PATH"
+    )
+    report: str | None = flag("the text whose words are shown", None, metavar="TEXT")
     data: Path | None = flag("CSV of pairs, instead of --image and --report", None)
     row: PositiveInt | None = flag("row of that CSV, the header being row 1", None)
     image_root: Path | None = flag("folder its paths are relative to; by default the CSV's", None)
     image_column: str = flag("its column with the image's path", "image")
     report_column: str = flag("its column with the report", "report")
-    output: Path = flag("folder to write to", Path("explain"))
-    html: bool = flag("also write a page on which pointing at a word shows its map", False)
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """Maps."""
+
     maps: Literal["weighted", "attention"] = flag(
-        "the picture's maps: weighted by the gradient of the match score, or attention alone",
-        "weighted",
+        "weighted by the gradient of the match score, or attention alone", "weighted"
     )
     layer: NonNegativeInt | None = flag(
         "cross-attention layer, from 0, never the last; by default the middle one", None
     )
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Run."""
+
+    output: Path = flag("folder to write to", Path("explain"))
+    html: bool = flag("also write a page on which pointing at a word shows its map", False)
     text_encoder: Path | None = flag("folder with the tokenizer, for old checkpoints", None)
     device: str = flag("cpu, cuda, mps, or auto", "auto")
+
+
+@dataclass(frozen=True)
+class ExplainConfig(RunSettings, MapSettings, PairSettings):
+    """Settings of ``explain.py``; each class above is a heading of its ``--help``."""
 
     def __post_init__(self) -> None:
         """Check that one pair is named.

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
 from retfiner.data.manifest import locate_images
 from retfiner.data.table import read_table
 from retfiner.explanation.config import ExplainConfig
-from retfiner.explanation.explain import explain
-from retfiner.explanation.figure import write_figure
-from retfiner.explanation.page import build_page
-from retfiner.export.loading import read_model
-from retfiner.vision import ImageAddress, read_image
+from retfiner.text.folder import require_tokenizer
+from retfiner.vision.checkpoint_file import checkpoint_of
+from retfiner.vision.images import ImageAddress, read_image
 
 
 def run(config: ExplainConfig) -> list[Path]:
@@ -29,10 +26,21 @@ def run(config: ExplainConfig) -> list[Path]:
     Raises:
         InputError: If the model, the image or the row cannot be used.
     """
-    image, report = _pair(config)
+    address, report = _pair(config)
+    image = read_image(address)
+    checkpoint_of(config.model)
+    if config.text_encoder is not None:
+        require_tokenizer(config.text_encoder)
+    # These need torch, which a wrong path does not wait for.
+    from retfiner.common.devices import resolve_device
+    from retfiner.explanation.explain import explain
+    from retfiner.explanation.figure import write_figure
+    from retfiner.explanation.page import build_page
+    from retfiner.export.loading import read_model
+
     loaded = read_model(config.model, resolve_device(config.device), config.text_encoder)
-    explanation = explain(loaded, read_image(image), report, config.layer)
-    parts = (image.path.stem, image.member, image.index)
+    explanation = explain(loaded, image, report, config.layer)
+    parts = (address.path.stem, address.member, address.index)
     name = "_".join(str(part) for part in parts if part not in (None, ""))
     written = [config.output / f"{name}.png"]
     write_figure(written[0], explanation, config.maps == "weighted")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
-from retfiner.common.cli import flag
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import file_sha256, write_text
-from retfiner.config import REPOSITORY
 from retfiner.export.card import model_card
+from retfiner.export.config import ExtractConfig, Format
 from retfiner.export.hf import hf_provenance, push_folder, save_hf
 from retfiner.export.onnx import onnx_provenance, save_onnx
 from retfiner.training.adaptation import has_lora, merge_lora
@@ -28,50 +26,7 @@ from retfiner.vision import (
     save_backbone,
 )
 
-WEIGHTS_FOLDER = REPOSITORY / "linear_probing" / "_weights"
 ENCODER = "model.vision_encoder."
-
-Format = Literal["base", "safetensors", "timm", "hf", "onnx"]
-
-
-@dataclass(frozen=True)
-class ExtractConfig:
-    """Settings of ``get_vision_backbone_for_linprobing.py``."""
-
-    path_to_model: Path = flag("checkpoint of a refinement run, or a published RetFiner file")
-    format: Format = flag(
-        "base: the base model's own layout (.pth); safetensors; timm: plain timm keys; hf: a folder"
-        " for transformers; onnx",
-        "base",
-    )
-    backbone: str = flag("name of the backbone, where the checkpoint does not say", "auto")
-    image_size: int | None = flag("side of the input in pixels, where it does not say", None)
-    output: Path | None = flag(
-        "file (hf: folder) to write; by default in linear_probing/_weights", None
-    )
-    card: bool | None = flag("write a model card beside it; by default for hf only", None)
-    results: Path | None = flag("Markdown for the card: table.md of report.py, for example", None)
-    push: str | None = flag(
-        "upload to the Hugging Face hub under this name, user/model; never done unasked", None
-    )
-
-    def __post_init__(self) -> None:
-        """Check what does not go together.
-
-        Raises:
-            InputError: If a flag would have no effect.
-        """
-        if self.results is not None and not self.writes_card:
-            raise InputError("--results has no effect without a card", remedy="add --card")
-        if self.push is not None and self.format != "hf":
-            raise InputError(
-                "--push has no effect here", got=f"--format {self.format}", expected="--format hf"
-            )
-
-    @property
-    def writes_card(self) -> bool:
-        """Whether a model card is written."""
-        return self.card if self.card is not None else self.format == "hf"
 
 
 @explained_faults()
@@ -88,7 +43,7 @@ def extract(config: ExtractConfig) -> Path:
         InputError: If there is no backbone in the checkpoint, or the output is of another run.
     """
     backbone = read_refined_backbone(config.path_to_model, config.backbone, config.image_size)
-    output = config.output if config.output is not None else default_output(config)
+    output = config.output or config.default_output
     _check_output(output, backbone, config.format)
     _save(output, backbone, config.format)
     print(f"Backbone:       {backbone.spec.name}, refined")
@@ -115,13 +70,6 @@ def _write_card(config: ExtractConfig, output: Path, backbone: Backbone) -> None
     card = output / "README.md" if output.is_dir() else output.with_suffix(".md")
     write_text(card, text)
     print(f"Model card:     {card}")
-
-
-def default_output(config: ExtractConfig) -> Path:
-    """Name the output after the checkpoint and its run: ``best-model_<run>_bscan.pth``."""
-    path = config.path_to_model.resolve()
-    suffix = {"base": ".pth", "hf": "", "onnx": ".onnx"}.get(config.format, ".safetensors")
-    return WEIGHTS_FOLDER / f"{path.stem}_{path.parent.name}_bscan{suffix}"
 
 
 def read_refined_backbone(

@@ -27,6 +27,7 @@ from retfiner.text.tokenizer import (
     tokenizer_from_text,
 )
 from retfiner.vision import RawCheckpoint, evaluation_transform, read_checkpoint
+from retfiner.vision.checkpoint_file import checkpoint_of
 from retfiner.vision.preprocessing import EvaluationTransform
 
 PREFIX = "model."
@@ -164,12 +165,6 @@ def _finite(embedded: Tensor, what: str) -> Tensor:
     return embedded
 
 
-def checkpoint_of(path: Path | str) -> Path:
-    """Return the checkpoint to use of a run's folder, or the file itself."""
-    path = Path(path)
-    return path / "best-model.ckpt" if path.is_dir() else path
-
-
 def read_model(
     path: Path | str,
     device: str | torch.device = "cpu",
@@ -187,7 +182,7 @@ def read_model(
     Raises:
         InputError: If the file is no checkpoint of a run, or its parts do not fit together.
     """
-    path = checkpoint_of(path)
+    path = checkpoint_of(Path(path))
     raw = read_checkpoint(path)
     about = raw.metadata
     if not isinstance(raw.content.get("state_dict"), Mapping) or "text_config" not in about:

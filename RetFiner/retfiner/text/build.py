@@ -5,53 +5,20 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import BertConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from retfiner.common.cli import flag
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
+from retfiner.text.config import TextEncoderConfig
 from retfiner.text.encoder import CrossAttentionBert, load_bert
-from retfiner.text.folder import DEFAULT_TEXT_ENCODER
 from retfiner.text.tokenizer import load_tokenizer, train_tokenizer
 
 UNUSED_PARTS = ("pooler.", "seq_relationship.")
 """Parts of a BERT that refinement has no use for: next-sentence prediction and its pooler."""
-
-
-@dataclass(frozen=True)
-class TextEncoderConfig:
-    """What to build a text encoder from, and where to put it."""
-
-    source: str = flag("a BERT: Hugging Face hub id, or a folder", "bert-base-uncased")
-    output: Path = flag("folder for the BERT with cross-attention", DEFAULT_TEXT_ENCODER)
-    from_reports: Path | None = flag(
-        "CSV: make a small BERT with a vocabulary of its own instead", None
-    )
-    report_column: str = flag("column of that CSV with the report", "report")
-    vocab_size: int = flag("most WordPieces of that vocabulary", 2000)
-    width: int = flag("width of the small BERT, a multiple of 64", 192)
-    layers: int = flag("layers of the small BERT", 4)
-    seed: int = flag("seed of the weights that have to be made up", 0)
-
-    def __post_init__(self) -> None:
-        """Check the small BERT's size.
-
-        Raises:
-            InputError: If it cannot be built.
-        """
-        if self.width < 64 or self.width % 64:
-            raise InputError("--width cannot be used", got=self.width, expected="a multiple of 64")
-        if self.layers < 1:
-            raise InputError("--layers cannot be used", got=self.layers, expected="at least 1")
-        if self.vocab_size < 64:
-            raise InputError(
-                "--vocab_size is too small", got=self.vocab_size, expected="at least 64"
-            )
 
 
 @explained_faults()
@@ -69,11 +36,7 @@ def build_text_encoder(
     """
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # what is missing or left over, we check and say
-    if config.output.is_file() or (config.output.exists() and any(config.output.iterdir())):
-        raise InputError(
-            f"{config.output} exists and is no empty folder",
-            remedy="give another --output, or remove it first",
-        )
+    config.require_paths()
     torch.manual_seed(config.seed)  # transformers makes weights up with the global generator
     if config.from_reports is not None:
         reports = read_reports(config.from_reports, config.report_column)

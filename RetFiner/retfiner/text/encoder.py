@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, BertConfig, BertLMHeadModel
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.text.folder import no_bert
 from retfiner.text.layer import CrossAttentionLayer, KeysValues
 from retfiner.text.packing import Packing
 
@@ -179,12 +180,7 @@ def read_bert_config(source: str) -> BertConfig:
         # Said explicitly: left open, transformers may ask on the terminal whether to run code.
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except _UNREADABLE as error:
-        raise InputError(
-            f"no text encoder can be loaded from {source}",
-            got=(str(error) or type(error).__name__).splitlines()[0],
-            expected="a Hugging Face hub id, or a folder with config.json and weights",
-            remedy="python build_text_encoder.py --source <hub id or folder> --output <folder>",
-        ) from error
+        raise no_bert(source, (str(error) or type(error).__name__).splitlines()[0]) from error
     if config.model_type != "bert":
         raise InputError(
             f"the model in {source} is not a BERT",

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from retfiner.common.errors import InputError
+from retfiner.text.folder import no_tokenizer
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -75,10 +76,10 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
             tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except _UNREADABLE as error:
         got = (str(error) or type(error).__name__).splitlines()[0]
-        raise _no_tokenizer(folder, got) from error
+        raise no_tokenizer(folder, got) from error
     # Where the vocabulary's file is missing, transformers makes a tokenizer that knows no word.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise _no_tokenizer(folder, "no vocabulary")
+        raise no_tokenizer(folder, "no vocabulary")
     missing = [
         name
         for name in ("cls_token", "sep_token", "mask_token", "pad_token")
@@ -122,15 +123,6 @@ def tokenizer_from_text(stored: Mapping[str, str]) -> PreTrainedTokenizerBase:
             return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
     except _UNREADABLE as error:
         raise InputError("the tokenizer in the checkpoint is damaged", got=error) from error
-
-
-def _no_tokenizer(folder: Path | str, got: str) -> InputError:
-    return InputError(
-        f"no tokenizer can be loaded from {folder}",
-        got=got,
-        expected="a Hugging Face folder with vocab.txt or tokenizer.json",
-        remedy="python build_text_encoder.py --source <hub id or folder> --output <folder>",
-    )
 
 
 def as_report_list(texts: str | Iterable[str]) -> list[str]:

@@ -10,7 +10,6 @@ import argparse
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,32 +17,15 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
-from retfiner.common.cli import flag
 from retfiner.common.errors import InputError
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import save_torch, whole_file
-from retfiner.common.numbers import PositiveFloat, PositiveInt
 from retfiner.common.seeds import derive_seed, generator
 from retfiner.training.precision import is_made_for_bfloat16
-from retfiner.vision.images import is_image_file, iter_images
+from retfiner.training.pretrain_config import PretrainConfig, image_files
+from retfiner.vision.images import iter_images
 from retfiner.vision.preprocessing import EvaluationTransform
 from retfiner.vision.spec import IMAGENET_MEAN, IMAGENET_STD
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Settings of ``pretrain_base.py``."""
-
-    images: Path = flag("folder with images, searched at any depth; of volumes, every B-scan")
-    output: Path = flag("checkpoint to write, for example ../pretrained_weights/base.pth")
-    image_size: PositiveInt = flag("side of the input image in pixels", 128)
-    patch_size: PositiveInt = flag("side of a patch in pixels", 16)
-    width: PositiveInt = flag("width of the ViT, a multiple of 64", 192)
-    depth: PositiveInt = flag("blocks of the ViT", 4)
-    epochs: PositiveInt = flag("passes over the images", 8)
-    batch_size: PositiveInt = flag("images in a batch", 64)
-    lr: PositiveFloat = flag("highest learning rate of AdamW, warmed up and annealed", 1e-3)
-    seed: int = flag("seed of everything random", 0)
 
 
 @explained_faults()
@@ -54,18 +36,8 @@ def pretrain(config: PretrainConfig) -> None:
         config: The settings.
 
     Raises:
-        InputError: If there are too few images, or the sizes do not go together.
+        InputError: If there are too few images.
     """
-    if config.width % 64 or config.image_size % config.patch_size:
-        raise InputError(
-            "the ViT cannot be built",
-            got=f"width {config.width}, {config.image_size} pixels, patches of {config.patch_size}",
-            expected="a width that is a multiple of 64, an image that is a multiple of the patch",
-        )
-    if config.output.suffix.lower() == ".safetensors" or config.output.is_dir():
-        raise InputError(
-            "--output cannot be used", got=config.output, expected="a file, for example base.pth"
-        )
     images = load_images(config.images, config.image_size)
     torch.manual_seed(derive_seed(config.seed, "pretrain"))  # transformers' initial weights
     model = build_mae(config)
@@ -90,7 +62,7 @@ def load_images(folder: Path, image_size: int) -> Tensor:
     Raises:
         InputError: If there are fewer than two.
     """
-    paths = sorted(path for path in folder.rglob("*") if is_image_file(path))
+    paths = image_files(folder)
     resize = EvaluationTransform(image_size, (0.0,), (1.0,), 1)
 
     def load(path: Path) -> list[Tensor]:

@@ -11,10 +11,8 @@ from typing import Any
 from retfiner.common.errors import InputError
 from retfiner.training.callbacks.checkpointing import KEY
 from retfiner.training.distributed.launch import rank_zero_print
+from retfiner.training.resume_path import AUTO, find_resume_checkpoint
 from retfiner.vision import RawCheckpoint, read_checkpoint
-
-AUTO = Path("auto")
-"""``--resume auto``; a checkpoint of that name is ``./auto``."""
 
 FREE_ON_RESUME = frozenset(
     {
@@ -84,25 +82,6 @@ def choose_run(
     if run is not None:
         description["provenance"]["run_id"] = run.description["provenance"]["run_id"]
     return run
-
-
-def find_resume_checkpoint(resume: Path) -> Path:
-    """Return the checkpoint to go on with.
-
-    Args:
-        resume: A checkpoint, or the folder of a run with its ``last.ckpt``.
-
-    Raises:
-        InputError: If there is none.
-    """
-    path = resume / "last.ckpt" if resume.is_dir() else resume
-    if not path.is_file():
-        raise InputError(
-            "there is nothing to resume",
-            got=f"no file {path}",
-            expected="last.ckpt of an earlier run, or the folder it lies in",
-        )
-    return path
 
 
 def read_resumed_run(path: Path) -> ResumedRun:

@@ -17,9 +17,9 @@ import yaml
 from filelock import FileLock, Timeout
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from retfiner.common.commands import REPOSITORY
 from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
-from retfiner.config import REPOSITORY
 from retfiner.training.checkpoint_io import remove_leftovers
 from retfiner.training.distributed.launch import is_rank_zero
 

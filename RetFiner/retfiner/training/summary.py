@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
+from retfiner.common.commands import command
 from retfiner.data.batch import Collate, identify_reports
 from retfiner.data.datamodule import Pairs, PairsDataModule
 from retfiner.data.manifest import Manifest
@@ -19,6 +20,8 @@ from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
 from retfiner.training.module import RefinementModule
 from retfiner.training.recall import chance_recall
 from retfiner.training.verdict import ADVICE, Objective, read_objectives
+
+EXTRACTION = "RetFiner/get_vision_backbone_for_linprobing.py"
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,7 @@ def report(folder: Path, pairs: Pairs) -> RunResult:
     rank_zero_print(
         f"\nRefined model:  {folder / 'best-model.ckpt'}"
         f"\nCurves:         {folder / 'curves.png'}"
-        "\nNext:           python get_vision_backbone_for_linprobing.py --path_to_model "
-        f"{folder / 'best-model.ckpt'}"
+        f"\nNext:           {command(EXTRACTION, '--path_to_model', folder / 'best-model.ckpt')}"
     )
     return RunResult(folder, before, best)
 

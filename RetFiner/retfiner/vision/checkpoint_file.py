@@ -7,6 +7,13 @@ from pathlib import Path
 from retfiner.common.errors import InputError
 
 
+def checkpoint_of(path: Path) -> Path:
+    """Return a checkpoint, or that of a run's folder, after :func:`require_checkpoint_file`."""
+    path = path / "best-model.ckpt" if path.is_dir() else path
+    require_checkpoint_file(path)
+    return path
+
+
 def require_checkpoint_file(path: Path) -> None:
     """Refuse early, and in plain words, what is no checkpoint at all.
 

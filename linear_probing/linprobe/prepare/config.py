@@ -19,8 +19,8 @@ BScanFlag: TypeAlias = Literal["central", "all"] | NonNegativeInt  # a negative 
 
 
 @dataclass(frozen=True)
-class PrepareConfig:
-    """Settings of ``prepare_dataset.py``; None everywhere means that nothing was asked for."""
+class DownloadSettings:
+    """Data set."""
 
     name: str | None = flag("the data set; --list shows all", None, positional=True)
     source: Paths = flag(
@@ -29,11 +29,14 @@ class PrepareConfig:
         repeatable=True,
     )
     output: Path = flag("folder of the data sets; <output>/<name> is written", Path("_data"))
+    overwrite: bool = flag("replace the data set of this name in --output", False)
     list: bool = flag("show the data sets that can be prepared, and end", False)
 
-    bscan: BScanFlag | None = flag(
-        "B-scans of a volume: central, all, or the index of one; by default central", None
-    )
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Split."""
+
     split: Shares | None = flag(
         "shares of train, val and test; by default the data set's, usually 0.5 0.25 0.25", None
     )
@@ -41,8 +44,17 @@ class PrepareConfig:
     split_file: Path | None = flag(
         "a split.csv to repeat exactly: columns image, class, patient, split", None
     )
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """Images and labels."""
+
+    bscan: BScanFlag | None = flag(
+        "B-scans of a volume: central, all, or the index of one; by default central", None
+    )
     zero_borders: bool | None = flag(
-        "set white borders left by rotation to zero; by default where the data set has them", None
+        "blacken white borders; by default where the data set has them", None
     )
     label: Literal["bscan", "patient"] | None = flag(
         "NEHUT2D: the B-scan's own label or the patient's diagnosis; by default bscan", None
@@ -50,10 +62,17 @@ class PrepareConfig:
     slice_axis: Literal["first", "last"] | None = flag(
         "Harvard_Glaucoma: axis that counts B-scans; by default told from the shape", None
     )
-    overwrite: bool = flag("replace the data set of this name in --output", False)
     num_workers: NonNegativeInt | None = flag(
         "processes that read and write images, 0 for none besides this; by default one a core", None
     )
+
+
+@dataclass(frozen=True)
+class PrepareConfig(ImageSettings, SplitSettings, DownloadSettings):
+    """Settings of ``prepare_dataset.py``; None everywhere means that nothing was asked for.
+
+    Each class above is a heading of its ``--help``.
+    """
 
     def __post_init__(self) -> None:
         """Check what a type alone cannot say.

@@ -13,6 +13,7 @@ from linprobe.prepare.prepare import Prepared
 from linprobe.prepare.spec import DataSetSpec
 from linprobe.prepare.splitting import SPLITS
 from linprobe.prepare.table import Row
+from retfiner.common.commands import command
 
 
 def console() -> Console:
@@ -68,10 +69,11 @@ def show_prepared(prepared: Prepared) -> None:
     out.print(table_of_counts(prepared.rows))
     for note in prepared.notes:
         out.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    words = ("--init_weights", "path/to/base.pth", "--data_root", prepared.folder.parent,
+             "--data_set", prepared.folder.name)  # fmt: skip
     lines = (
         f"\nWritten: {prepared.folder} (images, split.csv, dataset.json)",
-        "Next:    python probe.py --init_weights <base model> "
-        f"--data_root {prepared.folder.parent} --data_set {prepared.folder.name}",
+        f"Next:    {command('linear_probing/probe.py', *words)}",
     )
     for line in lines:
         out.print(line, markup=False, highlight=False, soft_wrap=True)

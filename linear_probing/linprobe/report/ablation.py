@@ -10,39 +10,11 @@ import pandas as pd
 from rich.table import Table
 
 from linprobe.report.comparison import load_pairs
+from linprobe.report.config import AblationConfig
 from linprobe.report.summary import Row, summarise
 from linprobe.report.tables import p_text, signed, spread_text
-from retfiner.common import cli
-from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
 from retfiner.common.results import METRIC_INFO
-
-
-@dataclass(frozen=True)
-class AblationConfig:
-    """Settings of ``ablation.py``."""
-
-    base: str = cli.flag("the base model, as <version>/<model> below --results")
-    full: str = cli.flag("the model refined with everything, likewise")
-    variants: list[str] = cli.flag("models refined with something else, likewise")
-    results: Path = cli.flag("folder of the probing results", Path("__results"))
-    output: Path = cli.flag("folder for ablation.md and ablation.csv", Path("__results/ablation"))
-    metric: str = cli.flag("metric of the table, as for report.py", "balanced_accuracy")
-
-    def __post_init__(self) -> None:
-        """Check the metric and that no model is named twice.
-
-        Raises:
-            InputError: If one is.
-        """
-        if self.metric not in METRIC_INFO:
-            raise InputError(
-                "Unknown metric.", got=self.metric, expected=", ".join(sorted(METRIC_INFO))
-            )
-        models = [self.base, self.full, *self.variants]
-        twice = sorted({name for name in models if models.count(name) > 1})
-        if twice:
-            raise InputError("A model is named twice.", got=", ".join(twice))
 
 
 @dataclass(frozen=True)

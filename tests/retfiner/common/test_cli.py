@@ -8,8 +8,8 @@ from typing import Literal
 
 import pytest
 
-from retfiner.common.cli import as_plain, build_parser, flag, parse
-from retfiner.common.numbers import PositiveInt
+from retfiner.common.cli import as_plain, as_words, build_parser, flag, parse
+from retfiner.common.numbers import NonNegativeFloat, OpenUnitInterval, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,14 @@ def test_mistakes_end_with_status_2(words, capsys):
         parse(Settings, "", words.split())
     assert caught.value.code == 2
     assert "error" in capsys.readouterr().err
+
+
+def test_a_mistake_is_told_with_the_flag_and_without_types(capsys):
+    with pytest.raises(SystemExit):
+        parse(Grouped, "", ["--table", "t", "--scales", "1", "-2"])
+    said = capsys.readouterr().err
+    assert "error: --scales" in said and "-2 does not conform to restriction v>=0" in said
+    assert "<class" not in said and "Union" not in said
 
 
 def test_help_says_what_the_script_and_each_flag_do(capsys):
@@ -120,3 +128,60 @@ def test_a_word_that_must_be_given_is_asked_for(capsys):
     with pytest.raises(SystemExit):
         parse(Needed, "", [])
     assert "name" in capsys.readouterr().err
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What goes in."""
+
+    table: Path = flag("a table")
+    share: OpenUnitInterval = flag("share of the rows", 0.25)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What comes out."""
+
+    scales: list[NonNegativeFloat] | None = flag("scales; by default 1 each", None)
+    which: Literal["all"] | PositiveInt | None = flag("all of them, or one", None)
+    place: str = flag("address", "here", metavar="HOST")
+    loud: bool = flag("say more", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grouped(Outputs, Inputs):
+    """Both."""
+
+
+def test_inherited_flags_stand_below_their_class_with_kind_and_default(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    text = build_parser(Grouped, "Does 95 % of a thing.").format_help()
+    own, inputs, outputs = text.split("\n\n", 2)[2].split("\n\n")
+    assert "Does 95 % of a thing." in text
+    assert own.splitlines()[0] == "options:"
+    assert [" ".join(line.split()) for line in inputs.splitlines()] == [
+        "What goes in:",
+        "--table PATH a table (required)",
+        "--share 0-1 share of the rows (default: 0.25)",
+    ]
+    assert [" ".join(line.split()) for line in outputs.splitlines()] == [
+        "What comes out:",
+        "--scales X ... scales; by default 1 each",
+        "--which {all}|N all of them, or one (default: none)",
+        "--place HOST address (default: here)",
+        "--loud say more (default: off)",
+    ]
+    assert text.startswith("usage: ") and "--table PATH [flags]\n" in text.splitlines(True)[0]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Settings(Path("a b"), 3, [4], None, "b", True),
+        Settings(Path("t"), names=["x", "y z"]),
+        Words("OCTDL", [Path("a"), Path("b")], False),
+        Words(),
+    ],
+)
+def test_a_configuration_as_words_is_parsed_to_the_same(config):
+    assert parse(type(config), "", as_words(config)) == config

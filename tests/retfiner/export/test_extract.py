@@ -9,8 +9,9 @@ import torch
 from safetensors import safe_open
 
 from retfiner.common.errors import InputError
-from retfiner.export import extract as module
-from retfiner.export.extract import ExtractConfig, default_output, extract, read_refined_backbone
+from retfiner.export import config as config_module
+from retfiner.export.config import ExtractConfig
+from retfiner.export.extract import extract, read_refined_backbone
 from retfiner.refine import refine
 from retfiner.vision import load_backbone, save_backbone
 from tests.helpers.refinement import HEADS, WIDTH, make_material, settings
@@ -30,7 +31,7 @@ def run(material, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def weights_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "WEIGHTS_FOLDER", tmp_path / "_weights")
+    monkeypatch.setattr(config_module, "WEIGHTS_FOLDER", tmp_path / "_weights")
     return tmp_path / "_weights"
 
 
@@ -208,7 +209,7 @@ def test_released_encoders(tmp_path, encoder, name):
     backbone = load_backbone(extract(config))
     assert backbone.spec.name == name.removeprefix("RetFiner_")
     assert same(backbone.encoder.state_dict(), encoder)
-    assert extract(config) == default_output(config)  # the same once more
+    assert extract(config) == config.default_output  # the same once more
 
 
 def test_a_base_model_is_no_refined_model(material, tmp_path, encoder):

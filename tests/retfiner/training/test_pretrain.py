@@ -164,8 +164,10 @@ def test_every_bscan_of_a_volume_is_read_in_order(tmp_path):
 
 
 def test_too_few_images(tmp_path):
-    with pytest.raises(InputError, match=r"too few images.*\n.*0"):
+    with pytest.raises(InputError, match=r"too few images.*\n.*no such folder"):
         load_images(tmp_path / "nowhere", 16)
+    with pytest.raises(InputError, match=r"too few images.*\n.*0"):
+        load_images(tmp_path, 16)
     write_image(tmp_path / "a.png", 0)
     with pytest.raises(InputError, match=r"too few images.*\n.*1"):
         load_images(tmp_path, 16)

@@ -14,7 +14,7 @@ protocol. What does not change the result (paths, device, values derived from th
 """
 
 from retfiner.common.results.folders import find_finished, run_folder, write_run
-from retfiner.common.results.reading import read_run, read_runs
+from retfiner.common.results.reading import model_folder, read_run, read_runs
 from retfiner.common.results.run import (
     METRIC_INFO,
     MetricInfo,
@@ -34,6 +34,7 @@ __all__ = [
     "comparable_settings",
     "find_finished",
     "fingerprint",
+    "model_folder",
     "protocol_settings",
     "read_run",
     "read_runs",

@@ -161,6 +161,28 @@ def _read_arrays(path: Path, features: bool) -> dict[str, Any]:
     return arrays
 
 
+def model_folder(root: Path | str, model_path: str) -> Path:
+    """Return the folder of a model's results.
+
+    Args:
+        root: Folder of all results.
+        model_path: ``<version>/<model>``.
+
+    Raises:
+        InputError: If there is no such model.
+    """
+    base = Path(root) / model_path
+    if len(Path(model_path).parts) != 2 or not base.is_dir():
+        seeds = Path(root).glob("*/*/*/seed*")
+        known = sorted({path.relative_to(root).parents[1].as_posix() for path in seeds})
+        raise InputError(
+            f"No results of {model_path} below {root}.",
+            expected=f"<version>/<model>, one of: {', '.join(known) or 'none yet'}",
+            remedy="run probe.py first, or correct the name",
+        )
+    return base
+
+
 def read_runs(root: Path | str, model_path: str, *, features: bool = False) -> list[Run]:
     """Read all finished runs of one model, sorted by data set and folder.
 
@@ -174,15 +196,7 @@ def read_runs(root: Path | str, model_path: str, *, features: bool = False) -> l
     Raises:
         InputError: If there is no such model or no run of it, or a run is damaged.
     """
-    base = Path(root) / model_path
-    if len(Path(model_path).parts) != 2 or not base.is_dir():
-        seeds = Path(root).glob("*/*/*/seed*")
-        known = sorted({path.relative_to(root).parents[1].as_posix() for path in seeds})
-        raise InputError(
-            f"No results of {model_path} below {root}.",
-            expected=f"<version>/<model>, one of: {', '.join(known) or 'none yet'}",
-            remedy="run probe.py first, or correct the name",
-        )
+    base = model_folder(root, model_path)
     folders = sorted(
         folder
         for folder in base.glob("*/seed*")

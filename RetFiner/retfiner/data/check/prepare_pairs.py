@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from retfiner.common.cli import as_plain, flag
+from retfiner.common.commands import command
 from retfiner.common.errors import InputError
 from retfiner.common.faults import explained_faults
 from retfiner.common.numbers import NonNegativeInt, OpenUnitInterval, PositiveInt
 from retfiner.common.processes import count_workers
 from retfiner.common.seeds import derive_seed
-from retfiner.text.folder import DEFAULT_TEXT_ENCODER
+from retfiner.text.folder import DEFAULT_TEXT_ENCODER, require_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,8 +30,8 @@ PUBLISHED_MAX_TEXT_TOKENS = 30
 
 
 @dataclass(frozen=True)
-class PreparePairsConfig:
-    """Settings of ``prepare_pairs.py``."""
+class TableSettings:
+    """Table."""
 
     csv: Path = flag("CSV of image-report pairs, UTF-8 with a header")
     output: Path = flag("folder for the cleaned tables and the summary")
@@ -43,42 +44,62 @@ class PreparePairsConfig:
         "column with the patient; none declares that there is none", "patient_id"
     )
     slice_column: str | None = flag(
-        "column with the B-scan's index in a volume, from 0; by default slice, if there is such a"
-        " column; none: not used",
+        "column with the B-scan's index in a volume, from 0, or none; by default slice, where there"
+        " is such a column",
         None,
     )
-    split_column: str | None = flag(
-        "column with train, val or test, where the split is given", None
-    )
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Split."""
+
+    split_column: str | None = flag("column with train, val or test, if the split is given", None)
     val_csv: Path | None = flag("CSV for validation, where the split is given by two files", None)
     val_fraction: OpenUnitInterval = flag(
         "share of the patients split off for validation, where no split is given", 0.1
     )
+    seed: NonNegativeInt = flag("seed of the split and of the pairs that are shown", 0)
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """Checks."""
+
     text_encoder: Path | None = flag(
-        "folder whose tokenizer counts WordPieces; by default train.py's if it is there, "
-        "else words are counted",
+        "folder whose tokenizer counts WordPieces; by default train.py's if it is there, else words"
+        " are counted",
         None,
     )
     max_text_tokens: PositiveInt = flag(
         "reports are cut at this many WordPieces", PUBLISHED_MAX_TEXT_TOKENS
     )
     deidentify: bool = flag(
-        "warn of what looks like a name, a date, a record number, an age over 89, a phone number "
-        "or an e-mail address, by row and column; a warning, not a guarantee",
+        "warn of what looks like a name, a date, a number or an address of a patient; no guarantee",
         False,
     )
     flagged_rows: Literal["leave_out", "keep"] = flag(
-        "what happens with rows that --deidentify warns of", "leave_out"
+        "what becomes of rows --deidentify warns of", "leave_out"
     )
     decode: Literal["full", "header"] = flag(
         "full decodes each image; header looks at its bytes alone: faster, finds less", "full"
     )
+    strict: bool = flag("exit with status 1 if there is any problem", False)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Run."""
+
     num_workers: NonNegativeInt | None = flag(
         "processes that read images; by default one a core, at most 8", None
     )
-    seed: NonNegativeInt = flag("seed of the split and of the pairs that are shown", 0)
-    strict: bool = flag("exit with status 1 if there is any problem", False)
     overwrite: bool = flag("replace what an earlier run wrote to the folder", False)
+
+
+@dataclass(frozen=True)
+class PreparePairsConfig(RunSettings, CheckSettings, SplitSettings, TableSettings):
+    """Settings of ``prepare_pairs.py``; each class above is a heading of its ``--help``."""
 
     def __post_init__(self) -> None:
         """Check what a type alone cannot say.
@@ -118,7 +139,8 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
 
     sources = [path for path in (config.csv, config.val_csv) if path is not None]
     require_writable(config.output, sources, config.overwrite)
-    tokenizer = _load_tokenizer(config.text_encoder)
+    if config.text_encoder is not None:
+        require_tokenizer(config.text_encoder)
     columns = Columns(
         config.image_column,
         config.report_column,
@@ -138,11 +160,11 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
         val_fraction=config.val_fraction,
         seed=config.seed,
     )
-    summary = _summarise(config, columns, checked, tokenizer)
+    summary = _summarise(config, columns, checked, _load_tokenizer(config.text_encoder))
     _write(config, columns, checked, summary)
     print(format_summary(summary))
     print(f"\nLook at:        {config.output / PAGE}")
-    print(f"Next:           {summary.next_command}")
+    print(f"Next:           {command('RetFiner/train.py', *_training_words(config))}")
     return summary
 
 
@@ -181,15 +203,15 @@ def _summarise(
         split=count_sides(checked),
         split_is_given=config.val_csv is not None or config.split_column is not None,
         settings=as_plain(config),
-        next_command=_next_command(config),
+        next_command=shlex.join(["python", "train.py", *_training_words(config)]),
     )
 
 
-def _next_command(config: PreparePairsConfig) -> str:
+def _training_words(config: PreparePairsConfig) -> list[str]:
     from retfiner.data.check.output import TRAINING, VALIDATING
 
     words = [
-        "python", "train.py", "--model_weights", "path/to/visionmodel.pth",
+        "--model_weights", "path/to/visionmodel.pth",
         "--train_csv", str(config.output / TRAINING), "--val_csv", str(config.output / VALIDATING),
     ]  # fmt: skip
     if config.patient_column == "none":
@@ -198,7 +220,7 @@ def _next_command(config: PreparePairsConfig) -> str:
         words += ["--text_encoder", str(config.text_encoder)]
     if config.max_text_tokens != PUBLISHED_MAX_TEXT_TOKENS:
         words += ["--max_text_tokens", str(config.max_text_tokens)]
-    return shlex.join(words)
+    return words
 
 
 def _write(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
+from retfiner.common.commands import REPOSITORY
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.plain_yaml import require_plain
-from retfiner.config import REPOSITORY
 
 FOLDER = REPOSITORY / "RetFiner" / "prompts"
 _FORM = "class: [description, description, ...]"

@@ -1,0 +1,86 @@
+"""From nothing to a report by what the commands themselves say comes next, pasted as printed."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.probing_data import write_data_set
+from tests.helpers.refinement import make_material
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A copy of all code in a folder with a blank, so that nothing is written into this one."""
+    copy = tmp_path_factory.mktemp("new") / "my clone"
+    left = shutil.ignore_patterns("_data", "_weights", "_features", "__*s", "__pycache__", "models")
+    for folder in ("RetFiner", "linear_probing"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=left)
+    (copy / "pretrained_weights").mkdir()
+    return copy
+
+
+def paste(line, folder):
+    environment = os.environ | {
+        "PYTHONPATH": f"{folder}/RetFiner:{folder}/linear_probing",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HF_HUB_OFFLINE": "1",
+    }
+    return subprocess.run(
+        ["bash", "-c", line], cwd=folder / "linear_probing", env=environment,
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def next_of(done):
+    """The commands below Next, as they would be copied from the terminal."""
+    assert done.returncode == 0, done.stderr
+    return [line.strip() for line in done.stdout.partition("Next:")[2].strip().splitlines()]
+
+
+def test_a_model_script_says_what_is_missing(repository):
+    said = paste("./retfound.sh", repository).stderr
+    assert "There are no weights of RETFound" in said
+    assert "RETFound_oct_weights.pth" in said and "../pretrained_weights" in said
+    said = paste("./retfound.sh --init_weights base.pth", repository).stderr
+    assert "There is no refined RETFound" in said and "best-model_RETFound_*_bscan.pth" in said
+
+
+@pytest.mark.slow
+def test_each_next_line_can_be_pasted(repository):
+    material = make_material(repository.parent / "my data")
+    base = repository / "pretrained_weights" / "RETFound_oct_weights.pth"
+    shutil.copy(material.weights, base)
+    write_data_set(repository / "linear_probing" / "_data" / "OCTID")
+    words = ["--csv", material.csv, "--output", repository.parent / "my pairs"]
+    [train] = next_of(
+        paste(
+            f"python ../RetFiner/prepare_pairs.py {shlex.join(map(str, words))} --num_workers 0",
+            repository,
+        )
+    )
+    train = train.replace("path/to/visionmodel.pth", shlex.quote(str(base)))
+    said = paste("./retfound.sh", repository).stderr
+    assert "train.py --model_weights ../pretrained_weights/RETFound_oct_weights.pth" in said
+
+    train += f" --text_encoder {shlex.quote(str(material.text_encoder))}"
+    few = "--max_epochs 1 --batch_size 8 --num_workers 0 --accelerator cpu"
+    [extract] = next_of(paste(f"{train} {few} --output_dir ../RetFiner/models", repository))
+    [told] = re.findall(r"extract your run: (.*);", paste("./retfound.sh", repository).stderr)
+    assert shlex.split(told)[-1] == shlex.split(extract)[-1]
+    done = paste(extract, repository)
+    assert done.returncode == 0, done.stderr
+
+    few = "--seed 0 --views 2 --device cpu --num_workers 0 --bootstrap 20"
+    other, report = next_of(paste(f"./retfound.sh {few}", repository))
+    assert next_of(paste(other, repository)) == [report]
+    done = paste(f"{report} --map_points 0", repository)
+    assert done.returncode == 0, done.stderr
+    assert "OCTID" in done.stdout
