@@ -13,7 +13,7 @@ from retfiner.common.faults import TRAINING_MEMORY, explained_faults
 from retfiner.config import RefineConfig
 from retfiner.data.manifest import NO_PATIENT_COLUMN, Manifest, read_splits
 from retfiner.text.folder import require_text_encoder
-from retfiner.vision.checkpoint_file import require_checkpoint_file
+from retfiner.vision.sniff import require_checkpoint_file
 
 if TYPE_CHECKING:
     from retfiner.data.datamodule import Pairs, PairsDataModule

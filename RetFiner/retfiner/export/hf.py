@@ -19,7 +19,7 @@ from torch import Tensor
 from retfiner.common.errors import InputError
 from retfiner.common.files import save_safetensors, whole_file, write_text
 from retfiner.vision import Backbone
-from retfiner.vision.reading import OWN_KEY
+from retfiner.vision.checkpoint_file import OWN_KEY
 
 ARCHITECTURES = {
     "vit": "ViTModel",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import timm
 import torch
@@ -12,9 +13,9 @@ from torch import nn
 
 from retfiner.common.errors import InputError
 from retfiner.vision import plain_vit
-from retfiner.vision.keys import unwrap
-from retfiner.vision.reading import RawCheckpoint
+from retfiner.vision.checkpoint_file import RawCheckpoint
 from retfiner.vision.spec import BackboneSpec, State
+from retfiner.vision.state_dict import unwrap
 
 PREFIX = "timm/"
 
@@ -39,18 +40,17 @@ def timm_spec(name: str) -> BackboneSpec:
         licence=settings.get("license") or "see the source",
         source="https://github.com/huggingface/pytorch-image-models",
         citation="Wightman, PyTorch Image Models, 2019; and the paper of the weights",
+        architecture=replace(
+            plain_vit.PLAIN_VIT,
+            build=_builder(model_id, model),
+            heads=lambda state: model.blocks[0].attn.num_heads,
+        ),
+        matches=_matches,
+        wrap=plain_vit.flat,
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
-        matches=_matches,
-        repair=plain_vit.repair,
-        build=_builder(model_id, model),
-        resize=plain_vit.resize,
-        heads=lambda state: model.blocks[0].attn.num_heads,
-        tokens=plain_vit.tokens,
-        wrap=plain_vit.flat,
         in_chans=settings["input_size"][0],
         image_size=settings["input_size"][-1],
-        text_norm=True,
         # Their pretraining ends in the final norm, whatever it was: features are read after it.
         representation="concat_postnorm",
         generic=True,

@@ -26,9 +26,9 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from retfiner.common.errors import shorten
-from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.errors import translated, unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.scaling import GrayImage, from_array, require_size
-from retfiner.vision.images.source import ImageFile
 
 INTACT = "an intact array of NumPy"
 SHAPES = "(H, W), (H, W, 1 or 3 or 4), (N, H, W) or (N, H, W, 1 or 3 or 4)"

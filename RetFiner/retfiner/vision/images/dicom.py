@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retfiner.common.errors import InputError
-from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.errors import translated, unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.scaling import GrayImage, require_size, to_luma, unit_floats
-from retfiner.vision.images.source import ImageFile
 
 MARK_AT, MARK = 128, b"DICM"
 

@@ -22,9 +22,9 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.errors import translated, unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.scaling import GrayImage, require_size
-from retfiner.vision.images.source import ImageFile
 
 MARK = b"CMDb"
 STARTS = (MARK, b"E2EMultipleVolumeFile")

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.errors import translated, unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.scaling import GrayImage, require_size
-from retfiner.vision.images.source import ImageFile
 
 STARTS = (b"HSF-OCT", b"ep-v")
 """What a ``.vol`` begins with: HEYEX's own name of the format, or eyepy's, which writes it too."""

@@ -11,9 +11,9 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageSequence
 
-from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.errors import translated, unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.scaling import GrayImage, unit_floats
-from retfiner.vision.images.source import ImageFile
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 """What a file may be, whatever its name. Pillow goes by content and knows more: it hands EPS to

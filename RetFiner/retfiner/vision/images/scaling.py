@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retfiner.vision.images.problems import unusable
+from retfiner.vision.images.errors import unusable
 
 GrayImage = NDArray[np.float32]
 """(H, W) in [0, 1]."""

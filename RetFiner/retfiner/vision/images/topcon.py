@@ -19,10 +19,10 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.errors import translated, unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.raster import gray, opened
 from retfiner.vision.images.scaling import GrayImage, from_array, require_size
-from retfiner.vision.images.source import ImageFile
 
 STARTS = (b"FOCT",)
 HEADER = 15

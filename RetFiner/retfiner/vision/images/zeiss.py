@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.errors import translated, unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.scaling import GrayImage, require_size
-from retfiner.vision.images.source import ImageFile
 
 CUBES = {512 * 1024 * 128: (512, 128), 200 * 1024 * 200: (200, 200)}
 """Size in bytes of Cirrus' cubes -> A-scans and B-scans."""
