@@ -152,7 +152,6 @@ def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any])
         unfreeze_last_blocks=config.unfreeze_last,
         lora_rank=config.lora_rank,
         lora_scale=config.lora_scale,
-        layer_decay=config.layer_decay,
         gradient_checkpointing=config.gradient_checkpointing,
     )
     module = RefinementModule(

@@ -17,9 +17,10 @@ from retfiner.config import REPOSITORY
 from retfiner.export.card import model_card
 from retfiner.export.hf import hf_provenance, push_folder, save_hf
 from retfiner.export.onnx import onnx_provenance, save_onnx
-from retfiner.training.adaptation import has_lora, merge_lora
+from retfiner.training.adaptation import merge_lora
 from retfiner.vision import (
     Backbone,
+    BackboneSpec,
     RawCheckpoint,
     backbone_from_state,
     load_backbone,
@@ -89,15 +90,29 @@ def extract(config: ExtractConfig) -> Path:
     """
     backbone = read_refined_backbone(config.path_to_model, config.backbone, config.image_size)
     output = config.output if config.output is not None else default_output(config)
+    if config.push is not None:
+        _require_sharing_allowed(backbone.spec)
     _check_output(output, backbone, config.format)
     _save(output, backbone, config.format)
     print(f"Backbone:       {backbone.spec.name}, refined")
     print(f"Written to:     {output}")
+    if backbone.spec.forbids_derivatives:
+        print(f"Not to share:   {backbone.spec.licence} lets nobody pass on what is refined")
     if config.writes_card:
         _write_card(config, output, backbone)
     if config.push is not None:
         print(f"Uploaded to:    {push_folder(output, config.push)}")
     return output
+
+
+def _require_sharing_allowed(spec: BackboneSpec) -> None:
+    if spec.forbids_derivatives:
+        raise InputError(
+            f"a refined {spec.name} may not be shared: its licence forbids derivatives",
+            got=f"--push, and weights under {spec.licence} ({spec.source})",
+            expected="a base model whose licence lets refined weights be passed on",
+            remedy="leave --push out, and keep the weights to yourself",
+        )
 
 
 def _save(output: Path, backbone: Backbone, format: Format) -> None:
@@ -163,7 +178,7 @@ def refined_backbone(
         InputError: If it holds no vision encoder.
     """
     encoder, own = encoder_state(raw.content["state_dict"], path), raw.metadata
-    if has_lora(encoder):
+    if own.get("lora_scale") is not None:
         encoder = merge_lora(encoder, own["lora_scale"])
     spec = resolve_backbone(RawCheckpoint(encoder, own), path, backbone)
     size = own.get("image_size", image_size if image_size is not None else spec.image_size)

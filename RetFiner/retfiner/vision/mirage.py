@@ -90,7 +90,7 @@ class MirageEncoder(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Tell the embeddings' parameters from the blocks', as timm's models do."""
-        return {"stem": r"^model\.(global_|input_)", "blocks": [(r"^model\.encoder\.(\d+)", None)]}
+        return {"stem": r"^model\.(?:global|input)_", "blocks": [(r"^model\.encoder\.(\d+)", None)]}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute activations again in the backward pass, as timm's models do."""

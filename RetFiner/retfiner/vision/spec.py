@@ -149,9 +149,9 @@ class Backbone:
         return int(self.encoder.embed_dim)  # type: ignore[arg-type]
 
     @property
-    def depth(self) -> int:
-        """Number of blocks."""
-        return len(self.encoder.blocks)  # type: ignore[arg-type]
+    def blocks(self) -> list[nn.Module]:
+        """The transformer's blocks in their order."""
+        return list(self.encoder.blocks)  # type: ignore[arg-type]
 
     @property
     def patch_size(self) -> int:
@@ -165,9 +165,9 @@ class Backbone:
     def size_name(self) -> str:
         """The size's usual name, ``ViT-L/16``, or its numbers where it has none."""
         for name, (width, depth) in VIT_SIZES.items():
-            if (width, depth) == (self.width, self.depth):
+            if (width, depth) == (self.width, len(self.blocks)):
                 return f"{name}/{self.patch_size}"
-        return f"ViT ({self.width} wide, {self.depth} deep, patch {self.patch_size})"
+        return f"ViT ({self.width} wide, {len(self.blocks)} deep, patch {self.patch_size})"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -28,7 +28,6 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.optim.optimizer import Optimizer
 
 from retfiner.model import RetFiner
-from retfiner.training.adaptation import blocks_of
 from retfiner.training.distributed.collectives import (
     copy_from_first,
     mean_over_processes,
@@ -146,7 +145,7 @@ def shard(root: nn.Module, model: RetFiner, methods: Iterable[str], mesh: Device
         "shard_placement_fn": _placement,
         "ignored_params": scalars,
     }
-    for block in blocks_of(model.vision_encoder):
+    for block in model.backbone.blocks:
         fully_shard(block, **options)
     for layer in model.multimodal_encoder.layers:
         fully_shard(layer, **options)
