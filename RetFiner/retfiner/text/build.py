@@ -39,11 +39,7 @@ class TextEncoderConfig:
     seed: int = flag("seed of the weights that have to be made up", 0)
 
     def __post_init__(self) -> None:
-        """Check the small BERT's size.
-
-        Raises:
-            InputError: If it cannot be built.
-        """
+        """Check the small BERT's size."""
         if self.width < 64 or self.width % 64:
             raise InputError("--width cannot be used", got=self.width, expected="a multiple of 64")
         if self.layers < 1:
@@ -98,13 +94,7 @@ def build_text_encoder(
 
 
 def small_bert(vocab_size: int, width: int, layers: int) -> BertConfig:
-    """Return the configuration of a small BERT with cross-attention.
-
-    Args:
-        vocab_size: Number of WordPieces.
-        width: Hidden width; heads are 64 wide.
-        layers: Number of blocks.
-    """
+    """Return the configuration of a small BERT with cross-attention, its heads 64 wide."""
     return BertConfig(
         vocab_size=vocab_size,
         hidden_size=width,
@@ -124,11 +114,6 @@ def small_bert(vocab_size: int, width: int, layers: int) -> BertConfig:
 
 def check_weights(source: str, made_up: list[str], left_over: list[str]) -> None:
     """Make sure that only cross-attention, and at most the prediction head, had to be made up.
-
-    Args:
-        source: Where the weights come from.
-        made_up: Names of weights that the source lacks.
-        left_over: Names of weights that have no place.
 
     Raises:
         InputError: If anything else is missing or left over.

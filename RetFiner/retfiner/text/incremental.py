@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from retfiner.text.encoder import CrossAttentionBert
 from retfiner.text.layer import KeysValues, attend, split_heads
 
 
-class ReportStepper:
+class IncrementalDecoder:
     """Score the next token of N reports, W candidates each, over N images.
 
     Self-attention's keys and values are kept from step to step. The image's are projected once and
@@ -40,52 +41,49 @@ class ReportStepper:
         self.text = text
         self.image = image
         self.mask_token_id = mask_token_id
-        self.past: list[KeysValues | None] = [None] * len(image)
-        self.length = 0
+        self.cache = DynamicCache()
+        self.width = 1
 
     @torch.no_grad()
     def step(self, tokens: Tensor) -> Tensor:
         """Append a token to each report and score what may come next.
 
         Args:
-            tokens: (N, W) the token at place ``length`` of each report; [CLS] comes first.
+            tokens: (N, W) the next token of each report; [CLS] comes first.
 
         Returns:
             (N, W, vocabulary) logits of the token at the place after it.
         """
-        n, w = tokens.shape
-        if self.length + 2 > self.text.config.max_position_embeddings:
-            raise ValueError(f"the text encoder has no place {self.length + 1}")
+        length, self.width = self.cache.get_seq_length(), tokens.shape[1]
+        if length + 2 > self.text.config.max_position_embeddings:
+            raise ValueError(f"the text encoder has no place {length + 1}")
         ids = torch.stack([tokens, torch.full_like(tokens, self.mask_token_id)], -1)
-        places = torch.arange(self.length, self.length + 2, device=tokens.device)
+        places = torch.arange(length, length + 2, device=tokens.device)
         hidden = self.text.bert.embeddings(input_ids=ids.flatten(0, 1), position_ids=places[None])
-        self.length += 1
         # The token sees what is kept and itself; the [MASK] behind it sees the token as well.
-        visible = torch.ones(2, self.length + 1, dtype=torch.bool, device=tokens.device)
+        visible = torch.ones(2, length + 2, dtype=torch.bool, device=tokens.device)
         visible[0, -1] = False
         for number in range(len(self.image)):
-            hidden = self._layer(number, hidden, visible, w)
-        return self.text.predict_tokens(hidden[:, 1]).unflatten(0, (n, w))
+            hidden = self._layer(number, hidden, visible)
+        self.cache.crop(-1)
+        return self.text.predict_tokens(hidden[:, 1]).unflatten(0, tokens.shape)
 
-    def _layer(self, number: int, hidden: Tensor, visible: Tensor, width: int) -> Tensor:
+    def _layer(self, number: int, hidden: Tensor, visible: Tensor) -> Tensor:
         """Run a layer over (N * W, 2, H) states, the token's and the mask's."""
-        layer = self.text.bert.encoder.layer[number]
+        layer = self.text.layers[number]
         core = layer.attention.self
         query, key, value = (
             split_heads(projection(hidden), core.num_attention_heads)
             for projection in (core.query, core.key, core.value)
         )
-        past = self.past[number]
-        if past is not None:
-            key, value = torch.cat([past.keys, key], 2), torch.cat([past.values, value], 2)
-        self.past[number] = KeysValues(key[:, :, :-1], value[:, :, :-1])
+        key, value = self.cache.update(key, value, number)
         hidden = attend(layer.attention, hidden, query, key, value, visible)
 
         crossing, image = layer.crossattention, self.image[number]
-        together = hidden.unflatten(0, (-1, width)).flatten(1, 2)  # (N, W * 2, H)
+        together = hidden.unflatten(0, (-1, self.width)).flatten(1, 2)  # (N, W * 2, H)
         query = split_heads(crossing.self.query(together), crossing.self.num_attention_heads)
         together = attend(crossing, together, query, image.keys, image.values, None)
-        hidden = together.unflatten(1, (width, 2)).flatten(0, 1)
+        hidden = together.unflatten(1, (self.width, 2)).flatten(0, 1)
         return layer.output(layer.intermediate(hidden), hidden)
 
     def reorder(self, source: Tensor) -> None:
@@ -94,12 +92,5 @@ class ReportStepper:
         Args:
             source: (N, W') which of an image's W candidates each new one continues.
         """
-        n = len(source)
-        kept: list[KeysValues | None] = []
-        for past in self.past:
-            if past is None:
-                raise ValueError("there is nothing to reorder before the first step")
-            width = len(past.keys) // n
-            rows = (source + width * torch.arange(n, device=source.device)[:, None]).flatten()
-            kept.append(KeysValues(*(part.index_select(0, rows) for part in past)))
-        self.past = kept
+        first = torch.arange(len(source), device=source.device) * self.width
+        self.cache.reorder_cache((source + first[:, None]).flatten())
