@@ -79,9 +79,6 @@ class ExtractConfig:
 def extract(config: ExtractConfig) -> Path:
     """Write the vision backbone of a checkpoint.
 
-    Args:
-        config: The settings.
-
     Returns:
         The file that was written.
 
@@ -168,12 +165,6 @@ def refined_backbone(
 ) -> Backbone:
     """Take the vision backbone out of the checkpoint of a run that was read already.
 
-    Args:
-        raw: The checkpoint.
-        path: Its file, for messages and the run's name.
-        backbone: As in :func:`read_refined_backbone`.
-        image_size: Likewise.
-
     Raises:
         InputError: If it holds no vision encoder.
     """
@@ -190,9 +181,10 @@ def refined_backbone(
             remedy="leave --image_size out",
         )
     refined = backbone_from_state(spec.name, encoder, size, own.get("num_heads"))
+    progress = {"epoch": raw.content.get("epoch"), "step": raw.content.get("global_step")}
     refined.provenance = {
         **own.get("provenance", {}),
-        **_progress(raw.content),
+        **{name: done for name, done in progress.items() if isinstance(done, int)},
         "run": path.resolve().parent.name,
     }
     return refined
@@ -218,10 +210,6 @@ def encoder_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     The published code keeps its projection to the text width and an unused classifier inside the
     ViT; the in-house masked autoencoder sits one level deeper. None of these is the encoder.
 
-    Args:
-        state: The checkpoint's ``state_dict``.
-        path: The file, for messages.
-
     Raises:
         InputError: If there is no vision encoder in it.
     """
@@ -239,24 +227,16 @@ def encoder_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     return {key: value for key, value in keys.items() if not key.startswith(("proj.", "head."))}
 
 
-def _progress(content: Mapping[str, Any]) -> dict[str, int]:
-    return {
-        name: int(content[key])
-        for name, key in (("epoch", "epoch"), ("step", "global_step"))
-        if isinstance(content.get(key), int)
-    }
+def _provenance(path: Path) -> Mapping[str, Any]:
+    return read_checkpoint(path).metadata.get("provenance", {})
 
 
 def _check_output(output: Path, backbone: Backbone, format: str) -> None:
     """Refuse to overwrite the backbone of another run."""
     if not output.exists():
         return
-    if format == "hf":
-        found = hf_provenance(output)
-    elif format == "onnx":
-        found = onnx_provenance(output)
-    else:
-        found = read_checkpoint(output).metadata.get("provenance", {})
+    readers = {"hf": hf_provenance, "onnx": onnx_provenance}
+    found = readers.get(format, _provenance)(output)
     key = "run_id" if "run_id" in backbone.provenance else "source_sha256"
     if found.get(key) != backbone.provenance[key]:
         raise InputError(

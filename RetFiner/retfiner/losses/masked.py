@@ -13,14 +13,7 @@ from retfiner.text.masking import MaskedTokens, mask_tokens
 def hide(
     model: RetFiner, batch: Batch, probability: float, generator: torch.Generator
 ) -> MaskedTokens:
-    """Hide a share of the tokens of a batch, or of this process's part of one.
-
-    Args:
-        model: The model.
-        batch: The step's pairs.
-        probability: Chance of each token to be hidden.
-        generator: A CPU generator, the same in every process.
-    """
+    """Hide a share of the tokens of a batch, or of this process's part of one."""
     joined = batch.joined
     return mask_tokens(
         batch.input_ids,

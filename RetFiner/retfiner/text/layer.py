@@ -85,7 +85,9 @@ def attend(
     Args:
         attention: The block: ``layer.attention`` or ``layer.crossattention``.
         hidden: (N, L, H) states the block was entered with, or (T, H) packed ones.
-        query: (N, heads, L, head width); ``key`` and ``value`` (N, heads, S, head width).
+        query: (N, heads, L, head width).
+        key: (N, heads, S, head width).
+        value: Likewise.
         mask: Broadcastable to (N, heads, L, S), true where a query may look at a key.
         packing: Where the words are, if ``hidden`` is packed.
 

@@ -50,9 +50,6 @@ class PretrainConfig:
 def pretrain(config: PretrainConfig) -> None:
     """Pretrain and write a checkpoint in RETFound's layout.
 
-    Args:
-        config: The settings.
-
     Raises:
         InputError: If there are too few images, or the sizes do not go together.
     """
@@ -132,12 +129,7 @@ def build_mae(config: PretrainConfig) -> ViTMAEForPreTraining:
 
 
 def train_mae(model: ViTMAEForPreTraining, images: Tensor, config: PretrainConfig) -> list[float]:
-    """Train the autoencoder.
-
-    Args:
-        model: The autoencoder.
-        images: (N, 1, S, S) uint8.
-        config: Epochs, batch size, learning rate, seed.
+    """Train the autoencoder on (N, 1, S, S) uint8 images.
 
     Returns:
         The mean reconstruction loss of each epoch.
@@ -192,25 +184,17 @@ RENAMED = (
     (r"^vit\.embeddings\.position_embeddings$", "pos_embed"),
     (r"^vit\.embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^vit\.layernorm\.", "norm."),
-    (r"^vit\.(encoder\.layer|layers)\.", "blocks."),
+    (r"^vit\.layers\.", "blocks."),
     (r"\.layernorm_before\.", ".norm1."),
     (r"\.layernorm_after\.", ".norm2."),
-    (r"\.attention\.(attention\.query|q_proj)\.", ".attn.q."),
-    (r"\.attention\.(attention\.key|k_proj)\.", ".attn.k."),
-    (r"\.attention\.(attention\.value|v_proj)\.", ".attn.v."),
-    (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
-    (r"\.intermediate\.dense\.", ".mlp.fc1."),
-    (r"\.output\.dense\.", ".mlp.fc2."),
+    (r"\.attention\.([qkv])_proj\.", r".attn.\1."),
+    (r"\.attention\.o_proj\.", ".attn.proj."),
 )
-"""transformers' names, of either side of their change in version 5, and those of a plain ViT."""
+"""transformers' names and those of a plain ViT."""
 
 
 def to_vit_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a transformers ViTMAE encoder to plain ViT keys; the decoder is left out.
-
-    Args:
-        state: State dict of ``ViTMAEForPreTraining``.
-    """
+    """Rename a transformers ViTMAE encoder to plain ViT keys; the decoder is left out."""
     plain: dict[str, Tensor] = {}
     for key, value in state.items():
         if not key.startswith("vit."):

@@ -6,19 +6,17 @@ import argparse
 import json
 import pickle
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
-from retfiner.common.errors import InputError
+from retfiner.common.errors import InputError, Stopped
 from retfiner.vision.sniff import require_checkpoint_file
 
 MAX_SHARING = 4
@@ -26,23 +24,6 @@ MAX_SHARING = 4
 
 OWN_KEY = "retfiner"
 """Under this key a file written by us says what it holds."""
-
-_UNREADABLE = (
-    RuntimeError,  # RecursionError and NotImplementedError included
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    AssertionError,
-    ArithmeticError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-)
-"""What a damaged archive or pickle makes ``torch.load`` raise, by experience."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +75,7 @@ def _unpickle(path: Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             # Mapping the file leaves optimizer states, most of a training checkpoint, on disk.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except InputError:
+    except (InputError, Stopped):
         raise
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
@@ -105,7 +86,7 @@ def _unpickle(path: Path) -> Any:
             remedy="if you trust its source, load it where its own code is installed and save the "
             "state dict alone: torch.save(model.state_dict(), ...)",
         ) from error
-    except _UNREADABLE as error:
+    except Exception as error:  # a damaged archive or pickle makes torch.load raise any kind
         raise _damaged(path, str(error).split("\n", maxsplit=1)[0]) from error
 
 
@@ -149,7 +130,7 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
         with safe_open(path, framework="pt", device="cpu") as file:
             content = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-    except (SafetensorError, *_UNREADABLE) as error:
+    except Exception as error:
         raise _damaged(path, str(error).split("\n", maxsplit=1)[0]) from error
     if OWN_KEY not in metadata:
         return RawCheckpoint(content)

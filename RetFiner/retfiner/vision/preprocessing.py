@@ -158,23 +158,14 @@ class AugmentedTransform(ImageTransform):
 
 
 def evaluation_transform(backbone: Backbone | BackboneSpec) -> EvaluationTransform:
-    """Make the transform for validation, test and feature extraction.
-
-    Args:
-        backbone: Whose image size, mean, std and channels to use.
-    """
+    """Make the transform for validation, test and feature extraction."""
     return EvaluationTransform(*_settings(backbone))
 
 
 def augmented_transform(
     backbone: Backbone | BackboneSpec, augmentation: Augmentation | None = None
 ) -> AugmentedTransform:
-    """Make the transform for training.
-
-    Args:
-        backbone: Whose image size, mean, std and channels to use.
-        augmentation: The numbers; by default those of the probing protocol.
-    """
+    """Make the transform for training."""
     return AugmentedTransform(*_settings(backbone), augmentation or Augmentation())
 
 

@@ -10,9 +10,6 @@ from retfiner.common.errors import InputError
 def require_checkpoint_file(path: Path) -> None:
     """Refuse early, and in plain words, what is no checkpoint at all.
 
-    Args:
-        path: The file.
-
     Raises:
         InputError: If it is missing, empty, or something else by its first bytes.
     """

@@ -34,9 +34,6 @@ class ImageAddress:
 
         A file whose own name contains ``#`` wins over what the name could mean.
 
-        Args:
-            text: The address.
-
         Raises:
             InputError: If a file is named whose index is no whole number.
         """

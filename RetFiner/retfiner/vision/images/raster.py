@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,27 +18,12 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 """What a file may be, whatever its name. Pillow goes by content and knows more: it hands EPS to
 Ghostscript, which runs programs, and that a file from elsewhere shall not bring about."""
 
-BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    KeyError,
-    TypeError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-"""What Pillow raises, depending on the format, for a file that is damaged or far too large."""
-
 
 class RasterFile(ImageFile):
     """An image, or a stack of them, in a format of Pillow.
 
     Colour images become luma; an alpha channel is dropped. Gray images keep their 16 bits; of
     colour images and those with alpha, Pillow reads the upper 8. Every page of a TIFF is an image.
-
-    Args:
-        path: The file.
 
     Raises:
         InputError: If it is no image.
@@ -74,16 +58,12 @@ def opened(source: Path | IO[bytes], path: Path) -> Iterator[Image.Image]:
     Raises:
         InputError: If it cannot be read.
     """
-    with translated(path, BROKEN, "an intact image"), Image.open(source, formats=FORMATS) as image:
+    with translated(path, "an intact image"), Image.open(source, formats=FORMATS) as image:
         yield image
 
 
 def gray(image: Image.Image, path: Path) -> GrayImage:
     """Decode an image of Pillow and scale it by its bit depth.
-
-    Args:
-        image: The image, at the page that is wanted.
-        path: Its file, for messages.
 
     Raises:
         InputError: If it holds integers of 32 bits or floats outside [0, 1].

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 
 from retfiner.common.errors import InputError
-from retfiner.vision.images import e2e, heidelberg, topcon
+from retfiner.vision.images import e2e, topcon, vol
 from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.arrays import ArchiveFile, ArrayFile
 from retfiner.vision.images.dicom import DicomFile, has_mark
@@ -61,7 +61,7 @@ READERS: Mapping[str, Reader] = {
     ".npy": Reader(ArrayFile, (b"\x93NUMPY",)),
     ".npz": Reader(ArchiveFile, (b"PK\x03\x04",)),
     ".dcm": DICOM,
-    ".vol": Reader(heidelberg.VolFile, heidelberg.STARTS),
+    ".vol": Reader(vol.VolFile, vol.STARTS),
     ".e2e": Reader(e2e.E2EFile, e2e.STARTS),
     ".img": Reader(ImgFile),
     ".fda": Reader(topcon.TopconFile, topcon.STARTS),
@@ -111,9 +111,6 @@ def _open(address: ImageAddress, reader: Reader) -> ImageFile:
 
 def reader_of(path: Path) -> Reader | None:
     """Find the reader of a file by its suffix or, where that says nothing, by DICOM's mark.
-
-    Args:
-        path: The file.
 
     Returns:
         None if it is no image of a known kind.
@@ -180,9 +177,6 @@ def read_image(image: ImageAddress | Path | str) -> GrayImage:
 def count_images(image: ImageAddress | Path | str) -> int:
     """Return how many images a file holds.
 
-    Args:
-        image: The file.
-
     Raises:
         InputError: If it cannot be opened.
     """
@@ -193,9 +187,6 @@ def iter_images(image: ImageAddress | Path | str) -> Iterator[GrayImage]:
     """Read all images of a file in order, one in memory at a time.
 
     An ``.npz`` archive is the exception: it can only be unpacked as a whole.
-
-    Args:
-        image: The file.
 
     Yields:
         (H, W) float32 in [0, 1].

@@ -33,12 +33,6 @@ B-scans are read one by one, so this bounds what a damaged header can make us be
 def require_size(path: Path, count: int, height: int, width: int) -> None:
     """Refuse sizes that no OCT scan has, before memory is taken for them.
 
-    Args:
-        path: The file, for the message.
-        count: Number of images.
-        height: Height of one in pixels.
-        width: Its width.
-
     Raises:
         InputError: If a size is not positive or the whole is too large.
     """

@@ -29,9 +29,6 @@ def why_unusable(image: ImageAddress | Path | str) -> str | None:
     checked before training; damage in the middle of a file shows only when it is decoded. Where a
     file can hold several images, its header or directory is read as well, a few milliseconds, to
     make sure that there is one at the index.
-
-    Args:
-        image: The image.
     """
     try:
         address = image if isinstance(image, ImageAddress) else ImageAddress.parse(image)

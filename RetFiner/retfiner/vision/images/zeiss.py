@@ -30,15 +30,12 @@ _IN_NAME = re.compile(r"(?<!\d)(\d{2,4})x(\d{1,4})(?!\d)")
 class ImgFile(ImageFile):
     """A cube of Cirrus.
 
-    Args:
-        path: The file.
-
     Raises:
         InputError: If its size does not fit its name.
     """
 
     def __init__(self, path: Path) -> None:
-        with translated(path, (OSError,)):
+        with translated(path):
             size = path.stat().st_size
         sides = _sides(path, size)
         if sides is None:
@@ -62,7 +59,7 @@ class ImgFile(ImageFile):
         """Read one B-scan; see :meth:`ImageFile.read`."""
         height, width = self._shape
         begin = (self.count - 1 - index) * height * width
-        with translated(self.path, (OSError, ValueError)):
+        with translated(self.path):
             values = np.fromfile(self.path, dtype=np.uint8, count=height * width, offset=begin)
             upright = values[::-1].reshape(self._shape)
         return upright.astype(np.float32) / np.float32(255)

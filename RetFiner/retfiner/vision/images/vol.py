@@ -51,15 +51,12 @@ class VolFile(ImageFile):
     size of the infrared image at 48 and 52, size of a B-scan's header at 100), the infrared image,
     8 bits a pixel, then for each B-scan its header and (depth, A-scans) floats.
 
-    Args:
-        path: The file.
-
     Raises:
         InputError: If it is no such file or cut.
     """
 
     def __init__(self, path: Path) -> None:
-        with translated(path, (OSError,)):
+        with translated(path):
             size = path.stat().st_size
             with path.open("rb") as file:
                 start = file.read(HEADER)
@@ -83,6 +80,6 @@ class VolFile(ImageFile):
         """Read one B-scan; see :meth:`ImageFile.read`."""
         height, width = self._shape
         begin = self._first + index * self._step + self._bscan_header
-        with translated(self.path, (OSError, ValueError)):
+        with translated(self.path):
             values = np.fromfile(self.path, dtype="<f4", count=height * width, offset=begin)
             return displayed(values.reshape(self._shape).astype(np.float32, copy=False))
