@@ -10,21 +10,41 @@ from retfiner.model import Batch, Encoded, RetFiner
 from retfiner.text.masking import MaskedTokens, mask_tokens
 
 
-def hide(
-    model: RetFiner, batch: Batch, probability: float, generator: torch.Generator
-) -> MaskedTokens:
-    """Hide a share of the tokens of a batch, or of this process's part of one."""
-    joined = batch.joined
-    return mask_tokens(
-        batch.input_ids,
-        batch.lengths if joined is None else joined.lengths,
-        probability,
-        model.mask_token_id,
-        model.vocab_size,
-        generator,
-        first=0 if joined is None else joined.first,
-        width=None if joined is None else joined.input_ids.shape[1],
-    )
+class MaskedModelling:
+    """Hide a share of the words and predict them over the image.
+
+    Attributes:
+        causal: Whether a token sees only itself and the tokens before it.
+
+    Args:
+        probability: Share of the words hidden.
+    """
+
+    uses_similarity = False
+    uses_fusion = True
+    trains_similarity = False
+    predicts_tokens = True
+    causal: bool
+
+    def __init__(self, probability: float) -> None:
+        self.probability = probability
+
+    def __call__(
+        self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
+    ) -> Tensor:
+        """Hide words and return the loss; see :class:`retfiner.losses.base.Loss`."""
+        joined = batch.joined
+        masked = mask_tokens(
+            batch.input_ids,
+            batch.lengths if joined is None else joined.lengths,
+            self.probability,
+            model.mask_token_id,
+            model.vocab_size,
+            generator,
+            first=0 if joined is None else joined.first,
+            width=None if joined is None else joined.input_ids.shape[1],
+        )
+        return masked_prediction(model, batch, encoded, masked, self.causal)
 
 
 def masked_prediction(
@@ -33,13 +53,6 @@ def masked_prediction(
     """Return the mean cross-entropy over the hidden positions.
 
     With several processes, the mean of what they return is the mean over all their positions.
-
-    Args:
-        model: The model.
-        batch: The step's pairs.
-        encoded: What ``model.encode`` made of them.
-        masked: The batch's reports with hidden tokens.
-        causal: Whether a token sees only itself and the tokens before it.
     """
     states = model.fuse(
         masked.input_ids, batch.attention_mask, encoded, causal=causal, packing=encoded.packing

@@ -75,14 +75,7 @@ def pretrain(config: PretrainConfig) -> None:
 
 
 def load_images(folder: Path, image_size: int) -> Tensor:
-    """Read all images of a folder, of volumes every B-scan, into memory as uint8.
-
-    Args:
-        folder: Searched at any depth.
-        image_size: Side to resize to, in pixels.
-
-    Returns:
-        (N, 1, S, S) uint8.
+    """Read all images below a folder, of volumes every B-scan, as (N, 1, S, S) uint8.
 
     Raises:
         InputError: If there are fewer than two.
@@ -147,7 +140,7 @@ def train_mae(model: ViTMAEForPreTraining, images: Tensor, config: PretrainConfi
     progress = tqdm(total=steps, desc="pretraining", unit="step", disable=None)
     for epoch in range(config.epochs):
         losses = []
-        for pixels, noise in _batches(images, model, config, epoch):
+        for pixels, noise in _batches(images, config, epoch):
             with torch.autocast(
                 device.type, torch.bfloat16, enabled=is_made_for_bfloat16(device.type)
             ):
@@ -164,9 +157,7 @@ def train_mae(model: ViTMAEForPreTraining, images: Tensor, config: PretrainConfi
     return means
 
 
-def _batches(
-    images: Tensor, model: ViTMAEForPreTraining, config: PretrainConfig, epoch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(images: Tensor, config: PretrainConfig, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield normalised pixels and the noise that decides which patches are hidden."""
     random = generator(config.seed, "pretrain", epoch)
     mean = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)

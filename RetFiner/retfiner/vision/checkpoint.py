@@ -60,13 +60,7 @@ def load_backbone(
 def backbone_from_state(
     name: str, state: State, image_size: int, num_heads: int | None = None
 ) -> Backbone:
-    """Make a backbone from an encoder's own keys, as a training checkpoint holds them.
-
-    Args:
-        name: A name in ``BACKBONES`` or ``timm/<id>``.
-        state: The encoder's keys; the tensors are copied.
-        image_size: Side length of the input in pixels.
-        num_heads: Number of attention heads, as for :func:`load_backbone`.
+    """Make a backbone from copies of an encoder's own keys, as a training checkpoint holds them.
 
     Raises:
         InputError: If the state does not fit the backbone.

@@ -71,11 +71,7 @@ def probing_features(
 
 
 def feature_width(width: int, method: str | None = None) -> int:
-    """Give the length F of a feature vector.
-
-    Args:
-        width: Width D of the encoder's tokens.
-        method: One of :data:`METHODS`; None is the backbone's own.
+    """Give the length of a feature vector; ``method`` None is the backbone's own.
 
     Raises:
         InputError: If the method is unknown.

@@ -39,15 +39,6 @@ class MirageEncoder(nn.Module):
     Attributes:
         embed_dim: Token width D.
         patch_size: Side length of a patch in pixels.
-
-    Args:
-        width: Token width D.
-        depth: Number of blocks.
-        heads: Number of attention heads.
-        mlp_ratio: Width of the MLP's hidden layer as a multiple of D.
-        patch: Side length of a patch in pixels.
-        image_size: Side length of the input in pixels.
-        in_chans: Number of input channels.
     """
 
     model: Any
@@ -127,12 +118,7 @@ def repair(raw: RawCheckpoint) -> dict[str, Tensor]:
 
 
 def build(state: State, image_size: int, num_heads: int) -> MirageEncoder:
-    """Build the B-scan path without trained weights.
-
-    Args:
-        state: A repaired state; only its shapes are read.
-        image_size: Side length of the input in pixels.
-        num_heads: Number of attention heads.
+    """Build the B-scan path, without trained weights, by the shapes of a repaired state.
 
     Raises:
         InputError: If the keys are not MIRAGE's or the sizes do not go together.

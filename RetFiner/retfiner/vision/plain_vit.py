@@ -81,12 +81,7 @@ def repair(raw: RawCheckpoint) -> dict[str, Tensor]:
 
 
 def build(state: State, image_size: int, num_heads: int) -> VisionTransformer:
-    """Build a plain ViT without trained weights, dropout or stochastic depth.
-
-    Args:
-        state: A repaired state; only its shapes are read.
-        image_size: Side length of the input in pixels.
-        num_heads: Number of attention heads.
+    """Build a plain ViT by a repaired state's shapes, without dropout or stochastic depth.
 
     Raises:
         InputError: If the keys are not a plain ViT's, or the shapes do not go together.

@@ -38,10 +38,7 @@ class ImageTransform:
     min_max: bool = False
 
     def resized(self, image: np.ndarray) -> Tensor:
-        """Give (1, S, S) in [0, 1], bilinear with antialiasing.
-
-        Args:
-            image: (H, W) in [0, 1].
+        """Resize (H, W) in [0, 1] to (1, S, S), bilinear with antialiasing.
 
         Raises:
             InputError: If the array is not (H, W).

@@ -86,13 +86,7 @@ def read_array_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.
 
 
 def require_memory(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], packed: int) -> None:
-    """Refuse an array of an archive that would not reasonably fit into memory.
-
-    Args:
-        path: The archive.
-        shape: The array's shape, as its header has it.
-        dtype: Its type.
-        packed: Bytes it takes in the archive.
+    """Refuse an array of an archive, ``packed`` bytes there, that would not fit into memory.
 
     Raises:
         InputError: If it is too large, or a decompression bomb.

@@ -49,11 +49,7 @@ class RasterFile(ImageFile):
 
 @contextmanager
 def opened(source: Path | IO[bytes], path: Path) -> Iterator[Image.Image]:
-    """Open an image; what goes wrong with it inside the block is an InputError that names ``path``.
-
-    Args:
-        source: What to read.
-        path: The file that ``source`` is, or is a part of.
+    """Open a file, or a part of it; what goes wrong inside the block is an error naming ``path``.
 
     Raises:
         InputError: If it cannot be read.

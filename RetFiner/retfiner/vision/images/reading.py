@@ -128,10 +128,7 @@ def is_image_file(path: Path) -> bool:
 
 
 def open_images(image: ImageAddress | Path | str) -> ImageFile:
-    """Open a file, or take it from the few volumes this process has opened last.
-
-    Args:
-        image: The file; an index in its address is not looked at.
+    """Open an address's file, or take it from the few volumes this process has opened last.
 
     Raises:
         InputError: If it is missing, of another kind, or broken.

@@ -32,14 +32,7 @@ NO_DATA = 1e30
 
 
 def displayed(reflectivity: NDArray[np.float32]) -> GrayImage:
-    """Turn reflectivity into what is shown: its fourth root, black where there is no data.
-
-    Args:
-        reflectivity: (H, W), in [0, 1] where there is data.
-
-    Returns:
-        (H, W) float32 in [0, 1].
-    """
+    """Show (H, W) reflectivity in [0, 1] by its fourth root, black where there is no data."""
     is_data = (reflectivity >= 0) & (reflectivity < NO_DATA)  # false for NaN, too
     return np.sqrt(np.sqrt(np.where(is_data, reflectivity, 0).clip(0, 1)))  # quicker than a power
 
