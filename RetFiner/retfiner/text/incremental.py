@@ -20,14 +20,14 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from retfiner.text.encoder import CrossAttentionBert
-from retfiner.text.layer import KeysValues, attend, split_heads
+from retfiner.text.layer import KeysValues
 
 
 class IncrementalDecoder:
     """Score the next token of N reports, W candidates each, over N images.
 
     Self-attention's keys and values are kept from step to step. The image's are projected once and
-    shared by the W candidates of an image: their queries are laid side by side, nothing is copied.
+    shared by the W candidates of an image.
 
     Args:
         text: The text encoder, in evaluation mode.
@@ -63,28 +63,10 @@ class IncrementalDecoder:
         # The token sees what is kept and itself; the [MASK] behind it sees the token as well.
         visible = torch.ones(2, length + 2, dtype=torch.bool, device=tokens.device)
         visible[0, -1] = False
-        for number in range(len(self.image)):
-            hidden = self._layer(number, hidden, visible)
+        for layer, image in zip(self.text.layers, self.image, strict=True):
+            hidden = layer.read(hidden, visible, image, None, self.cache)
         self.cache.crop(-1)
         return self.text.predict_tokens(hidden[:, 1]).unflatten(0, tokens.shape)
-
-    def _layer(self, number: int, hidden: Tensor, visible: Tensor) -> Tensor:
-        """Run a layer over (N * W, 2, H) states, the token's and the mask's."""
-        layer = self.text.layers[number]
-        core = layer.attention.self
-        query, key, value = (
-            split_heads(projection(hidden), core.num_attention_heads)
-            for projection in (core.query, core.key, core.value)
-        )
-        key, value = self.cache.update(key, value, number)
-        hidden = attend(layer.attention, hidden, query, key, value, visible)
-
-        crossing, image = layer.crossattention, self.image[number]
-        together = hidden.unflatten(0, (-1, self.width)).flatten(1, 2)  # (N, W * 2, H)
-        query = split_heads(crossing.self.query(together), crossing.self.num_attention_heads)
-        together = attend(crossing, together, query, image.keys, image.values, None)
-        hidden = together.unflatten(1, (self.width, 2)).flatten(0, 1)
-        return layer.output(layer.intermediate(hidden), hidden)
 
     def reorder(self, source: Tensor) -> None:
         """Go on from other candidates; what is kept follows them.

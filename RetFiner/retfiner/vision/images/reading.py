@@ -91,7 +91,7 @@ class _Recent:
             if key in self._files:
                 self._files.move_to_end(key)
                 return self._files[key]
-        opened = _open(address, reader)
+        opened = reader.open(address.path, *([] if address.member is None else [address.member]))
         if opened.count > 1:
             with self._lock:
                 self._files[key] = opened
@@ -103,18 +103,8 @@ class _Recent:
 _recent = _Recent()
 
 
-def _open(address: ImageAddress, reader: Reader) -> ImageFile:
-    if address.member is None:
-        return reader.open(address.path)
-    return reader.open(address.path, address.member)
-
-
 def reader_of(path: Path) -> Reader | None:
-    """Find the reader of a file by its suffix or, where that says nothing, by DICOM's mark.
-
-    Returns:
-        None if it is no image of a known kind.
-    """
+    """Find a file's reader by its suffix, or by DICOM's mark; None if it is of no known kind."""
     suffix = path.suffix.lower()
     if suffix in READERS:
         return READERS[suffix]
@@ -172,11 +162,7 @@ def read_image(image: ImageAddress | Path | str) -> GrayImage:
 
 
 def count_images(image: ImageAddress | Path | str) -> int:
-    """Return how many images a file holds.
-
-    Raises:
-        InputError: If it cannot be opened.
-    """
+    """Return how many images a file holds, which is opened for it."""
     return open_images(image).count
 
 
