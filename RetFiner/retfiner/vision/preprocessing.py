@@ -65,13 +65,7 @@ class EvaluationTransform(ImageTransform):
     """Resize and normalise, nothing random."""
 
     def __call__(self, image: np.ndarray) -> Tensor:
-        """Transform one image.
-
-        Args:
-            image: (H, W) in [0, 1], as :func:`retfiner.vision.read_image` gives it.
-
-        Returns:
-            (C, ``image_size``, ``image_size``) float32.
+        """Turn (H, W) in [0, 1], as ``read_image`` gives it, into (C, S, S) float32.
 
         Raises:
             InputError: If the array is not (H, W).
@@ -113,27 +107,14 @@ class AugmentedTransform(ImageTransform):
     augmentation: Augmentation = Augmentation()
 
     def __call__(self, image: np.ndarray, generator: torch.Generator) -> Tensor:
-        """Transform one image.
+        """Turn (H, W) in [0, 1], as ``read_image`` gives it, into (C, S, S) float32.
 
-        Args:
-            image: (H, W) in [0, 1], as :func:`retfiner.vision.read_image` gives it.
-            generator: Where the random numbers come from; each call draws equally many.
-
-        Returns:
-            (C, ``image_size``, ``image_size``) float32.
+        Each call draws equally many numbers from the generator.
         """
         return self.augmented(self.resized(image), generator)
 
     def augmented(self, gray: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment and normalise what :meth:`resized` gave, which many views can share.
-
-        Args:
-            gray: (1, ``image_size``, ``image_size``) in [0, 1]; left as it is.
-            generator: Where the random numbers come from.
-
-        Returns:
-            (C, ``image_size``, ``image_size``) float32.
-        """
+        """Augment and normalise (1, S, S) that :meth:`resized` gave, which many views can share."""
         by = self.augmentation
         draws = torch.rand(8, generator=generator, dtype=torch.float64).tolist()
         flip, gain, apply, angle, right, down, scale, shear = draws

@@ -209,14 +209,9 @@ class Backbone:
         return self.spec.architecture.tokens(self.encoder, images)
 
     def fusion_tokens(self, images: Tensor) -> Tensor:
-        """Give the tokens the text side attends to.
+        """Give the tokens the text side attends to, (B, 1 + registers + N, D), CLS first.
 
-        Args:
-            images: (B, C, H, W), normalised.
-
-        Returns:
-            (B, 1 + registers + N, D), CLS first; after the final norm where the spec's
-            ``text_norm`` says so.
+        They are taken after the final norm where the spec's ``text_norm`` says so.
         """
         tokens = torch.cat(self.tokens(images), dim=1)
         return self.norm(tokens) if self.spec.text_norm and self.norm is not None else tokens
