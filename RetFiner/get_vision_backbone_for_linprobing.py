@@ -14,7 +14,7 @@ def main() -> None:
     """Parse the command line and extract."""
     from retfiner.common.cli import parse
     from retfiner.export.config import ExtractConfig
-    from retfiner.vision.checkpoint_file import require_checkpoint_file
+    from retfiner.vision.sniff import require_checkpoint_file
 
     description = "Take the refined vision backbone out of a training checkpoint."
     config = parse(ExtractConfig, description)

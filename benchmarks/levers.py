@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retfiner import model as retfiner_model
-from retfiner.losses import gm, mlm
+from retfiner.losses import masked
 from retfiner.model import Batch, Encoded, RetFiner
 from retfiner.text import layer as text_layer
 from retfiner.text.masking import MaskedTokens
@@ -42,8 +42,7 @@ def without(lever: Lever | None, model: RetFiner) -> Iterator[None]:
 
             stack.enter_context(patch.object(model, "fuse", fuse))
         elif lever == "hidden_only":
-            for module in (mlm, gm):
-                stack.enter_context(patch.object(module, "masked_prediction", full_prediction))
+            stack.enter_context(patch.object(masked, "masked_prediction", full_prediction))
         yield
 
 

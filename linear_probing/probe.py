@@ -27,7 +27,7 @@ def main() -> None:
     from linprobe.datasets import list_data_sets
     from linprobe.find_weights import find_weights
     from retfiner.common.cli import parse
-    from retfiner.vision.checkpoint_file import require_checkpoint_file
+    from retfiner.vision.sniff import require_checkpoint_file
 
     config = parse(ProbeConfig, "Probe a frozen backbone on labelled B-scans.")
     config = find_weights(config, Path(__file__).resolve().parent)

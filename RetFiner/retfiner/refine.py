@@ -15,7 +15,7 @@ from retfiner.data.manifest import NO_PATIENT_COLUMN, Manifest, read_splits
 from retfiner.data.reference import split_reference
 from retfiner.text.folder import require_text_encoder
 from retfiner.training.resume_path import AUTO, find_resume_checkpoint
-from retfiner.vision.checkpoint_file import require_checkpoint_file
+from retfiner.vision.sniff import require_checkpoint_file
 
 if TYPE_CHECKING:
     from retfiner.data.datamodule import Pairs, PairsDataModule
@@ -157,7 +157,6 @@ def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any])
         unfreeze_last_blocks=config.unfreeze_last,
         lora_rank=config.lora_rank,
         lora_scale=config.lora_scale,
-        layer_decay=config.layer_decay,
         gradient_checkpointing=config.gradient_checkpointing,
     )
     module = RefinementModule(

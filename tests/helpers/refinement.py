@@ -202,7 +202,6 @@ def model_of(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert)
         unfreeze_last_blocks=config.unfreeze_last,
         lora_rank=config.lora_rank,
         lora_scale=config.lora_scale,
-        layer_decay=config.layer_decay,
         gradient_checkpointing=config.gradient_checkpointing,
     )
     return model

@@ -17,7 +17,7 @@ def main() -> None:
     from retfiner.browse.config import DESCRIPTION, BrowseConfig
     from retfiner.browse.server import ADDRESS, require_port, require_streamlit, serve
     from retfiner.common.cli import parse
-    from retfiner.vision.checkpoint_file import checkpoint_of
+    from retfiner.vision.sniff import checkpoint_of
 
     words = sys.argv[1:]
     config = parse(BrowseConfig, DESCRIPTION)

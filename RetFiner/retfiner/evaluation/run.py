@@ -18,7 +18,7 @@ from retfiner.evaluation.tables import (
 )
 from retfiner.evaluation.zero_shot.image_folder import read_image_folder
 from retfiner.text.folder import require_tokenizer
-from retfiner.vision.checkpoint_file import checkpoint_of
+from retfiner.vision.sniff import checkpoint_of
 
 if TYPE_CHECKING:
     from retfiner.export.loading import LoadedModel

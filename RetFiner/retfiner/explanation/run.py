@@ -10,8 +10,8 @@ from retfiner.data.manifest import locate_images
 from retfiner.data.table import read_table
 from retfiner.explanation.config import ExplainConfig
 from retfiner.text.folder import require_tokenizer
-from retfiner.vision.checkpoint_file import checkpoint_of
 from retfiner.vision.images import ImageAddress, read_image
+from retfiner.vision.sniff import checkpoint_of
 
 
 def run(config: ExplainConfig) -> list[Path]:

@@ -5,15 +5,21 @@ It tells of the data in general terms only: counts and objectives, never a path,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from retfiner.common.errors import InputError
 from retfiner.vision import Backbone
 
-HUB_LICENCES = {"CC BY-NC 4.0": "cc-by-nc-4.0", "MIT": "mit", "Apache 2.0": "apache-2.0"}
+HUB_LICENCES = {
+    "CC BY-NC 4.0": "cc-by-nc-4.0",
+    "CC BY-NC-ND 4.0": "cc-by-nc-nd-4.0",
+    "MIT": "mit",
+    "Apache 2.0": "apache-2.0",
+}
 """What the hub calls a licence; others are ``other``, named in words."""
 
 PRIVATE = frozenset(
@@ -24,33 +30,6 @@ PRIVATE = frozenset(
     }
 )  # fmt: skip
 """Settings that name files, folders or columns of the user's own."""
-
-_USE = {
-    "hf": """```python
-from transformers import AutoImageProcessor, AutoModel
-
-processor = AutoImageProcessor.from_pretrained("<this folder>")
-model = AutoModel.from_pretrained("<this folder>")
-inputs = processor(images=bscan.convert("RGB"), return_tensors="pt")  # a PIL image
-tokens = model(**inputs).last_hidden_state  # CLS first, after the final norm
-```""",
-    "onnx": """```python
-import onnxruntime
-
-session = onnxruntime.InferenceSession("{file}")
-tokens, features = session.run(None, {{"images": images}})  # (B, {chans}, {size}, {size}) float32
-```
-
-`features` are those of linear probing.""",
-    "timm": """```python
-import timm
-
-model = timm.create_model("<architecture>", checkpoint_path="{file}", num_classes=0)
-```""",
-    "base": """The file has the layout of its base model's: the base model's own code loads it.""",
-    "safetensors": """The file holds the encoder's own keys:
-`retfiner.load_backbone("{file}")`.""",
-}
 
 
 def model_card(
@@ -72,78 +51,71 @@ def model_card(
     Raises:
         InputError: If the results cannot be read.
     """
+    environment = Environment(  # Markdown: what HTML would escape stays as it is
+        loader=PackageLoader("retfiner.export"),
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template("card.md").render(
+        spec=backbone.spec,
+        title=title_of(backbone),
+        is_published=has_published_size(backbone),
+        hub_licence=HUB_LICENCES.get(backbone.spec.licence, "other"),
+        size=backbone.image_size,
+        mean=_numbers(backbone.mean),
+        std=_numbers(backbone.std),
+        file=target.name,
+        format=format,
+        pairs=_pairs(description),
+        rows=_settings(backbone, description),
+        results=_results(results),
+    )
+
+
+def has_published_size(backbone: Backbone) -> bool:
+    """Say whether there is a published model of this size, or one of any size."""
+    return not backbone.spec.sizes or backbone.size_name in backbone.spec.sizes
+
+
+def title_of(backbone: Backbone) -> str:
+    """Name the model by what it is: a small ViT in RETFound's layout is no RETFound."""
     spec = backbone.spec
-    hub_licence = HUB_LICENCES.get(spec.licence, "other")
-    use = _USE[format].format(file=target.name, chans=spec.in_chans, size=backbone.image_size)
-    head = ["---", f"license: {hub_licence}"]
-    if hub_licence == "other":
-        head.append(f"license_name: {json.dumps(spec.licence)}")
-    if format == "hf":
-        head += ["library_name: transformers", "pipeline_tag: image-feature-extraction"]
-    head += ["tags: [ophthalmology, oct, retina, retfiner]", "---", ""]
-    parts = [
-        f"# {spec.title}, refined on image-report pairs",
-        f"A {spec.name} vision encoder that was refined with RetFiner on OCT B-scans and the "
-        "reports that describe them. It turns a B-scan into features; it makes no diagnosis and "
-        "is no medical device.",
-        f"Input: {backbone.image_size} x {backbone.image_size} pixels, {spec.in_chans} channel"
-        f"{'s' if spec.in_chans > 1 else ''}, intensities in [0, 1] normalised with mean "
-        f"{_numbers(backbone.mean)} and standard deviation {_numbers(backbone.std)}.",
-        "## Use",
-        use,
-        "## Data",
-        _data(description),
-        "## Refinement",
-        _settings(backbone, description),
-        "## Results",
-        _results(results),
-        "## Licence and citation",
-        f"The base model's licence holds for these weights too: **{spec.licence}** "
-        f"({spec.source}). Cite the base model, {spec.citation}, and RetFiner: Enhancing "
-        "Foundation Models for Retinal OCT, MICCAI 2025.",
-    ]
-    return "\n".join(head) + "\n\n".join(parts) + "\n"
+    if not has_published_size(backbone):
+        return f"a {backbone.size_name} in {spec.name}'s layout"
+    if len(spec.sizes) < 2:
+        return spec.title
+    return f"{spec.title.partition(',')[0]}, {backbone.size_name}"
 
 
-def _data(description: Mapping[str, Any]) -> str:
+def _pairs(description: Mapping[str, Any]) -> str:
     counts = [
         f"{description[key]:,} pairs {words}"
         for key, words in (("train_pairs", "to train on"), ("validation_pairs", "to validate on"))
         if isinstance(description.get(key), int)
     ]
     by_patient = description.get("settings", {}).get("patient_column", "none") != "none"
-    apart = "; no patient in both" if by_patient else ""
-    told = f" ({', '.join(counts)}{apart})" if counts else ""
-    return (
-        f"OCT B-scans with free-text reports{told}. Images, reports and patients are not part of "
-        "this model's files. Features may carry what the data carried: device, population, habits "
-        "of reporting."
-    )
+    return ", ".join(counts) + ("; no patient in both" if counts and by_patient else "")
 
 
-def _settings(backbone: Backbone, description: Mapping[str, Any]) -> str:
-    settings = description.get("settings", {})
+def _settings(backbone: Backbone, description: Mapping[str, Any]) -> dict[str, Any]:
+    about = backbone.provenance
+    epoch = about.get("epoch")
     rows = {
-        "objectives": backbone.provenance.get("losses"),
-        "base weights, sha256": backbone.provenance.get("base_weights_sha256"),
-        "epochs done": _plus_one(backbone.provenance.get("epoch")),
-        "optimiser steps": backbone.provenance.get("step"),
-    } | {key: value for key, value in settings.items() if key not in PRIVATE}
-    lines = ["| setting | value |", "|---|---|"]
-    lines += [f"| {key} | {value} |" for key, value in rows.items() if value is not None]
-    return "\n".join(lines) if len(lines) > 2 else "The file does not say how it was refined."
+        "objectives": about.get("losses"),
+        "base weights, sha256": about.get("base_weights_sha256"),
+        "epochs done": epoch + 1 if isinstance(epoch, int) else None,
+        "optimiser steps": about.get("step"),
+        **{k: v for k, v in description.get("settings", {}).items() if k not in PRIVATE},
+    }
+    return {setting: value for setting, value in rows.items() if value is not None}
 
 
-def _plus_one(epoch: Any) -> int | None:
-    return epoch + 1 if isinstance(epoch, int) else None
-
-
-def _results(path: Path | None) -> str:
+def _results(path: Path | None) -> str | None:
     if path is None:
-        return (
-            "None are given here. Probe it on your own patients before you rely on it: "
-            "`linear_probing/probe.py`."
-        )
+        return None
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:

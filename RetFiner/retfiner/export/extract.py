@@ -15,9 +15,10 @@ from retfiner.export.card import model_card
 from retfiner.export.config import ExtractConfig, Format
 from retfiner.export.hf import hf_provenance, push_folder, save_hf
 from retfiner.export.onnx import onnx_provenance, save_onnx
-from retfiner.training.adaptation import has_lora, merge_lora
+from retfiner.training.adaptation import merge_lora
 from retfiner.vision import (
     Backbone,
+    BackboneSpec,
     RawCheckpoint,
     backbone_from_state,
     load_backbone,
@@ -33,9 +34,6 @@ ENCODER = "model.vision_encoder."
 def extract(config: ExtractConfig) -> Path:
     """Write the vision backbone of a checkpoint.
 
-    Args:
-        config: The settings.
-
     Returns:
         The file that was written.
 
@@ -44,15 +42,29 @@ def extract(config: ExtractConfig) -> Path:
     """
     backbone = read_refined_backbone(config.path_to_model, config.backbone, config.image_size)
     output = config.output or config.default_output
+    if config.push is not None:
+        _require_sharing_allowed(backbone.spec)
     _check_output(output, backbone, config.format)
     _save(output, backbone, config.format)
     print(f"Backbone:       {backbone.spec.name}, refined")
     print(f"Written to:     {output}")
+    if backbone.spec.forbids_derivatives:
+        print(f"Not to share:   {backbone.spec.licence} lets nobody pass on what is refined")
     if config.writes_card:
         _write_card(config, output, backbone)
     if config.push is not None:
         print(f"Uploaded to:    {push_folder(output, config.push)}")
     return output
+
+
+def _require_sharing_allowed(spec: BackboneSpec) -> None:
+    if spec.forbids_derivatives:
+        raise InputError(
+            f"a refined {spec.name} may not be shared: its licence forbids derivatives",
+            got=f"--push, and weights under {spec.licence} ({spec.source})",
+            expected="a base model whose licence lets refined weights be passed on",
+            remedy="leave --push out, and keep the weights to yourself",
+        )
 
 
 def _save(output: Path, backbone: Backbone, format: Format) -> None:
@@ -101,17 +113,11 @@ def refined_backbone(
 ) -> Backbone:
     """Take the vision backbone out of the checkpoint of a run that was read already.
 
-    Args:
-        raw: The checkpoint.
-        path: Its file, for messages and the run's name.
-        backbone: As in :func:`read_refined_backbone`.
-        image_size: Likewise.
-
     Raises:
         InputError: If it holds no vision encoder.
     """
     encoder, own = encoder_state(raw.content["state_dict"], path), raw.metadata
-    if has_lora(encoder):
+    if own.get("lora_scale") is not None:
         encoder = merge_lora(encoder, own["lora_scale"])
     spec = resolve_backbone(RawCheckpoint(encoder, own), path, backbone)
     size = own.get("image_size", image_size if image_size is not None else spec.image_size)
@@ -123,9 +129,10 @@ def refined_backbone(
             remedy="leave --image_size out",
         )
     refined = backbone_from_state(spec.name, encoder, size, own.get("num_heads"))
+    progress = {"epoch": raw.content.get("epoch"), "step": raw.content.get("global_step")}
     refined.provenance = {
         **own.get("provenance", {}),
-        **_progress(raw.content),
+        **{name: done for name, done in progress.items() if isinstance(done, int)},
         "run": path.resolve().parent.name,
     }
     return refined
@@ -151,10 +158,6 @@ def encoder_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     The published code keeps its projection to the text width and an unused classifier inside the
     ViT; the in-house masked autoencoder sits one level deeper. None of these is the encoder.
 
-    Args:
-        state: The checkpoint's ``state_dict``.
-        path: The file, for messages.
-
     Raises:
         InputError: If there is no vision encoder in it.
     """
@@ -172,24 +175,16 @@ def encoder_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     return {key: value for key, value in keys.items() if not key.startswith(("proj.", "head."))}
 
 
-def _progress(content: Mapping[str, Any]) -> dict[str, int]:
-    return {
-        name: int(content[key])
-        for name, key in (("epoch", "epoch"), ("step", "global_step"))
-        if isinstance(content.get(key), int)
-    }
+def _provenance(path: Path) -> Mapping[str, Any]:
+    return read_checkpoint(path).metadata.get("provenance", {})
 
 
 def _check_output(output: Path, backbone: Backbone, format: str) -> None:
     """Refuse to overwrite the backbone of another run."""
     if not output.exists():
         return
-    if format == "hf":
-        found = hf_provenance(output)
-    elif format == "onnx":
-        found = onnx_provenance(output)
-    else:
-        found = read_checkpoint(output).metadata.get("provenance", {})
+    readers = {"hf": hf_provenance, "onnx": onnx_provenance}
+    found = readers.get(format, _provenance)(output)
     key = "run_id" if "run_id" in backbone.provenance else "source_sha256"
     if found.get(key) != backbone.provenance[key]:
         raise InputError(

@@ -8,18 +8,17 @@ DINOv2 with registers; both apply the final norm to what they return, as transfo
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi
 from torch import Tensor
 
 from retfiner.common.errors import InputError
 from retfiner.common.files import save_safetensors, whole_file, write_text
 from retfiner.vision import Backbone
-from retfiner.vision.reading import OWN_KEY
+from retfiner.vision.checkpoint_file import OWN_KEY
 
 ARCHITECTURES = {
     "vit": "ViTModel",
@@ -28,13 +27,22 @@ ARCHITECTURES = {
 }
 """Classes of transformers by their ``model_type``."""
 
+_VIT_NAMES = {
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+    "attn.proj": "attention.output.dense",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+}
+_DINOV2_NAMES = {
+    "attn.proj": "attention.output.dense",
+    "ls1.gamma": "layer_scale1.lambda1",
+    "ls2.gamma": "layer_scale2.lambda1",
+}
+
 
 def save_hf(folder: Path, backbone: Backbone) -> None:
     """Write a backbone so that ``transformers.AutoModel.from_pretrained(folder)`` loads it.
-
-    Args:
-        folder: Created if need be.
-        backbone: A plain ViT.
 
     Raises:
         InputError: If transformers has no such architecture (MIRAGE), or no width for it.
@@ -105,8 +113,10 @@ def hf_state(backbone: Backbone) -> dict[str, Tensor]:
             part = name.rsplit(".", 1)[1]
             for letter, value in zip(("query", "key", "value"), state[key].chunk(3), strict=True):
                 renamed[f"{layer}attention.attention.{letter}.{part}"] = value.clone()
-        else:
-            renamed[layer + _block_name(name, kind)] = state[key].clone()
+            continue
+        for ours, theirs in (_VIT_NAMES if kind == "vit" else _DINOV2_NAMES).items():
+            name = name.replace(ours, theirs)
+        renamed[layer + name] = state[key].clone()
     renamed["layernorm.weight"] = state["norm.weight"].clone()
     renamed["layernorm.bias"] = state["norm.bias"].clone()
     return renamed
@@ -130,31 +140,23 @@ def preprocessor_config(backbone: Backbone) -> dict[str, Any]:
 def push_folder(folder: Path, name: str) -> str:
     """Upload a folder to the Hugging Face hub as a private model.
 
-    Args:
-        folder: What :func:`save_hf` wrote.
-        name: ``user/model``.
-
     Returns:
         Where it is.
 
     Raises:
         InputError: If the hub cannot be reached or refuses.
     """
-    # Private: whether others may see it is decided on the hub, by somebody who looked at it.
-    command = ["upload", name, str(folder), "--repo-type", "model", "--private"]
-    done = subprocess.run(
-        [sys.executable, "-c", "from huggingface_hub.cli.hf import main; main()", *command],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+    api = HfApi()
+    try:
+        # Private: whether others may see it is decided on the hub, by somebody who looked at it.
+        api.create_repo(name, private=True, exist_ok=True)
+        api.upload_folder(repo_id=name, folder_path=folder)
+    except Exception as error:  # the hub's own, and those of its HTTP library
         raise InputError(
             f"{folder} cannot be uploaded as {name}",
-            got=said[-1].strip() if said else f"status {done.returncode}",
+            got=(str(error).strip() or type(error).__name__).splitlines()[0],
             remedy="log in with `hf auth login`; the folder is complete and can be uploaded later",
-        )
+        ) from error
     return f"{name} on the Hugging Face hub, private"
 
 
@@ -208,23 +210,6 @@ def _embeddings(state: dict[str, Tensor], kind: str, width: int) -> dict[str, Te
     if kind == "dinov2_with_registers":
         renamed["embeddings.register_tokens"] = state["reg_token"].clone()
     return renamed
-
-
-def _block_name(name: str, kind: str) -> str:
-    shared = {"attn.proj": "attention.output.dense"}
-    if kind == "vit":
-        names = shared | {
-            "norm1": "layernorm_before",
-            "norm2": "layernorm_after",
-            "mlp.fc1": "intermediate.dense",
-            "mlp.fc2": "output.dense",
-        }
-    else:
-        names = shared | {"ls1.gamma": "layer_scale1.lambda1", "ls2.gamma": "layer_scale2.lambda1"}
-    if name in names:
-        return names[name]
-    module, part = name.rsplit(".", 1)
-    return f"{names.get(module, module)}.{part}"
 
 
 def _json(values: dict[str, Any]) -> str:

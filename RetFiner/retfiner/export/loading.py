@@ -27,8 +27,8 @@ from retfiner.text.tokenizer import (
     tokenizer_from_text,
 )
 from retfiner.vision import RawCheckpoint, evaluation_transform, read_checkpoint
-from retfiner.vision.checkpoint_file import checkpoint_of
 from retfiner.vision.preprocessing import EvaluationTransform
+from retfiner.vision.sniff import checkpoint_of
 
 PREFIX = "model."
 _VISION = PREFIX + "vision_encoder."

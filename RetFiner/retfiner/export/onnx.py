@@ -37,10 +37,6 @@ def save_onnx(path: Path, backbone: Backbone) -> None:
     them and ``features`` (B, F) as linear probing takes them. Mean, deviation and image size are
     in the model's metadata.
 
-    Args:
-        path: The file to write.
-        backbone: Any backbone.
-
     Raises:
         InputError: If the packages for it are not installed.
     """
@@ -90,7 +86,7 @@ def onnx_provenance(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _describe(model: object, backbone: Backbone) -> None:
+def _describe(model: Any, backbone: Backbone) -> None:
     """Put what a user needs to prepare images into the model's metadata."""
     values = {
         "backbone": backbone.spec.name,
@@ -100,5 +96,4 @@ def _describe(model: object, backbone: Backbone) -> None:
         "provenance": json.dumps(backbone.provenance),
     }
     for key, value in values.items():
-        entry = model.metadata_props.add()  # type: ignore[attr-defined]
-        entry.key, entry.value = key, value
+        model.metadata_props.add(key=key, value=value)

@@ -13,11 +13,7 @@ from retfiner.model import Batch, Encoded, RetFiner
 
 
 class ITMHead(nn.Module):
-    """Two layers that say from the fused [CLS] whether an image and a text belong together.
-
-    Args:
-        width: Width of the text encoder.
-    """
+    """Two layers that say from the fused [CLS] whether an image and a text belong together."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

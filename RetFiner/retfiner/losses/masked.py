@@ -10,28 +10,49 @@ from retfiner.model import Batch, Encoded, RetFiner
 from retfiner.text.masking import MaskedTokens, mask_tokens
 
 
-def hide(
-    model: RetFiner, batch: Batch, probability: float, generator: torch.Generator
-) -> MaskedTokens:
-    """Hide a share of the tokens of a batch, or of this process's part of one.
+class MaskedModelling:
+    """Hide a share of the words and predict them over the image.
+
+    Attributes:
+        causal: Whether a token sees only itself and the tokens before it.
 
     Args:
-        model: The model.
-        batch: The step's pairs.
-        probability: Chance of each token to be hidden.
-        generator: A CPU generator, the same in every process.
+        probability: Share of the words hidden.
     """
-    joined = batch.joined
-    return mask_tokens(
-        batch.input_ids,
-        batch.lengths if joined is None else joined.lengths,
-        probability,
-        model.mask_token_id,
-        model.vocab_size,
-        generator,
-        first=0 if joined is None else joined.first,
-        width=None if joined is None else joined.input_ids.shape[1],
-    )
+
+    uses_similarity = False
+    uses_fusion = True
+    trains_similarity = False
+    predicts_tokens = True
+    causal: bool
+
+    def __init__(self, probability: float) -> None:
+        self.probability = probability
+
+    def __call__(
+        self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
+    ) -> Tensor:
+        """Hide words and return the loss; see :class:`retfiner.losses.base.Loss`."""
+        masked = self._hide(model, batch, generator)
+        return masked_prediction(model, batch, encoded, masked, self.causal)
+
+    def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Count each word among the hidden ones; see :class:`retfiner.losses.base.Loss`."""
+        labels = self._hide(model, batch, generator).labels
+        return torch.bincount(labels, minlength=model.vocab_size).float()
+
+    def _hide(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> MaskedTokens:
+        joined = batch.joined
+        return mask_tokens(
+            batch.input_ids,
+            batch.lengths if joined is None else joined.lengths,
+            self.probability,
+            model.mask_token_id,
+            model.vocab_size,
+            generator,
+            first=0 if joined is None else joined.first,
+            width=None if joined is None else joined.input_ids.shape[1],
+        )
 
 
 def masked_prediction(
@@ -40,13 +61,6 @@ def masked_prediction(
     """Return the mean cross-entropy over the hidden positions.
 
     With several processes, the mean of what they return is the mean over all their positions.
-
-    Args:
-        model: The model.
-        batch: The step's pairs.
-        encoded: What ``model.encode`` made of them.
-        masked: The batch's reports with hidden tokens.
-        causal: Whether a token sees only itself and the tokens before it.
     """
     states = model.fuse(
         masked.input_ids, batch.attention_mask, encoded, causal=causal, packing=encoded.packing
@@ -55,16 +69,3 @@ def masked_prediction(
     logits = model.multimodal_encoder.predict_tokens(states.flatten(0, 1)[masked.positions])
     loss = F.cross_entropy(logits, masked.labels)
     return loss if batch.joined is None else loss * masked.share * len(batch.joined.sizes)
-
-
-def word_counts(model: RetFiner, masked: MaskedTokens) -> Tensor:
-    """Count each token of the vocabulary among the hidden ones.
-
-    Args:
-        model: The model, for the size of its vocabulary.
-        masked: A batch's reports with hidden tokens.
-
-    Returns:
-        (vocabulary,) counts.
-    """
-    return torch.bincount(masked.labels, minlength=model.vocab_size).float()

@@ -61,13 +61,7 @@ def build_text_encoder(
 
 
 def small_bert(vocab_size: int, width: int, layers: int) -> BertConfig:
-    """Return the configuration of a small BERT with cross-attention.
-
-    Args:
-        vocab_size: Number of WordPieces.
-        width: Hidden width; heads are 64 wide.
-        layers: Number of blocks.
-    """
+    """Return the configuration of a small BERT with cross-attention, its heads 64 wide."""
     return BertConfig(
         vocab_size=vocab_size,
         hidden_size=width,
@@ -87,11 +81,6 @@ def small_bert(vocab_size: int, width: int, layers: int) -> BertConfig:
 
 def check_weights(source: str, made_up: list[str], left_over: list[str]) -> None:
     """Make sure that only cross-attention, and at most the prediction head, had to be made up.
-
-    Args:
-        source: Where the weights come from.
-        made_up: Names of weights that the source lacks.
-        left_over: Names of weights that have no place.
 
     Raises:
         InputError: If anything else is missing or left over.

@@ -7,12 +7,9 @@ shared by every pass that looks at it, in whichever order that pass wants the im
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, BertConfig, BertLMHeadModel
@@ -21,23 +18,6 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.text.folder import no_bert
 from retfiner.text.layer import CrossAttentionLayer, KeysValues
 from retfiner.text.packing import Packing
-
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    EOFError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    MemoryError,
-    pickle.UnpicklingError,
-    StrictDataclassError,
-    SafetensorError,
-)
-"""What transformers and the readers beneath it raise on weights that are absent or damaged."""
-
 
 _MOST = {
     "vocab_size": 4_000_000,
@@ -73,25 +53,11 @@ class CrossAttentionBert(BertLMHeadModel):
     def encode_text(
         self, input_ids: Tensor, attention_mask: Tensor, packing: Packing | None = None
     ) -> Tensor:
-        """Read text alone; the cross-attention layers are skipped.
-
-        Args:
-            input_ids: (B, L) token ids.
-            attention_mask: (B, L), 1 for a token and 0 for padding.
-            packing: As in :meth:`fuse`.
-
-        Returns:
-            (B, L, H) hidden states of the last layer.
-        """
-        mask = _attendable(attention_mask, causal=False)
-        return self.read(input_ids, mask, None, packing)
+        """Read text alone, as :meth:`fuse` does without the cross-attention layers."""
+        return self.read(input_ids, _attendable(attention_mask, causal=False), None, packing)
 
     def project_image(self, image_tokens: Tensor) -> list[KeysValues]:
-        """Project image tokens to the keys and values of every cross-attention layer.
-
-        Args:
-            image_tokens: (B, T, H) image tokens of the text encoder's width.
-        """
+        """Project (B, T, H) image tokens to every cross-attention layer's keys and values."""
         return [layer.project_image(image_tokens) for layer in self.layers]
 
     def fuse(
@@ -168,10 +134,7 @@ def _attendable(attention_mask: Tensor, causal: bool) -> Tensor:
 
 
 def read_bert_config(source: str) -> BertConfig:
-    """Read the configuration of a BERT and switch its cross-attention on.
-
-    Args:
-        source: A Hugging Face hub id or a folder.
+    """Read a BERT's configuration, of the hub or a folder, and switch its cross-attention on.
 
     Raises:
         InputError: If there is no configuration, or it is not a BERT's.
@@ -179,7 +142,7 @@ def read_bert_config(source: str) -> BertConfig:
     try:
         # Said explicitly: left open, transformers may ask on the terminal whether to run code.
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except _UNREADABLE as error:
+    except Exception as error:  # transformers and the readers beneath it raise any kind
         raise no_bert(source, (str(error) or type(error).__name__).splitlines()[0]) from error
     if config.model_type != "bert":
         raise InputError(
@@ -251,7 +214,7 @@ def load_bert(source: str) -> tuple[CrossAttentionBert, list[str], list[str]]:
             use_kernels=False,
             trust_remote_code=False,
         )
-    except _UNREADABLE as error:
+    except Exception as error:  # transformers and the readers beneath it raise any kind
         raise InputError(
             f"the weights of the text encoder in {source} cannot be read",
             got=(str(error) or type(error).__name__).splitlines()[0],

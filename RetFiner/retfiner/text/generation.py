@@ -1,8 +1,11 @@
 """Writing reports from images with the generative objective's model: greedy, beam, nucleus.
 
-:mod:`retfiner.text.stepping` says what the model is fed, and why. Here it is decided which token
+:mod:`retfiner.text.incremental` says what the model is fed, and why. Here it is decided which token
 is taken. A report ends at [SEP], which GM hid and predicted like any word, or when it is as long
 as reports could be in training: longer ones were cut there.
+
+transformers' ``generate`` finds the same texts, but sums log-probabilities in float32, and draws
+from one global generator.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from retfiner.text.encoder import CrossAttentionBert
+from retfiner.text.incremental import IncrementalDecoder
 from retfiner.text.layer import KeysValues
-from retfiner.text.stepping import ReportStepper
 
 DecodeName = Literal["greedy", "beam", "nucleus"]
 
@@ -71,15 +74,9 @@ class Written(NamedTuple):
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
     """Read the special tokens off a tokenizer."""
-    never = (tokenizer.cls_token_id, tokenizer.mask_token_id, tokenizer.pad_token_id)
+    start, mask, pad = tokenizer.cls_token_id, tokenizer.mask_token_id, tokenizer.pad_token_id
     unknown = () if tokenizer.unk_token_id is None else (tokenizer.unk_token_id,)
-    return SpecialTokens(
-        start=tokenizer.cls_token_id,
-        end=tokenizer.sep_token_id,
-        mask=tokenizer.mask_token_id,
-        pad=tokenizer.pad_token_id,
-        never=never + unknown,
-    )
+    return SpecialTokens(start, tokenizer.sep_token_id, mask, pad, (start, mask, pad, *unknown))
 
 
 @torch.no_grad()
@@ -107,70 +104,69 @@ def write_reports(
     """
     if max_tokens < 3:
         raise ValueError(f"max_tokens must be at least 3, got {max_tokens}")
-    stepper = ReportStepper(text, image, special.mask)
-    if decoding.method == "beam":
-        return _search(stepper, special, max_tokens - 2, decoding.beams)
-    if decoding.method == "greedy":
-        return _search(stepper, special, max_tokens - 2, 1)
+    decoder = IncrementalDecoder(text, image, special.mask)
+    if decoding.method != "nucleus":
+        beams = decoding.beams if decoding.method == "beam" else 1
+        return _search(decoder, special, max_tokens - 2, beams)
     if len(generators) != len(image[0].keys):
         raise ValueError("nucleus sampling needs one generator for each image")
-    return _sample(stepper, special, max_tokens - 2, decoding.top_p, generators)
+    return _sample(decoder, special, max_tokens - 2, decoding.top_p, generators)
 
 
 def _log_probabilities(logits: Tensor, special: SpecialTokens) -> Tensor:
     """Turn logits into log-probabilities over the tokens that may be written."""
-    logits = logits.float() if logits.dtype != torch.float64 else logits
     never = torch.tensor(special.never, device=logits.device)
-    return logits.index_fill(-1, never, -torch.inf).log_softmax(-1)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return logits.index_fill(-1, never, -torch.inf).log_softmax(-1).double()
 
 
-def _search(stepper: ReportStepper, special: SpecialTokens, most_words: int, width: int) -> Written:
+def _search(
+    decoder: IncrementalDecoder, special: SpecialTokens, most_words: int, width: int
+) -> Written:
     """Search for the likeliest report with ``width`` candidates; with one, this is greedy.
 
     A candidate that has ended keeps its place and its score. Scores only fall, so that an image is
     done when its best candidate has ended. They are plain log-probabilities: no length is favoured.
     """
-    n, device = len(stepper.image[0].keys), stepper.image[0].keys.device
+    n, device = len(decoder.image[0].keys), decoder.image[0].keys.device
     last = torch.full((n, 1), special.start, device=device)
     scores = torch.zeros(n, 1, device=device, dtype=torch.float64)
     ended = torch.zeros(n, 1, dtype=torch.bool, device=device)
     sequences = torch.empty(n, 1, 0, dtype=torch.long, device=device)
     for _ in range(most_words):
-        log_p = _log_probabilities(stepper.step(last), special).double()
+        log_p = _log_probabilities(decoder.step(last), special)
         # What has ended goes on with padding alone, at no cost.
         log_p = log_p.masked_fill(ended[..., None], -torch.inf)
         log_p[..., special.pad] = log_p[..., special.pad].masked_fill(ended, 0.0)
         total = (scores[..., None] + log_p).flatten(1)
         scores, chosen = total.topk(min(width, total.shape[1]), dim=1)
         source, last = chosen // log_p.shape[-1], chosen % log_p.shape[-1]
-        sequences = torch.cat(
-            [sequences.gather(1, source[..., None].expand(-1, -1, sequences.shape[-1])),
-             last[..., None]], -1
-        )  # fmt: skip
+        before = sequences.gather(1, source[..., None].expand(-1, -1, sequences.shape[-1]))
+        sequences = torch.cat([before, last[..., None]], -1)
         ended = ended.gather(1, source) | (last == special.end)
         if bool(ended[:, 0].all()):  # topk sorts: the first candidate is the best
             break
         if width > 1:
-            stepper.reorder(source)
+            decoder.reorder(source)
     return Written(
         [_words(row, special) for row in sequences[:, 0].tolist()], scores[:, 0].tolist()
     )
 
 
 def _sample(
-    stepper: ReportStepper,
+    decoder: IncrementalDecoder,
     special: SpecialTokens,
     most_words: int,
     top_p: float,
     generators: Sequence[torch.Generator],
 ) -> Written:
-    n, device = len(generators), stepper.image[0].keys.device
+    n, device = len(generators), decoder.image[0].keys.device
     last = torch.full((n, 1), special.start, device=device)
     ended = torch.zeros(n, dtype=torch.bool)
     scores = torch.zeros(n, dtype=torch.float64)
     sequences: list[Tensor] = []
     for _ in range(most_words):
-        log_p = _log_probabilities(stepper.step(last)[:, 0], special).double().cpu()
+        log_p = _log_probabilities(decoder.step(last)[:, 0], special).cpu()
         draws = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
         token = draw_nucleus(log_p.exp(), top_p, draws).masked_fill(ended, special.pad)
         gained = log_p.gather(1, token[:, None])[:, 0]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers.cache_utils import Cache
 from transformers.models.bert.modeling_bert import BertLayer
 
 from retfiner.text.packing import Packing
@@ -38,21 +39,30 @@ class CrossAttentionLayer(BertLayer):
         )
 
     def read(
-        self, hidden: Tensor, mask: Tensor, image: KeysValues | None, packing: Packing | None
+        self,
+        hidden: Tensor,
+        mask: Tensor,
+        image: KeysValues | None,
+        packing: Packing | None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """Run over (N, L, H) hidden states, or over (T, H) packed ones.
 
         Args:
             hidden: The states of the layer before.
-            mask: (N, 1, 1 or L, L), true where a query may look at a key.
-            image: The layer's keys and values of N images; None skips the cross-attention.
+            mask: Broadcastable to (N, heads, L, L), true where a query may look at a key.
+            image: The layer's keys and values of N images, or of fewer, over each of which as many
+                texts in a row are read; None skips the cross-attention.
             packing: Where the words are, if ``hidden`` is packed.
+            cache: Self-attention's keys and values of the tokens before; these are added.
         """
         core = self.attention.self
         query, key, value = (
             _heads_of(projection(hidden), core.num_attention_heads, packing)
             for projection in (core.query, core.key, core.value)
         )
+        if cache is not None:
+            key, value = cache.update(key, value, core.layer_idx)
         hidden = attend(self.attention, hidden, query, key, value, mask, packing)
         if image is not None:
             crossing = self.crossattention
@@ -86,7 +96,7 @@ def attend(
         attention: The block: ``layer.attention`` or ``layer.crossattention``.
         hidden: (N, L, H) states the block was entered with, or (T, H) packed ones.
         query: (N, heads, L, head width).
-        key: (N, heads, S, head width).
+        key: (N, heads, S, head width), or of fewer than N, each for as many texts in a row.
         value: Likewise.
         mask: Broadcastable to (N, heads, L, S), true where a query may look at a key.
         packing: Where the words are, if ``hidden`` is packed.
@@ -95,8 +105,13 @@ def attend(
         States of the shape of ``hidden``.
     """
     dropout = attention.self.dropout.p if attention.training else 0.0
+    texts = len(query) // len(key)
+    if texts > 1:  # their queries are laid side by side: nothing is copied
+        query = query.unflatten(0, (-1, texts)).transpose(1, 2).flatten(2, 3)
     context = _attention(query, key, value, mask, dropout)
     context = context.transpose(1, 2).flatten(2)
+    if texts > 1:
+        context = context.unflatten(1, (texts, -1)).flatten(0, 1)
     return attention.output(context if packing is None else packing.pack(context), hidden)
 
 

@@ -40,15 +40,12 @@ class Packing(NamedTuple):
 
 
 def packing_of(lengths: Sequence[int], length: int, device: torch.device) -> Packing | None:
-    """Say where the words are, from lengths on the CPU: nothing waits for the device.
+    """Say where the words are; None where there is no padding.
 
     Args:
-        lengths: N counts of tokens.
+        lengths: N counts of tokens, on the CPU: nothing waits for the device.
         length: What the reports are padded to.
         device: Where they lie.
-
-    Returns:
-        None where there is no padding.
     """
     if min(lengths) == length:
         return None

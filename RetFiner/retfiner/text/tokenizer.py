@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import torch
@@ -22,34 +20,6 @@ from retfiner.common.errors import InputError
 from retfiner.text.folder import no_tokenizer
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-
-
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    ImportError,  # a kind of tokenizer that needs another package
-)
-"""What transformers raises for a tokenizer that is absent or damaged."""
-
-
-class _bare_errors(AbstractContextManager[None]):  # noqa: N801 - reads as the statement it is
-    """Make a ValueError of what tokenizers raises for a damaged file: an ``Exception``, no less.
-
-    Only an error of exactly that class is taken; all others go through.
-    """
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is Exception:
-            raise ValueError(str(error)) from error
 
 
 class TokenizedReports(NamedTuple):
@@ -71,10 +41,9 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
         InputError: If the folder holds no tokenizer, or one without a mask or padding token.
     """
     try:
-        with _bare_errors():
-            # Said explicitly: left open, transformers may ask on the terminal whether to run code.
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    except _UNREADABLE as error:
+        # Said explicitly: left open, transformers may ask on the terminal whether to run code.
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    except Exception as error:  # what tokenizers raises for a damaged file, no less
         got = (str(error) or type(error).__name__).splitlines()[0]
         raise no_tokenizer(folder, got) from error
     # Where the vocabulary's file is missing, transformers makes a tokenizer that knows no word.
@@ -95,10 +64,7 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
 
 
 def tokenizer_as_text(tokenizer: PreTrainedTokenizerBase) -> dict[str, str] | None:
-    """Put a tokenizer into plain text, for a checkpoint; None where it has no such form.
-
-    Args:
-        tokenizer: Any fast tokenizer.
+    """Put a tokenizer into plain text, for a checkpoint; None where it is no fast one.
 
     Returns:
         ``json``, the content of its tokenizer.json, and its special tokens by name.
@@ -118,10 +84,9 @@ def tokenizer_from_text(stored: Mapping[str, str]) -> PreTrainedTokenizerBase:
     """
     try:
         special = {name: value for name, value in stored.items() if name != "json"}
-        with _bare_errors():
-            backend = Tokenizer.from_str(stored["json"])
-            return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
-    except _UNREADABLE as error:
+        backend = Tokenizer.from_str(stored["json"])
+        return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+    except Exception as error:  # as above
         raise InputError("the tokenizer in the checkpoint is damaged", got=error) from error
 
 
@@ -165,11 +130,7 @@ def report_lengths(tokenizer: PreTrainedTokenizerBase, reports: Sequence[str]) -
 
 
 def train_tokenizer(reports: Sequence[str], vocab_size: int) -> BertTokenizerFast:
-    """Learn an uncased WordPiece vocabulary from reports.
-
-    Args:
-        reports: The texts to learn from.
-        vocab_size: The most WordPieces to keep, special tokens included.
+    """Learn an uncased vocabulary of at most ``vocab_size`` WordPieces, special ones included.
 
     Raises:
         InputError: If there is no report to learn from.

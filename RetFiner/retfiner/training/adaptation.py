@@ -1,26 +1,22 @@
 """What of the vision encoder trains, and how fast: all, the last blocks, or low-rank updates.
 
-Blocks are known by their parameters' names (``blocks.7.…`` in a plain ViT, ``encoder.7.…`` in
-MIRAGE); whatever comes before the first block is layer 0, whatever follows the last goes with it.
+Layers are timm's: the embeddings are layer 0, block k is layer k + 1 and takes along what follows
+the last.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
+from timm.models import group_parameters
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from retfiner.common.errors import InputError
 from retfiner.losses import LOSSES, Loss
 from retfiner.model import RetFiner
 
-_BLOCK = re.compile(r"(?:^|\.)(?:blocks|encoder)\.(\d+)\.")
-_AFTER = re.compile(r"^(?:norm|fc_norm|proj|head)\.")
-LORA_TARGETS = r"(?:.*\.)?(?:blocks|encoder)\.\d+\.(?:attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)"
+LORA_TARGETS = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]
 """Every matrix of every block, as LoRA works best (Dettmers et al., QLoRA, 2023)."""
 _LORA_A, _LORA_B, _BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
 
@@ -32,7 +28,6 @@ def adapt(
     unfreeze_last_blocks: int | None = None,
     lora_rank: int | None = None,
     lora_scale: float | None = None,
-    layer_decay: float = 1.0,
     gradient_checkpointing: bool = False,
 ) -> None:
     """Choose what of a model trains, and how activations are kept.
@@ -43,19 +38,16 @@ def adapt(
         unfreeze_last_blocks: Vision blocks that train, counted from the last; None for all.
         lora_rank: Rank of updates that train in place of the vision encoder's weights.
         lora_scale: What these are multiplied by.
-        layer_decay: Learning rate of each vision block as a share of the next one's.
         gradient_checkpointing: Whether activations are computed again in the backward pass.
 
     Raises:
-        InputError: If the encoder has no blocks to choose from.
+        InputError: If more blocks are to train than there are.
     """
     encoder = model.vision_encoder
     if unfreeze_last_blocks is not None:
         unfreeze_last(encoder, unfreeze_last_blocks)
     if lora_rank is not None and lora_scale is not None:
         add_lora(encoder, lora_rank, lora_scale)
-    if layer_decay != 1:
-        depth_of(encoder)  # an encoder without blocks is refused here, not later
     if gradient_checkpointing:
         checkpoint_activations(model)
     freeze_unread(model, [LOSSES[name]() for name in losses])
@@ -83,40 +75,9 @@ def freeze_unread(model: RetFiner, losses: Iterable[Loss]) -> None:
         parameter.requires_grad_(False)
 
 
-def layer_of(name: str, depth: int) -> int:
-    """Give the layer a parameter of the encoder belongs to: 0 for embeddings, k + 1 for block k.
-
-    Args:
-        name: The parameter's name within the encoder.
-        depth: Number of blocks.
-    """
-    match = _BLOCK.search(name)
-    if match:
-        return int(match[1]) + 1
-    return depth if _AFTER.match(name) else 0
-
-
-def depth_of(encoder: nn.Module) -> int:
-    """Count an encoder's blocks.
-
-    Raises:
-        InputError: If it has none that are known as such.
-    """
-    names = (name for name, _ in encoder.named_parameters())
-    blocks = {int(m[1]) for name in names if (m := _BLOCK.search(name))}
-    if not blocks:
-        raise InputError(
-            "the vision encoder has no numbered blocks",
-            expected="parameters named blocks.<k>.… or encoder.<k>.…",
-            remedy="leave --unfreeze_last, --layer_decay and --lora_rank out",
-        )
-    return 1 + max(blocks)
-
-
-def blocks_of(encoder: nn.Module) -> list[nn.Module]:
-    """List an encoder's blocks, the first one first."""
-    pattern = re.compile(r"(?:^|\.)(?:blocks|encoder)\.\d+$")
-    return [module for name, module in encoder.named_modules() if pattern.search(name)]
+def layers_of(encoder: nn.Module) -> dict[str, int]:
+    """Tell the layer of each parameter by its name: 0 for embeddings, k + 1 for block k."""
+    return group_parameters(encoder, encoder.group_matcher(), reverse=True)  # type: ignore[operator]
 
 
 def unfreeze_last(encoder: nn.Module, blocks: int) -> None:
@@ -129,7 +90,7 @@ def unfreeze_last(encoder: nn.Module, blocks: int) -> None:
     Raises:
         InputError: If there are fewer blocks.
     """
-    depth = depth_of(encoder)
+    depth = len(encoder.blocks)  # type: ignore[arg-type]
     if blocks > depth:
         raise InputError(
             "--unfreeze_last is more than there are blocks",
@@ -137,8 +98,9 @@ def unfreeze_last(encoder: nn.Module, blocks: int) -> None:
             expected=f"at most {depth}",
             remedy="leave it out to train the whole encoder",
         )
+    layers = layers_of(encoder)
     for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(blocks > 0 and layer_of(name, depth) > depth - blocks)
+        parameter.requires_grad_(layers[name] > depth - blocks)
 
 
 def add_lora(encoder: nn.Module, rank: int, scale: float) -> None:
@@ -154,17 +116,11 @@ def add_lora(encoder: nn.Module, rank: int, scale: float) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    depth_of(encoder)
     config = LoraConfig(r=rank, lora_alpha=round(scale * rank), target_modules=LORA_TARGETS)
     try:
         inject_adapter_in_model(config, encoder)
     except ValueError as error:
         raise InputError("LoRA found nothing to update in the encoder", got=error) from error
-
-
-def has_lora(state: Mapping[str, Tensor]) -> bool:
-    """Say whether a state holds low-rank updates."""
-    return any(key.endswith(_LORA_A) for key in state)
 
 
 def merge_lora(state: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
@@ -202,43 +158,20 @@ def vision_groups(encoder: nn.Module, lr: float, decay: float) -> list[dict[str,
     Returns:
         Groups for the optimiser, the embeddings first.
     """
-    depth = depth_of(encoder)
+    of, last = layers_of(encoder), len(encoder.blocks)  # type: ignore[arg-type]
     layers: dict[int, list[Tensor]] = {}
     for name, parameter in encoder.named_parameters():
         if parameter.requires_grad:
-            layers.setdefault(layer_of(name, depth), []).append(parameter)
+            layers.setdefault(of[name], []).append(parameter)
     return [
-        {"params": layers[layer], "lr": lr * decay ** (depth - layer)} for layer in sorted(layers)
+        {"params": layers[layer], "lr": lr * decay ** (last - layer)} for layer in sorted(layers)
     ]
 
 
 def checkpoint_activations(model: RetFiner) -> None:
-    """Compute activations of both encoders again in the backward pass, to save memory.
-
-    Args:
-        model: The model; changed in place.
-    """
-    checkpoint_blocks(model.vision_encoder)
-    model.multimodal_encoder.checkpoint_layers = True
-
-
-def checkpoint_blocks(encoder: nn.Module) -> None:
-    """Keep only each block's input for the backward pass and compute the rest again.
+    """Keep only each block's input for the backward pass, in both encoders, and compute the rest.
 
     Numbers stay the same, dropout included; memory falls, a step takes about a third longer.
-
-    Args:
-        encoder: The vision encoder; its keys stay as they are.
     """
-    depth_of(encoder)
-    for block in blocks_of(encoder):
-        block.forward = _checkpointed(block.forward)
-
-
-def _checkpointed(forward: Any) -> Any:
-    def again(*arguments: Any, **named: Any) -> Any:
-        if not torch.is_grad_enabled():
-            return forward(*arguments, **named)
-        return checkpoint(forward, *arguments, use_reentrant=False, **named)
-
-    return again
+    model.vision_encoder.set_grad_checkpointing()  # type: ignore[operator]
+    model.multimodal_encoder.checkpoint_layers = True

@@ -32,9 +32,6 @@ from retfiner.vision.spec import IMAGENET_MEAN, IMAGENET_STD
 def pretrain(config: PretrainConfig) -> None:
     """Pretrain and write a checkpoint in RETFound's layout.
 
-    Args:
-        config: The settings.
-
     Raises:
         InputError: If there are too few images.
     """
@@ -50,14 +47,7 @@ def pretrain(config: PretrainConfig) -> None:
 
 
 def load_images(folder: Path, image_size: int) -> Tensor:
-    """Read all images of a folder, of volumes every B-scan, into memory as uint8.
-
-    Args:
-        folder: Searched at any depth.
-        image_size: Side to resize to, in pixels.
-
-    Returns:
-        (N, 1, S, S) uint8.
+    """Read all images below a folder, of volumes every B-scan, as (N, 1, S, S) uint8.
 
     Raises:
         InputError: If there are fewer than two.
@@ -104,12 +94,7 @@ def build_mae(config: PretrainConfig) -> ViTMAEForPreTraining:
 
 
 def train_mae(model: ViTMAEForPreTraining, images: Tensor, config: PretrainConfig) -> list[float]:
-    """Train the autoencoder.
-
-    Args:
-        model: The autoencoder.
-        images: (N, 1, S, S) uint8.
-        config: Epochs, batch size, learning rate, seed.
+    """Train the autoencoder on (N, 1, S, S) uint8 images.
 
     Returns:
         The mean reconstruction loss of each epoch.
@@ -127,7 +112,7 @@ def train_mae(model: ViTMAEForPreTraining, images: Tensor, config: PretrainConfi
     progress = tqdm(total=steps, desc="pretraining", unit="step", disable=None)
     for epoch in range(config.epochs):
         losses = []
-        for pixels, noise in _batches(images, model, config, epoch):
+        for pixels, noise in _batches(images, config, epoch):
             with torch.autocast(
                 device.type, torch.bfloat16, enabled=is_made_for_bfloat16(device.type)
             ):
@@ -144,9 +129,7 @@ def train_mae(model: ViTMAEForPreTraining, images: Tensor, config: PretrainConfi
     return means
 
 
-def _batches(
-    images: Tensor, model: ViTMAEForPreTraining, config: PretrainConfig, epoch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(images: Tensor, config: PretrainConfig, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield normalised pixels and the noise that decides which patches are hidden."""
     random = generator(config.seed, "pretrain", epoch)
     mean = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
@@ -164,25 +147,17 @@ RENAMED = (
     (r"^vit\.embeddings\.position_embeddings$", "pos_embed"),
     (r"^vit\.embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^vit\.layernorm\.", "norm."),
-    (r"^vit\.(encoder\.layer|layers)\.", "blocks."),
+    (r"^vit\.layers\.", "blocks."),
     (r"\.layernorm_before\.", ".norm1."),
     (r"\.layernorm_after\.", ".norm2."),
-    (r"\.attention\.(attention\.query|q_proj)\.", ".attn.q."),
-    (r"\.attention\.(attention\.key|k_proj)\.", ".attn.k."),
-    (r"\.attention\.(attention\.value|v_proj)\.", ".attn.v."),
-    (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
-    (r"\.intermediate\.dense\.", ".mlp.fc1."),
-    (r"\.output\.dense\.", ".mlp.fc2."),
+    (r"\.attention\.([qkv])_proj\.", r".attn.\1."),
+    (r"\.attention\.o_proj\.", ".attn.proj."),
 )
-"""transformers' names, of either side of their change in version 5, and those of a plain ViT."""
+"""transformers' names and those of a plain ViT."""
 
 
 def to_vit_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a transformers ViTMAE encoder to plain ViT keys; the decoder is left out.
-
-    Args:
-        state: State dict of ``ViTMAEForPreTraining``.
-    """
+    """Rename a transformers ViTMAE encoder to plain ViT keys; the decoder is left out."""
     plain: dict[str, Tensor] = {}
     for key, value in state.items():
         if not key.startswith("vit."):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         read_checkpoint,
         save_backbone,
     )
+    from retfiner.vision.checkpoint_file import RawCheckpoint
     from retfiner.vision.features import METHODS, ImageTokens, feature_width, probing_features
     from retfiner.vision.images import ImageAddress, count_images, iter_images, read_image
     from retfiner.vision.preprocessing import (
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         augmented_transform,
         evaluation_transform,
     )
-    from retfiner.vision.reading import RawCheckpoint
     from retfiner.vision.spec import Backbone, BackboneSpec
 
 __all__ = [
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 _FILES = (
-    "images", "reading", "spec", "features", "preprocessing", "backbones", "checkpoint"
+    "images", "checkpoint_file", "spec", "features", "preprocessing", "backbones", "checkpoint"
 )  # fmt: skip
 
 

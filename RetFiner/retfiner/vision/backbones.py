@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.vision.checkpoint_file import RawCheckpoint
 from retfiner.vision.dinov2 import DINOV2
 from retfiner.vision.green import RETFOUND_GREEN
 from retfiner.vision.mae import MAE
 from retfiner.vision.mirage import MIRAGE, MULTIMAE
-from retfiner.vision.reading import RawCheckpoint
 from retfiner.vision.retfound import RETFOUND, RETFOUND_DINOV2
 from retfiner.vision.spec import BackboneSpec
 from retfiner.vision.timm_vit import PREFIX as TIMM_PREFIX
@@ -35,10 +35,7 @@ BACKBONES: dict[str, BackboneSpec] = {
 
 
 def spec_named(name: str) -> BackboneSpec:
-    """Look a backbone up by name, whatever its case.
-
-    Args:
-        name: A name in :data:`BACKBONES` or ``timm/<id>``.
+    """Look a name of :data:`BACKBONES` up, whatever its case, or ``timm/<id>``.
 
     Raises:
         InputError: If there is none of that name.
@@ -76,7 +73,7 @@ def resolve_backbone(raw: RawCheckpoint, path: Path | str, requested: str = "aut
         return spec_named(own) if own is not None else _recognised(raw, path)
     spec = spec_named(requested)
     if (own is not None and own != spec.name) or not spec.matches(raw):
-        possible = [own] if own is not None else [s.name for s in _possible(raw)]
+        possible = [own] if own is not None else [s.name for s in _matching(raw)]
         raise InputError(
             f"{path.name} is not a checkpoint of {spec.name}",
             got=f"the content of {' or '.join(possible) or 'no known backbone'}",
@@ -86,13 +83,12 @@ def resolve_backbone(raw: RawCheckpoint, path: Path | str, requested: str = "aut
     return spec
 
 
-def _possible(raw: RawCheckpoint) -> list[BackboneSpec]:
+def _matching(raw: RawCheckpoint) -> list[BackboneSpec]:
     return [spec for spec in BACKBONES.values() if spec.matches(raw)]
 
 
 def _recognised(raw: RawCheckpoint, path: Path) -> BackboneSpec:
-    possible = _possible(raw)
-    names = [spec.name for spec in possible]
+    possible = _matching(raw)
     if not possible:
         raise InputError(
             f"{path.name} has the layout of no known backbone",
@@ -111,7 +107,7 @@ def _recognised(raw: RawCheckpoint, path: Path) -> BackboneSpec:
         raise InputError(
             f"{path.name} may be of several backbones that share this layout",
             got=f"a file name that speaks for none of them, or for more than one: {path.name}",
-            expected=f"one of {', '.join(names)}",
+            expected=f"one of {', '.join(spec.name for spec in possible)}",
             remedy="name it with --backbone; a model of timm's own is --backbone timm/<id>",
         )
     return spec

@@ -11,31 +11,20 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-# The registry imports this module in turn; its names are looked up when a function runs.
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import save_safetensors, save_torch, whole_file
 from retfiner.vision.backbones import resolve_backbone, spec_named
-from retfiner.vision.keys import text_projection
+from retfiner.vision.checkpoint_file import OWN_KEY, RawCheckpoint, read_checkpoint
 from retfiner.vision.plain_vit import is_plain_vit
-from retfiner.vision.reading import OWN_KEY, RawCheckpoint, read_checkpoint
 from retfiner.vision.spec import Backbone, BackboneSpec, State
-
-__all__ = [
-    "RawCheckpoint",
-    "backbone_from_state",
-    "fit",
-    "load_backbone",
-    "read_checkpoint",
-    "save_backbone",
-]
+from retfiner.vision.state_dict import text_projection
 
 Format = Literal["base", "safetensors", "timm"]
-FORMATS: tuple[Format, ...] = ("base", "safetensors", "timm")
 
 
 def load_backbone(
@@ -60,9 +49,9 @@ def load_backbone(
     raw = read_checkpoint(path)
     spec = resolve_backbone(raw, path, backbone)
     _check_normalisation(spec, raw.metadata, path)
-    state = spec.repair(raw)
+    state = spec.architecture.repair(raw)
     heads = _number_of_heads(spec, state, raw.metadata.get("num_heads"), num_heads)
-    size = image_size if image_size is not None else raw.metadata.get("image_size", spec.image_size)
+    size = raw.metadata.get("image_size", spec.image_size) if image_size is None else image_size
     encoder = _filled(spec, state, size, heads, path)
     provenance = {**raw.metadata.get("provenance", {}), "weights_file": path.name}
     return Backbone(spec, encoder.float(), size, heads, provenance, text_projection(raw))
@@ -71,20 +60,13 @@ def load_backbone(
 def backbone_from_state(
     name: str, state: State, image_size: int, num_heads: int | None = None
 ) -> Backbone:
-    """Make a backbone from an encoder's own keys, as a training checkpoint holds them.
-
-    Args:
-        name: A name in ``BACKBONES`` or ``timm/<id>``.
-        state: The encoder's keys; the tensors are copied.
-        image_size: Side length of the input in pixels.
-        num_heads: Number of attention heads, as for :func:`load_backbone`.
+    """Make a backbone from copies of an encoder's own keys, as a training checkpoint holds them.
 
     Raises:
         InputError: If the state does not fit the backbone.
     """
     spec = spec_named(name)
-    raw = RawCheckpoint(dict(state))
-    repaired = spec.repair(raw)
+    repaired = spec.architecture.repair(RawCheckpoint(state))
     heads = _number_of_heads(spec, repaired, None, num_heads)
     encoder = _filled(spec, repaired, image_size, heads, "the given state")
     return Backbone(spec, encoder, image_size, heads)
@@ -105,7 +87,7 @@ def save_backbone(path: Path | str, backbone: Backbone, format: Format = "base")
     Args:
         path: Where to write; ``.safetensors`` for the latter two, any other suffix for the first.
         backbone: What to write.
-        format: One of the three.
+        format: How.
 
     Raises:
         InputError: If the suffix does not go with the format, or MIRAGE is asked for as timm's.
@@ -116,24 +98,13 @@ def save_backbone(path: Path | str, backbone: Backbone, format: Format = "base")
     metadata = _metadata_of(backbone)
     with whole_file(path) as temporary:
         if format == "base":
-            content = backbone.spec.wrap(state)
-            save_torch(_with_metadata(content, metadata), temporary)
+            save_torch(_with_metadata(backbone.spec.wrap(state), metadata), temporary)
         else:
             save_safetensors(state, temporary, {"format": "pt", OWN_KEY: json.dumps(metadata)})
 
 
-def fit(encoder: nn.Module, state: State, spec: BackboneSpec, path: Path | str) -> None:
-    """Put weights into an encoder: nothing may be missing, nothing left over, all shapes equal.
-
-    Args:
-        encoder: A module as ``spec.build`` makes it, also on the meta device.
-        state: Weights by the encoder's own keys, at its image size; copied.
-        spec: The backbone, for messages.
-        path: The file the weights come from, for messages.
-
-    Raises:
-        InputError: Naming the missing and unexpected keys and the shapes got and expected.
-    """
+def _fit(encoder: nn.Module, state: State, spec: BackboneSpec, path: Path | str) -> None:
+    """Put copies of weights into an encoder: none missing or left over, all shapes equal."""
     wanted = {key: tuple(value.shape) for key, value in encoder.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in state.items()}
     missing = [key for key in wanted if key not in found]
@@ -157,10 +128,11 @@ def fit(encoder: nn.Module, state: State, spec: BackboneSpec, path: Path | str) 
 def _filled(
     spec: BackboneSpec, state: State, image_size: int, heads: int, path: Path | str
 ) -> nn.Module:
+    """Build an encoder of the size and fill it with a repaired state's weights."""
     _check_channels(spec, state, path)
     with torch.device("meta"):  # no time and memory for weights that are replaced at once
-        encoder = spec.build(state, image_size, heads)
-    fit(encoder, spec.resize(state, image_size), spec, path)
+        encoder = spec.architecture.build(state, image_size, heads)
+    _fit(encoder, spec.architecture.resize(state, image_size), spec, path)
     return encoder.eval()
 
 
@@ -175,7 +147,7 @@ def _number_of_heads(
             expected=recorded,
             remedy="leave num_heads out",
         )
-    rule = spec.heads(state)
+    rule = spec.architecture.heads(state)
     for heads in (recorded, requested, rule):
         if heads is not None:
             return heads
@@ -217,8 +189,9 @@ def _check_normalisation(spec: BackboneSpec, metadata: Mapping[str, Any], path: 
 
 
 def _check_format(path: Path, backbone: Backbone, format: str) -> None:
-    if format not in FORMATS:
-        raise InputError("Unknown checkpoint format", got=format, expected=", ".join(FORMATS))
+    if format not in get_args(Format):
+        expected = ", ".join(get_args(Format))
+        raise InputError("Unknown checkpoint format", got=format, expected=expected)
     if (path.suffix.lower() == ".safetensors") == (format == "base"):
         raise InputError(
             f"{path.name} has the wrong suffix for the format {format!r}",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from retfiner.vision import plain_vit
-from retfiner.vision.keys import unwrap
-from retfiner.vision.reading import RawCheckpoint
-from retfiner.vision.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
+from retfiner.vision.checkpoint_file import RawCheckpoint
+from retfiner.vision.spec import BackboneSpec
+from retfiner.vision.state_dict import unwrap
 
 
 def _matches(raw: RawCheckpoint) -> bool:
@@ -22,16 +22,10 @@ DINOV2 = BackboneSpec(
     citation=(
         "Oquab et al., DINOv2: Learning Robust Visual Features without Supervision, TMLR 2024"
     ),
-    mean=IMAGENET_MEAN,
-    std=IMAGENET_STD,
+    architecture=plain_vit.PLAIN_VIT,
     matches=_matches,
-    repair=plain_vit.repair,
-    build=plain_vit.build,
-    resize=plain_vit.resize,
-    heads=plain_vit.usual_heads,
-    tokens=plain_vit.tokens,
     wrap=plain_vit.flat,
-    text_norm=True,
+    sizes=("ViT-S/14", "ViT-B/14", "ViT-L/14"),
     representation="concat_postnorm",  # as DINOv2's own linear evaluation, see retfound.py
     generic=True,
     filename_hints=("dinov2",),

@@ -58,36 +58,27 @@ def probing_features(
     Raises:
         InputError: If the method is unknown.
     """
-    finish = norm if norm is not None else _unchanged
+    cls, patches = tokens.prefix[:, 0], tokens.patches
     if method == "concat_prenorm":
-        return _plain_norm(torch.cat([tokens.patches.mean(dim=1), tokens.prefix[:, 0]], dim=1))
-    if method == "concat_postnorm":
-        pooled = finish(tokens.patches).mean(dim=1)
-        return torch.cat([finish(tokens.prefix[:, 0]), pooled], dim=1)
+        return _plain_norm(torch.cat([patches.mean(dim=1), cls], dim=1))
     if method == "global_pool":
-        return _plain_norm(tokens.patches.mean(dim=1))
-    if method == "cls_token":
-        return finish(tokens.prefix[:, 0])
-    raise _unknown(method)
+        return _plain_norm(patches.mean(dim=1))
+    if method not in ("concat_postnorm", "cls_token"):
+        raise _unknown(method)
+    if norm is not None:
+        cls, patches = norm(cls), norm(patches)
+    return cls if method == "cls_token" else torch.cat([cls, patches.mean(dim=1)], dim=1)
 
 
 def feature_width(width: int, method: str | None = None) -> int:
-    """Give the length F of a feature vector.
-
-    Args:
-        width: Width D of the encoder's tokens.
-        method: One of :data:`METHODS`; None is the backbone's own.
+    """Give the length of a feature vector; ``method`` None is the backbone's own.
 
     Raises:
         InputError: If the method is unknown.
     """
-    if method is None or method.startswith("concat"):
-        if method is not None and method not in METHODS:
-            raise _unknown(method)
-        return 2 * width
-    if method not in METHODS:
+    if method not in (None, *METHODS):
         raise _unknown(method)
-    return width
+    return 2 * width if method is None or method.startswith("concat") else width
 
 
 def _plain_norm(x: Tensor) -> Tensor:
@@ -95,11 +86,7 @@ def _plain_norm(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
 
 
-def _unchanged(x: Tensor) -> Tensor:
-    return x
-
-
-def _unknown(method: str) -> InputError:
+def _unknown(method: str | None) -> InputError:
     return InputError(
         "There is no such kind of probing feature", got=method, expected=", ".join(METHODS)
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from retfiner.vision import plain_vit
-from retfiner.vision.keys import unwrap
-from retfiner.vision.reading import RawCheckpoint
+from retfiner.vision.checkpoint_file import RawCheckpoint
 from retfiner.vision.spec import BackboneSpec
+from retfiner.vision.state_dict import unwrap
 
 
 def _matches(raw: RawCheckpoint) -> bool:
@@ -29,15 +29,11 @@ RETFOUND_GREEN = BackboneSpec(
     ),
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
+    architecture=plain_vit.PLAIN_VIT,
     matches=_matches,
-    repair=plain_vit.repair,
-    build=plain_vit.build,
-    resize=plain_vit.resize,
-    heads=plain_vit.usual_heads,
-    tokens=plain_vit.tokens,
     wrap=plain_vit.flat,
+    sizes=("ViT-S/14",),
     image_size=392,
-    text_norm=True,
     representation="concat_postnorm",  # a DINOv2 at heart, see retfound.py
     filename_hints=("retfoundgreen", "retfound_green", "retfound-green"),
 )

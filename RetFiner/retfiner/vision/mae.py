@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retfiner.vision import plain_vit
-from retfiner.vision.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
+from retfiner.vision.spec import BackboneSpec
 
 MAE = BackboneSpec(
     name="MAE",
@@ -11,17 +11,10 @@ MAE = BackboneSpec(
     licence="CC BY-NC 4.0",
     source="https://github.com/facebookresearch/mae",
     citation="He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022",
-    mean=IMAGENET_MEAN,
-    std=IMAGENET_STD,
+    architecture=plain_vit.PLAIN_VIT,
     matches=plain_vit.has_mae_layout,
-    repair=plain_vit.repair,
-    build=plain_vit.build,
-    resize=plain_vit.resize,
-    heads=plain_vit.usual_heads,
-    tokens=plain_vit.tokens,
     wrap=plain_vit.under_model,
-    text_norm=True,
-    representation="concat_prenorm",
+    sizes=("ViT-B/16", "ViT-L/16", "ViT-H/14"),
     generic=True,
     filename_hints=("mae",),
 )

@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.vision.checkpoint_file import RawCheckpoint
 from retfiner.vision.features import ImageTokens
-from retfiner.vision.keys import encoder_part, has_text_encoder, unwrap
-from retfiner.vision.reading import RawCheckpoint
-from retfiner.vision.spec import State
+from retfiner.vision.spec import Architecture, State
+from retfiner.vision.state_dict import encoder_part, has_text_encoder, unwrap
 
 WIDTH_PER_HEAD = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
 """Heads by width in the ViT family: 64 channels each, 80 in ViT-H."""
@@ -29,32 +29,15 @@ ESSENTIAL = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn
 """Keys by which a plain ViT is known."""
 
 
-@dataclass(frozen=True)
-class ViTShape:
-    """What the shapes of a plain ViT's weights tell.
+class Positions(NamedTuple):
+    """What a position embedding covers.
 
     Attributes:
-        width: Token width D.
-        depth: Number of blocks.
-        patch: Side length of a patch in pixels.
-        in_chans: Number of input channels.
-        hidden: Width of the MLP's hidden layer.
-        qkv_bias: Whether the attention's query, key and value have a bias.
-        layer_scale: Whether the blocks have LayerScale.
-        registers: Number of register tokens.
-        embedded_prefix: Number of prefix tokens that have a position embedding.
-        grid: Side length of the position embedding's grid.
+        prefix: Number of prefix tokens that have a position.
+        grid: Side length of the grid of patches.
     """
 
-    width: int
-    depth: int
-    patch: int
-    in_chans: int
-    hidden: int
-    qkv_bias: bool
-    layer_scale: bool
-    registers: int
-    embedded_prefix: int
+    prefix: int
     grid: int
 
 
@@ -84,9 +67,6 @@ def repair(raw: RawCheckpoint) -> dict[str, Tensor]:
     DINOv2 stores registers as ``register_tokens`` and a position for CLS alone; timm adds that
     position to the CLS token instead, which is the same function.
 
-    Args:
-        raw: A checkpoint in any layout this package knows.
-
     Raises:
         InputError: If the encoder's final norm was replaced in fine-tuning.
     """
@@ -100,90 +80,45 @@ def repair(raw: RawCheckpoint) -> dict[str, Tensor]:
     return state
 
 
-def shape_of(state: State) -> ViTShape:
-    """Read a plain ViT's dimensions from its weights.
-
-    Args:
-        state: A repaired state; only its shapes are read.
-
-    Raises:
-        InputError: If the keys or shapes are not those of a plain ViT.
-    """
-    needed = (*ESSENTIAL, "blocks.0.mlp.fc1.weight")
-    missing = [key for key in needed if key not in state]
-    if missing:
-        raise InputError(
-            "The weights are not those of a plain vision transformer",
-            got=shorten(sorted(state)),
-            expected=f"also {', '.join(missing)}",
-            remedy="name the backbone with --backbone, or give its published checkpoint",
-        )
-    width, in_chans, patch, patch_w = _four(state["patch_embed.proj.weight"])
-    if patch != patch_w:
-        raise InputError("Patches must be square", got=f"{patch} x {patch_w}")
-    registers = state["reg_token"].shape[1] if "reg_token" in state else 0
-    prefix, grid = _grid(state["pos_embed"].shape[1], registers)
-    return ViTShape(
-        width=width,
-        depth=1 + max(int(m[1]) for k in state if (m := re.match(r"blocks\.(\d+)\.", k))),
-        patch=patch,
-        in_chans=in_chans,
-        hidden=state["blocks.0.mlp.fc1.weight"].shape[0],
-        qkv_bias="blocks.0.attn.qkv.bias" in state,
-        layer_scale="blocks.0.ls1.gamma" in state,
-        registers=registers,
-        embedded_prefix=prefix,
-        grid=grid,
-    )
-
-
 def build(state: State, image_size: int, num_heads: int) -> VisionTransformer:
-    """Build a plain ViT without trained weights, dropout or stochastic depth.
-
-    Args:
-        state: A repaired state; only its shapes are read.
-        image_size: Side length of the input in pixels.
-        num_heads: Number of attention heads.
+    """Build a plain ViT by a repaired state's shapes, without dropout or stochastic depth.
 
     Raises:
-        InputError: If the shapes do not go together.
+        InputError: If the keys are not a plain ViT's, or the shapes do not go together.
     """
-    shape = shape_of(state)
-    check_sizes(shape.width, shape.patch, image_size, num_heads)
+    positions = _positions(state)
+    width, in_chans, patch, patch_width = state["patch_embed.proj.weight"].shape
+    if patch != patch_width:
+        raise InputError("Patches must be square", got=f"{patch} x {patch_width}")
+    check_sizes(width, patch, image_size, num_heads)
     return VisionTransformer(
         img_size=image_size,
-        patch_size=shape.patch,
-        in_chans=shape.in_chans,
+        patch_size=patch,
+        in_chans=in_chans,
         num_classes=0,
         global_pool="",
-        embed_dim=shape.width,
-        depth=shape.depth,
+        embed_dim=width,
+        depth=count_blocks(state, "blocks."),
         num_heads=num_heads,
-        # timm takes a ratio and truncates: half a unit more keeps the hidden width exact.
-        mlp_ratio=(shape.hidden + 0.5) / shape.width,
-        qkv_bias=shape.qkv_bias,
-        init_values=1e-5 if shape.layer_scale else None,
+        mlp_ratio=mlp_ratio(state["blocks.0.mlp.fc1.weight"].shape[0], width),
+        qkv_bias="blocks.0.attn.qkv.bias" in state,
+        init_values=1e-5 if "blocks.0.ls1.gamma" in state else None,
         class_token=True,
-        no_embed_class=shape.embedded_prefix == 0,
-        reg_tokens=shape.registers,
+        no_embed_class=positions.prefix == 0,
+        reg_tokens=_registers(state),
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
         weight_init="skip",
     )
 
 
 def resize(state: State, image_size: int) -> dict[str, Tensor]:
-    """Interpolate the position embedding (bicubic) to an image size; prefix tokens keep theirs.
-
-    Args:
-        state: A repaired state.
-        image_size: Side length of the input in pixels.
-    """
-    shape = shape_of(state)
-    grid = image_size // shape.patch
+    """Interpolate the position embedding (bicubic) to an image size; prefix tokens keep theirs."""
+    positions = _positions(state)
+    grid = image_size // state["patch_embed.proj.weight"].shape[-1]
     resized = dict(state)
-    if grid != shape.grid:
+    if grid != positions.grid:
         resized["pos_embed"] = resample_abs_pos_embed(
-            state["pos_embed"], [grid, grid], num_prefix_tokens=shape.embedded_prefix
+            state["pos_embed"], [grid, grid], num_prefix_tokens=positions.prefix
         )
     return resized
 
@@ -194,12 +129,7 @@ def usual_heads(state: State) -> int | None:
 
 
 def tokens(encoder: nn.Module, images: Tensor) -> ImageTokens:
-    """Run a plain ViT up to its last block.
-
-    Args:
-        encoder: A timm ``VisionTransformer`` with a class token.
-        images: (B, C, H, W), normalised.
-    """
+    """Run a timm ``VisionTransformer`` with a class token up to its last block."""
     if not isinstance(encoder, VisionTransformer):
         raise TypeError(f"expected a timm VisionTransformer, got {type(encoder).__name__}")
     [(patches, prefix)] = encoder.forward_intermediates(
@@ -211,6 +141,9 @@ def tokens(encoder: nn.Module, images: Tensor) -> ImageTokens:
         intermediates_only=True,
     )
     return ImageTokens(prefix, patches)
+
+
+PLAIN_VIT = Architecture(repair, build, resize, usual_heads, tokens)
 
 
 def check_sizes(width: int, patch: int, image_size: int, num_heads: int) -> None:
@@ -234,23 +167,48 @@ def check_sizes(width: int, patch: int, image_size: int, num_heads: int) -> None
         )
 
 
-def _four(weight: Tensor) -> tuple[int, int, int, int]:
-    if weight.ndim != 4:
+def count_blocks(state: State, prefix: str) -> int:
+    """Count the blocks whose keys begin with a prefix and their number."""
+    numbers = (re.match(rf"{re.escape(prefix)}(\d+)\.", key) for key in state)
+    return 1 + max(int(number[1]) for number in numbers if number)
+
+
+def mlp_ratio(hidden: int, width: int) -> float:
+    """Give the ratio from which timm, which truncates, makes exactly this hidden width."""
+    return (hidden + 0.5) / width
+
+
+def _registers(state: State) -> int:
+    return state["reg_token"].shape[1] if "reg_token" in state else 0
+
+
+def _positions(state: State) -> Positions:
+    """Split a position embedding's length into prefix tokens and a square grid.
+
+    Raises:
+        InputError: If the keys are not a plain ViT's, or nothing square is left.
+    """
+    needed = (*ESSENTIAL, "blocks.0.mlp.fc1.weight")
+    missing = [key for key in needed if key not in state]
+    if missing:
+        raise InputError(
+            "The weights are not those of a plain vision transformer",
+            got=shorten(sorted(state)),
+            expected=f"also {', '.join(missing)}",
+            remedy="name the backbone with --backbone, or give its published checkpoint",
+        )
+    embedding = state["patch_embed.proj.weight"]
+    if embedding.ndim != 4:
         raise InputError(
             "patch_embed.proj.weight must be a two-dimensional convolution's",
-            got=tuple(weight.shape),
+            got=tuple(embedding.shape),
             expected="(D, C, patch, patch)",
         )
-    out, channels, height, width = weight.shape
-    return out, channels, height, width
-
-
-def _grid(length: int, registers: int) -> tuple[int, int]:
-    """Split a position embedding's length into prefix tokens and a square grid."""
-    for prefix in (1, 0, 1 + registers):
+    length = state["pos_embed"].shape[1]
+    for prefix in (1, 0, 1 + _registers(state)):
         grid = math.isqrt(max(length - prefix, 0))
         if grid and grid * grid == length - prefix:
-            return prefix, grid
+            return Positions(prefix, grid)
     raise InputError(
         "The position embedding belongs to no square grid of patches",
         got=f"{length} positions",

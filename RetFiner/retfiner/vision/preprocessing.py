@@ -38,10 +38,7 @@ class ImageTransform:
     min_max: bool = False
 
     def resized(self, image: np.ndarray) -> Tensor:
-        """Give (1, S, S) in [0, 1], bilinear with antialiasing.
-
-        Args:
-            image: (H, W) in [0, 1].
+        """Resize (H, W) in [0, 1] to (1, S, S), bilinear with antialiasing.
 
         Raises:
             InputError: If the array is not (H, W).
@@ -68,13 +65,7 @@ class EvaluationTransform(ImageTransform):
     """Resize and normalise, nothing random."""
 
     def __call__(self, image: np.ndarray) -> Tensor:
-        """Transform one image.
-
-        Args:
-            image: (H, W) in [0, 1], as :func:`retfiner.vision.read_image` gives it.
-
-        Returns:
-            (C, ``image_size``, ``image_size``) float32.
+        """Turn (H, W) in [0, 1], as ``read_image`` gives it, into (C, S, S) float32.
 
         Raises:
             InputError: If the array is not (H, W).
@@ -116,27 +107,14 @@ class AugmentedTransform(ImageTransform):
     augmentation: Augmentation = Augmentation()
 
     def __call__(self, image: np.ndarray, generator: torch.Generator) -> Tensor:
-        """Transform one image.
+        """Turn (H, W) in [0, 1], as ``read_image`` gives it, into (C, S, S) float32.
 
-        Args:
-            image: (H, W) in [0, 1], as :func:`retfiner.vision.read_image` gives it.
-            generator: Where the random numbers come from; each call draws equally many.
-
-        Returns:
-            (C, ``image_size``, ``image_size``) float32.
+        Each call draws equally many numbers from the generator.
         """
         return self.augmented(self.resized(image), generator)
 
     def augmented(self, gray: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment and normalise what :meth:`resized` gave, which many views can share.
-
-        Args:
-            gray: (1, ``image_size``, ``image_size``) in [0, 1]; left as it is.
-            generator: Where the random numbers come from.
-
-        Returns:
-            (C, ``image_size``, ``image_size``) float32.
-        """
+        """Augment and normalise (1, S, S) that :meth:`resized` gave, which many views can share."""
         by = self.augmentation
         draws = torch.rand(8, generator=generator, dtype=torch.float64).tolist()
         flip, gain, apply, angle, right, down, scale, shear = draws
@@ -158,23 +136,14 @@ class AugmentedTransform(ImageTransform):
 
 
 def evaluation_transform(backbone: Backbone | BackboneSpec) -> EvaluationTransform:
-    """Make the transform for validation, test and feature extraction.
-
-    Args:
-        backbone: Whose image size, mean, std and channels to use.
-    """
+    """Make the transform for validation, test and feature extraction."""
     return EvaluationTransform(*_settings(backbone))
 
 
 def augmented_transform(
     backbone: Backbone | BackboneSpec, augmentation: Augmentation | None = None
 ) -> AugmentedTransform:
-    """Make the transform for training.
-
-    Args:
-        backbone: Whose image size, mean, std and channels to use.
-        augmentation: The numbers; by default those of the probing protocol.
-    """
+    """Make the transform for training."""
     return AugmentedTransform(*_settings(backbone), augmentation or Augmentation())
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from retfiner.vision import plain_vit
-from retfiner.vision.keys import unwrap
-from retfiner.vision.reading import RawCheckpoint
-from retfiner.vision.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
+from retfiner.vision.checkpoint_file import RawCheckpoint
+from retfiner.vision.spec import BackboneSpec
+from retfiner.vision.state_dict import unwrap
 
 _SOURCE = "https://github.com/rmaphoh/RETFound"
 _CITATION = (
@@ -31,17 +31,10 @@ RETFOUND = BackboneSpec(
     licence="CC BY-NC 4.0",
     source=_SOURCE,
     citation=_CITATION,
-    mean=IMAGENET_MEAN,
-    std=IMAGENET_STD,
+    architecture=plain_vit.PLAIN_VIT,
     matches=plain_vit.has_mae_layout,
-    repair=plain_vit.repair,
-    build=plain_vit.build,
-    resize=plain_vit.resize,
-    heads=plain_vit.usual_heads,
-    tokens=plain_vit.tokens,
     wrap=plain_vit.under_model,
-    text_norm=True,
-    representation="concat_prenorm",
+    sizes=("ViT-L/16",),
     filename_hints=("retfound",),
 )
 
@@ -53,16 +46,10 @@ RETFOUND_DINOV2 = BackboneSpec(
     licence="CC BY-NC 4.0",
     source=_SOURCE,
     citation=_CITATION,
-    mean=IMAGENET_MEAN,
-    std=IMAGENET_STD,
+    architecture=plain_vit.PLAIN_VIT,
     matches=_has_dinov2_layout,
-    repair=plain_vit.repair,
-    build=plain_vit.build,
-    resize=plain_vit.resize,
-    heads=plain_vit.usual_heads,
-    tokens=plain_vit.tokens,
     wrap=plain_vit.under_teacher,
-    text_norm=True,
+    sizes=("ViT-L/14",),
     representation="concat_postnorm",
     filename_hints=("retfound",),
 )

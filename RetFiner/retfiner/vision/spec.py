@@ -18,10 +18,13 @@ from retfiner.common.errors import InputError
 from retfiner.vision.features import ImageTokens, probing_features
 
 if TYPE_CHECKING:
-    from retfiner.vision.reading import RawCheckpoint
+    from retfiner.vision.checkpoint_file import RawCheckpoint
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+VIT_SIZES = {"ViT-S": (384, 12), "ViT-B": (768, 12), "ViT-L": (1024, 24), "ViT-H": (1280, 32)}
+"""Width and depth of the family's members (Dosovitskiy et al., 2021; Touvron et al., 2021)."""
 
 State = Mapping[str, Tensor]
 
@@ -30,26 +33,44 @@ _SHORT = 5
 
 
 @dataclass(frozen=True)
-class BackboneSpec:
-    """One published backbone: its numbers, its checkpoint layout and its forward pass.
+class Architecture:
+    """The code of an encoder, shared by the backbones that differ in weights and numbers alone.
 
     Attributes:
-        name: The name ``--backbone`` takes.
-        title: The name as its authors write it, with the architecture.
-        licence: Licence of the published weights, as far as their source states one.
-        source: Where the weights and their terms are to be found.
-        citation: The paper to cite.
-        mean: Per-channel mean of the input normalisation, intensities in [0, 1].
-        std: Per-channel standard deviation of the same.
-        matches: Whether a checkpoint's content can be of this backbone.
         repair: From a checkpoint as published to the encoder's own keys, nothing else.
         build: From a repaired state (its shapes only), an image size in pixels and a number of
             heads to an encoder without trained weights; also works under ``torch.device("meta")``.
+            The encoder has ``embed_dim`` and, of timm's interface, ``blocks``, ``group_matcher``
+            and ``set_grad_checkpointing``.
         resize: Interpolate the position embedding of a repaired state to an image size in pixels.
         heads: The number of attention heads, or None where the weights' shapes do not settle it.
         tokens: The encoder's forward pass.
+    """
+
+    repair: Callable[[RawCheckpoint], dict[str, Tensor]]
+    build: Callable[[State, int, int], nn.Module]
+    resize: Callable[[State, int], dict[str, Tensor]]
+    heads: Callable[[State], int | None]
+    tokens: Callable[[nn.Module, Tensor], ImageTokens]
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """One published backbone: its numbers, its checkpoint layout and its architecture.
+
+    Attributes:
+        name: The name ``--backbone`` takes.
+        title: The name as its authors write it, with the architecture after a comma.
+        licence: Licence of the published weights, as far as their source states one.
+        source: Where the weights and their terms are to be found.
+        citation: The paper to cite.
+        architecture: The encoder's code.
+        matches: Whether a checkpoint's content can be of this backbone.
         wrap: From the encoder's own keys to the layout of the published file, so that the base
             model's own code reads it.
+        sizes: The published sizes, ``ViT-L/16`` for example; empty where any size is meant.
+        mean: Per-channel mean of the input normalisation, intensities in [0, 1].
+        std: Per-channel standard deviation of the same.
         in_chans: Number of input channels.
         image_size: Default side length of the input in pixels.
         text_norm: Whether the final norm is applied to the tokens handed to the text side.
@@ -66,15 +87,12 @@ class BackboneSpec:
     licence: str
     source: str
     citation: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    architecture: Architecture
     matches: Callable[[RawCheckpoint], bool]
-    repair: Callable[[RawCheckpoint], dict[str, Tensor]]
-    build: Callable[[State, int, int], nn.Module]
-    resize: Callable[[State, int], dict[str, Tensor]]
-    heads: Callable[[State], int | None]
-    tokens: Callable[[nn.Module, Tensor], ImageTokens]
     wrap: Callable[[State], dict[str, Any]]
+    sizes: tuple[str, ...] = ()
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     in_chans: int = 3
     image_size: int = 224
     text_norm: bool = True
@@ -90,6 +108,11 @@ class BackboneSpec:
                 got=f"{len(self.mean)} and {len(self.std)}",
                 expected=self.in_chans,
             )
+
+    @property
+    def forbids_derivatives(self) -> bool:
+        """Whether the licence, of the ND kind, lets nobody share what is made of the weights."""
+        return "ND" in re.split("[ -]", self.licence.upper())
 
     def hinted_by(self, name: str) -> bool:
         """Say whether a file's name, in any case, speaks for this backbone."""
@@ -126,12 +149,25 @@ class Backbone:
         return int(self.encoder.embed_dim)  # type: ignore[arg-type]
 
     @property
+    def blocks(self) -> list[nn.Module]:
+        """The transformer's blocks in their order."""
+        return list(self.encoder.blocks)  # type: ignore[arg-type]
+
+    @property
     def patch_size(self) -> int:
         """Side length of a patch in pixels."""
         size = getattr(self.encoder, "patch_size", None)
         if size is None:
             size = self.encoder.patch_embed.patch_size[0]  # type: ignore[union-attr,index]
         return int(size)
+
+    @property
+    def size_name(self) -> str:
+        """The size's usual name, ``ViT-L/16``, or its numbers where it has none."""
+        for name, (width, depth) in VIT_SIZES.items():
+            if (width, depth) == (self.width, len(self.blocks)):
+                return f"{name}/{self.patch_size}"
+        return f"ViT ({self.width} wide, {len(self.blocks)} deep, patch {self.patch_size})"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -170,22 +206,15 @@ class Backbone:
                 expected=f"(B, {wanted[0]}, {wanted[1]}, {wanted[2]})",
                 remedy="prepare images with retfiner.vision.evaluation_transform(backbone)",
             )
-        return self.spec.tokens(self.encoder, images)
+        return self.spec.architecture.tokens(self.encoder, images)
 
     def fusion_tokens(self, images: Tensor) -> Tensor:
-        """Give the tokens the text side attends to.
+        """Give the tokens the text side attends to, (B, 1 + registers + N, D), CLS first.
 
-        Args:
-            images: (B, C, H, W), normalised.
-
-        Returns:
-            (B, 1 + registers + N, D), CLS first; after the final norm where the spec's
-            ``text_norm`` says so.
+        They are taken after the final norm where the spec's ``text_norm`` says so.
         """
         tokens = torch.cat(self.tokens(images), dim=1)
-        if self.spec.text_norm and self.norm is not None:
-            tokens = self.norm(tokens)
-        return tokens
+        return self.norm(tokens) if self.spec.text_norm and self.norm is not None else tokens
 
     def features(self, images: Tensor, method: str | None = None) -> Tensor:
         """Give the frozen features a linear probe is trained on.
@@ -195,7 +224,7 @@ class Backbone:
             method: One of ``features.METHODS``; None or ``concat`` is the backbone's own.
 
         Returns:
-            (B, F), F as ``feature_width(self, method)`` says.
+            (B, F), F as ``feature_width(self.width, method)`` says.
         """
         if method is None or method == "concat":
             method = self.spec.representation

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import timm
 import torch
@@ -12,9 +13,8 @@ from torch import nn
 
 from retfiner.common.errors import InputError
 from retfiner.vision import plain_vit
-from retfiner.vision.keys import unwrap
-from retfiner.vision.reading import RawCheckpoint
 from retfiner.vision.spec import BackboneSpec, State
+from retfiner.vision.state_dict import unwrap
 
 PREFIX = "timm/"
 
@@ -23,9 +23,6 @@ def timm_spec(name: str) -> BackboneSpec:
     """Make the spec of a timm model; nothing is downloaded.
 
     Mean, std and image size are those timm states for the id's weights.
-
-    Args:
-        name: ``timm/`` and the id, for example ``timm/vit_small_patch14_dinov2.lvd142m``.
 
     Raises:
         InputError: If timm has no such model, or it is no plain ViT with one class token.
@@ -39,42 +36,39 @@ def timm_spec(name: str) -> BackboneSpec:
         licence=settings.get("license") or "see the source",
         source="https://github.com/huggingface/pytorch-image-models",
         citation="Wightman, PyTorch Image Models, 2019; and the paper of the weights",
+        architecture=replace(
+            plain_vit.PLAIN_VIT,
+            build=partial(_build, model_id, model),
+            heads=lambda state: model.blocks[0].attn.num_heads,
+        ),
+        # Any plain ViT: the id was asked for by name, and the loader compares shapes.
+        matches=lambda raw: plain_vit.is_plain_vit(unwrap(raw).state),
+        wrap=plain_vit.flat,
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
-        matches=_matches,
-        repair=plain_vit.repair,
-        build=_builder(model_id, model),
-        resize=plain_vit.resize,
-        heads=lambda state: model.blocks[0].attn.num_heads,
-        tokens=plain_vit.tokens,
-        wrap=plain_vit.flat,
         in_chans=settings["input_size"][0],
         image_size=settings["input_size"][-1],
-        text_norm=True,
         # Their pretraining ends in the final norm, whatever it was: features are read after it.
         representation="concat_postnorm",
         generic=True,
     )
 
 
-def _builder(model_id: str, prototype: VisionTransformer) -> Callable[[State, int, int], nn.Module]:
-    """Make the spec's ``build``: timm knows every size but the image's."""
-    heads = prototype.blocks[0].attn.num_heads
-    patch = prototype.patch_embed.patch_size[0]
-
-    def build(state: State, image_size: int, num_heads: int) -> nn.Module:
-        plain_vit.check_sizes(prototype.embed_dim, patch, image_size, num_heads)
-        if num_heads != heads:
-            raise InputError(
-                f"{PREFIX}{model_id} has a fixed number of attention heads",
-                got=num_heads,
-                expected=heads,
-            )
-        return timm.create_model(
-            model_id, pretrained=False, num_classes=0, global_pool="", img_size=image_size
+def _build(
+    model_id: str, prototype: VisionTransformer, state: State, image_size: int, num_heads: int
+) -> nn.Module:
+    """Do what ``Architecture.build`` asks; timm knows every size but the image's."""
+    heads, patch = prototype.blocks[0].attn.num_heads, prototype.patch_embed.patch_size[0]
+    plain_vit.check_sizes(prototype.embed_dim, patch, image_size, num_heads)
+    if num_heads != heads:
+        raise InputError(
+            f"{PREFIX}{model_id} has a fixed number of attention heads",
+            got=num_heads,
+            expected=heads,
         )
-
-    return build
+    return timm.create_model(
+        model_id, pretrained=False, num_classes=0, global_pool="", img_size=image_size
+    )
 
 
 def _prototype(model_id: str) -> VisionTransformer:
@@ -108,8 +102,3 @@ def _prototype(model_id: str) -> VisionTransformer:
             remedy=advice,
         )
     return model
-
-
-def _matches(raw: RawCheckpoint) -> bool:
-    """Recognise any plain ViT: the id was asked for by name, and the loader compares shapes."""
-    return plain_vit.is_plain_vit(unwrap(raw).state)

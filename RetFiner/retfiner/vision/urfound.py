@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from retfiner.vision import plain_vit
-from retfiner.vision.keys import has_text_encoder, unwrap
-from retfiner.vision.reading import RawCheckpoint
-from retfiner.vision.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
+from retfiner.vision.checkpoint_file import RawCheckpoint
+from retfiner.vision.spec import BackboneSpec
+from retfiner.vision.state_dict import has_text_encoder, unwrap
 
 
 def _matches(raw: RawCheckpoint) -> bool:
@@ -24,16 +24,10 @@ URFOUND = BackboneSpec(
         "Yu et al., UrFound: Towards Universal Retinal Foundation Models via Knowledge-Guided "
         "Masked Modeling, MICCAI 2024"
     ),
-    mean=IMAGENET_MEAN,
-    std=IMAGENET_STD,
+    architecture=plain_vit.PLAIN_VIT,
     matches=_matches,
-    repair=plain_vit.repair,
-    build=plain_vit.build,
-    resize=plain_vit.resize,
-    heads=plain_vit.usual_heads,
-    tokens=plain_vit.tokens,
     wrap=plain_vit.under_model,
+    sizes=("ViT-B/16",),
     text_norm=False,  # as published: the text side sees the last block's own output
-    representation="concat_prenorm",
     filename_hints=("urfound",),
 )

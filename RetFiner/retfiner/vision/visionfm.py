@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from retfiner.vision import plain_vit
-from retfiner.vision.keys import has_text_encoder, unwrap
-from retfiner.vision.reading import RawCheckpoint
+from retfiner.vision.checkpoint_file import RawCheckpoint
 from retfiner.vision.spec import BackboneSpec
+from retfiner.vision.state_dict import has_text_encoder, unwrap
 
 
 def _matches(raw: RawCheckpoint) -> bool:
@@ -35,14 +35,10 @@ VISIONFM = BackboneSpec(
     ),
     mean=(0.21091926, 0.21091926, 0.21091919),
     std=(0.17598894, 0.17598891, 0.17598893),
+    architecture=plain_vit.PLAIN_VIT,
     matches=_matches,
-    repair=plain_vit.repair,
-    build=plain_vit.build,
-    resize=plain_vit.resize,
-    heads=plain_vit.usual_heads,
-    tokens=plain_vit.tokens,
     wrap=plain_vit.under_teacher,
-    text_norm=True,
+    sizes=("ViT-B/16",),
     representation="concat_postnorm",
     filename_hints=("visionfm", "vfm"),
 )

@@ -16,7 +16,7 @@ from tests.helpers.small import fill, small_backbone
 
 
 def mirage_backbone():
-    encoder = MirageEncoder(width=48, depth=2, heads=4, hidden=96, patch=8, image_size=32)
+    encoder = MirageEncoder(width=48, depth=2, heads=4, mlp_ratio=2, patch=8, image_size=32)
     return Backbone(BACKBONES["MIRAGE"], encoder, 32, 4)
 
 

@@ -1,6 +1,7 @@
 """The card says what a reader must know, and nothing of whose data it was."""
 
 import pytest
+import torch
 import yaml
 
 from retfiner.common.errors import InputError
@@ -8,6 +9,7 @@ from retfiner.export.card import model_card
 from retfiner.export.extract import ExtractConfig, extract
 from retfiner.refine import refine
 from retfiner.vision import BACKBONES, Backbone
+from retfiner.vision.mirage import MirageEncoder
 from tests.helpers.refinement import make_material, settings
 from tests.helpers.small import small_backbone, small_vit
 
@@ -63,6 +65,69 @@ def test_the_licence_is_the_base_models(tmp_path, name, hub):
     assert spec.licence in card
     assert spec.citation in card
     assert "does not say how it was refined" in card
+
+
+def backbone_of_size(name, width, depth, heads, patch, image_size=224):
+    """A backbone of any size, without memory."""
+    spec = BACKBONES[name]
+    with torch.device("meta"):
+        if spec.in_chans == 1:
+            encoder = MirageEncoder(
+                width=width, depth=depth, heads=heads, patch=patch, image_size=image_size
+            )
+        else:
+            encoder = small_vit(width, image_size, patch, depth, heads)
+    return Backbone(spec, encoder, image_size, heads)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "title"),
+    [
+        ("RETFound", (1024, 24, 16, 16), "RETFound (MAE), ViT-L/16"),
+        ("RETFound-DINOv2", (1024, 24, 16, 14), "RETFound (DINOv2), ViT-L/14"),
+        ("RETFound-Green", (384, 12, 6, 14), "RETFound-Green, ViT-S/14 with 4 registers"),
+        ("UrFound", (768, 12, 12, 16), "UrFound, ViT-B/16"),
+        ("VisionFM", (768, 12, 12, 16), "VisionFM, ViT-B/16"),
+        ("DINOv2", (384, 12, 6, 14), "DINOv2, ViT-S/14"),
+        ("MAE", (1280, 32, 16, 14), "MAE, ViT-H/14"),
+        ("MIRAGE", (768, 12, 12, 32), "MIRAGE, ViT-B/32"),
+        ("MIRAGE", (1024, 24, 16, 32), "MIRAGE, ViT-L/32"),
+        ("MultiMAE", (768, 12, 8, 32), "In-house MultiMAE (MIRAGE's layout, 8 heads)"),
+    ],
+)
+def test_a_published_size_is_called_by_its_name(tmp_path, name, size, title):
+    card = model_card(backbone_of_size(name, *size), tmp_path / "model.pth", "base", {})
+    assert f"# {title}, refined on image-report pairs" in card
+    assert f"A {name} vision encoder that was refined" in card
+    assert f"Cite the base model, {BACKBONES[name].citation}" in card
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "words"),
+    [
+        ("RETFound", (64, 4, 1, 8), "ViT (64 wide, 4 deep, patch 8) in RETFound's layout"),
+        ("RETFound", (768, 12, 12, 16), "ViT-B/16 in RETFound's layout"),
+        ("RETFound", (1024, 24, 16, 14), "ViT-L/14 in RETFound's layout"),
+        ("MIRAGE", (64, 2, 1, 32), "ViT (64 wide, 2 deep, patch 32) in MIRAGE's layout"),
+    ],
+)
+def test_another_size_is_said_to_have_the_layout_and_no_more(tmp_path, name, size, words):
+    card = model_card(backbone_of_size(name, *size), tmp_path / "model.pth", "base", {})
+    spec = BACKBONES[name]
+    assert f"# A {words}, refined" in card
+    assert f"A vision encoder, a {words}, that was refined" in card
+    assert f"The layout is that of {spec.citation}. Cite RetFiner" in card
+    assert spec.title not in card
+    assert "Cite the base model" not in card
+
+
+def test_a_licence_without_derivatives_is_said_in_the_card(tmp_path):
+    card = model_card(backbone_of_size("MIRAGE", 768, 12, 12, 32), tmp_path / "x.pth", "base", {})
+    assert head_of(card)["license"] == "cc-by-nc-nd-4.0"
+    assert "**CC BY-NC-ND 4.0**" in card
+    assert "do not pass them on" in card
+    others = [name for name in BACKBONES if name != "MIRAGE"]
+    assert not any(BACKBONES[name].forbids_derivatives for name in others)
 
 
 def test_results_that_cannot_be_read(tmp_path):

@@ -16,6 +16,7 @@ from retfiner.refine import refine
 from retfiner.vision import load_backbone, save_backbone
 from tests.helpers.refinement import HEADS, WIDTH, make_material, settings
 from tests.helpers.small import small_vit
+from tests.retfiner.vision import layouts
 
 
 @pytest.fixture(scope="module")
@@ -256,3 +257,18 @@ def test_suffix_and_format_go_together(run, tmp_path):
     with pytest.raises(InputError, match="wrong suffix"):
         extract(ExtractConfig(run / "best-model.ckpt", format="timm", output=tmp_path / "x.pth"))
     save_backbone(tmp_path / "y.pth", load_backbone(extract(ExtractConfig(run / "last.ckpt"))))
+
+
+def test_a_refined_mirage_is_extracted_but_not_pushed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("retfiner.export.extract.push_folder", lambda *_: pytest.fail("uploaded"))
+    state = {f"model.{key}": value for key, value in layouts.mirage_state().items()}
+    path = tmp_path / "best-model.ckpt"
+    about = {"backbone": "MIRAGE", "image_size": layouts.SIZE, "num_heads": layouts.HEADS}
+    torch.save(published(state) | {"retfiner": about | {"provenance": {}}}, path)
+    with pytest.raises(InputError, match="may not be shared") as caught:
+        extract(ExtractConfig(path, format="hf", push="a/b", output=tmp_path / "hub"))
+    for part in ("CC BY-NC-ND 4.0", "got:", "expected:", "leave --push out"):
+        assert part in str(caught.value)
+    assert not (tmp_path / "hub").exists()
+    extract(ExtractConfig(path, output=tmp_path / "mirage.pth"))
+    assert "CC BY-NC-ND 4.0 lets nobody pass on" in capsys.readouterr().out

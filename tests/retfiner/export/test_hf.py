@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from retfiner.common.errors import InputError
+from retfiner.export import hf
 from retfiner.export.hf import hf_provenance, push_folder, save_hf
 from retfiner.vision import BACKBONES, Backbone
 from tests.helpers.small import fill, small_backbone
@@ -84,6 +85,22 @@ def test_no_plain_vit_is_refused(tmp_path):
     backbone.encoder.norm = nn.Identity()
     with pytest.raises(InputError, match="no architecture"):
         save_hf(tmp_path, backbone)
+
+
+def test_an_upload_is_private(tmp_path, monkeypatch):
+    calls = {}
+
+    class Api:
+        def create_repo(self, name, **options):
+            calls["repository"] = (name, options)
+
+        def upload_folder(self, **options):
+            calls["folder"] = options
+
+    monkeypatch.setattr(hf, "HfApi", Api)
+    assert push_folder(tmp_path, "somebody/retfiner").endswith("private")
+    assert calls["repository"] == ("somebody/retfiner", {"private": True, "exist_ok": True})
+    assert calls["folder"] == {"repo_id": "somebody/retfiner", "folder_path": tmp_path}
 
 
 def test_an_upload_that_fails_says_so(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from tests.helpers.small import fill, random_batch, small_backbone, small_bert
 from retfiner.losses.gm import GenerativeModelling
 from retfiner.model import RetFiner
 from retfiner.text.generation import Decoding, SpecialTokens, draw_nucleus, write_reports
-from retfiner.text.stepping import ReportStepper
+from retfiner.text.incremental import IncrementalDecoder
 
 SPECIAL = SpecialTokens(start=2, end=3, mask=4, pad=0, never=(2, 4, 0, 1))
 GREEDY = Decoding("greedy")
@@ -43,9 +43,9 @@ def test_kept_keys_and_values_change_nothing():
     bert, image = bert_and_image()
     report = random_batch(size=3, length=9).input_ids.clamp(min=5)
     report[:, 0] = SPECIAL.start
-    stepper = ReportStepper(bert, image, SPECIAL.mask)
+    decoder = IncrementalDecoder(bert, image, SPECIAL.mask)
     for place in range(9):
-        stepped = stepper.step(report[:, place : place + 1])[:, 0]
+        stepped = decoder.step(report[:, place : place + 1])[:, 0]
         torch.testing.assert_close(
             stepped, full_pass(bert, image, report[:, : place + 1]), rtol=0, atol=1e-6
         )
@@ -53,12 +53,12 @@ def test_kept_keys_and_values_change_nothing():
 
 def test_candidates_follow_their_reordering_and_share_the_image():
     bert, image = bert_and_image()
-    stepper = ReportStepper(bert, image, SPECIAL.mask)
-    stepper.step(torch.full((3, 1), SPECIAL.start))
-    stepper.reorder(torch.zeros(3, 2, dtype=torch.long))
-    stepper.step(torch.tensor([[10, 11], [12, 13], [14, 15]]))
-    stepper.reorder(torch.tensor([[1, 1, 0], [0, 1, 1], [0, 0, 1]]))
-    after = stepper.step(torch.tensor([[20, 21, 22]] * 3))
+    decoder = IncrementalDecoder(bert, image, SPECIAL.mask)
+    decoder.step(torch.full((3, 1), SPECIAL.start))
+    decoder.reorder(torch.zeros(3, 2, dtype=torch.long))
+    decoder.step(torch.tensor([[10, 11], [12, 13], [14, 15]]))
+    decoder.reorder(torch.tensor([[1, 1, 0], [0, 1, 1], [0, 0, 1]]))
+    after = decoder.step(torch.tensor([[20, 21, 22]] * 3))
     prefixes = [[11, 11, 10], [12, 13, 13], [14, 14, 15]]
     for column, word in enumerate((20, 21, 22)):
         prefix = torch.tensor([[SPECIAL.start, prefixes[row][column], word] for row in range(3)])

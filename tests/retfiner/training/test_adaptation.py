@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
 
 from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
@@ -10,13 +11,13 @@ from retfiner.refine import refine
 from retfiner.training.adaptation import (
     add_lora,
     checkpoint_activations,
-    checkpoint_blocks,
-    layer_of,
+    layers_of,
     merge_lora,
     unfreeze_last,
     vision_groups,
 )
 from retfiner.vision import load_backbone
+from retfiner.vision.mirage import MirageEncoder
 from tests.helpers.refinement import make_material, settings
 from tests.helpers.small import fill, random_batch, small_model, small_vit
 
@@ -38,20 +39,52 @@ def encoder_of(path):
     return {k.removeprefix("model.vision_encoder."): v for k, v in found.items()}
 
 
+def mirage(depth=2):
+    return MirageEncoder(width=48, depth=depth, heads=4, patch=8, image_size=32)
+
+
 @pytest.mark.parametrize(
-    ("name", "layer"),
+    ("encoder", "layers"),
     [
-        ("patch_embed.proj.weight", 0),
-        ("cls_token", 0),
-        ("blocks.0.attn.proj.weight", 1),
-        ("blocks.11.mlp.fc1.bias", 12),
-        ("model.encoder.3.norm1.weight", 4),
-        ("model.input_adapters.bscan.proj.weight", 0),
-        ("norm.weight", 12),
+        (
+            small_vit(depth=12),
+            {
+                "patch_embed.proj.weight": 0,
+                "cls_token": 0,
+                "pos_embed": 0,
+                "blocks.0.attn.proj.weight": 1,
+                "blocks.11.mlp.fc1.bias": 12,
+                "norm.weight": 12,
+            },
+        ),
+        (
+            mirage(depth=4),
+            {
+                "model.global_tokens": 0,
+                "model.input_adapters.bscan.proj.weight": 0,
+                "model.encoder.0.attn.qkv.weight": 1,
+                "model.encoder.3.norm1.weight": 4,
+            },
+        ),
+        (
+            VisionTransformer(
+                img_size=32,
+                patch_size=8,
+                embed_dim=48,
+                depth=2,
+                num_heads=4,
+                num_classes=0,
+                reg_tokens=4,
+                init_values=1e-5,
+            ),
+            {"reg_token": 0, "cls_token": 0, "blocks.1.ls1.gamma": 2},
+        ),
     ],
 )
-def test_layers_are_told_by_name(name, layer):
-    assert layer_of(name, 12) == layer
+def test_layers_are_told_by_name(encoder, layers):
+    found = layers_of(encoder)
+    assert found.keys() == dict(encoder.named_parameters()).keys()
+    assert {name: found[name] for name in layers} == layers
 
 
 def test_the_last_blocks_and_what_follows_them_train():
@@ -115,12 +148,13 @@ def test_checkpointed_activations_give_the_same_gradients():
         torch.testing.assert_close(gradient, gradients[1][name])
 
 
-def test_checkpointing_keeps_less_for_the_backward_pass():
+@pytest.mark.parametrize(("make", "channels"), [(small_vit, 3), (mirage, 1)])
+def test_checkpointing_keeps_less_for_the_backward_pass(make, channels):
     kept = []
     for again in (False, True):
-        encoder = small_vit(depth=4)
+        encoder = make(depth=4)
         if again:
-            checkpoint_blocks(encoder)
+            encoder.set_grad_checkpointing()
         sizes: list[int] = []
 
         def note(tensor, sizes=sizes):
@@ -128,7 +162,7 @@ def test_checkpointing_keeps_less_for_the_backward_pass():
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            encoder.forward_features(torch.randn(2, 3, 32, 32))
+            encoder(torch.randn(2, channels, 32, 32))
         kept.append(sum(sizes))
     assert kept[1] < kept[0] / 4
 

@@ -9,17 +9,13 @@ from retfiner.vision import load_backbone
 from tests.helpers.image_files import bscans, dicom, write_dicom, write_img
 from tests.helpers.refinement import damage_in_the_middle, write_image
 
-BLOCK = {  # plain ViT: transformers before version 5, and since
-    "norm1": ("layernorm_before", "layernorm_before"),
-    "norm2": ("layernorm_after", "layernorm_after"),
-    "attn.proj": ("attention.output.dense", "attention.o_proj"),
-    "mlp.fc1": ("intermediate.dense", "mlp.fc1"),
-    "mlp.fc2": ("output.dense", "mlp.fc2"),
+BLOCK = {  # plain ViT: transformers
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+    "attn.proj": "attention.o_proj",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
 }
-QKV = (
-    tuple(f"attention.attention.{name}" for name in ("query", "key", "value")),
-    tuple(f"attention.{name}_proj" for name in "qkv"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +49,8 @@ def plain_vit(seed=0, width=64, depth=2):
     return {key: torch.randn(shape, generator=g) for key, shape in shapes.items()}
 
 
-def as_transformers(plain, new):
+def as_transformers(plain):
     """Name a plain ViT as transformers does; written apart from the code under test."""
-    layers = "vit.layers" if new else "vit.encoder.layer"
     state = {
         "vit.embeddings.cls_token": plain["cls_token"],
         "vit.embeddings.position_embeddings": plain["pos_embed"],
@@ -70,29 +65,26 @@ def as_transformers(plain, new):
         for part in ("weight", "bias"):
             for ours, theirs in BLOCK.items():
                 value = plain[f"blocks.{i}.{ours}.{part}"]
-                state[f"{layers}.{i}.{theirs[new]}.{part}"] = value
+                state[f"vit.layers.{i}.{theirs}.{part}"] = value
             parts = plain[f"blocks.{i}.attn.qkv.{part}"].chunk(3)
-            for name, value in zip(QKV[new], parts, strict=True):
-                state[f"{layers}.{i}.{name}.{part}"] = value
+            for name, value in zip("qkv", parts, strict=True):
+                state[f"vit.layers.{i}.attention.{name}_proj.{part}"] = value
     return state
 
 
-@pytest.mark.parametrize("new", [False, True])
-def test_keys_of_either_side_of_transformers_5_are_renamed(new):
+def test_keys_of_transformers_are_renamed():
     plain = plain_vit()
-    renamed = to_vit_keys(as_transformers(plain, new))
+    renamed = to_vit_keys(as_transformers(plain))
     assert renamed.keys() == plain.keys()
     assert all(torch.equal(renamed[key], plain[key]) for key in plain)
 
 
-def test_the_installed_transformers_has_one_of_these_names(images, tmp_path):
+def test_the_installed_transformers_has_these_names(images, tmp_path):
     state = build_mae(config(images, tmp_path / "x.pth")).state_dict()
-    found = {key for key in state if key.startswith("vit.")}
-    known = [
-        {k for k in as_transformers(plain_vit(), new) if k.startswith("vit.")}
-        for new in (False, True)
-    ]
-    assert found in known
+    known = as_transformers(plain_vit())
+    assert {key for key in state if key.startswith("vit.")} == {
+        key for key in known if key.startswith("vit.")
+    }
 
 
 def test_the_renamed_encoder_computes_what_transformers_does(images, tmp_path):

@@ -36,9 +36,9 @@ def test_published_size(name, shapes, heads, millions, positions):
     spec = BACKBONES[name]
     prefix = "model." if spec.in_chans == 1 else ""
     state = {f"{prefix}{k}": torch.empty(s, device="meta") for k, s in shapes.items()}
-    assert spec.heads(state) == heads
+    assert spec.architecture.heads(state) == heads
     with torch.device("meta"):
-        encoder = spec.build(state, spec.image_size, heads)
+        encoder = spec.architecture.build(state, spec.image_size, heads)
     built = {k.removeprefix(prefix): tuple(v.shape) for k, v in encoder.state_dict().items()}
     key = "input_adapters.bscan.pos_emb" if prefix else "pos_embed"
     assert built == shapes | {key: positions}

@@ -24,7 +24,7 @@ from retfiner.common.files import file_sha256
 from retfiner.common.processes import leave_interrupts_alone
 from retfiner.vision import read_image
 from retfiner.vision.images import ImageAddress, why_unusable
-from retfiner.vision.images.raster import BROKEN, FORMATS
+from retfiner.vision.images.raster import FORMATS
 
 Decode = Literal["full", "header"]
 
@@ -152,5 +152,5 @@ def _size_in_header(address: ImageAddress) -> tuple[int, int] | None:
     try:
         with Image.open(address.path, formats=FORMATS) as image:
             return image.height, image.width
-    except BROKEN:
+    except Exception:  # Pillow raises many kinds
         return None  # another format; only its reader would know

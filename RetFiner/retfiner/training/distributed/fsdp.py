@@ -34,7 +34,6 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.optim.optimizer import Optimizer
 
 from retfiner.model import RetFiner
-from retfiner.training.adaptation import blocks_of
 from retfiner.training.distributed.collectives import (
     all_reduce_mean,
     broadcast_parameters,
@@ -143,7 +142,7 @@ def shard(root: nn.Module, model: RetFiner, methods: Iterable[str], mesh: Device
         "shard_placement_fn": _placement,
         "ignored_params": scalars,
     }
-    for block in blocks_of(model.vision_encoder):
+    for block in model.backbone.blocks:
         fully_shard(block, **options)
     for layer in model.multimodal_encoder.layers:
         fully_shard(layer, **options)

@@ -7,6 +7,7 @@ Heavy packages are imported when a file needs them.
 from __future__ import annotations
 
 from retfiner.vision.images.address import ImageAddress
+from retfiner.vision.images.image_file import ImageFile, VolumeError
 from retfiner.vision.images.reading import (
     READERS,
     count_images,
@@ -16,7 +17,6 @@ from retfiner.vision.images.reading import (
     read_image,
 )
 from retfiner.vision.images.sniff import why_unusable
-from retfiner.vision.images.source import ImageFile, VolumeError
 
 __all__ = [
     "READERS",

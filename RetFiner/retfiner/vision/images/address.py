@@ -34,9 +34,6 @@ class ImageAddress:
 
         A file whose own name contains ``#`` wins over what the name could mean.
 
-        Args:
-            text: The address.
-
         Raises:
             InputError: If a file is named whose index is no whole number.
         """
@@ -61,10 +58,8 @@ class ImageAddress:
         return cls(Path(text))
 
     def __str__(self) -> str:
-        parts = [str(self.path)]
-        parts += [] if self.member is None else [self.member]
-        parts += [] if self.index is None else [str(self.index)]
-        return "#".join(parts)
+        parts = (self.path, self.member, self.index)
+        return "#".join(str(part) for part in parts if part is not None)
 
 
 def _is_file(text: str) -> bool:

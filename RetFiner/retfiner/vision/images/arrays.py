@@ -11,12 +11,8 @@ The axis that counts B-scans must come first: (H, W, N) cannot be told from (N, 
 from __future__ import annotations
 
 import io
-import lzma
 import math
-import struct
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -26,9 +22,9 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from retfiner.common.errors import shorten
-from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.errors import translated, unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.scaling import GrayImage, from_array, require_size
-from retfiner.vision.images.source import ImageFile
 
 INTACT = "an intact array of NumPy"
 SHAPES = "(H, W), (H, W, 1 or 3 or 4), (N, H, W) or (N, H, W, 1 or 3 or 4)"
@@ -47,18 +43,6 @@ _HEADERS: Mapping[tuple[int, int], Callable[..., Any]] = {
     (1, 0): npy_format.read_array_header_1_0,
     (2, 0): npy_format.read_array_header_2_0,
 }
-_BROKEN = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    RuntimeError,  # NotImplementedError and RecursionError included; an archive with a password
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-)
-_BROKEN_MEMBER = (*_BROKEN, zlib.error, lzma.LZMAError, struct.error)
 
 
 class Layout(NamedTuple):
@@ -84,10 +68,6 @@ def layout_of(shape: tuple[int, ...]) -> Layout | None:
 def read_array_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     """Read the header of an array, however long it says it is, in bounded memory.
 
-    Args:
-        file: Its bytes, from the first.
-        path: The file it lies in, for messages.
-
     Returns:
         Shape and type of the array, and the number of bytes before its values.
 
@@ -100,22 +80,13 @@ def read_array_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.
         raise unusable(path, f"version {version} of the .npy format", "version 1.0 or 2.0")
     try:
         shape, _, dtype = _HEADERS[version](start)
-    except (
-        MemoryError,
-        RecursionError,
-    ) as error:  # both of Python's parser
+    except (MemoryError, RecursionError) as error:  # both of Python's parser
         raise unusable(path, "a header that cannot be parsed", INTACT) from error
     return shape, dtype, start.tell()
 
 
 def require_memory(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], packed: int) -> None:
-    """Refuse an array of an archive that would not reasonably fit into memory.
-
-    Args:
-        path: The archive.
-        shape: The array's shape, as its header has it.
-        dtype: Its type.
-        packed: Bytes it takes in the archive.
+    """Refuse an array of an archive, ``packed`` bytes there, that would not fit into memory.
 
     Raises:
         InputError: If it is too large, or a decompression bomb.
@@ -142,15 +113,12 @@ def _require_layout(shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) ->
 class ArrayFile(ImageFile):
     """An ``.npy`` file; only the B-scan that is wanted is read from the disk.
 
-    Args:
-        path: The file.
-
     Raises:
         InputError: If it holds no image.
     """
 
     def __init__(self, path: Path) -> None:
-        with translated(path, _BROKEN, INTACT), path.open("rb") as file:
+        with translated(path, INTACT), path.open("rb") as file:
             shape, dtype, begin = read_array_header(file, path)
             size = file.seek(0, 2)
         self.layout = _require_layout(shape, dtype, path)
@@ -161,7 +129,7 @@ class ArrayFile(ImageFile):
 
     def read(self, index: int) -> GrayImage:
         """Read one image; see :meth:`ImageFile.read`."""
-        with translated(self.path, _BROKEN, INTACT):
+        with translated(self.path, INTACT):
             values = np.load(self.path, mmap_mode="r", allow_pickle=False)
             return from_array(values[index] if self.layout.is_stack else values, self.path)
 
@@ -203,7 +171,7 @@ class ArchiveFile(ImageFile):
         """Read one image; see :meth:`ImageFile.read`."""
         if self._values is None:
             with (
-                translated(self.path, _BROKEN_MEMBER, INTACT),
+                translated(self.path, INTACT),
                 np.load(self.path, allow_pickle=False) as archive,
             ):
                 self._values = archive[self.member]
@@ -222,14 +190,11 @@ class PackedArray(NamedTuple):
 def read_archive_headers(path: Path) -> dict[str, PackedArray]:
     """Read name, shape and type of each array without unpacking any.
 
-    Args:
-        path: The archive.
-
     Raises:
         InputError: If it is damaged.
     """
     headers = {}
-    with translated(path, _BROKEN_MEMBER, INTACT), zipfile.ZipFile(path) as archive:
+    with translated(path, INTACT), zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if info.filename.endswith(".npy"):
                 with archive.open(info.filename) as file:

@@ -8,7 +8,6 @@ luma. In enhanced multi-frame files, each frame's own slope and window are used.
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retfiner.common.errors import InputError
-from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.errors import translated, unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.scaling import GrayImage, require_size, to_luma, unit_floats
-from retfiner.vision.images.source import ImageFile
 
 MARK_AT, MARK = 128, b"DICM"
 
@@ -36,18 +35,6 @@ DECODERS = {
     "1.2.840.10008.1.2.4.203": "pylibjpeg pylibjpeg-openjpeg",
 }
 """Compressed transfer syntax -> what to install to decode it; none of them under the GPL."""
-
-_BROKEN = (
-    OSError,
-    ValueError,  # Pillow's and ours included
-    RuntimeError,  # with NotImplementedError: no decoder could make sense of the data
-    AttributeError,  # an element is missing
-    KeyError,
-    IndexError,
-    TypeError,
-    EOFError,
-    struct.error,
-)
 
 _PER_FRAME = {
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
@@ -81,20 +68,15 @@ def has_mark(path: Path) -> bool:
 class DicomFile(ImageFile):
     """A DICOM file; only the frame that is wanted is decoded.
 
-    Args:
-        path: The file.
-
     Raises:
         InputError: If it is no DICOM image, or no installed package decodes its transfer syntax.
     """
 
     def __init__(self, path: Path) -> None:
         from pydicom import dcmread
-        from pydicom.errors import BytesLengthException, InvalidDicomError
         from pydicom.pixels.utils import get_nr_frames
 
-        errors = (*_BROKEN, InvalidDicomError, BytesLengthException)
-        with translated(path, errors, "an intact DICOM file"):
+        with translated(path, "an intact DICOM file"):
             _require_decoder(path, _transfer_syntax(path))
             self._header = dcmread(path, stop_before_pixels=True)
             if "Rows" not in self._header:
@@ -106,13 +88,10 @@ class DicomFile(ImageFile):
 
     def read(self, index: int) -> GrayImage:
         """Read one frame; see :meth:`ImageFile.read`."""
-        from pydicom.errors import BytesLengthException
         from pydicom.pixels import pixel_array
 
-        errors = (*_BROKEN, BytesLengthException)
-        with translated(self.path, errors, "an intact DICOM image"):
-            values = pixel_array(self.path, index=index)
-            return self._scaled(values, index)
+        with translated(self.path, "an intact DICOM image"):
+            return self._scaled(pixel_array(self.path, index=index), index)
 
     def _scaled(self, values: NDArray[Any], index: int) -> GrayImage:
         photometric = str(self._header.PhotometricInterpretation)

@@ -22,9 +22,9 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.errors import translated, unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.scaling import GrayImage, require_size
-from retfiner.vision.images.source import ImageFile
 
 MARK = b"CMDb"
 STARTS = (MARK, b"E2EMultipleVolumeFile")
@@ -54,16 +54,13 @@ class E2EFile(ImageFile):
     A file often holds several series, both eyes for example. They are counted on in the order of
     HEYEX's numbers for patient, visit and series, and within one in the order of its B-scans.
 
-    Args:
-        path: The file.
-
     Raises:
         InputError: If it is no such file, damaged, or without B-scans.
     """
 
     def __init__(self, path: Path) -> None:
         found: dict[tuple[int, ...], _Frame] = {}
-        with translated(path, (OSError, struct.error)), path.open("rb") as file:
+        with translated(path), path.open("rb") as file:
             end = file.seek(0, 2)
             base = _find_mark(file, path)
             for key, start in _list_images(file, base, path):
@@ -78,7 +75,7 @@ class E2EFile(ImageFile):
     def read(self, index: int) -> GrayImage:
         """Read one B-scan; see :meth:`ImageFile.read`."""
         begin, height, width = self._frames[index]
-        with translated(self.path, (OSError, ValueError)):
+        with translated(self.path):
             values = np.fromfile(self.path, dtype="<u2", count=height * width, offset=begin)
             shown: GrayImage = _display_table()[values.reshape(height, width)]
         return shown

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,25 +10,13 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageSequence
 
-from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.errors import translated, unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.scaling import GrayImage, unit_floats
-from retfiner.vision.images.source import ImageFile
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 """What a file may be, whatever its name. Pillow goes by content and knows more: it hands EPS to
 Ghostscript, which runs programs, and that a file from elsewhere shall not bring about."""
-
-BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    KeyError,
-    TypeError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-"""What Pillow raises, depending on the format, for a file that is damaged or far too large."""
 
 
 class RasterFile(ImageFile):
@@ -37,9 +24,6 @@ class RasterFile(ImageFile):
 
     Colour images become luma; an alpha channel is dropped. Gray images keep their 16 bits; of
     colour images and those with alpha, Pillow reads the upper 8. Every page of a TIFF is an image.
-
-    Args:
-        path: The file.
 
     Raises:
         InputError: If it is no image.
@@ -65,25 +49,17 @@ class RasterFile(ImageFile):
 
 @contextmanager
 def opened(source: Path | IO[bytes], path: Path) -> Iterator[Image.Image]:
-    """Open an image; what goes wrong with it inside the block is an InputError that names ``path``.
-
-    Args:
-        source: What to read.
-        path: The file that ``source`` is, or is a part of.
+    """Open a file, or a part of it; what goes wrong inside the block is an error naming ``path``.
 
     Raises:
         InputError: If it cannot be read.
     """
-    with translated(path, BROKEN, "an intact image"), Image.open(source, formats=FORMATS) as image:
+    with translated(path, "an intact image"), Image.open(source, formats=FORMATS) as image:
         yield image
 
 
 def gray(image: Image.Image, path: Path) -> GrayImage:
     """Decode an image of Pillow and scale it by its bit depth.
-
-    Args:
-        image: The image, at the page that is wanted.
-        path: Its file, for messages.
 
     Raises:
         InputError: If it holds integers of 32 bits or floats outside [0, 1].

@@ -9,14 +9,14 @@ from pathlib import Path
 from threading import Lock
 
 from retfiner.common.errors import InputError
-from retfiner.vision.images import e2e, heidelberg, topcon
+from retfiner.vision.images import e2e, topcon, vol
 from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.arrays import ArchiveFile, ArrayFile
 from retfiner.vision.images.dicom import DicomFile, has_mark
-from retfiner.vision.images.problems import unusable
+from retfiner.vision.images.errors import unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.raster import RasterFile
 from retfiner.vision.images.scaling import GrayImage
-from retfiner.vision.images.source import ImageFile
 from retfiner.vision.images.zeiss import ImgFile
 
 RASTER_STARTS = (
@@ -61,7 +61,7 @@ READERS: Mapping[str, Reader] = {
     ".npy": Reader(ArrayFile, (b"\x93NUMPY",)),
     ".npz": Reader(ArchiveFile, (b"PK\x03\x04",)),
     ".dcm": DICOM,
-    ".vol": Reader(heidelberg.VolFile, heidelberg.STARTS),
+    ".vol": Reader(vol.VolFile, vol.STARTS),
     ".e2e": Reader(e2e.E2EFile, e2e.STARTS),
     ".img": Reader(ImgFile),
     ".fda": Reader(topcon.TopconFile, topcon.STARTS),
@@ -91,7 +91,7 @@ class _Recent:
             if key in self._files:
                 self._files.move_to_end(key)
                 return self._files[key]
-        opened = _open(address, reader)
+        opened = reader.open(address.path, *([] if address.member is None else [address.member]))
         if opened.count > 1:
             with self._lock:
                 self._files[key] = opened
@@ -103,21 +103,8 @@ class _Recent:
 _recent = _Recent()
 
 
-def _open(address: ImageAddress, reader: Reader) -> ImageFile:
-    if address.member is None:
-        return reader.open(address.path)
-    return reader.open(address.path, address.member)
-
-
 def reader_of(path: Path) -> Reader | None:
-    """Find the reader of a file by its suffix or, where that says nothing, by DICOM's mark.
-
-    Args:
-        path: The file.
-
-    Returns:
-        None if it is no image of a known kind.
-    """
+    """Find a file's reader by its suffix, or by DICOM's mark; None if it is of no known kind."""
     suffix = path.suffix.lower()
     if suffix in READERS:
         return READERS[suffix]
@@ -131,10 +118,7 @@ def is_image_file(path: Path) -> bool:
 
 
 def open_images(image: ImageAddress | Path | str) -> ImageFile:
-    """Open a file, or take it from the few volumes this process has opened last.
-
-    Args:
-        image: The file; an index in its address is not looked at.
+    """Open an address's file, or take it from the few volumes this process has opened last.
 
     Raises:
         InputError: If it is missing, of another kind, or broken.
@@ -178,14 +162,7 @@ def read_image(image: ImageAddress | Path | str) -> GrayImage:
 
 
 def count_images(image: ImageAddress | Path | str) -> int:
-    """Return how many images a file holds.
-
-    Args:
-        image: The file.
-
-    Raises:
-        InputError: If it cannot be opened.
-    """
+    """Return how many images a file holds, which is opened for it."""
     return open_images(image).count
 
 
@@ -193,9 +170,6 @@ def iter_images(image: ImageAddress | Path | str) -> Iterator[GrayImage]:
     """Read all images of a file in order, one in memory at a time.
 
     An ``.npz`` archive is the exception: it can only be unpacked as a whole.
-
-    Args:
-        image: The file.
 
     Yields:
         (H, W) float32 in [0, 1].

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retfiner.vision.images.problems import unusable
+from retfiner.vision.images.errors import unusable
 
 GrayImage = NDArray[np.float32]
 """(H, W) in [0, 1]."""
@@ -32,12 +32,6 @@ B-scans are read one by one, so this bounds what a damaged header can make us be
 
 def require_size(path: Path, count: int, height: int, width: int) -> None:
     """Refuse sizes that no OCT scan has, before memory is taken for them.
-
-    Args:
-        path: The file, for the message.
-        count: Number of images.
-        height: Height of one in pixels.
-        width: Its width.
 
     Raises:
         InputError: If a size is not positive or the whole is too large.

@@ -1,4 +1,4 @@
-"""A glance at an image file: what can be said of it without decoding it."""
+"""Sniff an image file: say what can be said of it without decoding it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,6 @@ def why_unusable(image: ImageAddress | Path | str) -> str | None:
     checked before training; damage in the middle of a file shows only when it is decoded. Where a
     file can hold several images, its header or directory is read as well, a few milliseconds, to
     make sure that there is one at the index.
-
-    Args:
-        image: The image.
     """
     try:
         address = image if isinstance(image, ImageAddress) else ImageAddress.parse(image)
@@ -65,7 +62,7 @@ def _read_ends(path: Path) -> tuple[bytes, bytes, int]:
         size = file.seek(0, 2)
         file.seek(max(0, size - TAIL))
         end = file.read()
-        if any(start.startswith(first) and mark not in end for first, mark in ENDS):
+        if _lacks_end(start, end):
             file.seek(max(0, size - LONG_TAIL))
             end = file.read()
     return start, end, size
@@ -79,8 +76,11 @@ def _judge(path: Path, start: bytes, end: bytes, size: int) -> str | None:
         return f"{path} is empty"
     if reader.starts and not start[reader.start_at :].startswith(reader.starts):
         return f"{path} is no image: it begins with {start[:8]!r}"
-    is_cut = any(start.startswith(first) and mark not in end for first, mark in ENDS)
-    return f"{path} ends too early: the file is cut" if is_cut else None
+    return f"{path} ends too early: the file is cut" if _lacks_end(start, end) else None
+
+
+def _lacks_end(start: bytes, end: bytes) -> bool:
+    return any(start.startswith(first) and mark not in end for first, mark in ENDS)
 
 
 def _is_worth_opening(address: ImageAddress) -> bool:

@@ -19,10 +19,10 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.errors import translated, unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.raster import gray, opened
 from retfiner.vision.images.scaling import GrayImage, from_array, require_size
-from retfiner.vision.images.source import ImageFile
 
 STARTS = (b"FOCT",)
 HEADER = 15
@@ -42,16 +42,13 @@ class _Span(NamedTuple):
 class TopconFile(ImageFile):
     """An ``.fda`` or ``.fds`` file; only the B-scan that is wanted is read from the disk.
 
-    Args:
-        path: The file.
-
     Raises:
         InputError: If it is no such file, or holds no B-scans of a known kind.
     """
 
     def __init__(self, path: Path) -> None:
         self._dtype: str | None = None
-        with translated(path, (OSError, struct.error)), path.open("rb") as file:
+        with translated(path), path.open("rb") as file:
             chunks = _list_chunks(file, path)
             if COMPRESSED in chunks:
                 self._shape, self._frames = _compressed_frames(file, chunks[COMPRESSED], path)
@@ -66,7 +63,7 @@ class TopconFile(ImageFile):
     def read(self, index: int) -> GrayImage:
         """Read one B-scan; see :meth:`ImageFile.read`."""
         frame = self._frames[index]
-        with translated(self.path, (OSError, ValueError)), self.path.open("rb") as file:
+        with translated(self.path), self.path.open("rb") as file:
             file.seek(frame.begin)
             content = file.read(frame.size)
             if self._dtype is not None:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.errors import translated, unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.scaling import GrayImage, require_size
-from retfiner.vision.images.source import ImageFile
 
 CUBES = {512 * 1024 * 128: (512, 128), 200 * 1024 * 200: (200, 200)}
 """Size in bytes of Cirrus' cubes -> A-scans and B-scans."""
@@ -30,15 +30,12 @@ _IN_NAME = re.compile(r"(?<!\d)(\d{2,4})x(\d{1,4})(?!\d)")
 class ImgFile(ImageFile):
     """A cube of Cirrus.
 
-    Args:
-        path: The file.
-
     Raises:
         InputError: If its size does not fit its name.
     """
 
     def __init__(self, path: Path) -> None:
-        with translated(path, (OSError,)):
+        with translated(path):
             size = path.stat().st_size
         sides = _sides(path, size)
         if sides is None:
@@ -62,7 +59,7 @@ class ImgFile(ImageFile):
         """Read one B-scan; see :meth:`ImageFile.read`."""
         height, width = self._shape
         begin = (self.count - 1 - index) * height * width
-        with translated(self.path, (OSError, ValueError)):
+        with translated(self.path):
             values = np.fromfile(self.path, dtype=np.uint8, count=height * width, offset=begin)
             upright = values[::-1].reshape(self._shape)
         return upright.astype(np.float32) / np.float32(255)

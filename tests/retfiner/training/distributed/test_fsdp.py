@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from retfiner.training.adaptation import add_lora, blocks_of, checkpoint_activations, unfreeze_last
+from retfiner.training.adaptation import add_lora, checkpoint_activations, unfreeze_last
 from retfiner.training.distributed.collectives import all_reduce_mean
 from retfiner.training.distributed.fsdp import WHOLE, average_gradients, clip_by_norm, shard
 from retfiner.training.precision import precision_plugin
@@ -141,7 +141,7 @@ def units(rank):
     """Look while a block computes: whose weights are split?"""
     step = Losses(ALL, [])
     shard(step, step.model, ["forward"], init_device_mesh("cpu", (2,)))
-    block = blocks_of(step.model.vision_encoder)[1]
+    block = step.model.vision_encoder.blocks[1]
     layer = step.model.multimodal_encoder.layers[0]
     seen = {}
     block.register_forward_pre_hook(

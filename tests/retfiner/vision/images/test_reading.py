@@ -1,4 +1,4 @@
-"""Which reader a file gets, what is kept open, and what a glance finds."""
+"""Which reader a file gets, what is kept open, and what sniffing finds."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_volumes_need_an_index(tmp_path):
         assert 0 <= image.min() < image.max() <= 1
 
 
-def test_a_glance_accepts_every_format_and_checks_the_index(tmp_path):
+def test_sniffing_accepts_every_format_and_checks_the_index(tmp_path):
     for path in write_volumes(tmp_path):
         assert why_unusable(f"{path}#2") is None, path
         assert "no B-scan 3" in why_unusable(f"{path}#3")
@@ -95,7 +95,7 @@ def test_a_glance_accepts_every_format_and_checks_the_index(tmp_path):
         assert "no B-scan 1 got: index 1, and 1 image in it" in why_unusable(f"{path}#1")
 
 
-def test_a_glance_finds_what_is_something_else(tmp_path):
+def test_sniffing_finds_what_is_something_else(tmp_path):
     for path in (*write_volumes(tmp_path), *write_images(tmp_path)):
         index = "#1" if path.stem == "a" else ""
         content = path.read_bytes()

@@ -49,10 +49,7 @@ class ImageFile(ABC):
             yield self.read(index)
 
     def place(self, index: int | None) -> int:
-        """Check which image is wanted.
-
-        Args:
-            index: Which, from 0; None for the only one.
+        """Check which image is wanted, None for the only one; return its index.
 
         Raises:
             VolumeError: If none is named and there are several.

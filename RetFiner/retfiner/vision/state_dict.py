@@ -1,4 +1,4 @@
-"""Checkpoint keys: take the training run's wrapping off, keep the encoder.
+"""State dicts: take the training run's wrapping off, keep the encoder's keys.
 
 The order fits every published layout: unwrap, strip prefixes, drop what only training needed.
 What then is left over is the loader's business, never silently ignored.
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from retfiner.common.errors import InputError, shorten
-from retfiner.vision.reading import OWN_KEY, RawCheckpoint
+from retfiner.vision.checkpoint_file import OWN_KEY, RawCheckpoint
 
 WRAPPERS = ("model", "teacher", "student", "state_dict", "model_state_dict")
 """Where training code puts the weights; the first one found wins, hence teacher over student."""
@@ -37,9 +37,6 @@ class Unwrapped(NamedTuple):
 
 def unwrap(raw: RawCheckpoint) -> Unwrapped:
     """Take the weights out of a checkpoint and strip prefixes from their keys.
-
-    Args:
-        raw: A checkpoint as it lies in the file.
 
     Raises:
         InputError: If there are no weights, if two keys become one, or if it is a refinement run's
@@ -76,9 +73,6 @@ def encoder_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ``norm``, it is the final norm of a classifier fine-tuned on pooled patches, moved behind the
     pooling: no norm of the encoder's tokens, so the file is refused.
 
-    Args:
-        state: Keys without prefixes.
-
     Raises:
         InputError: If the final norm was replaced by a fine-tuned ``fc_norm``.
     """
@@ -101,15 +95,12 @@ def has_text_encoder(raw: RawCheckpoint) -> bool:
 def text_projection(raw: RawCheckpoint) -> dict[str, Tensor]:
     """Find the projection to the text width that published refined checkpoints carry.
 
-    Args:
-        raw: A checkpoint as it lies in the file.
-
     Returns:
         ``weight`` (text width, D) and ``bias`` (text width), or an empty dictionary.
     """
     state = unwrap(raw).state
-    keys = [key for key in state if key in ("proj.weight", "proj.bias")]
-    return {key.removeprefix("proj."): widened(state[key]) for key in keys}
+    names = ("weight", "bias")
+    return {name: widened(state[f"proj.{name}"]) for name in names if f"proj.{name}" in state}
 
 
 def widened(tensor: Tensor) -> Tensor:

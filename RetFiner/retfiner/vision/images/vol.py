@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retfiner.vision.images.problems import translated, unusable
+from retfiner.vision.images.errors import translated, unusable
+from retfiner.vision.images.image_file import ImageFile
 from retfiner.vision.images.scaling import GrayImage, require_size
-from retfiner.vision.images.source import ImageFile
 
 STARTS = (b"HSF-OCT", b"ep-v")
 """What a ``.vol`` begins with: HEYEX's own name of the format, or eyepy's, which writes it too."""
@@ -32,14 +32,7 @@ NO_DATA = 1e30
 
 
 def displayed(reflectivity: NDArray[np.float32]) -> GrayImage:
-    """Turn reflectivity into what is shown: its fourth root, black where there is no data.
-
-    Args:
-        reflectivity: (H, W), in [0, 1] where there is data.
-
-    Returns:
-        (H, W) float32 in [0, 1].
-    """
+    """Show (H, W) reflectivity in [0, 1] by its fourth root, black where there is no data."""
     is_data = (reflectivity >= 0) & (reflectivity < NO_DATA)  # false for NaN, too
     return np.sqrt(np.sqrt(np.where(is_data, reflectivity, 0).clip(0, 1)))  # quicker than a power
 
@@ -51,15 +44,12 @@ class VolFile(ImageFile):
     size of the infrared image at 48 and 52, size of a B-scan's header at 100), the infrared image,
     8 bits a pixel, then for each B-scan its header and (depth, A-scans) floats.
 
-    Args:
-        path: The file.
-
     Raises:
         InputError: If it is no such file or cut.
     """
 
     def __init__(self, path: Path) -> None:
-        with translated(path, (OSError,)):
+        with translated(path):
             size = path.stat().st_size
             with path.open("rb") as file:
                 start = file.read(HEADER)
@@ -83,6 +73,6 @@ class VolFile(ImageFile):
         """Read one B-scan; see :meth:`ImageFile.read`."""
         height, width = self._shape
         begin = self._first + index * self._step + self._bscan_header
-        with translated(self.path, (OSError, ValueError)):
+        with translated(self.path):
             values = np.fromfile(self.path, dtype="<f4", count=height * width, offset=begin)
             return displayed(values.reshape(self._shape).astype(np.float32, copy=False))

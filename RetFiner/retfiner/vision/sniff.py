@@ -1,0 +1,47 @@
+"""Whether a file can be a checkpoint at all, by its first bytes and without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retfiner.common.errors import InputError
+
+
+def checkpoint_of(path: Path) -> Path:
+    """Return a checkpoint, or that of a run's folder, after :func:`require_checkpoint_file`."""
+    path = path / "best-model.ckpt" if path.is_dir() else path
+    require_checkpoint_file(path)
+    return path
+
+
+def require_checkpoint_file(path: Path) -> None:
+    """Refuse early, and in plain words, what is no checkpoint at all.
+
+    Raises:
+        InputError: If it is missing, empty, or something else by its first bytes.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"There is no checkpoint at {path}",
+            got="a folder" if path.is_dir() else "nothing",
+            remedy="pretrained_weights/README.md says what to download and where to put it",
+        )
+    with path.open("rb") as file:
+        start = file.read(512)
+    text = start.lstrip().lower()
+    if not start:
+        found = "an empty file"
+    elif text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        found = "a web page (often a login or quota page saved in place of the download)"
+    elif text.startswith(b"version https://git-lfs"):
+        found = "a Git LFS pointer; the file itself was never fetched"
+    elif path.suffix.lower() != ".safetensors" and not start.startswith((b"PK\x03\x04", b"\x80")):
+        found = f"a file that begins with {start[:12]!r}"
+    else:
+        return
+    raise InputError(
+        f"{path} is no checkpoint",
+        got=found,
+        expected="a .safetensors file or one written by torch.save",
+        remedy="download the file again, in a browser if its host asks for a login",
+    )
