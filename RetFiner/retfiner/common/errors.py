@@ -87,7 +87,7 @@ def _not_installed(package: str) -> InputError:
     activate = REPOSITORY / ".venv" / "bin" / "activate"
     remedy = f"source {shlex.quote(shorter(activate))}"
     if not activate.is_file() or Path(sys.prefix) == activate.parents[1]:
-        remedy = f"{shlex.quote(shorter(REPOSITORY / 'install.sh'))} first, then {remedy}"
+        remedy = f"bash {shlex.quote(shorter(REPOSITORY / 'install.sh'))}, then {remedy}"
     return InputError(
         f"the package {package} is not installed for this Python",
         got=sys.executable,
