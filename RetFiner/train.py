@@ -16,8 +16,9 @@ def main() -> None:
     from retfiner.config import RefineConfig
 
     config = parse(RefineConfig, "Refine a retinal vision model on B-scans and their reports.")
-    from retfiner.refine import refine
+    from retfiner.refine import check_paths, refine
 
+    check_paths(config)
     refine(config)
 
 

@@ -1,6 +1,6 @@
 """A refinement run from settings to files: parse, build, fit are all there is.
 
-Here alone the settings become plain arguments; nothing below takes them whole. Tables and paths are
+Here alone the settings become plain arguments; nothing below takes them whole. Paths and tables are
 looked at before torch is imported, so that a wrong one is said at once.
 """
 
@@ -48,9 +48,6 @@ class Parts(NamedTuple):
 def refine(config: RefineConfig) -> RunResult:
     """Refine a vision model on image-report pairs and write everything into the run's folder.
 
-    Args:
-        config: The settings.
-
     Raises:
         InputError: If anything the user gave cannot be used.
     """
@@ -59,24 +56,29 @@ def refine(config: RefineConfig) -> RunResult:
     return fit(config, parts)
 
 
-def read_tables(config: RefineConfig) -> Tables | None:
-    """Check that everything the settings name is there, and read and check the tables.
+def check_paths(config: RefineConfig) -> None:
+    """Check that what the settings name is there; torch is not imported for it.
 
-    Args:
-        config: The settings.
+    Raises:
+        InputError: If a file or a folder is missing, or something else than it should be.
+    """
+    if config.resume not in (None, AUTO):
+        find_resume_checkpoint(config.resume)
+    if config.dataset is not None:
+        split_reference(config.dataset)
+    require_text_encoder(config.text_encoder)
+    require_checkpoint_file(config.model_weights)
+
+
+def read_tables(config: RefineConfig) -> Tables | None:
+    """Read and check the tables; torch is not imported for it either.
 
     Returns:
         Both parts of the pairs; None where they come from a data set of the user's own.
 
     Raises:
-        InputError: If a file, a column or a row cannot be used.
+        InputError: If a column or a row cannot be used, or a patient is on both sides.
     """
-    require_checkpoint_file(config.model_weights)
-    require_text_encoder(config.text_encoder)
-    if config.resume not in (None, AUTO):
-        find_resume_checkpoint(config.resume)
-    if config.dataset is not None:
-        split_reference(config.dataset)
     if config.train_csv is None:
         return None
     return read_splits(
@@ -208,13 +210,10 @@ def load_pairs(
 def fit(config: RefineConfig, parts: Parts) -> RunResult:
     """Train, or go on training, in the run's folder.
 
-    Args:
-        config: The settings.
-        parts: What the run is made of.
-
     Raises:
         InputError: If the run to go on with is another one, or a number leaves the finite ones.
     """
+    from retfiner.training.callbacks.guard import build_guard
     from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
     from retfiner.training.resume import choose_run, read_resumed_run
     from retfiner.training.run_folder import open_run_folder, run_name, write_config
@@ -243,6 +242,7 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
             hardware,
             folder,
             signals,
+            build_guard(batches),
             steps_per_epoch=parts.steps_per_epoch,
             max_epochs=config.max_epochs,
             patience=config.patience,

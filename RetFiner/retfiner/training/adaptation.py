@@ -54,12 +54,7 @@ def adapt(
 
 
 def freeze_unread(model: RetFiner, losses: Iterable[Loss]) -> None:
-    """Freeze what no active loss reads: it would get no gradient, for which processes would wait.
-
-    Args:
-        model: The model.
-        losses: The active losses.
-    """
+    """Freeze what no active loss reads: processes would wait for a gradient that never comes."""
     losses = list(losses)
     text = model.multimodal_encoder
     unread: list[nn.Parameter] = []

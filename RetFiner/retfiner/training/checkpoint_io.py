@@ -67,10 +67,6 @@ class AtomicCheckpointIO(CheckpointIO):
 def require_finite(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Make sure that a checkpoint can be gone on from.
 
-    Args:
-        checkpoint: What is about to be written.
-        path: Where.
-
     Raises:
         InputError: If a weight or a state of the optimiser is infinite or no number.
     """

@@ -12,12 +12,7 @@ from retfiner.common.files import whole_file
 
 
 def draw_curves(metrics_csv: Path, target: Path) -> None:
-    """Draw each loss and the recall over the optimiser's steps, training and validation.
-
-    Args:
-        metrics_csv: The run's metrics.csv.
-        target: The PNG to write.
-    """
+    """Draw each loss and the recall over the optimiser's steps, training and validation."""
     # Figure's own canvas, not pyplot: no global state, no display, no leak in long runs.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

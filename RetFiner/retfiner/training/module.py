@@ -206,6 +206,10 @@ class RefinementModule(pl.LightningModule):
             remedy=remedy,
         )
 
+    def probing_features(self, images: Tensor) -> Tensor:
+        """Turn (B, C, H, W) images into (B, F) features, as a linear probe would get them."""
+        return self.model.backbone.features(images)
+
     # -- optimisation ------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -161,12 +161,7 @@ def glob_literal(name: str) -> str:
 
 
 def differences(stored: Mapping[str, Any], description: Mapping[str, Any]) -> list[str]:
-    """Name what makes two runs different ones.
-
-    Args:
-        stored: What a checkpoint says about its run.
-        description: What the run at hand says about itself.
-    """
+    """Name what makes two runs different ones."""
     old, new = stored["settings"], description["settings"]
     differing = [
         f"--{key} was {old.get(key)!r}, now {new[key]!r}"

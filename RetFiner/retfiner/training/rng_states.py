@@ -10,11 +10,7 @@ import torch
 
 
 def collect_rng_states(device: torch.device) -> dict[str, Any]:
-    """Return them as plain data, which a safe checkpoint can hold.
-
-    Args:
-        device: Where the model trains; dropout draws there.
-    """
+    """Return them as plain data, which a safe checkpoint can hold."""
     numpy = dict(np.random.get_state(legacy=False))
     keys = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
     states: dict[str, Any] = {
@@ -33,10 +29,6 @@ def restore_rng_states(states: dict[str, Any], device: torch.device) -> None:
     """Go on from states that :func:`collect_rng_states` returned.
 
     A state of another kind of device is left alone: numbers differ between devices anyway.
-
-    Args:
-        states: What to go on from.
-        device: Where the model trains.
     """
     torch.set_rng_state(states["torch"])
     numpy = states["numpy"]

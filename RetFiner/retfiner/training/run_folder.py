@@ -66,10 +66,6 @@ def make_run_folder(output_dir: Path, name: str) -> Path:
     A run of the same name gets ``-2``, ``-3`` and so on: nothing is overwritten, and two runs that
     start in the same second cannot meet, because creating a folder succeeds for one of them only.
 
-    Args:
-        output_dir: Folder of all runs; created if need be.
-        name: The wanted name.
-
     Raises:
         InputError: If nothing can be written there.
     """
@@ -95,11 +91,6 @@ def write_config(folder: Path, settings: dict[str, Any], facts: dict[str, Any]) 
     """Write ``config.yaml``: every setting, and below them, as comments, where the run came from.
 
     The file can be given back to ``--config``.
-
-    Args:
-        folder: The run's folder.
-        settings: Every setting by name, as plain data.
-        facts: What else shaped the numbers: versions, device, data.
     """
     facts = {"command": shlex.join(sys.argv), "git_revision": git_revision(), **facts}
     comment = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=96)
@@ -128,11 +119,6 @@ def git_revision() -> str:
 def open_run_folder(output_dir: Path, name: str, existing: Path | None) -> Iterator[Path]:
     """Have a run's folder to oneself, while the context lasts.
 
-    Args:
-        output_dir: Folder of all runs.
-        name: What a new run's folder is called; the first process makes it.
-        existing: Folder of a run to go on with.
-
     Yields:
         The folder, without what a killed run had half written.
 
@@ -153,10 +139,6 @@ def lock_run_folder(folder: Path, remove_if_empty: bool = False) -> Iterator[Non
     """Keep other processes from working on the same run, while the context lasts.
 
     The operating system lets go of the lock when the process ends, however it ends.
-
-    Args:
-        folder: The run's folder.
-        remove_if_empty: Whether a folder goes in which nothing was written.
 
     Raises:
         InputError: If another process is at it.

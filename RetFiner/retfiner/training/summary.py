@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from retfiner.training.curves import draw_curves
 from retfiner.training.distributed.collectives import all_gather_objects, world_size
 from retfiner.training.distributed.fsdp import ShardedStrategy
 from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
+from retfiner.training.guard import Change
 from retfiner.training.module import RefinementModule
 from retfiner.training.recall import chance_recall
 from retfiner.training.verdict import ADVICE, Objective, read_objectives
@@ -42,14 +44,7 @@ class RunResult:
 def announce(
     trainer: pl.Trainer, module: RefinementModule, batches: PairsDataModule, folder: Path
 ) -> None:
-    """Print what is about to be trained, on what and where.
-
-    Args:
-        trainer: Lightning's trainer.
-        module: The model with its losses.
-        batches: The data.
-        folder: The run's folder.
-    """
+    """Print what is about to be trained, on what and where."""
     backbone, pairs = module.model.backbone, batches.pairs
     rank_zero_print(
         f"Backbone:       {backbone.spec.name}, {backbone.width} wide, "
@@ -87,12 +82,7 @@ def _announce_reports(train: Manifest, validation: Manifest, collate: Collate) -
 
 
 def report(folder: Path, pairs: Pairs) -> RunResult:
-    """Say what a finished run achieved, and where it lies.
-
-    Args:
-        folder: The run's folder.
-        pairs: The data, for what guessing would recall.
-    """
+    """Say what a finished run achieved, and where it lies."""
     if is_rank_zero() and not (folder / "curves.png").is_file():
         draw_curves(folder / "metrics.csv", folder / "curves.png")  # killed before they were
     # The first process alone knows the folder and what lies in it.
@@ -114,11 +104,14 @@ def _read_metrics(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
     import pandas as pd
 
     table = pd.read_csv(folder / "metrics.csv").dropna(subset=["val/loss"])
-    names = [name for name in table if name.split("/")[0] in ("val", "chance", "shuffled")]
+    names = [name for name in table if name.split("/")[0] in _SHOWN]
     trained = table.iloc[1:]  # the first row is the validation before training
     rows = table.iloc[0], trained.loc[trained["val/loss"].idxmin()]
     before, best = ({name: float(row[name]) for name in names} for row in rows)
     return before, best
+
+
+_SHOWN = ("val", "chance", "shuffled", "guard")
 
 
 def _chance(pairs: Pairs) -> dict[str, float]:
@@ -154,7 +147,7 @@ def format_summary(
         values = [before.get(f"val/{name}"), best[f"val/{name}"], chance.get(name)]
         shown = [None if value is None else 100 * value for value in values]
         lines.append(_row(name.replace("_", " "), shown, "{:.1f} %"))
-    return "\n".join([*lines, *_advice(objectives)])
+    return "\n".join([*lines, *_advice(objectives), *_encoder(best)])
 
 
 _LABEL = 30
@@ -178,6 +171,27 @@ def _advice(objectives: Mapping[str, Objective]) -> list[str]:
         if objective.verdict != "learns":
             remedy = ADVICE.get((name, objective.verdict), "more pairs or epochs")
             lines.append(f"note: {name.upper()} {_IS[objective.verdict]}; try: {remedy}")
+    return lines
+
+
+def _encoder(metrics: Mapping[str, float]) -> list[str]:
+    """Say whether the encoder is better than the one the run began with."""
+    if "guard/refined" not in metrics or math.isnan(metrics["guard/refined"]):
+        return []
+    change = Change(*(metrics[f"guard/{name}"] for name in Change._fields))
+    lines = [
+        "",
+        f"Encoder:        {change.finding} on your own reports: those of a scan's neighbours among",
+        f"                other patients are {change.refined:.3f} alike to its own, "
+        f"{change.base:.3f} with the base",
+        f"                (95 % interval of the change {change.low:+.3f} to {change.high:+.3f}, "
+        f"by chance {change.chance:.3f})",
+    ]
+    if change.finding == "worse":
+        lines += [
+            "warning: refinement made the encoder worse on patients it has not seen; do not use it",
+            "         without probing. Try a lower --vision_lr, --lora_rank 8, or more pairs.",
+        ]
     return lines
 
 

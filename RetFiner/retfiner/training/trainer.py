@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,6 @@ def begin(seed: int) -> None:
     """Seed every generator, and keep libraries from talking about themselves.
 
     Their warnings still come through.
-
-    Args:
-        seed: What everything random follows from.
     """
     pl.seed_everything(seed, workers=True, verbose=False)
     for library in ("pytorch_lightning", "lightning_fabric"):
@@ -54,6 +52,7 @@ def build_trainer(
     hardware: Hardware,
     folder: Path,
     signals: StopSignals,
+    watching: Sequence[pl.Callback] = (),
     *,
     steps_per_epoch: int,
     max_epochs: int,
@@ -70,6 +69,7 @@ def build_trainer(
         hardware: The devices.
         folder: The run's folder.
         signals: What may stop the run.
+        watching: Callbacks that measure at validation, before others read what they log.
         steps_per_epoch: Batches of an epoch.
         max_epochs: Most epochs.
         patience: Epochs without a better validation loss before the run ends.
@@ -104,6 +104,7 @@ def build_trainer(
             callbacks=[
                 ResumableCheckpoint(folder, checkpoint_every_n_steps, signals, metrics),
                 EpochMeans(),
+                *watching,
                 ResumableEarlyStopping(patience),
                 LearningRateMonitor("step"),
                 BestCheckpoint(folder),
@@ -155,12 +156,7 @@ def train(
 
 
 def run_facts(trainer: pl.Trainer, module: RefinementModule) -> dict[str, Any]:
-    """Return what else shaped a run's numbers, to stand below its settings.
-
-    Args:
-        trainer: Lightning's trainer.
-        module: What it trains.
-    """
+    """Return what else shaped a run's numbers, to stand below its settings."""
     about = ("backbone", "image_size", "provenance", "train_pairs", "validation_pairs", "versions")
     return {name: module.description[name] for name in about} | {
         "device": str(trainer.strategy.root_device),

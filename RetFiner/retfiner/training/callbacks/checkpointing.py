@@ -30,12 +30,6 @@ class ResumableCheckpoint(pl.Callback):
 
     It must stand before other callbacks, so that none has begun the step.
 
-    Args:
-        folder: The run's folder.
-        every_n_steps: Optimiser steps between two writes within an epoch.
-        signals: What may stop the run.
-        metrics: The logger whose rows belong to the checkpoint.
-
     Attributes:
         finished: Whether the run that a checkpoint belongs to has ended by itself.
     """
@@ -233,11 +227,7 @@ def _gather(state: dict[str, Any], processes: int) -> list[dict[str, Any]]:
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keep the weights of the epoch with the lowest validation loss, also in a moved folder.
-
-    Args:
-        folder: The run's folder.
-    """
+    """Keep the weights of the epoch with the lowest validation loss, also in a moved folder."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(

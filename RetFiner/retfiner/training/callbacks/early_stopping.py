@@ -8,11 +8,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 
 class ResumableEarlyStopping(EarlyStopping):
-    """Stop when the validation loss does not fall any more; a run that goes on may wait longer.
-
-    Args:
-        epochs: How many epochs to wait.
-    """
+    """Stop when the validation loss does not fall any more; a run that goes on may wait longer."""
 
     def __init__(self, epochs: int) -> None:
         super().__init__("val/loss", patience=epochs, mode="min")

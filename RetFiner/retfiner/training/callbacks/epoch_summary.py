@@ -49,13 +49,7 @@ class EpochSummary(pl.Callback):
 
 
 def format_epoch(epoch: int, metrics: dict[str, float], is_best: bool) -> str:
-    """Format an epoch's losses, what they say, and recall as one line.
-
-    Args:
-        epoch: Its number, from 1.
-        metrics: What was logged.
-        is_best: Whether the validation loss is the lowest so far.
-    """
+    """Format an epoch's losses, what they say, and recall as one line."""
     losses = [n.removeprefix("val/") for n in metrics if n.startswith("val/") and "recall" not in n]
     objectives = read_objectives(metrics)
     pairs = []
@@ -70,4 +64,6 @@ def format_epoch(epoch: int, metrics: dict[str, float], is_best: bool) -> str:
         )
         if key in metrics
     ]
+    if "guard/refined" in metrics:
+        recall.append(f"neighbours {metrics['guard/base']:.3f} -> {metrics['guard/refined']:.3f}")
     return f"epoch {epoch:>2}  train/val: " + "  ".join(pairs + recall) + ("  *" if is_best else "")

@@ -24,11 +24,7 @@ class _AppendingWriter(ExperimentWriter):
 
 
 class MetricsCsv(CSVLogger):
-    """Lightning's CSV logger, writing ``metrics.csv`` straight into the run's folder.
-
-    Args:
-        folder: The run's folder.
-    """
+    """Lightning's CSV logger, writing ``metrics.csv`` straight into the run's folder."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(save_dir=folder.parent, name=folder.name, version="")

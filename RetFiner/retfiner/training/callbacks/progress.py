@@ -11,11 +11,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's progress bar on a terminal; a line now and then where output goes to a file.
-
-    Args:
-        every_seconds: Time between two lines in a file.
-    """
+    """Lightning's progress bar on a terminal; a line now and then where output goes to a file."""
 
     def __init__(self, every_seconds: float = 60.0) -> None:
         super().__init__(refresh_rate=1)

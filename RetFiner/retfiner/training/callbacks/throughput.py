@@ -72,12 +72,7 @@ class DataLoadingMonitor(pl.Callback):
 
 
 def advice(share: float, is_cached: bool) -> str:
-    """Say what helps against waiting.
-
-    Args:
-        share: Of an epoch.
-        is_cached: Whether the images are decoded already.
-    """
+    """Say what helps against waiting."""
     remedy = "more processes with --num_workers"
     if not is_cached:
         remedy = f"--image_cache, or {remedy},"

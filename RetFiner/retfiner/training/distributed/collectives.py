@@ -39,9 +39,6 @@ def all_gather_objects(value: T) -> list[T]:
 
     It goes through main memory: nothing waits for a GPU.
 
-    Args:
-        value: Anything that can be pickled; tensors on the CPU.
-
     Raises:
         RuntimeError: If another process has ended.
     """

@@ -40,7 +40,7 @@ from retfiner.training.distributed.collectives import (
     world_size,
 )
 
-STEPS = ("training_step", "validation_step")
+STEPS = ("training_step", "validation_step", "probing_features")
 """What Lightning calls of a module where its weights are needed."""
 _LAYER_METHODS = ("read", "project_image")
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)

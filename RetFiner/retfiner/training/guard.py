@@ -1,0 +1,131 @@
+"""Is the encoder better? Asked without labels, of reports that nobody trained on.
+
+A good encoder lays scans with the same finding side by side. So for each held-out scan, the scans
+of *other patients* that lie nearest are looked up, and their reports are compared with its own. The
+mean similarity is a number that probing needs labels for and reports give for nothing; base and
+refined encoder are compared over the same scans, patients drawn with replacement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+FloatArray = NDArray[np.float64]
+Finding = Literal["better", "no difference seen", "worse"]
+
+NEIGHBOURS = 5
+RESAMPLES = 2000
+
+
+class Change(NamedTuple):
+    """Agreement of the base and of the refined encoder's neighbours, and how sure that is.
+
+    Attributes:
+        base: Mean similarity of the reports of a scan's neighbours to its own, in [0, 1].
+        refined: The same for the refined encoder.
+        low: Lower end of the 95 % interval of refined minus base.
+        high: Its upper end.
+        chance: Mean similarity to the reports of all scans of other patients.
+    """
+
+    base: float
+    refined: float
+    low: float
+    high: float
+    chance: float
+
+    @property
+    def finding(self) -> Finding:
+        """What may be said: nothing, where the interval holds 0."""
+        if self.low > 0:
+            return "better"
+        return "worse" if self.high < 0 else "no difference seen"
+
+
+def report_vectors(reports: Sequence[str]) -> csr_matrix:
+    """Turn reports into unit vectors whose dot product is their similarity.
+
+    Words and pairs of words, weighted by how rare they are (TF-IDF): identical reports have
+    similarity 1, reports without a common word 0.
+
+    Args:
+        reports: N reports.
+
+    Returns:
+        (N, V) sparse.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"
+    )
+    return csr_matrix(vectorizer.fit_transform(reports))
+
+
+def neighbour_agreement(
+    features: FloatArray,
+    vectors: csr_matrix,
+    patients: Sequence[str],
+    queries: Sequence[int],
+    neighbours: int = NEIGHBOURS,
+) -> FloatArray:
+    """Compare the report of each query with those of its nearest scans of other patients.
+
+    Args:
+        features: (N, F) of all scans.
+        vectors: (N, V) of their reports, see :func:`report_vectors`.
+        patients: N names; a scan's own patient is never its neighbour.
+        queries: Q indices of the scans that are asked about.
+        neighbours: How many are looked at; all, where there are fewer.
+
+    Returns:
+        (Q,) mean similarity, in [0, 1].
+
+    Raises:
+        ValueError: If all scans are of one patient.
+    """
+    owner = np.unique(patients, return_inverse=True)[1]
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    agreement = np.empty(len(queries))
+    for row, query in enumerate(queries):
+        others = np.flatnonzero(owner != owner[query])
+        if not len(others):
+            raise ValueError("all scans are of one patient")
+        nearest = others
+        if len(others) > neighbours:
+            cosine = unit[others] @ unit[query]
+            nearest = others[np.argpartition(-cosine, neighbours - 1)[:neighbours]]
+        agreement[row] = (vectors[nearest] @ vectors[query].T).toarray().mean()
+    return agreement
+
+
+def compare(
+    base: FloatArray,
+    refined: FloatArray,
+    patients: Sequence[str],
+    chance: float,
+    generator: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> Change:
+    """Compare two encoders over the same queries; patients are drawn with replacement.
+
+    Args:
+        base: (Q,) agreement of the base encoder.
+        refined: (Q,) agreement of the refined one.
+        patients: Whose each query is.
+        chance: Agreement of scans that are not chosen by the encoder.
+        generator: Draws the patients.
+        resamples: How often.
+    """
+    owner = np.unique(patients, return_inverse=True)[1]
+    units = int(owner.max()) + 1
+    sums = np.bincount(owner, refined - base, units)
+    sizes = np.bincount(owner, minlength=units)
+    counts = generator.multinomial(units, np.full(units, 1 / units), resamples)
+    low, high = np.quantile(counts @ sums / (counts @ sizes), [0.025, 0.975])
+    return Change(float(base.mean()), float(refined.mean()), float(low), float(high), chance)
