@@ -35,6 +35,8 @@ FLAGS = {
     "exponential_temp": False,
     "duplicate_reports": "shared",
     "lr": 1e-4,
+    "vision_lr": None,
+    "text_lr": None,
     "weight_decay": 0.01,
     "lr_schedule": "constant",
     "warmup_steps": 0,

@@ -315,7 +315,7 @@ def test_weight_decay_shrinks_weights(run, material):
 def test_learning_rate_follows_its_schedule(run, schedule, warmup):
     folder = run(batch_size=2, max_epochs=3, lr_schedule=schedule, warmup_steps=warmup)
     rates = [
-        (int(r["step"]), float(r["lr-AdamW/pg1"])) for r in metrics_of(folder) if r["lr-AdamW/pg1"]
+        (int(r["step"]), float(r["lr-AdamW/new"])) for r in metrics_of(folder) if r["lr-AdamW/new"]
     ]
     assert [step for step, _ in rates] == [6, 13, 20]  # logged once an epoch of seven steps
     for step, rate in rates:

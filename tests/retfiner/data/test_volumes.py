@@ -11,10 +11,8 @@ from retfiner.vision import BACKBONES, ImageAddress, evaluation_transform
 from tests.helpers.image_files import bscans, dicom, write_dicom, write_e2e, write_img, write_vol
 from tests.helpers.refinement import (
     load_pairs,
-    write_base_model,
     write_csv,
     write_image,
-    write_text_encoder,
 )
 
 COLUMNS = ("image", "report", "patient_id", "slice")
@@ -124,8 +122,7 @@ def test_pairs_of_a_run_come_from_volumes(folder):
     rows = [[f"eye.{kind}", f"cyst {k}", kind, str(k)] for kind in ("e2e", "vol") for k in range(6)]
     rows += [[f"scan.dcm#{k}", f"fluid {k}", "third", ""] for k in range(6)]
     config = RefineConfig(
-        model_weights=write_base_model(folder / "base.pth"),
-        text_encoder=write_text_encoder(folder / "bert"),
+        model_weights=folder / "none.pth",
         train_csv=write_csv(folder / "p.csv", rows, COLUMNS),
         val_fraction=0.3,
     )
