@@ -13,10 +13,8 @@ from retfiner.vision.images import e2e, topcon, vol
 from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.arrays import ArchiveFile, ArrayFile
 from retfiner.vision.images.dicom import DicomFile, has_mark
-from retfiner.vision.images.errors import unusable
-from retfiner.vision.images.image_file import ImageFile
+from retfiner.vision.images.image_file import GrayImage, ImageFile, unusable
 from retfiner.vision.images.raster import RasterFile
-from retfiner.vision.images.scaling import GrayImage
 from retfiner.vision.images.zeiss import ImgFile
 
 RASTER_STARTS = (

@@ -19,10 +19,15 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from retfiner.vision.images.errors import translated, unusable
-from retfiner.vision.images.image_file import ImageFile
+from retfiner.vision.images.image_file import (
+    GrayImage,
+    ImageFile,
+    from_array,
+    require_size,
+    translated,
+    unusable,
+)
 from retfiner.vision.images.raster import gray, opened
-from retfiner.vision.images.scaling import GrayImage, from_array, require_size
 
 STARTS = (b"FOCT",)
 HEADER = 15
@@ -60,15 +65,14 @@ class TopconFile(ImageFile):
                 self._shape, self._dtype, self._frames = _raw_frames(file, raw[0], path)
         super().__init__(path, len(self._frames))
 
-    def read(self, index: int) -> GrayImage:
-        """Read one B-scan; see :meth:`ImageFile.read`."""
+    def _decode(self, index: int) -> GrayImage:
         frame = self._frames[index]
-        with translated(self.path), self.path.open("rb") as file:
+        with self.path.open("rb") as file:
             file.seek(frame.begin)
             content = file.read(frame.size)
-            if self._dtype is not None:
-                values = np.frombuffer(content, dtype=self._dtype).reshape(self._shape)
-                return from_array(values, self.path)
+        if self._dtype is not None:
+            values = np.frombuffer(content, dtype=self._dtype).reshape(self._shape)
+            return from_array(values, self.path)
         with opened(io.BytesIO(content), self.path) as image:
             if image.size != self._shape[::-1]:  # before it is decoded
                 found = f"a B-scan of {image.size[1]} x {image.size[0]} pixels"

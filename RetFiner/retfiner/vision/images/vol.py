@@ -17,9 +17,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retfiner.vision.images.errors import translated, unusable
-from retfiner.vision.images.image_file import ImageFile
-from retfiner.vision.images.scaling import GrayImage, require_size
+from retfiner.vision.images.image_file import (
+    GrayImage,
+    ImageFile,
+    require_size,
+    translated,
+    unusable,
+)
 
 STARTS = (b"HSF-OCT", b"ep-v")
 """What a ``.vol`` begins with: HEYEX's own name of the format, or eyepy's, which writes it too."""
@@ -69,10 +73,8 @@ class VolFile(ImageFile):
             raise unusable(path, f"{size:,} bytes: the file is cut", expected)
         super().__init__(path, count)
 
-    def read(self, index: int) -> GrayImage:
-        """Read one B-scan; see :meth:`ImageFile.read`."""
+    def _decode(self, index: int) -> GrayImage:
         height, width = self._shape
         begin = self._first + index * self._step + self._bscan_header
-        with translated(self.path):
-            values = np.fromfile(self.path, dtype="<f4", count=height * width, offset=begin)
-            return displayed(values.reshape(self._shape).astype(np.float32, copy=False))
+        values = np.fromfile(self.path, dtype="<f4", count=height * width, offset=begin)
+        return displayed(values.reshape(self._shape).astype(np.float32, copy=False))
