@@ -87,11 +87,6 @@ def encoder_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: widened(v) for k, v in state.items() if not k.startswith(dropped)}
 
 
-def has_text_encoder(raw: RawCheckpoint) -> bool:
-    """Say whether a text encoder was trained beside the image encoder, as in UrFound."""
-    return any(key.startswith("bert_") for key in unwrap(raw).state)
-
-
 def text_projection(raw: RawCheckpoint) -> dict[str, Tensor]:
     """Find the projection to the text width that published refined checkpoints carry.
 
