@@ -132,8 +132,8 @@ def preprocessor_config(backbone: Backbone) -> dict[str, Any]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(backbone.mean),
-        "image_std": list(backbone.std),
+        "image_mean": list(backbone.spec.mean),
+        "image_std": list(backbone.spec.std),
     }
 
 

@@ -91,8 +91,8 @@ def _describe(model: Any, backbone: Backbone) -> None:
     values = {
         "backbone": backbone.spec.name,
         "image_size": str(backbone.image_size),
-        "mean": json.dumps(list(backbone.mean)),
-        "std": json.dumps(list(backbone.std)),
+        "mean": json.dumps(list(backbone.spec.mean)),
+        "std": json.dumps(list(backbone.spec.std)),
         "provenance": json.dumps(backbone.provenance),
     }
     for key, value in values.items():

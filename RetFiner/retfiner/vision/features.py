@@ -46,11 +46,7 @@ def probing_features(
       and bias 0.
     * ``cls_token``: CLS after the final norm.
 
-    Args:
-        tokens: The last block's output, prefix (B, P, D) and patches (B, N, D).
-        norm: The encoder's final norm; None for an encoder without one, whose last output is
-            already final.
-        method: One of the four above.
+    ``norm``, the final one, is None for an encoder without, whose last output is already final.
 
     Returns:
         (B, D) or, for the concatenations, (B, 2D).

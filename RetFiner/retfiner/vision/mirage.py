@@ -38,7 +38,7 @@ class MirageEncoder(nn.Module):
 
     Attributes:
         embed_dim: Token width D.
-        patch_size: Side length of a patch in pixels.
+        patch_size: Sides of a patch in pixels.
     """
 
     model: Any
@@ -55,7 +55,7 @@ class MirageEncoder(nn.Module):
         in_chans: int = 1,
     ) -> None:
         super().__init__()
-        self.embed_dim, self.patch_size = width, patch
+        self.embed_dim, self.patch_size = width, (patch, patch)
         self.grad_checkpointing = False
         block = partial(
             Block,
@@ -88,21 +88,15 @@ class MirageEncoder(nn.Module):
         self.grad_checkpointing = enable
 
     def forward(self, images: Tensor) -> ImageTokens:
-        """Run the encoder.
-
-        Args:
-            images: (B, 1, H, W), intensities in [0, 1].
-        """
+        """Run the encoder on (B, 1, H, W) intensities in [0, 1]."""
         bscan = self.model.input_adapters["bscan"]
         patches = (bscan.proj(images) + bscan.pos_emb).flatten(2).transpose(1, 2)
         # The published model puts the global token last; its blocks know no order, but a
         # reader comparing sequences does.
         global_tokens = self.model.global_tokens.expand(len(patches), -1, -1)
         sequence = torch.cat([patches, global_tokens], dim=1)
-        if self.grad_checkpointing:
-            sequence = checkpoint_seq(self.blocks, sequence)
-        else:
-            sequence = self.blocks(sequence)
+        run = partial(checkpoint_seq, self.blocks) if self.grad_checkpointing else self.blocks
+        sequence = run(sequence)
         return ImageTokens(prefix=sequence[:, -1:], patches=sequence[:, :-1])
 
 
@@ -155,11 +149,6 @@ def resize(state: State, image_size: int) -> dict[str, Tensor]:
     return resized
 
 
-def tokens(encoder: nn.Module, images: Tensor) -> ImageTokens:
-    """Run a :class:`MirageEncoder`."""
-    return encoder(images)
-
-
 def wrap(state: State) -> dict[str, Any]:
     """Lay keys out as the published ``.pth`` files do, without other modalities and decoders.
 
@@ -174,12 +163,9 @@ def usual_heads(state: State) -> int | None:
     return WIDTH_PER_HEAD.get(state[_GLOBAL].shape[-1]) if _GLOBAL in state else None
 
 
-def eight_heads(state: State) -> int | None:
-    """Give the in-house MultiMAE's number of heads, 8 at any width."""
-    return 8 if _GLOBAL in state else None
-
-
-MIRAGE_VIT = Architecture(repair, build, resize, usual_heads, tokens)
+MIRAGE_VIT = Architecture(
+    repair, build, resize, usual_heads, tokens=lambda encoder, images: encoder(images)
+)
 
 MIRAGE = BackboneSpec(
     name="MIRAGE",
@@ -210,7 +196,7 @@ MULTIMAE = replace(
     licence="not published",
     source="https://github.com/EPFL-VILAB/MultiMAE",
     citation="Bachmann et al., MultiMAE: Multi-modal Multi-task Masked Autoencoders, ECCV 2022",
-    architecture=replace(MIRAGE_VIT, heads=eight_heads),
+    architecture=replace(MIRAGE_VIT, heads=lambda state: 8 if _GLOBAL in state else None),
     sizes=(),
     filename_hints=("multimae",),
 )

@@ -1,4 +1,7 @@
-"""Whether a file can be a checkpoint at all, by its first bytes and without torch."""
+"""Whether a file can be a checkpoint at all, by its first bytes and without torch.
+
+``images/sniff.py`` does the like for images.
+"""
 
 from __future__ import annotations
 

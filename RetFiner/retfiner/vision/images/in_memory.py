@@ -23,9 +23,6 @@ ImageLike = str | Path | ImageAddress | NDArray[Any] | Image.Image
 def as_image_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     """List one image or several; a stack of B-scans (N, H, W) becomes N images.
 
-    Args:
-        images: One image, or a list of them.
-
     Raises:
         InputError: If there is none.
     """

@@ -33,13 +33,7 @@ RASTER_STARTS = (
 
 @dataclass(frozen=True)
 class Reader:
-    """How files of a kind are read.
-
-    Attributes:
-        open: Makes an :class:`ImageFile` of a path.
-        starts: What such a file begins with, any of these; empty where that is not fixed.
-        start_at: Where it stands, in bytes.
-    """
+    """How files of a kind are opened, and what they begin with at byte ``start_at``, if fixed."""
 
     open: Callable[..., ImageFile]
     starts: tuple[bytes, ...] = ()
