@@ -28,23 +28,16 @@ class Loss(Protocol):
     def __call__(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
     ) -> Tensor:
-        """Return the loss of a batch.
+        """Return the loss of a batch that ``model.encode`` encoded.
 
-        Args:
-            model: The model, whose shared parts the loss reads.
-            batch: The step's pairs.
-            encoded: What ``model.encode`` made of them.
-            generator: A CPU generator for whatever the loss draws.
+        Whatever the loss draws comes from ``generator``, one of the CPU's.
         """
         ...
 
     def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return how often each answer is right in a batch: what guessing by frequency goes by.
 
-        Args:
-            model: The model, of which nothing but sizes is used.
-            batch: The step's pairs.
-            generator: As for the loss; the same draws.
+        Of the model nothing but sizes is used; what is drawn is the same as for the loss.
 
         Returns:
             (answers,) counts. The entropy of their shares is what a model that knows nothing pays.

@@ -9,6 +9,4 @@ class GenerativeModelling(MaskedModelling):
     """Fill in hidden words, 60 % as published, from the words before them and the image."""
 
     causal = True
-
-    def __init__(self, probability: float = 0.6) -> None:
-        super().__init__(probability)
+    probability = 0.6

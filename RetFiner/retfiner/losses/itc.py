@@ -15,9 +15,6 @@ class ImageTextContrastive:
     Each image is to find its report among the batch's and each report its image. Where several
     pairs carry the same report, they share the target in equal parts.
 
-    Args:
-        label_smoothing: Share of the target spread evenly over the batch, 0.1 as published.
-
     Raises:
         ValueError: If ``label_smoothing`` is not in [0, 1).
     """
@@ -54,12 +51,8 @@ class ImageTextContrastive:
     ) -> Tensor:
         """Return the loss of given scores: the mean over B images and B reports.
 
-        Args:
-            similarity: (B, W) score of image i and report j, divided by the temperature; W is B, or
-                larger where other processes hold pairs of the same batch.
-            same_report: (B, W) true where report j counts as the report of image i.
-            text_similarity: (B, W) score of report i and image j; by default the transpose of
-                ``similarity``.
+        The scores, (B, W), are those of :class:`Encoded`; by default ``text_similarity`` is the
+        transpose of ``similarity``.
         """
         if text_similarity is None:
             text_similarity = similarity.T

@@ -15,8 +15,6 @@ class MaskedModelling:
 
     Attributes:
         causal: Whether a token sees only itself and the tokens before it.
-
-    Args:
         probability: Share of the words hidden.
     """
 
@@ -25,9 +23,7 @@ class MaskedModelling:
     trains_similarity = False
     predicts_tokens = True
     causal: bool
-
-    def __init__(self, probability: float) -> None:
-        self.probability = probability
+    probability: float
 
     def __call__(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator

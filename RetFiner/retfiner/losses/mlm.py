@@ -9,6 +9,4 @@ class MaskedLanguageModelling(MaskedModelling):
     """Fill in hidden words, 15 % as published, from the rest of the report and the image (BERT)."""
 
     causal = False
-
-    def __init__(self, probability: float = 0.15) -> None:
-        super().__init__(probability)
+    probability = 0.15

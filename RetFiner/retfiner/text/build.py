@@ -27,9 +27,7 @@ def build_text_encoder(
 ) -> None:
     """Build a text encoder and write it, with its tokenizer, as a Hugging Face folder.
 
-    Args:
-        config: What to build it from, and where to put it.
-        read_reports: Reads the reports of a table, by its path and its column.
+    ``read_reports`` reads those of a table by its path and its column.
 
     Raises:
         InputError: If the source is no BERT, or the output exists already.
