@@ -60,7 +60,7 @@ class Decoding:
 
 
 class Written(NamedTuple):
-    """Of each report its ids without [CLS] and [SEP], and the sum over them and [SEP], in nats."""
+    """Reports as ids without [CLS] and [SEP]; of each the sum over them and [SEP], in nats."""
 
     tokens: list[list[int]]
     log_probabilities: list[float]

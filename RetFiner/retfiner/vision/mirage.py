@@ -19,10 +19,15 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from retfiner.common.errors import InputError, shorten
 from retfiner.vision.checkpoint_file import RawCheckpoint
 from retfiner.vision.features import ImageTokens
-from retfiner.vision.plain_vit import WIDTH_PER_HEAD, check_sizes, count_blocks, mlp_ratio
+from retfiner.vision.plain_vit import (
+    WIDTH_PER_HEAD,
+    check_sizes,
+    count_blocks,
+    mlp_ratio,
+    require_keys,
+)
 from retfiner.vision.spec import Architecture, BackboneSpec, State
 from retfiner.vision.state_dict import unwrap, widened
 
@@ -34,12 +39,7 @@ _OTHER_MODALITIES = re.compile(r"input_adapters\.(?!bscan\.)|output_adapters\.")
 
 
 class MirageEncoder(nn.Module):
-    """The B-scan path of MIRAGE, its modules nested as in the published one.
-
-    Attributes:
-        embed_dim: Token width D.
-        patch_size: Sides of a patch in pixels.
-    """
+    """The B-scan path of MIRAGE, its modules nested as in the published one."""
 
     model: Any
 
@@ -57,14 +57,7 @@ class MirageEncoder(nn.Module):
         super().__init__()
         self.embed_dim, self.patch_size = width, (patch, patch)
         self.grad_checkpointing = False
-        block = partial(
-            Block,
-            dim=width,
-            num_heads=heads,
-            mlp_ratio=mlp_ratio,
-            qkv_bias=True,
-            norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        )
+        norm = partial(nn.LayerNorm, eps=1e-6)
         positions = torch.zeros(1, width, image_size // patch, image_size // patch)
         bscan: Any = nn.Module()
         bscan.pos_emb = nn.Parameter(positions, requires_grad=False)
@@ -72,7 +65,12 @@ class MirageEncoder(nn.Module):
         self.model = nn.Module()
         self.model.global_tokens = nn.Parameter(torch.zeros(1, 1, width))
         self.model.input_adapters = nn.ModuleDict({"bscan": bscan})
-        self.model.encoder = nn.Sequential(*(block() for _ in range(depth)))
+        self.model.encoder = nn.Sequential(
+            *(
+                Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, norm_layer=norm)
+                for _ in range(depth)
+            )
+        )
 
     @property
     def blocks(self) -> nn.Sequential:
@@ -117,14 +115,7 @@ def build(state: State, image_size: int, num_heads: int) -> MirageEncoder:
     Raises:
         InputError: If the keys are not MIRAGE's or the sizes do not go together.
     """
-    missing = [key for key in (_PROJECTION, _POSITIONS, _GLOBAL, _HIDDEN) if key not in state]
-    if missing:
-        raise InputError(
-            "The weights are not those of MIRAGE",
-            got=shorten(sorted(state)),
-            expected=f"also {', '.join(missing)}",
-            remedy="name the backbone with --backbone, or give its published checkpoint",
-        )
+    require_keys(state, (_PROJECTION, _POSITIONS, _GLOBAL, _HIDDEN), "MIRAGE")
     width, in_chans, patch, _ = state[_PROJECTION].shape
     check_sizes(width, patch, image_size, num_heads)
     return MirageEncoder(

@@ -140,6 +140,22 @@ def tokens(encoder: nn.Module, images: Tensor) -> ImageTokens:
 PLAIN_VIT = Architecture(repair, build, resize, usual_heads, tokens)
 
 
+def require_keys(state: State, needed: tuple[str, ...], owner: str) -> None:
+    """Refuse weights without the keys from whose shapes an encoder is built.
+
+    Raises:
+        InputError: If one is missing.
+    """
+    missing = [key for key in needed if key not in state]
+    if missing:
+        raise InputError(
+            f"The weights are not those of {owner}",
+            got=shorten(sorted(state)),
+            expected=f"also {', '.join(missing)}",
+            remedy="name the backbone with --backbone, or give its published checkpoint",
+        )
+
+
 def check_sizes(width: int, patch: int, image_size: int, num_heads: int) -> None:
     """Refuse an image size or a number of heads that the weights cannot have.
 
@@ -178,15 +194,7 @@ def _registers(state: State) -> int:
 
 def _positions(state: State) -> tuple[int, int]:
     """Split a position embedding's length into prefix tokens and the side of a square grid."""
-    needed = (*ESSENTIAL, "blocks.0.mlp.fc1.weight")
-    missing = [key for key in needed if key not in state]
-    if missing:
-        raise InputError(
-            "The weights are not those of a plain vision transformer",
-            got=shorten(sorted(state)),
-            expected=f"also {', '.join(missing)}",
-            remedy="name the backbone with --backbone, or give its published checkpoint",
-        )
+    require_keys(state, (*ESSENTIAL, "blocks.0.mlp.fc1.weight"), "a plain vision transformer")
     embedding = state["patch_embed.proj.weight"]
     if embedding.ndim != 4:
         raise InputError(
