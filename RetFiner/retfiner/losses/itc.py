@@ -32,7 +32,7 @@ class ImageTextContrastive:
     def __call__(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
     ) -> Tensor:
-        """Return the mean of both directions; see :class:`retfiner.losses.base.Loss`."""
+        """Return the mean of both directions; see :class:`retfiner.losses.Loss`."""
         assert encoded.similarity is not None and encoded.text_similarity is not None
         loss = self.from_similarity(
             encoded.similarity, encoded.same_report, encoded.text_similarity
@@ -40,7 +40,7 @@ class ImageTextContrastive:
         return loss * batch.weight
 
     def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Count each of the batch's pairs once; see :class:`retfiner.losses.base.Loss`.
+        """Count each of the batch's pairs once; see :class:`retfiner.losses.Loss`.
 
         Equal scores cost ln W whatever the targets are, smoothed or shared.
         """

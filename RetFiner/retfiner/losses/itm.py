@@ -56,7 +56,7 @@ class ImageTextMatching:
     def __call__(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
     ) -> Tensor:
-        """Draw negatives and return the loss; see :class:`retfiner.losses.base.Loss`."""
+        """Draw negatives and return the loss; see :class:`retfiner.losses.Loss`."""
         assert encoded.similarity is not None
         negatives = draw_negatives(
             encoded.similarity,
@@ -70,7 +70,7 @@ class ImageTextMatching:
         return self.from_negatives(model, batch, encoded, negatives) * batch.weight
 
     def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Count false and true pairs; see :class:`retfiner.losses.base.Loss`."""
+        """Count false and true pairs; see :class:`retfiner.losses.Loss`."""
         everyone = batch.report_ids if batch.joined is None else batch.joined.report_ids
         has_negative = everyone[:, None].ne(everyone).any(1)
         return torch.tensor([2.0 * int(has_negative.sum()), len(has_negative)])

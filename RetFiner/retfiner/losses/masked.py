@@ -28,12 +28,12 @@ class MaskedModelling:
     def __call__(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
     ) -> Tensor:
-        """Hide words and return the loss; see :class:`retfiner.losses.base.Loss`."""
+        """Hide words and return the loss; see :class:`retfiner.losses.Loss`."""
         masked = self._hide(model, batch, generator)
         return masked_prediction(model, batch, encoded, masked, self.causal)
 
     def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Count each word among the hidden ones; see :class:`retfiner.losses.base.Loss`."""
+        """Count each word among the hidden ones; see :class:`retfiner.losses.Loss`."""
         labels = self._hide(model, batch, generator).labels
         return torch.bincount(labels, minlength=model.vocab_size).float()
 
