@@ -1,7 +1,5 @@
 """The model that refinement trains: ViT, BERT with cross-attention, what the losses share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple

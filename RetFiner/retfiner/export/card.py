@@ -3,8 +3,6 @@
 It tells of the data in general terms only: counts and objectives, never a path, name or report.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

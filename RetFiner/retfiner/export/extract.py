@@ -1,7 +1,5 @@
 """From a training checkpoint to the refined vision backbone alone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

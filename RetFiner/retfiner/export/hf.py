@@ -5,8 +5,6 @@ transformers 4 and 5 read alike. ViTs with LayerScale become DINOv2, those with 
 DINOv2 with registers; both apply the final norm to what they return, as transformers does.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

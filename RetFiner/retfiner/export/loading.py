@@ -1,7 +1,5 @@
 """From a checkpoint of a run back to the whole model, ready to be used."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A backbone as one ONNX file that runs without Python: images in, tokens and features out."""
 
-from __future__ import annotations
-
 import json
 import logging
 import warnings

@@ -1,7 +1,5 @@
 """Generative modelling (GM): write the report from the image."""
 
-from __future__ import annotations
-
 from retfiner.losses.masked import MaskedModelling
 
 

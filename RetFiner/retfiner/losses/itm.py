@@ -1,7 +1,5 @@
 """Image-text matching loss (ITM) with hard negatives from the batch."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """What MLM and GM share: hide tokens of a report, and score them over the report's image."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Masked language modelling (MLM) over the image."""
 
-from __future__ import annotations
-
 from retfiner.losses.masked import MaskedModelling
 
 

@@ -1,7 +1,5 @@
 """Text encoders with cross-attention: from any BERT, or small ones from reports alone."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Callable

@@ -5,8 +5,6 @@ forward passes are our own for one reason: an image's keys and values are projec
 shared by every pass that looks at it, in whichever order that pass wants the images.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Whether a folder can hold a text encoder at all, without torch."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

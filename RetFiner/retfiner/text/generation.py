@@ -19,8 +19,6 @@ transformers' ``generate`` finds the same texts, but sums log-probabilities in f
 from one global generator.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple

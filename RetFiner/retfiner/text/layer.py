@@ -1,7 +1,5 @@
 """One layer of the text encoder: self-attention, attention to an image, feed-forward."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Which tokens are hidden for masked language modelling and for generative modelling."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@ feed-forward layers, norms: nearly all of a BERT's work) sees the words of all r
 only attention, which mixes the tokens of a report, sees them report by report.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """From reports to WordPiece ids, and a WordPiece vocabulary learned from reports."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple

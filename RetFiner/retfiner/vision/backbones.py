@@ -3,8 +3,6 @@
 To add one, write its file and a line in :data:`BACKBONES`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from retfiner.common.errors import InputError, shorten

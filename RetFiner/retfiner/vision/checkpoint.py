@@ -5,8 +5,6 @@ that name them. What we write says what it is, and is laid out so that the base 
 reads it.
 """
 
-from __future__ import annotations
-
 import json
 from collections import OrderedDict
 from collections.abc import Mapping

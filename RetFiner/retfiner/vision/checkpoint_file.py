@@ -1,7 +1,5 @@
 """Read a checkpoint file without running anything it contains."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import pickle

@@ -1,7 +1,5 @@
 """DINOv2 backbones as published, with or without registers (Oquab et al., 2024)."""
 
-from __future__ import annotations
-
 from retfiner.vision import plain_vit
 from retfiner.vision.spec import BackboneSpec
 

@@ -4,8 +4,6 @@ The definitions are those of the published probing protocol, where RETFound and 
 ``concat_prenorm`` and VisionFM ``concat_postnorm``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """RETFound-Green: a small DINOv2 with registers, trained on fundus images (Engelmann, 2025)."""
 
-from __future__ import annotations
-
 from retfiner.vision import plain_vit
 from retfiner.vision.spec import BackboneSpec
 

@@ -6,8 +6,6 @@ no final norm. The published checkpoints of training runs and the safetensors fi
 under ``model.``, and so does the module here.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from functools import partial

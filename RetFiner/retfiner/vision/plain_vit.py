@@ -4,8 +4,6 @@ Built by timm, whose ``VisionTransformer`` has the very keys of the published ch
 Everything but the number of heads is read from the shapes of the weights.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterable

@@ -4,8 +4,6 @@ Transforms are plain objects without state: they can be sent to worker processes
 random comes from the generator passed along. ``images/`` reads the files.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """RETFound: the masked autoencoder and its DINOv2 sibling (Zhou et al., 2023)."""
 
-from __future__ import annotations
-
 from retfiner.vision import plain_vit
 from retfiner.vision.plain_vit import DISTILLED, LAYER_SCALE, REGISTERS, layout
 from retfiner.vision.spec import BackboneSpec

@@ -3,8 +3,6 @@
 ``images/sniff.py`` does the like for images.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from retfiner.common.errors import InputError

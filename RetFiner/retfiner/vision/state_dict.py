@@ -4,8 +4,6 @@ The order fits every published layout: unwrap, strip prefixes, drop what only tr
 What then is left over is the loader's business, never silently ignored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

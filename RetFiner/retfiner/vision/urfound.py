@@ -1,7 +1,5 @@
 """UrFound: masked modelling of retinal images guided by expert annotations (Yu et al., 2024)."""
 
-from __future__ import annotations
-
 from retfiner.vision import plain_vit
 from retfiner.vision.plain_vit import DECODER, LAYER_SCALE, REGISTERS, SINGLE, TEXT_ENCODER, layout
 from retfiner.vision.spec import BackboneSpec

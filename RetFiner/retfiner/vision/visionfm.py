@@ -1,7 +1,5 @@
 """VisionFM: iBOT self-distillation on ophthalmic images of eight modalities (Qiu et al., 2024)."""
 
-from __future__ import annotations
-
 from retfiner.vision import plain_vit
 from retfiner.vision.plain_vit import DECODER, DISTILLED, LAYER_SCALE, TEXT_ENCODER, layout
 from retfiner.vision.spec import BackboneSpec

@@ -8,8 +8,6 @@ Nothing is ever unpickled. What an array means follows from its shape:
 The axis that counts B-scans must come first: (H, W, N) cannot be told from (N, H, W).
 """
 
-from __future__ import annotations
-
 import io
 import math
 import zipfile

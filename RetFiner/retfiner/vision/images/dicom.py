@@ -6,8 +6,6 @@ stored bits can express is [0, 1]: never the image's own. MONOCHROME1 is inverte
 luma. In enhanced multi-frame files, each frame's own slope and window are used.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

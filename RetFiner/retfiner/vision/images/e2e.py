@@ -11,8 +11,6 @@ uocte, which adds noise of up to 18 % to what is shown; and they bring scikit-im
 and ffmpeg, along.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from functools import cache

@@ -4,8 +4,6 @@ Values are scaled by what their type can hold, never by the image's own maximum,
 B-scan stays dark.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Images as Python users have them: files, arrays, pictures of Pillow."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """PNG, JPEG, TIFF and BMP, and TIFF stacks, through Pillow."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From an address to gray values: the one place that knows which reader reads which file."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 ``vision/sniff.py`` does the like for checkpoints.
 """
 
-from __future__ import annotations
-
 import errno
 from pathlib import Path
 

@@ -10,8 +10,6 @@ The layout was found out by the project uocte. No package is used for it: the cu
 all B-scans to give one.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 from pathlib import Path

@@ -9,8 +9,6 @@ used: eyepy (MIT licence) parses the file as a whole and refuses circle and star
 oct-converter does not know the format.
 """
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 

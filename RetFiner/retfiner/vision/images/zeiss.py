@@ -10,8 +10,6 @@ them). No package is used for this: oct-converter has to be told the size and ta
 axis for depth.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
