@@ -20,13 +20,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from retfiner.vision.images.image_file import (
-    GrayImage,
-    ImageFile,
-    require_size,
-    translated,
-    unusable,
-)
+from retfiner.vision.images.image_file import GrayImage, ImageFile, require_size, unusable
 
 MARK = b"CMDb"
 STARTS = (MARK, b"E2EMultipleVolumeFile")
@@ -54,7 +48,7 @@ class E2EFile(ImageFile):
 
     def __init__(self, path: Path) -> None:
         found: dict[tuple[int, ...], tuple[int, int, int]] = {}
-        with translated(path), path.open("rb") as file:
+        with path.open("rb") as file:
             end = file.seek(0, 2)
             base = _find_mark(file, path)
             for key, start in _list_images(file, base, path):

@@ -38,6 +38,8 @@ class VolumeError(InputError):
 class ImageFile(ABC):
     """An image file, opened as far as needed to know that it holds ``count`` images.
 
+    Whatever a reader raises when it is made or decodes is taken for damage of the file.
+
     No file handle stays open between two calls, so that an instance can be kept, used from several
     threads, and inherited by a forked process.
 
@@ -61,8 +63,7 @@ class ImageFile(ABC):
             return self._decode(index)
 
     @abstractmethod
-    def _decode(self, index: int) -> GrayImage:
-        """Do what :meth:`read` does; whatever is raised is taken for damage."""
+    def _decode(self, index: int) -> GrayImage: ...
 
     def __iter__(self) -> Iterator[GrayImage]:
         """Read all images in turn, one in memory at a time."""

@@ -11,7 +11,7 @@ from retfiner.vision.images import e2e, topcon, vol
 from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.arrays import ArchiveFile, ArrayFile
 from retfiner.vision.images.dicom import DicomFile, has_mark
-from retfiner.vision.images.image_file import GrayImage, ImageFile, unusable
+from retfiner.vision.images.image_file import GrayImage, ImageFile, translated, unusable
 from retfiner.vision.images.raster import RasterFile
 from retfiner.vision.images.zeiss import ImgFile
 
@@ -81,7 +81,9 @@ class _Recent:
             if key in self._files:
                 self._files.move_to_end(key)
                 return self._files[key]
-        opened = reader.open(address.path, *([] if address.member is None else [address.member]))
+        named = [] if address.member is None else [address.member]
+        with translated(address.path):
+            opened = reader.open(address.path, *named)
         if opened.count > 1:
             with self._lock:
                 self._files[key] = opened

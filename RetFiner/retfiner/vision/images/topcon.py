@@ -22,7 +22,6 @@ from retfiner.vision.images.image_file import (
     ImageFile,
     from_array,
     require_size,
-    translated,
     unusable,
 )
 from retfiner.vision.images.raster import gray, opened
@@ -51,7 +50,7 @@ class TopconFile(ImageFile):
 
     def __init__(self, path: Path) -> None:
         self._dtype: str | None = None
-        with translated(path), path.open("rb") as file:
+        with path.open("rb") as file:
             chunks = _list_chunks(file, path)
             if COMPRESSED in chunks:
                 self._shape, self._frames = _compressed_frames(file, chunks[COMPRESSED], path)

@@ -15,13 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retfiner.vision.images.image_file import (
-    GrayImage,
-    ImageFile,
-    require_size,
-    translated,
-    unusable,
-)
+from retfiner.vision.images.image_file import GrayImage, ImageFile, require_size, unusable
 
 STARTS = (b"HSF-OCT", b"ep-v")
 """What a ``.vol`` begins with: HEYEX's own name of the format, or eyepy's, which writes it too."""
@@ -51,10 +45,9 @@ class VolFile(ImageFile):
     """
 
     def __init__(self, path: Path) -> None:
-        with translated(path):
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                start = file.read(HEADER)
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(HEADER)
         if not start.startswith(STARTS) or len(start) < HEADER:
             raise unusable(path, f"a file that begins with {start[:12]!r}", "Heidelberg's raw data")
         width, count, height = struct.unpack_from("<3i", start, 12)

@@ -15,13 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retfiner.vision.images.image_file import (
-    GrayImage,
-    ImageFile,
-    require_size,
-    translated,
-    unusable,
-)
+from retfiner.vision.images.image_file import GrayImage, ImageFile, require_size, unusable
 
 CUBES = {512 * 1024 * 128: (512, 128), 200 * 1024 * 200: (200, 200)}
 """Size in bytes of Cirrus' cubes -> A-scans and B-scans."""
@@ -37,8 +31,7 @@ class ImgFile(ImageFile):
     """
 
     def __init__(self, path: Path) -> None:
-        with translated(path):
-            size = path.stat().st_size
+        size = path.stat().st_size
         named = _IN_NAME.search(path.name)
         sides = CUBES.get(size) if named is None else (int(named[1]), int(named[2]))
         if sides is None or not all(sides):
