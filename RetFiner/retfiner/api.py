@@ -35,10 +35,9 @@ def load_model(
 ) -> RefinedModel:
     """Read a refined model, ready to be used.
 
-    Args:
-        path: ``best-model.ckpt`` of a run, or the run's folder.
-        device: ``cpu``, ``cuda``, ``mps``, or ``auto`` for the best there is.
-        text_encoder: Folder with the tokenizer, for old checkpoints that do not carry theirs.
+    ``path`` is ``best-model.ckpt`` of a run, or the run's folder; ``device`` ``cpu``, ``cuda``,
+    ``mps``, or ``auto`` for the best there is. ``text_encoder`` is a folder with the tokenizer, for
+    checkpoints that do not carry theirs.
 
     Raises:
         InputError: If the file is no checkpoint of a run, or the device is not there.
@@ -52,13 +51,7 @@ class RefinedModel:
     Wherever images are taken, one image or a list of them may be given: paths (``scan.e2e#12`` is
     B-scan 12 of a volume), arrays (H, W) of NumPy or pictures of Pillow.
 
-    Args:
-        loaded: The model and its tokenizer.
-        batch_size: Most images, or texts, that go through an encoder at once.
-
-    Attributes:
-        loaded: As given.
-        batch_size: As given.
+    At most ``batch_size`` images, or texts, go through an encoder at once.
     """
 
     def __init__(self, loaded: LoadedModel, batch_size: int = 32) -> None:
@@ -108,10 +101,7 @@ class RefinedModel:
         return _array([self.loaded.embed_texts(as_report_list(texts), self.batch_size)])
 
     def similarity(self, images: Images, texts: str | Iterable[str]) -> Array:
-        """Compare each of N images with each of M reports.
-
-        Returns:
-            (N, M) cosines in [-1, 1]; higher means closer.
+        """Compare each of N images with each of M reports: (N, M) cosines, higher is closer.
 
         Raises:
             InputError: As :meth:`encode_images` and :meth:`encode_texts`.
@@ -123,9 +113,7 @@ class RefinedModel:
     def match(self, images: Images, texts: str | Iterable[str]) -> Array:
         """Judge pairs: does this report describe this image? More exact than the similarity.
 
-        Args:
-            images: N images, or one for all texts.
-            texts: N reports, or one for all images.
+        There may be one image for all texts, or one text for all images.
 
         Returns:
             (N,) probability of a match by the image-text matching head. It was trained against
@@ -163,13 +151,8 @@ class RefinedModel:
     ) -> list[str]:
         """Write a report for each image, in the words of the reports it was refined on.
 
-        Args:
-            images: N images.
-            decode: ``greedy``: the likeliest token each time; ``beam``: the likeliest report found;
-                ``nucleus``: drawn from the likeliest tokens.
-            beams: Candidates of a beam search.
-            top_p: For ``nucleus``, the share of the probability that is drawn from, in (0, 1].
-            seed: For ``nucleus``; an image's report depends on it and the image's place alone.
+        For ``decode``, ``beams`` and ``top_p`` see :class:`retfiner.text.generation.Decoding`. With
+        ``nucleus``, an image's report depends on the seed and the image's place alone.
 
         Returns:
             N reports, lower-case where the tokenizer is; at most as long as in training. A report
@@ -191,14 +174,9 @@ class RefinedModel:
 
     @torch.no_grad()
     def features(self, images: Images, method: str | None = None) -> Array:
-        """Give the frozen features that linear probing is trained on.
+        """Give the frozen features that linear probing is trained on, (N, F).
 
-        Args:
-            images: N images.
-            method: One of ``retfiner.vision.METHODS``; None is the backbone's own.
-
-        Returns:
-            (N, F).
+        ``method`` is one of ``retfiner.vision.METHODS``; None is the backbone's own.
 
         Raises:
             InputError: If an image cannot be read, or there is no such method.
@@ -207,15 +185,9 @@ class RefinedModel:
         return _array([backbone.features(b, method) for b in self._image_batches(images)])
 
     def explain(self, image: ImageLike, report: str, layer: int | None = None) -> Explanation:
-        """Show where in an image each word of a report looks.
+        """Show where in an image each word of a report looks, by a map for each word.
 
-        Args:
-            image: One image.
-            report: A text about it.
-            layer: Cross-attention layer from 0; by default the middle one.
-
-        Returns:
-            A map for each word, see :class:`retfiner.explanation.explain.Explanation`.
+        The cross-attention ``layer`` counts from 0 and is by default the middle one.
 
         Raises:
             InputError: If the model was refined without ITM, or there is no such layer.

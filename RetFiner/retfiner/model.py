@@ -1,7 +1,5 @@
 """The model that refinement trains: ViT, BERT with cross-attention, what the losses share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -26,10 +24,8 @@ class Joined(NamedTuple):
     """The reports of the batch that all processes of a run see together, in the order of ranks.
 
     Attributes:
-        input_ids: (W, L) WordPiece ids of all W reports, padded to the longest.
-        attention_mask: (W, L), 1 for a token and 0 for padding.
-        lengths: W counts of tokens, on the CPU.
-        report_ids: (W,), equal for identical reports.
+        input_ids: (W, L) WordPiece ids of all W reports, padded to the longest; from here to
+            ``report_ids`` as in :class:`Batch`.
         sizes: How many of the pairs each process has.
         rank: Which process this is.
         gather: Gathers this process's rows, (B, ...), with those of the others, (W, ...); gradients
@@ -103,7 +99,7 @@ class Encoded(NamedTuple):
             together, the pairs of all of them, in the order of ranks.
         text_embedding: (W, E) unit vectors of the reports.
         similarity: (B, W) cosine of image i and report j, divided by the temperature.
-        text_similarity: (B, W) cosine of report i and image j, divided by the temperature.
+        text_similarity: (B, W) the same of report i and image j.
         same_report: (B, W) true where report j counts as the report of image i.
         packing: Where the words of the batch's reports are; None where there is no padding.
     """
@@ -119,12 +115,7 @@ class Encoded(NamedTuple):
 
 
 class ContrastiveHead(nn.Module):
-    """A bias-free projection to the space where images and reports are compared.
-
-    Args:
-        width: Width of the tokens.
-        dim: Width of the shared space.
-    """
+    """A bias-free projection to the space where images and reports are compared."""
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()
@@ -143,17 +134,11 @@ class RetFiner(nn.Module):
     vision encoder keeps exactly its pretrained keys: the projection to the text encoder's width,
     where widths differ, is ``vision_proj`` and no part of the ViT.
 
-    Args:
-        backbone: The vision encoder with what it asks of images.
-        text: The text encoder with cross-attention.
-        mask_token_id: The tokenizer's [MASK].
-        contrastive_dim: Width of the shared space, 512 as published; None builds no contrastive
-            heads, for runs without ITC and ITM.
-        itm_head: Head of image-text matching; None for runs without it.
-        temperature: Temperature to start from, 0.07 as published.
-        exponential_temp: Learn the temperature's logarithm instead of the temperature itself.
-        duplicate_reports: ``shared``: identical reports are each other's match; ``ignore``: only
-            a pair's own report is (as published).
+    ``contrastive_dim`` is the width of the shared space, 512 as published; None builds no
+    contrastive heads, for runs without ITC and ITM. ``temperature`` is the one to start from, 0.07
+    as published; with ``exponential_temp``, its logarithm is learned. Where ``duplicate_reports``
+    is ``shared``, identical reports are each other's match; with ``ignore`` (as published), only a
+    pair's own report is.
 
     Raises:
         InputError: If the temperature is below :data:`MIN_TEMPERATURE`.
@@ -218,8 +203,7 @@ class RetFiner(nn.Module):
 
     def compile_encoders(self) -> None:
         """Compile the forward passes of both encoders at their first call."""
-        vision = torch.compile(self.backbone.fusion_tokens)
-        self._fusion_tokens = vision
+        self._fusion_tokens = torch.compile(self.backbone.fusion_tokens)
         text = torch.compile(self.multimodal_encoder.read, dynamic=True)
         self.multimodal_encoder.read = text  # type: ignore[method-assign]
 
@@ -241,10 +225,8 @@ class RetFiner(nn.Module):
     def encode(self, batch: Batch, similarity: bool = True, fusion: bool = True) -> Encoded:
         """Compute once what the losses of a step share.
 
-        Args:
-            batch: The step's pairs.
-            similarity: Whether any loss compares images and reports (ITC, ITM).
-            fusion: Whether any loss reads reports over images (ITM, MLM, GM).
+        ``similarity`` is for losses that compare images and reports (ITC, ITM), ``fusion`` for
+        those that read reports over images (ITM, MLM, GM).
         """
         return self.relate(batch, self.encode_images(batch.images), similarity, fusion)
 
@@ -297,8 +279,9 @@ class RetFiner(nn.Module):
         )
 
     def _same_report(self, batch: Batch) -> Tensor:
-        report_ids = batch.report_ids if batch.joined is None else batch.joined.report_ids
-        own = slice(None) if batch.joined is None else batch.joined.rows
+        joined = batch.joined
+        report_ids = batch.report_ids if joined is None else joined.report_ids
+        own = slice(None) if joined is None else joined.rows
         if self.duplicate_reports == "shared":
             return batch.report_ids[:, None] == report_ids[None, :]
         return torch.eye(len(report_ids), dtype=torch.bool, device=report_ids.device)[own]

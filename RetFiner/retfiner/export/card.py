@@ -3,8 +3,6 @@
 It tells of the data in general terms only: counts and objectives, never a path, name or report.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,12 +39,8 @@ def model_card(
 ) -> str:
     """Write a model card in Markdown, with the metadata block that hubs read.
 
-    Args:
-        backbone: The refined backbone.
-        target: The file or folder it was written to.
-        format: How.
-        description: What the run wrote about itself; may be empty.
-        results: Markdown with results to show, ``table.md`` of ``report.py`` for example.
+    ``target`` is what the backbone was written to, ``description`` what the run wrote about itself
+    (may be empty), ``results`` Markdown to show, ``table.md`` of ``report.py`` for example.
 
     Raises:
         InputError: If the results cannot be read.
@@ -61,12 +55,12 @@ def model_card(
     )
     return environment.get_template("card.md").render(
         spec=backbone.spec,
-        title=title_of(backbone),
-        is_published=has_published_size(backbone),
+        title=_title(backbone),
+        is_published=_has_published_size(backbone),
         hub_licence=HUB_LICENCES.get(backbone.spec.licence, "other"),
         size=backbone.image_size,
-        mean=_numbers(backbone.mean),
-        std=_numbers(backbone.std),
+        mean=", ".join(f"{value:.3f}" for value in backbone.spec.mean),
+        std=", ".join(f"{value:.3f}" for value in backbone.spec.std),
         file=target.name,
         format=format,
         pairs=_pairs(description),
@@ -75,15 +69,15 @@ def model_card(
     )
 
 
-def has_published_size(backbone: Backbone) -> bool:
+def _has_published_size(backbone: Backbone) -> bool:
     """Say whether there is a published model of this size, or one of any size."""
     return not backbone.spec.sizes or backbone.size_name in backbone.spec.sizes
 
 
-def title_of(backbone: Backbone) -> str:
+def _title(backbone: Backbone) -> str:
     """Name the model by what it is: a small ViT in RETFound's layout is no RETFound."""
     spec = backbone.spec
-    if not has_published_size(backbone):
+    if not _has_published_size(backbone):
         return f"a {backbone.size_name} in {spec.name}'s layout"
     if len(spec.sizes) < 2:
         return spec.title
@@ -127,7 +121,3 @@ def _results(path: Path | None) -> str | None:
     if not text:
         raise InputError(f"the results in {path} are empty")
     return text
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:.3f}" for value in values)

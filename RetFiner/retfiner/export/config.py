@@ -1,7 +1,5 @@
 """Every setting of ``get_vision_backbone_for_linprobing.py``: one field, one flag."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

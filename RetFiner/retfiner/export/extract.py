@@ -1,10 +1,7 @@
 """From a training checkpoint to the refined vision backbone alone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -32,10 +29,7 @@ ENCODER = "model.vision_encoder."
 
 @explained_faults()
 def extract(config: ExtractConfig) -> Path:
-    """Write the vision backbone of a checkpoint.
-
-    Returns:
-        The file that was written.
+    """Write the vision backbone of a checkpoint; return the file that was written.
 
     Raises:
         InputError: If there is no backbone in the checkpoint, or the output is of another run.
@@ -87,12 +81,9 @@ def _write_card(config: ExtractConfig, output: Path, backbone: Backbone) -> None
 def read_refined_backbone(
     path: Path, backbone: str = "auto", image_size: int | None = None
 ) -> Backbone:
-    """Read the vision backbone of a refinement checkpoint, ours or a published one.
+    """Read the vision backbone of a refinement checkpoint, ours or a published ``RetFiner_*.pth``.
 
-    Args:
-        path: ``best-model.ckpt``, ``last.ckpt`` or a released ``RetFiner_*.pth``.
-        backbone: Its name, where the checkpoint does not say.
-        image_size: Side of the input in pixels, where the checkpoint does not say.
+    Its name and the input's side in pixels are given where the checkpoint does not say.
 
     Raises:
         InputError: If the file cannot be read, or holds no vision encoder.
@@ -116,7 +107,7 @@ def refined_backbone(
     Raises:
         InputError: If it holds no vision encoder.
     """
-    encoder, own = encoder_state(raw.content["state_dict"], path), raw.metadata
+    encoder, own = _encoder_state(raw.content["state_dict"], path), raw.metadata
     if own.get("lora_scale") is not None:
         encoder = merge_lora(encoder, own["lora_scale"])
     spec = resolve_backbone(RawCheckpoint(encoder, own), path, backbone)
@@ -152,14 +143,11 @@ def _require_refined(raw: RawCheckpoint, path: Path) -> None:
         )
 
 
-def encoder_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+def _encoder_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Return the vision encoder's own keys of a training checkpoint.
 
     The published code keeps its projection to the text width and an unused classifier inside the
     ViT; the in-house masked autoencoder sits one level deeper. None of these is the encoder.
-
-    Raises:
-        InputError: If there is no vision encoder in it.
     """
     keys = {
         key.removeprefix(ENCODER): value for key, value in state.items() if key.startswith(ENCODER)
@@ -175,16 +163,16 @@ def encoder_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     return {key: value for key, value in keys.items() if not key.startswith(("proj.", "head."))}
 
 
-def _provenance(path: Path) -> Mapping[str, Any]:
-    return read_checkpoint(path).metadata.get("provenance", {})
-
-
 def _check_output(output: Path, backbone: Backbone, format: str) -> None:
     """Refuse to overwrite the backbone of another run."""
     if not output.exists():
         return
-    readers = {"hf": hf_provenance, "onnx": onnx_provenance}
-    found = readers.get(format, _provenance)(output)
+    if format == "hf":
+        found = hf_provenance(output)
+    elif format == "onnx":
+        found = onnx_provenance(output)
+    else:
+        found = read_checkpoint(output).metadata.get("provenance", {})
     key = "run_id" if "run_id" in backbone.provenance else "source_sha256"
     if found.get(key) != backbone.provenance[key]:
         raise InputError(

@@ -5,9 +5,8 @@ transformers 4 and 5 read alike. ViTs with LayerScale become DINOv2, those with 
 DINOv2 with registers; both apply the final norm to what they return, as transformers does.
 """
 
-from __future__ import annotations
-
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -47,30 +46,33 @@ def save_hf(folder: Path, backbone: Backbone) -> None:
     Raises:
         InputError: If transformers has no such architecture (MIRAGE), or no width for it.
     """
-    config, state = hf_config(backbone), hf_state(backbone)
+    weights = {k: v.detach().cpu() for k, v in backbone.encoder.state_dict().items()}
+    if "blocks.0.attn.qkv.weight" not in weights or "norm.weight" not in weights:
+        raise InputError(
+            f"transformers has no architecture for {backbone.spec.name}",
+            expected="a plain ViT",
+            remedy="--format safetensors or --format onnx",
+        )
+    kind = "dinov2" if "blocks.0.ls1.gamma" in weights else "vit"
+    kind = "dinov2_with_registers" if "reg_token" in weights else kind
+    config, state = _config(backbone, weights, kind), _renamed(weights, kind)
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "model.safetensors") as temporary:
         save_safetensors(state, temporary, {"format": "pt"})
     about = {OWN_KEY: {"backbone": backbone.spec.name, "provenance": backbone.provenance}}
     write_text(folder / "config.json", _json(config | about))
-    write_text(folder / "preprocessor_config.json", _json(preprocessor_config(backbone)))
+    write_text(folder / "preprocessor_config.json", _json(_preprocessor(backbone)))
 
 
-def hf_config(backbone: Backbone) -> dict[str, Any]:
-    """Describe a plain ViT as transformers does.
-
-    Raises:
-        InputError: If it is none.
-    """
-    state = _state(backbone)
-    kind = _kind(state)
+def _config(backbone: Backbone, state: dict[str, Tensor], kind: str) -> dict[str, Any]:
+    """Describe a plain ViT as transformers does."""
     width = backbone.width
     hidden = state["blocks.0.mlp.fc1.weight"].shape[0]
     config: dict[str, Any] = {
         "architectures": [ARCHITECTURES[kind]],
         "model_type": kind,
         "hidden_size": width,
-        "num_hidden_layers": 1 + max(int(key.split(".")[1]) for key in _blocks(state)),
+        "num_hidden_layers": len(backbone.blocks),
         "num_attention_heads": backbone.num_heads,
         "hidden_act": "gelu",
         "hidden_dropout_prob": 0.0,
@@ -97,16 +99,10 @@ def hf_config(backbone: Backbone) -> dict[str, Any]:
     return config
 
 
-def hf_state(backbone: Backbone) -> dict[str, Tensor]:
-    """Give a plain ViT's weights the keys of the Hugging Face hub.
-
-    Raises:
-        InputError: If it is none.
-    """
-    state = _state(backbone)
-    kind = _kind(state)
-    renamed = _embeddings(state, kind, backbone.width)
-    for key in _blocks(state):
+def _renamed(state: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Give a plain ViT's weights the keys of the Hugging Face hub."""
+    renamed = _embeddings(state, kind)
+    for key in (key for key in state if key.startswith("blocks.")):
         _, number, name = key.split(".", 2)
         layer = f"encoder.layer.{number}."
         if name.startswith("attn.qkv."):
@@ -122,7 +118,7 @@ def hf_state(backbone: Backbone) -> dict[str, Tensor]:
     return renamed
 
 
-def preprocessor_config(backbone: Backbone) -> dict[str, Any]:
+def _preprocessor(backbone: Backbone) -> dict[str, Any]:
     """Say how an image is resized and normalised: (bilinear, [0, 1], mean and deviation)."""
     return {
         "image_processor_type": "ViTImageProcessor",
@@ -132,16 +128,13 @@ def preprocessor_config(backbone: Backbone) -> dict[str, Any]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(backbone.mean),
-        "image_std": list(backbone.std),
+        "image_mean": list(backbone.spec.mean),
+        "image_std": list(backbone.spec.std),
     }
 
 
 def push_folder(folder: Path, name: str) -> str:
-    """Upload a folder to the Hugging Face hub as a private model.
-
-    Returns:
-        Where it is.
+    """Upload a folder to the Hugging Face hub as a private model, and say where it is.
 
     Raises:
         InputError: If the hub cannot be reached or refuses.
@@ -171,32 +164,10 @@ def hf_provenance(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _state(backbone: Backbone) -> dict[str, Tensor]:
-    state = {k: v.detach().cpu() for k, v in backbone.encoder.state_dict().items()}
-    if "blocks.0.attn.qkv.weight" not in state or "norm.weight" not in state:
-        raise InputError(
-            f"transformers has no architecture for {backbone.spec.name}",
-            expected="a plain ViT",
-            remedy="--format safetensors or --format onnx",
-        )
-    return state
-
-
-def _kind(state: dict[str, Tensor]) -> str:
-    if "reg_token" in state:
-        return "dinov2_with_registers"
-    return "dinov2" if "blocks.0.ls1.gamma" in state else "vit"
-
-
-def _blocks(state: dict[str, Tensor]) -> list[str]:
-    return [key for key in state if key.startswith("blocks.")]
-
-
-def _embeddings(state: dict[str, Tensor], kind: str, width: int) -> dict[str, Tensor]:
+def _embeddings(state: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
     projection = "embeddings.patch_embeddings.projection"
-    positions = state["pos_embed"]
-    grid = state["pos_embed"].shape[1]
-    if round(grid**0.5) ** 2 == grid:
+    positions, width = state["pos_embed"], state["pos_embed"].shape[-1]
+    if math.isqrt(positions.shape[1]) ** 2 == positions.shape[1]:
         # Here CLS has no position of its own (it was added to the token): transformers adds one.
         positions = torch.cat([torch.zeros(1, 1, width), positions], dim=1)
     renamed = {

@@ -1,7 +1,5 @@
 """From a checkpoint of a run back to the whole model, ready to be used."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -30,8 +28,7 @@ from retfiner.vision import RawCheckpoint, evaluation_transform, read_checkpoint
 from retfiner.vision.preprocessing import EvaluationTransform
 from retfiner.vision.sniff import checkpoint_of
 
-PREFIX = "model."
-_VISION = PREFIX + "vision_encoder."
+PREFIX, _VISION = "model.", "vision_encoder."
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,6 @@ class LoadedModel:
 
     Attributes:
         model: In evaluation mode, on the device that was asked for.
-        tokenizer: The one it was refined with.
         max_text_tokens: Longest report in WordPieces, as in its refinement.
         description: What the run wrote about itself: settings, provenance, versions.
         precision: What Lightning calls the arithmetic it runs in.
@@ -97,13 +93,9 @@ class LoadedModel:
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
-        """Embed images in the space that they share with reports.
+        """Embed (B, C, H, W) normalised images in the space that they share with reports.
 
-        Args:
-            images: (B, C, H, W), normalised.
-
-        Returns:
-            (B, E) unit vectors, float32 on the CPU.
+        What comes back are (B, E) unit vectors, float32 on the CPU.
 
         Raises:
             InputError: If one is not finite.
@@ -135,10 +127,7 @@ class LoadedModel:
     ) -> tuple[list[str], list[float]]:
         """Write reports, and say how likely each is: the sum over its tokens in nats.
 
-        Args:
-            images: (B, C, H, W), normalised.
-            decoding: How tokens are chosen.
-            generators: One an image, which ``nucleus`` draws from.
+        There is one generator an image, which ``nucleus`` draws from.
         """
         text = self.model.multimodal_encoder
         with self.autocast():
@@ -171,13 +160,10 @@ def read_model(
     text_encoder: Path | str | None = None,
     precision: str = "32-true",
 ) -> LoadedModel:
-    """Read a whole refined model; nothing in the file is executed.
+    """Read a whole refined model, of a run's checkpoint or folder; nothing in it is executed.
 
-    Args:
-        path: ``best-model.ckpt`` or ``last.ckpt`` of a run, or the run's folder.
-        device: Where the model shall work.
-        text_encoder: Folder with the tokenizer, for checkpoints that do not carry theirs.
-        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+    ``text_encoder`` is a folder with the tokenizer, for checkpoints that do not carry theirs.
+    ``precision`` is ``32-true``, ``bf16-mixed`` or ``16-mixed``.
 
     Raises:
         InputError: If the file is no checkpoint of a run, or its parts do not fit together.
@@ -216,10 +202,10 @@ def _assemble(path: Path, raw: RawCheckpoint, mask_token_id: int) -> RetFiner:
     rest = {
         key.removeprefix(PREFIX): value
         for key, value in state.items()
-        if not key.startswith(_VISION)
+        if not key.startswith(PREFIX + _VISION)
     }
     fit = model.load_state_dict(rest, strict=False)
-    missing = [key for key in fit.missing_keys if not key.startswith("vision_encoder.")]
+    missing = [key for key in fit.missing_keys if not key.startswith(_VISION)]
     if missing or fit.unexpected_keys:
         raise InputError(
             f"the parts of {path} do not fit together",

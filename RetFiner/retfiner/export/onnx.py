@@ -1,7 +1,5 @@
 """A backbone as one ONNX file that runs without Python: images in, tokens and features out."""
 
-from __future__ import annotations
-
 import json
 import logging
 import warnings
@@ -51,12 +49,11 @@ def save_onnx(path: Path, backbone: Backbone) -> None:
         ) from error
     size, channels = backbone.image_size, backbone.spec.in_chans
     example = torch.zeros(2, channels, size, size)
-    outputs = _Outputs(backbone).eval()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter about its own internals
         program = torch.onnx.export(
-            outputs,
+            _Outputs(backbone).eval(),
             (example,),
             dynamo=True,
             verbose=False,
@@ -67,7 +64,15 @@ def save_onnx(path: Path, backbone: Backbone) -> None:
         )
     assert program is not None
     model = program.model_proto
-    _describe(model, backbone)
+    about = {
+        "backbone": backbone.spec.name,
+        "image_size": str(size),
+        "mean": json.dumps(list(backbone.spec.mean)),
+        "std": json.dumps(list(backbone.spec.std)),
+        "provenance": json.dumps(backbone.provenance),
+    }
+    for key, value in about.items():
+        model.metadata_props.add(key=key, value=value)
     with whole_file(path) as temporary:
         onnx.save(model, str(temporary))
 
@@ -84,16 +89,3 @@ def onnx_provenance(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, DecodeError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _describe(model: Any, backbone: Backbone) -> None:
-    """Put what a user needs to prepare images into the model's metadata."""
-    values = {
-        "backbone": backbone.spec.name,
-        "image_size": str(backbone.image_size),
-        "mean": json.dumps(list(backbone.mean)),
-        "std": json.dumps(list(backbone.std)),
-        "provenance": json.dumps(backbone.provenance),
-    }
-    for key, value in values.items():
-        model.metadata_props.add(key=key, value=value)

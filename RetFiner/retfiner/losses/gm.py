@@ -1,7 +1,5 @@
 """Generative modelling (GM): write the report from the image."""
 
-from __future__ import annotations
-
 from retfiner.losses.masked import MaskedModelling
 
 
@@ -9,6 +7,4 @@ class GenerativeModelling(MaskedModelling):
     """Fill in hidden words, 60 % as published, from the words before them and the image."""
 
     causal = True
-
-    def __init__(self, probability: float = 0.6) -> None:
-        super().__init__(probability)
+    probability = 0.6

@@ -1,7 +1,5 @@
 """Image-text contrastive loss (ITC)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,9 +12,6 @@ class ImageTextContrastive:
 
     Each image is to find its report among the batch's and each report its image. Where several
     pairs carry the same report, they share the target in equal parts.
-
-    Args:
-        label_smoothing: Share of the target spread evenly over the batch, 0.1 as published.
 
     Raises:
         ValueError: If ``label_smoothing`` is not in [0, 1).
@@ -35,7 +30,7 @@ class ImageTextContrastive:
     def __call__(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
     ) -> Tensor:
-        """Return the mean of both directions; see :class:`retfiner.losses.base.Loss`."""
+        """Return the mean of both directions; see :class:`retfiner.losses.Loss`."""
         assert encoded.similarity is not None and encoded.text_similarity is not None
         loss = self.from_similarity(
             encoded.similarity, encoded.same_report, encoded.text_similarity
@@ -43,7 +38,7 @@ class ImageTextContrastive:
         return loss * batch.weight
 
     def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Count each of the batch's pairs once; see :class:`retfiner.losses.base.Loss`.
+        """Count each of the batch's pairs once; see :class:`retfiner.losses.Loss`.
 
         Equal scores cost ln W whatever the targets are, smoothed or shared.
         """
@@ -54,12 +49,8 @@ class ImageTextContrastive:
     ) -> Tensor:
         """Return the loss of given scores: the mean over B images and B reports.
 
-        Args:
-            similarity: (B, W) score of image i and report j, divided by the temperature; W is B, or
-                larger where other processes hold pairs of the same batch.
-            same_report: (B, W) true where report j counts as the report of image i.
-            text_similarity: (B, W) score of report i and image j; by default the transpose of
-                ``similarity``.
+        The scores, (B, W), are those of :class:`Encoded`; by default ``text_similarity`` is the
+        transpose of ``similarity``.
         """
         if text_similarity is None:
             text_similarity = similarity.T

@@ -1,7 +1,5 @@
 """Image-text matching loss (ITM) with hard negatives from the batch."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -30,8 +28,8 @@ class Negatives(NamedTuple):
     """One hard negative for each text and for each image.
 
     Attributes:
-        image_for_text: (B,) index of a wrong image for text b, among those of all processes.
-        text_for_image: (B,) index of a wrong text for image b, among those of all processes.
+        image_for_text: (B,) index of a wrong image for text b, among those of all processes;
+            ``text_for_image`` likewise.
         exists: (B,) false where every pair of the batch carries the same report as pair b.
     """
 
@@ -56,7 +54,7 @@ class ImageTextMatching:
     def __call__(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
     ) -> Tensor:
-        """Draw negatives and return the loss; see :class:`retfiner.losses.base.Loss`."""
+        """Draw negatives and return the loss; see :class:`retfiner.losses.Loss`."""
         assert encoded.similarity is not None
         negatives = draw_negatives(
             encoded.similarity,
@@ -70,7 +68,7 @@ class ImageTextMatching:
         return self.from_negatives(model, batch, encoded, negatives) * batch.weight
 
     def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Count false and true pairs; see :class:`retfiner.losses.base.Loss`."""
+        """Count false and true pairs; see :class:`retfiner.losses.Loss`."""
         everyone = batch.report_ids if batch.joined is None else batch.joined.report_ids
         has_negative = everyone[:, None].ne(everyone).any(1)
         return torch.tensor([2.0 * int(has_negative.sum()), len(has_negative)])
@@ -127,14 +125,9 @@ def draw_negatives(
     Noise is drawn for the batch of all processes, of which each keeps its rows: the draws are the
     same however many processes there are.
 
-    Args:
-        similarity: (B, W) score of image i and report j, divided by the temperature; W is B, or
-            larger where other processes hold pairs of the same batch.
-        same_report: (B, W) true where report j counts as the report of image i; symmetric.
-        generator: A CPU generator.
-        text_similarity: (B, W) score of report i and image j; by default the transpose of
-            ``similarity``.
-        first: Place of the first of the B pairs among the W.
+    The scores, (B, W), are those of :class:`Encoded`; by default ``text_similarity`` is the
+    transpose of ``similarity``. ``first`` is the place of the first of the B pairs among the W.
+    The generator is one of the CPU's.
     """
     images = similarity.float()
     texts = images.T if text_similarity is None else text_similarity.float()

@@ -1,7 +1,5 @@
 """What MLM and GM share: hide tokens of a report, and score them over the report's image."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,8 +13,6 @@ class MaskedModelling:
 
     Attributes:
         causal: Whether a token sees only itself and the tokens before it.
-
-    Args:
         probability: Share of the words hidden.
     """
 
@@ -25,19 +21,17 @@ class MaskedModelling:
     trains_similarity = False
     predicts_tokens = True
     causal: bool
-
-    def __init__(self, probability: float) -> None:
-        self.probability = probability
+    probability: float
 
     def __call__(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
     ) -> Tensor:
-        """Hide words and return the loss; see :class:`retfiner.losses.base.Loss`."""
+        """Hide words and return the loss; see :class:`retfiner.losses.Loss`."""
         masked = self._hide(model, batch, generator)
         return masked_prediction(model, batch, encoded, masked, self.causal)
 
     def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Count each word among the hidden ones; see :class:`retfiner.losses.base.Loss`."""
+        """Count each word among the hidden ones; see :class:`retfiner.losses.Loss`."""
         labels = self._hide(model, batch, generator).labels
         return torch.bincount(labels, minlength=model.vocab_size).float()
 

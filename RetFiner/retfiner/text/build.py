@@ -1,7 +1,5 @@
 """Text encoders with cross-attention: from any BERT, or small ones from reports alone."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -27,9 +25,7 @@ def build_text_encoder(
 ) -> None:
     """Build a text encoder and write it, with its tokenizer, as a Hugging Face folder.
 
-    Args:
-        config: What to build it from, and where to put it.
-        read_reports: Reads the reports of a table, by its path and its column.
+    ``read_reports`` reads those of a table by its path and its column.
 
     Raises:
         InputError: If the source is no BERT, or the output exists already.

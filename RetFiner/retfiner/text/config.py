@@ -1,7 +1,5 @@
 """Every setting of ``build_text_encoder.py``: one field, one flag, one line of ``--help``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -5,8 +5,6 @@ forward passes are our own for one reason: an image's keys and values are projec
 shared by every pass that looks at it, in whichever order that pass wants the images.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
@@ -69,7 +67,7 @@ class CrossAttentionBert(BertLMHeadModel):
         causal: bool = False,
         packing: Packing | None = None,
     ) -> Tensor:
-        """Read text over images.
+        """Read (N, L) tokens over images: (N, L, H) hidden states of the last layer.
 
         Args:
             input_ids: (N, L) token ids.
@@ -79,9 +77,6 @@ class CrossAttentionBert(BertLMHeadModel):
                 by default text i over image i, without copies.
             causal: Whether a token sees only itself and the tokens before it (GM).
             packing: Where the words are; padding then costs nothing and comes back as zeros.
-
-        Returns:
-            (N, L, H) hidden states of the last layer.
         """
         if image_index is not None:
             # index_select, since k[image_index] adds up the gradients of an image that is drawn
@@ -101,16 +96,9 @@ class CrossAttentionBert(BertLMHeadModel):
         image: list[KeysValues] | None,
         packing: Packing | None = None,
     ) -> Tensor:
-        """Run the layers: what all passes share.
+        """Run the layers: what all passes share; without ``image``, no cross-attention.
 
-        Args:
-            input_ids: (N, L) token ids.
-            mask: (N, 1, 1 or L, L), true where a query may look at a key.
-            image: Keys and values of N images; None skips the cross-attention.
-            packing: Where the words are; None computes padding as well.
-
-        Returns:
-            (N, L, H) hidden states of the last layer.
+        ``mask``, (N, 1, 1 or L, L), is true where a query may look at a key.
         """
         hidden = self.bert.embeddings(input_ids=input_ids)
         if packing is not None:
@@ -194,10 +182,7 @@ def load_text_encoder(folder: Path | str) -> CrossAttentionBert:
 
 
 def load_bert(source: str) -> tuple[CrossAttentionBert, list[str], list[str]]:
-    """Load any BERT into the architecture with cross-attention.
-
-    Args:
-        source: A Hugging Face hub id or a folder.
+    """Load any BERT, of the hub or a folder, into the architecture with cross-attention.
 
     Returns:
         The encoder, the names of weights it had to make up, and of weights it had no place for.

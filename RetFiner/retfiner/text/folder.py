@@ -1,26 +1,17 @@
 """Whether a folder can hold a text encoder at all, without torch."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
+from retfiner.common.commands import REPOSITORY
 from retfiner.common.errors import InputError
 
-DEFAULT_TEXT_ENCODER = (
-    Path(__file__).parents[3].resolve()
-    / "pretrained_weights"
-    / "BERT"
-    / "bert-base-uncased-crossattn"
-)
+DEFAULT_TEXT_ENCODER = REPOSITORY / "pretrained_weights/BERT/bert-base-uncased-crossattn"
 """Where ``build_text_encoder.py`` writes to and ``train.py`` looks, if not told otherwise."""
 
 
 def require_text_encoder(folder: Path) -> None:
     """Refuse early what is no text encoder.
-
-    Args:
-        folder: A Hugging Face folder.
 
     Raises:
         InputError: If there is no ``config.json`` in it.

@@ -1,14 +1,23 @@
 """Writing reports from images with the generative objective's model: greedy, beam, nucleus.
 
-:mod:`retfiner.text.incremental` says what the model is fed, and why. Here it is decided which token
-is taken. A report ends at [SEP], which GM hid and predicted like any word, or when it is as long
-as reports could be in training: longer ones were cut there.
+How GM was trained decides what the model must be fed. GM hides 60 % of the tokens and predicts
+each one *at its own place*: the encoder mostly reads [MASK] there, and a causal mask lets that
+place see itself and what stands before it. So the model is not asked, as a GPT is, what follows
+w_k at the place of w_k. It is asked what is hidden at the place of a [MASK] behind w_k. To write
+token k + 1 it therefore reads [CLS] w_1 .. w_k [MASK] and is scored at the [MASK]; then the same
+place is read again as the token that was chosen. In training part of w_1 .. w_k was hidden too.
+All of them in sight is the best-informed of the cases it saw; nothing it never saw is fed.
+
+Both readings are done in one step: the chosen token w_k at place k and a [MASK] at place k + 1
+go in together, and only the first one's keys and values are kept. Causality makes that exact:
+what stands at a place never depends on what comes later.
+
+A report ends at [SEP], which GM hid and predicted like any word, or when it is as long as reports
+could be in training: longer ones were cut there.
 
 transformers' ``generate`` finds the same texts, but sums log-probabilities in float32, and draws
 from one global generator.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,25 +25,16 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from retfiner.text.encoder import CrossAttentionBert
-from retfiner.text.incremental import IncrementalDecoder
 from retfiner.text.layer import KeysValues
 
 DecodeName = Literal["greedy", "beam", "nucleus"]
 
 
 class SpecialTokens(NamedTuple):
-    """The tokens that mean something to generation.
-
-    Attributes:
-        start: [CLS], where every report begins.
-        end: [SEP].
-        mask: [MASK].
-        pad: [PAD], fills what comes after the end.
-        never: Tokens that are never written: [CLS], [MASK], [PAD], [UNK].
-    """
+    """[CLS], [SEP], [MASK], [PAD], and those never written: [CLS], [MASK], [PAD], [UNK]."""
 
     start: int
     end: int
@@ -47,12 +47,9 @@ class SpecialTokens(NamedTuple):
 class Decoding:
     """How tokens are chosen.
 
-    Attributes:
-        method: ``greedy``: the likeliest token each time; ``beam``: the likeliest report found
-            with ``beams`` candidates; ``nucleus``: drawn from the likeliest tokens that together
-            hold ``top_p`` of the probability (Holtzman et al., 2020).
-        beams: Candidates of a beam search.
-        top_p: Share of the probability, in (0, 1].
+    ``greedy`` takes the likeliest token each time, ``beam`` the likeliest report found with
+    ``beams`` candidates; ``nucleus`` draws from the likeliest tokens that together hold ``top_p``,
+    in (0, 1], of the probability (Holtzman et al., 2020).
     """
 
     method: DecodeName = "greedy"
@@ -61,15 +58,49 @@ class Decoding:
 
 
 class Written(NamedTuple):
-    """Reports that were written.
-
-    Attributes:
-        tokens: For each, its ids without [CLS] and [SEP].
-        log_probabilities: For each, the sum over its tokens and [SEP], in nats.
-    """
+    """Reports as ids without [CLS] and [SEP]; of each the sum over them and [SEP], in nats."""
 
     tokens: list[list[int]]
     log_probabilities: list[float]
+
+
+class IncrementalDecoder:
+    """Score the next token of N reports, W candidates each, over N images.
+
+    Self-attention's keys and values are kept from step to step. The image's, which
+    :meth:`CrossAttentionBert.project_image` made, are shared by the W candidates of an image.
+    """
+
+    def __init__(
+        self, text: CrossAttentionBert, image: list[KeysValues], mask_token_id: int
+    ) -> None:
+        self.text = text
+        self.image = image
+        self.mask_token_id = mask_token_id
+        self.cache = DynamicCache()
+        self.width = 1
+
+    @torch.no_grad()
+    def step(self, tokens: Tensor) -> Tensor:
+        """Append (N, W) tokens, [CLS] first, and score what may come next: (N, W, vocabulary)."""
+        length, self.width = self.cache.get_seq_length(), tokens.shape[1]
+        if length + 2 > self.text.config.max_position_embeddings:
+            raise ValueError(f"the text encoder has no place {length + 1}")
+        ids = torch.stack([tokens, torch.full_like(tokens, self.mask_token_id)], -1)
+        places = torch.arange(length, length + 2, device=tokens.device)
+        hidden = self.text.bert.embeddings(input_ids=ids.flatten(0, 1), position_ids=places[None])
+        # The token sees what is kept and itself; the [MASK] behind it sees the token as well.
+        visible = torch.ones(2, length + 2, dtype=torch.bool, device=tokens.device)
+        visible[0, -1] = False
+        for layer, image in zip(self.text.layers, self.image, strict=True):
+            hidden = layer.read(hidden, visible, image, None, self.cache)
+        self.cache.crop(-1)
+        return self.text.predict_tokens(hidden[:, 1]).unflatten(0, tokens.shape)
+
+    def reorder(self, source: Tensor) -> None:
+        """Go on from other candidates: (N, W') which of an image's W each new one continues."""
+        first = torch.arange(len(source), device=source.device) * self.width
+        self.cache.reorder_cache((source + first[:, None]).flatten())
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
@@ -88,16 +119,11 @@ def write_reports(
     decoding: Decoding,
     generators: Sequence[torch.Generator] = (),
 ) -> Written:
-    """Write a report for each image.
+    """Write a report for each image with a model that was refined with GM, in evaluation mode.
 
-    Args:
-        text: The text encoder of a model that was refined with GM, in evaluation mode.
-        image: What :meth:`CrossAttentionBert.project_image` made of N images.
-        special: The tokenizer's special tokens.
-        max_tokens: The longest report, [CLS] and [SEP] included, as in training.
-        decoding: How tokens are chosen.
-        generators: For ``nucleus``, a CPU generator an image, so that a report does not depend on
-            which others are written beside it.
+    ``image`` is what :meth:`CrossAttentionBert.project_image` made of N images; ``max_tokens`` the
+    longest report, [CLS] and [SEP] included, as in training. For ``nucleus`` there is a CPU
+    generator an image, so that a report does not depend on which others are written beside it.
 
     Raises:
         ValueError: If ``max_tokens`` leaves no room for a word, or generators are missing.
@@ -181,15 +207,10 @@ def _sample(
 
 
 def draw_nucleus(probabilities: Tensor, top_p: float, draws: Tensor) -> Tensor:
-    """Draw a token from the smallest set of likeliest tokens that holds ``top_p``.
+    """Draw (N,) tokens, each from the smallest set of likeliest tokens that holds ``top_p``.
 
-    Args:
-        probabilities: (N, V), rows sum to 1.
-        top_p: Share of the probability, in (0, 1]; the likeliest token is always in the set.
-        draws: (N,) uniform in [0, 1).
-
-    Returns:
-        (N,) tokens.
+    The likeliest is always in it. ``probabilities`` are (N, V), rows sum to 1; ``draws`` (N,),
+    uniform in [0, 1).
     """
     sorted_p, order = probabilities.sort(dim=1, descending=True, stable=True)
     before = sorted_p.cumsum(1) - sorted_p

@@ -1,7 +1,5 @@
 """One layer of the text encoder: self-attention, attention to an image, feed-forward."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 
@@ -34,8 +32,8 @@ class CrossAttentionLayer(BertLayer):
         heads = attention.num_attention_heads
         # Laid out head by head once, or every pass that looks at them makes a copy that is.
         return KeysValues(
-            split_heads(attention.key(image_tokens), heads).contiguous(),
-            split_heads(attention.value(image_tokens), heads).contiguous(),
+            _heads_of(attention.key(image_tokens), heads).contiguous(),
+            _heads_of(attention.value(image_tokens), heads).contiguous(),
         )
 
     def read(
@@ -46,15 +44,12 @@ class CrossAttentionLayer(BertLayer):
         packing: Packing | None,
         cache: Cache | None = None,
     ) -> Tensor:
-        """Run over (N, L, H) hidden states, or over (T, H) packed ones.
+        """Run over the (N, L, H) states of the layer before, or over (T, H) packed ones.
 
-        Args:
-            hidden: The states of the layer before.
-            mask: Broadcastable to (N, heads, L, L), true where a query may look at a key.
-            image: The layer's keys and values of N images, or of fewer, over each of which as many
-                texts in a row are read; None skips the cross-attention.
-            packing: Where the words are, if ``hidden`` is packed.
-            cache: Self-attention's keys and values of the tokens before; these are added.
+        ``mask``, broadcastable to (N, heads, L, L), is true where a query may look at a key.
+        ``image`` may hold keys and values of fewer than N images, over each of which as many texts
+        in a row are read; None skips the cross-attention. ``cache`` holds self-attention's keys and
+        values of the tokens before; these are added.
         """
         core = self.attention.self
         query, key, value = (
@@ -72,13 +67,10 @@ class CrossAttentionLayer(BertLayer):
         return self.output(self.intermediate(hidden), hidden)
 
 
-def split_heads(states: Tensor, num_heads: int) -> Tensor:
-    """(B, L, H) to (B, heads, L, head width)."""
+def _heads_of(states: Tensor, num_heads: int, packing: Packing | None = None) -> Tensor:
+    """(B, L, H), or (T, H) packed, to (B, heads, L, head width)."""
+    states = states if packing is None else packing.unpack(states)
     return states.unflatten(-1, (num_heads, -1)).transpose(1, 2)
-
-
-def _heads_of(states: Tensor, num_heads: int, packing: Packing | None) -> Tensor:
-    return split_heads(states if packing is None else packing.unpack(states), num_heads)
 
 
 def attend(
@@ -90,19 +82,11 @@ def attend(
     mask: Tensor | None,
     packing: Packing | None = None,
 ) -> Tensor:
-    """Run one attention block with given queries, keys and values.
+    """Run one attention block, ``layer.attention`` or ``layer.crossattention``.
 
-    Args:
-        attention: The block: ``layer.attention`` or ``layer.crossattention``.
-        hidden: (N, L, H) states the block was entered with, or (T, H) packed ones.
-        query: (N, heads, L, head width).
-        key: (N, heads, S, head width), or of fewer than N, each for as many texts in a row.
-        value: Likewise.
-        mask: Broadcastable to (N, heads, L, S), true where a query may look at a key.
-        packing: Where the words are, if ``hidden`` is packed.
-
-    Returns:
-        States of the shape of ``hidden``.
+    ``hidden``, the (N, L, H) or packed (T, H) states the block was entered with, comes back in its
+    shape. Queries are (N, heads, L, head width); keys and values (N, heads, S, head width), or of
+    fewer than N, each for as many texts in a row. ``mask`` is true where a query may look at a key.
     """
     dropout = attention.self.dropout.p if attention.training else 0.0
     texts = len(query) // len(key)

@@ -1,7 +1,5 @@
 """Which tokens are hidden for masked language modelling and for generative modelling."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -48,15 +46,9 @@ def mask_tokens(
     Where several processes share a batch, each draws for the whole of it and keeps its own rows:
     the same tokens are hidden however many processes there are.
 
-    Args:
-        input_ids: (B, L) token ids.
-        lengths: Counts of tokens of all reports, padding not included, at least 2 each.
-        probability: Chance of each token to be hidden: 0.15 for MLM and 0.6 for GM as published.
-        mask_token_id: Id of [MASK].
-        vocab_size: Number of WordPieces; random tokens are drawn from all of them.
-        generator: A CPU generator.
-        first: Place of the first row of ``input_ids`` among all reports.
-        width: What all reports together are padded to; by default L.
+    ``lengths`` are the tokens of all reports, padding not included, at least 2 each. ``first`` is
+    the place among them of the first row of ``input_ids``, (B, L), and ``width`` what all of them
+    together are padded to, by default L. The generator is one of the CPU's.
 
     Raises:
         ValueError: If ``probability`` is not in (0, 1].

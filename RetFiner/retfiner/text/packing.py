@@ -5,8 +5,6 @@ feed-forward layers, norms: nearly all of a BERT's work) sees the words of all r
 only attention, which mixes the tokens of a report, sees them report by report.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,13 +15,7 @@ from retfiner.common.devices import send
 
 
 class Packing(NamedTuple):
-    """Where the words of N padded reports are.
-
-    Attributes:
-        words: (T,) places of the words among the N * L.
-        size: Number of reports N.
-        length: Padded length L.
-    """
+    """Where the T words of N reports, padded to L, are: (T,) places among the N * L."""
 
     words: Tensor
     size: int
@@ -40,14 +32,9 @@ class Packing(NamedTuple):
 
 
 def packing_of(lengths: Sequence[int], length: int, device: torch.device) -> Packing | None:
-    """Say where the words are; None where there is no padding.
-
-    Args:
-        lengths: N counts of tokens, on the CPU: nothing waits for the device.
-        length: What the reports are padded to.
-        device: Where they lie.
-    """
+    """Say where the words of N reports padded to ``length`` are; None if there is no padding."""
     if min(lengths) == length:
         return None
+    # The lengths are on the CPU: nothing waits for the device.
     words = (torch.arange(length) < torch.tensor(lengths)[:, None]).flatten().nonzero().squeeze(1)
     return Packing(send(words, device), len(lengths), length)

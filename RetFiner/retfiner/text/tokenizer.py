@@ -1,7 +1,5 @@
 """From reports to WordPiece ids, and a WordPiece vocabulary learned from reports."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,12 +21,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class TokenizedReports(NamedTuple):
-    """Reports as padded WordPiece ids.
-
-    Attributes:
-        input_ids: (B, L) ids, padded to the longest report of the batch.
-        attention_mask: (B, L), 1 for a token and 0 for padding.
-    """
+    """(B, L) WordPiece ids, padded to the longest, and their mask: 1 for a token, 0 for padding."""
 
     input_ids: Tensor
     attention_mask: Tensor
@@ -66,8 +59,7 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
 def tokenizer_as_text(tokenizer: PreTrainedTokenizerBase) -> dict[str, str] | None:
     """Put a tokenizer into plain text, for a checkpoint; None where it is no fast one.
 
-    Returns:
-        ``json``, the content of its tokenizer.json, and its special tokens by name.
+    ``json`` is the content of its tokenizer.json, beside which stand its special tokens by name.
     """
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         return None
@@ -108,13 +100,7 @@ def as_report_list(texts: str | Iterable[str]) -> list[str]:
 def tokenize(
     tokenizer: PreTrainedTokenizerBase, reports: Sequence[str], max_tokens: int
 ) -> TokenizedReports:
-    """Turn reports into ids, cut at ``max_tokens`` WordPieces with [CLS] and [SEP] counted.
-
-    Args:
-        tokenizer: The text encoder's tokenizer.
-        reports: B reports.
-        max_tokens: The longest sequence, 30 as published.
-    """
+    """Turn reports into ids, cut at ``max_tokens`` WordPieces with [CLS] and [SEP] counted."""
     encoded = tokenizer(list(reports), padding="longest", truncation=True, max_length=max_tokens)
     return TokenizedReports(
         torch.tensor(encoded["input_ids"]), torch.tensor(encoded["attention_mask"])

@@ -110,8 +110,8 @@ def describe(
         "backbone": backbone.spec.name,
         "image_size": backbone.image_size,
         "num_heads": backbone.num_heads,
-        "mean": list(backbone.mean),
-        "std": list(backbone.std),
+        "mean": list(backbone.spec.mean),
+        "std": list(backbone.spec.std),
         "provenance": {
             "refined_by": f"RetFiner {version('retfiner')}",
             "run_id": uuid.uuid4().hex,

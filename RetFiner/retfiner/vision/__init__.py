@@ -7,8 +7,6 @@ write its file and a line in :data:`retfiner.vision.backbones.BACKBONES`.
 Names are imported when they are first used: whoever only checks a table need not wait for torch.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

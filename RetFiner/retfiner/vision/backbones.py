@@ -3,8 +3,6 @@
 To add one, write its file and a line in :data:`BACKBONES`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from retfiner.common.errors import InputError, shorten
@@ -59,10 +57,7 @@ def resolve_backbone(raw: RawCheckpoint, path: Path | str, requested: str = "aut
     our own metadata, then the layout, then the architecture's name in the training run's ``args``.
     Where several backbones share a layout, the file's name (never its folder's) decides.
 
-    Args:
-        raw: The checkpoint as it lies in the file.
-        path: Where it was read from.
-        requested: A name in :data:`BACKBONES`, ``timm/<id>`` or ``auto``.
+    ``requested`` is a name in :data:`BACKBONES`, ``timm/<id>`` or ``auto``.
 
     Raises:
         InputError: If the name is unknown, contradicts the content, or cannot be found out.

@@ -5,8 +5,6 @@ that name them. What we write says what it is, and is laid out so that the base 
 reads it.
 """
 
-from __future__ import annotations
-
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -35,12 +33,10 @@ def load_backbone(
 ) -> Backbone:
     """Load a backbone from any checkpoint layout this package knows.
 
-    Args:
-        path: The checkpoint.
-        backbone: A name in ``BACKBONES``, ``timm/<id>``, or ``auto`` to find out.
-        image_size: Side length of the input in pixels; by default as the file says or, where it
-            says nothing, the backbone's own. Position embeddings are interpolated to it.
-        num_heads: Number of attention heads, needed for widths outside the ViT family only.
+    ``backbone`` is a name in ``BACKBONES``, ``timm/<id>``, or ``auto`` to find out. ``image_size``,
+    the input's side in pixels, is by default as the file says or, where it says nothing, the
+    backbone's own; position embeddings are interpolated to it. ``num_heads`` is needed for widths
+    outside the ViT family only.
 
     Raises:
         InputError: If the file cannot be read, is of no or another backbone, or does not fit.
@@ -81,13 +77,9 @@ def save_backbone(path: Path | str, backbone: Backbone, format: Format = "base")
     * ``timm``: the same, for plain ViTs only, so that ``timm.create_model(...,
       checkpoint_path=path)`` loads it.
 
-    Each also says what it is (backbone, image size, heads, mean, std, provenance) under
-    ``retfiner``, which :func:`load_backbone` goes by.
-
-    Args:
-        path: Where to write; ``.safetensors`` for the latter two, any other suffix for the first.
-        backbone: What to write.
-        format: How.
+    The latter two ask for a path ending in ``.safetensors``, the first for any other. Each also
+    says what it is (backbone, image size, heads, mean, std, provenance) under ``retfiner``, which
+    :func:`load_backbone` goes by.
 
     Raises:
         InputError: If the suffix does not go with the format, or MIRAGE is asked for as timm's.
@@ -95,7 +87,14 @@ def save_backbone(path: Path | str, backbone: Backbone, format: Format = "base")
     path = Path(path)
     _check_format(path, backbone, format)
     state = {k: v.detach().cpu().contiguous() for k, v in backbone.encoder.state_dict().items()}
-    metadata = _metadata_of(backbone)
+    metadata = {
+        "backbone": backbone.spec.name,
+        "image_size": backbone.image_size,
+        "num_heads": backbone.num_heads,
+        "mean": list(backbone.spec.mean),
+        "std": list(backbone.spec.std),
+        "provenance": dict(backbone.provenance),
+    }
     with whole_file(path) as temporary:
         if format == "base":
             save_torch(_with_metadata(backbone.spec.wrap(state), metadata), temporary)
@@ -103,8 +102,14 @@ def save_backbone(path: Path | str, backbone: Backbone, format: Format = "base")
             save_safetensors(state, temporary, {"format": "pt", OWN_KEY: json.dumps(metadata)})
 
 
-def _fit(encoder: nn.Module, state: State, spec: BackboneSpec, path: Path | str) -> None:
-    """Put copies of weights into an encoder: none missing or left over, all shapes equal."""
+def _filled(
+    spec: BackboneSpec, state: State, image_size: int, heads: int, path: Path | str
+) -> nn.Module:
+    """Build an encoder and fill it with copies of weights: none missing or left over."""
+    _check_channels(spec, state, path)
+    with torch.device("meta"):  # no time and memory for weights that are replaced at once
+        encoder = spec.architecture.build(state, image_size, heads)
+    state = spec.architecture.resize(state, image_size)
     wanted = {key: tuple(value.shape) for key, value in encoder.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in state.items()}
     missing = [key for key in wanted if key not in found]
@@ -123,16 +128,6 @@ def _fit(encoder: nn.Module, state: State, spec: BackboneSpec, path: Path | str)
         )
     copies = {key: value.detach().clone().contiguous() for key, value in state.items()}
     encoder.load_state_dict(copies, strict=True, assign=True)
-
-
-def _filled(
-    spec: BackboneSpec, state: State, image_size: int, heads: int, path: Path | str
-) -> nn.Module:
-    """Build an encoder of the size and fill it with a repaired state's weights."""
-    _check_channels(spec, state, path)
-    with torch.device("meta"):  # no time and memory for weights that are replaced at once
-        encoder = spec.architecture.build(state, image_size, heads)
-    _fit(encoder, spec.architecture.resize(state, image_size), spec, path)
     return encoder.eval()
 
 
@@ -147,8 +142,7 @@ def _number_of_heads(
             expected=recorded,
             remedy="leave num_heads out",
         )
-    rule = spec.architecture.heads(state)
-    for heads in (recorded, requested, rule):
+    for heads in (recorded, requested, spec.architecture.heads(state)):
         if heads is not None:
             return heads
     raise InputError(
@@ -205,17 +199,6 @@ def _check_format(path: Path, backbone: Backbone, format: str) -> None:
             expected="a plain vision transformer, the only kind timm has a model for",
             remedy="choose the format 'safetensors' or 'base'",
         )
-
-
-def _metadata_of(backbone: Backbone) -> dict[str, Any]:
-    return {
-        "backbone": backbone.spec.name,
-        "image_size": backbone.image_size,
-        "num_heads": backbone.num_heads,
-        "mean": list(backbone.mean),
-        "std": list(backbone.std),
-        "provenance": dict(backbone.provenance),
-    }
 
 
 def _with_metadata(content: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:

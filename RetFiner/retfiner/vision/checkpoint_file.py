@@ -1,7 +1,5 @@
 """Read a checkpoint file without running anything it contains."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import pickle
@@ -71,7 +69,11 @@ def _unpickle(path: Path) -> Any:
             raise _damaged(path, "an archive without its end, as after an interrupted download")
     try:
         if archive:
-            _require_unpacked(path)
+            with zipfile.ZipFile(path) as packed:
+                size = sum(info.file_size for info in packed.infolist())
+            if size > path.stat().st_size:  # torch packs nothing
+                found = f"an archive of {size:,} bytes in a file of {path.stat().st_size:,}"
+                raise _damaged(path, found)
         with torch.serialization.safe_globals([argparse.Namespace]):
             # Mapping the file leaves optimizer states, most of a training checkpoint, on disk.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
@@ -88,14 +90,6 @@ def _unpickle(path: Path) -> Any:
         ) from error
     except Exception as error:  # a damaged archive or pickle makes torch.load raise any kind
         raise _damaged(path, str(error).split("\n", maxsplit=1)[0]) from error
-
-
-def _require_unpacked(path: Path) -> None:
-    """Refuse an archive whose members would unpack to more than the file: torch packs nothing."""
-    with zipfile.ZipFile(path) as archive:
-        size = sum(info.file_size for info in archive.infolist())
-    if size > path.stat().st_size:
-        raise _damaged(path, f"an archive of {size:,} bytes in a file of {path.stat().st_size:,}")
 
 
 def _require_held(content: Any, path: Path) -> None:

@@ -4,8 +4,6 @@ The definitions are those of the published probing protocol, where RETFound and 
 ``concat_prenorm`` and VisionFM ``concat_postnorm``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -46,11 +44,7 @@ def probing_features(
       and bias 0.
     * ``cls_token``: CLS after the final norm.
 
-    Args:
-        tokens: The last block's output, prefix (B, P, D) and patches (B, N, D).
-        norm: The encoder's final norm; None for an encoder without one, whose last output is
-            already final.
-        method: One of the four above.
+    ``norm``, the final one, is None for an encoder without, whose last output is already final.
 
     Returns:
         (B, D) or, for the concatenations, (B, 2D).

@@ -1,22 +1,7 @@
 """RETFound-Green: a small DINOv2 with registers, trained on fundus images (Engelmann, 2025)."""
 
-from __future__ import annotations
-
 from retfiner.vision import plain_vit
-from retfiner.vision.checkpoint_file import RawCheckpoint
 from retfiner.vision.spec import BackboneSpec
-from retfiner.vision.state_dict import unwrap
-
-
-def _matches(raw: RawCheckpoint) -> bool:
-    """Recognise a bare ViT with LayerScale and registers, as timm names them."""
-    wrapper, state = unwrap(raw)
-    return (
-        wrapper == ""
-        and plain_vit.is_plain_vit(state)
-        and {"blocks.0.ls1.gamma", "reg_token"} <= state.keys()
-    )
-
 
 RETFOUND_GREEN = BackboneSpec(
     name="RETFound-Green",
@@ -30,7 +15,7 @@ RETFOUND_GREEN = BackboneSpec(
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
     architecture=plain_vit.PLAIN_VIT,
-    matches=_matches,
+    matches=plain_vit.layout(("",), has=(plain_vit.LAYER_SCALE, "reg_token")),
     wrap=plain_vit.flat,
     sizes=("ViT-S/14",),
     image_size=392,

@@ -1,7 +1,5 @@
 """Masked autoencoders in the layout of their original code, of any size (He et al., 2022)."""
 
-from __future__ import annotations
-
 from retfiner.vision import plain_vit
 from retfiner.vision.spec import BackboneSpec
 

@@ -6,8 +6,6 @@ no final norm. The published checkpoints of training runs and the safetensors fi
 under ``model.``, and so does the module here.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from functools import partial
@@ -19,10 +17,15 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from retfiner.common.errors import InputError, shorten
 from retfiner.vision.checkpoint_file import RawCheckpoint
 from retfiner.vision.features import ImageTokens
-from retfiner.vision.plain_vit import WIDTH_PER_HEAD, check_sizes, count_blocks, mlp_ratio
+from retfiner.vision.plain_vit import (
+    WIDTH_PER_HEAD,
+    check_sizes,
+    count_blocks,
+    mlp_ratio,
+    require_keys,
+)
 from retfiner.vision.spec import Architecture, BackboneSpec, State
 from retfiner.vision.state_dict import unwrap, widened
 
@@ -34,12 +37,7 @@ _OTHER_MODALITIES = re.compile(r"input_adapters\.(?!bscan\.)|output_adapters\.")
 
 
 class MirageEncoder(nn.Module):
-    """The B-scan path of MIRAGE, its modules nested as in the published one.
-
-    Attributes:
-        embed_dim: Token width D.
-        patch_size: Side length of a patch in pixels.
-    """
+    """The B-scan path of MIRAGE, its modules nested as in the published one."""
 
     model: Any
 
@@ -55,16 +53,9 @@ class MirageEncoder(nn.Module):
         in_chans: int = 1,
     ) -> None:
         super().__init__()
-        self.embed_dim, self.patch_size = width, patch
+        self.embed_dim, self.patch_size = width, (patch, patch)
         self.grad_checkpointing = False
-        block = partial(
-            Block,
-            dim=width,
-            num_heads=heads,
-            mlp_ratio=mlp_ratio,
-            qkv_bias=True,
-            norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        )
+        norm = partial(nn.LayerNorm, eps=1e-6)
         positions = torch.zeros(1, width, image_size // patch, image_size // patch)
         bscan: Any = nn.Module()
         bscan.pos_emb = nn.Parameter(positions, requires_grad=False)
@@ -72,7 +63,12 @@ class MirageEncoder(nn.Module):
         self.model = nn.Module()
         self.model.global_tokens = nn.Parameter(torch.zeros(1, 1, width))
         self.model.input_adapters = nn.ModuleDict({"bscan": bscan})
-        self.model.encoder = nn.Sequential(*(block() for _ in range(depth)))
+        self.model.encoder = nn.Sequential(
+            *(
+                Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, norm_layer=norm)
+                for _ in range(depth)
+            )
+        )
 
     @property
     def blocks(self) -> nn.Sequential:
@@ -88,21 +84,15 @@ class MirageEncoder(nn.Module):
         self.grad_checkpointing = enable
 
     def forward(self, images: Tensor) -> ImageTokens:
-        """Run the encoder.
-
-        Args:
-            images: (B, 1, H, W), intensities in [0, 1].
-        """
+        """Run the encoder on (B, 1, H, W) intensities in [0, 1]."""
         bscan = self.model.input_adapters["bscan"]
         patches = (bscan.proj(images) + bscan.pos_emb).flatten(2).transpose(1, 2)
         # The published model puts the global token last; its blocks know no order, but a
         # reader comparing sequences does.
         global_tokens = self.model.global_tokens.expand(len(patches), -1, -1)
         sequence = torch.cat([patches, global_tokens], dim=1)
-        if self.grad_checkpointing:
-            sequence = checkpoint_seq(self.blocks, sequence)
-        else:
-            sequence = self.blocks(sequence)
+        run = partial(checkpoint_seq, self.blocks) if self.grad_checkpointing else self.blocks
+        sequence = run(sequence)
         return ImageTokens(prefix=sequence[:, -1:], patches=sequence[:, :-1])
 
 
@@ -123,14 +113,7 @@ def build(state: State, image_size: int, num_heads: int) -> MirageEncoder:
     Raises:
         InputError: If the keys are not MIRAGE's or the sizes do not go together.
     """
-    missing = [key for key in (_PROJECTION, _POSITIONS, _GLOBAL, _HIDDEN) if key not in state]
-    if missing:
-        raise InputError(
-            "The weights are not those of MIRAGE",
-            got=shorten(sorted(state)),
-            expected=f"also {', '.join(missing)}",
-            remedy="name the backbone with --backbone, or give its published checkpoint",
-        )
+    require_keys(state, (_PROJECTION, _POSITIONS, _GLOBAL, _HIDDEN), "MIRAGE")
     width, in_chans, patch, _ = state[_PROJECTION].shape
     check_sizes(width, patch, image_size, num_heads)
     return MirageEncoder(
@@ -155,11 +138,6 @@ def resize(state: State, image_size: int) -> dict[str, Tensor]:
     return resized
 
 
-def tokens(encoder: nn.Module, images: Tensor) -> ImageTokens:
-    """Run a :class:`MirageEncoder`."""
-    return encoder(images)
-
-
 def wrap(state: State) -> dict[str, Any]:
     """Lay keys out as the published ``.pth`` files do, without other modalities and decoders.
 
@@ -174,12 +152,9 @@ def usual_heads(state: State) -> int | None:
     return WIDTH_PER_HEAD.get(state[_GLOBAL].shape[-1]) if _GLOBAL in state else None
 
 
-def eight_heads(state: State) -> int | None:
-    """Give the in-house MultiMAE's number of heads, 8 at any width."""
-    return 8 if _GLOBAL in state else None
-
-
-MIRAGE_VIT = Architecture(repair, build, resize, usual_heads, tokens)
+MIRAGE_VIT = Architecture(
+    repair, build, resize, usual_heads, tokens=lambda encoder, images: encoder(images)
+)
 
 MIRAGE = BackboneSpec(
     name="MIRAGE",
@@ -210,7 +185,7 @@ MULTIMAE = replace(
     licence="not published",
     source="https://github.com/EPFL-VILAB/MultiMAE",
     citation="Bachmann et al., MultiMAE: Multi-modal Multi-task Masked Autoencoders, ECCV 2022",
-    architecture=replace(MIRAGE_VIT, heads=eight_heads),
+    architecture=replace(MIRAGE_VIT, heads=lambda state: 8 if _GLOBAL in state else None),
     sizes=(),
     filename_hints=("multimae",),
 )

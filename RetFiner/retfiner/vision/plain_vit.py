@@ -4,13 +4,10 @@ Built by timm, whose ``VisionTransformer`` has the very keys of the published ch
 Everything but the number of heads is read from the shapes of the weights.
 """
 
-from __future__ import annotations
-
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
 
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
@@ -20,7 +17,7 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.vision.checkpoint_file import RawCheckpoint
 from retfiner.vision.features import ImageTokens
 from retfiner.vision.spec import Architecture, State
-from retfiner.vision.state_dict import encoder_part, has_text_encoder, unwrap
+from retfiner.vision.state_dict import encoder_part, unwrap
 
 WIDTH_PER_HEAD = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
 """Heads by width in the ViT family: 64 channels each, 80 in ViT-H."""
@@ -28,17 +25,10 @@ WIDTH_PER_HEAD = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
 ESSENTIAL = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
 """Keys by which a plain ViT is known."""
 
-
-class Positions(NamedTuple):
-    """What a position embedding covers.
-
-    Attributes:
-        prefix: Number of prefix tokens that have a position.
-        grid: Side length of the grid of patches.
-    """
-
-    prefix: int
-    grid: int
+LAYER_SCALE, REGISTERS = "blocks.0.ls1.gamma", ("reg_token", "register_tokens")
+TEXT_ENCODER, DECODER = "bert_", "decoder"
+SINGLE, DISTILLED = ("", "model", "state_dict", "model_state_dict"), ("teacher", "student")
+"""Entries of a checkpoint that hold one network's weights ("" for a flat file), or one of two."""
 
 
 def is_plain_vit(state: Iterable[str]) -> bool:
@@ -46,19 +36,21 @@ def is_plain_vit(state: Iterable[str]) -> bool:
     return set(ESSENTIAL) <= set(state)
 
 
-def has_single_network_layout(raw: RawCheckpoint) -> bool:
-    """Recognise a plain ViT without LayerScale and registers that has no teacher or student."""
-    wrapper, state = unwrap(raw)
-    return (
-        wrapper not in ("teacher", "student")
-        and is_plain_vit(state)
-        and not {"blocks.0.ls1.gamma", "reg_token", "register_tokens"} & state.keys()
-    )
+def layout(
+    wrappers: tuple[str, ...], has: tuple[str, ...] = (), lacks: tuple[str, ...] = ()
+) -> Callable[[RawCheckpoint], bool]:
+    """Make the test for plain ViTs under one of some entries, by how their keys begin."""
+
+    def matches(raw: RawCheckpoint) -> bool:
+        wrapper, state = unwrap(raw)
+        begins = {part for part in (*has, *lacks) if any(key.startswith(part) for key in state)}
+        return wrapper in wrappers and is_plain_vit(state) and begins == set(has)
+
+    return matches
 
 
-def has_mae_layout(raw: RawCheckpoint) -> bool:
-    """Recognise a masked autoencoder, or a bare ViT as after extraction or refinement."""
-    return has_single_network_layout(raw) and not has_text_encoder(raw)
+has_mae_layout = layout(SINGLE, lacks=(LAYER_SCALE, *REGISTERS, TEXT_ENCODER))
+"""Recognise a masked autoencoder, or a bare ViT as after extraction or refinement."""
 
 
 def repair(raw: RawCheckpoint) -> dict[str, Tensor]:
@@ -86,7 +78,7 @@ def build(state: State, image_size: int, num_heads: int) -> VisionTransformer:
     Raises:
         InputError: If the keys are not a plain ViT's, or the shapes do not go together.
     """
-    positions = _positions(state)
+    prefix, _ = _positions(state)
     width, in_chans, patch, patch_width = state["patch_embed.proj.weight"].shape
     if patch != patch_width:
         raise InputError("Patches must be square", got=f"{patch} x {patch_width}")
@@ -102,9 +94,9 @@ def build(state: State, image_size: int, num_heads: int) -> VisionTransformer:
         num_heads=num_heads,
         mlp_ratio=mlp_ratio(state["blocks.0.mlp.fc1.weight"].shape[0], width),
         qkv_bias="blocks.0.attn.qkv.bias" in state,
-        init_values=1e-5 if "blocks.0.ls1.gamma" in state else None,
+        init_values=1e-5 if LAYER_SCALE in state else None,
         class_token=True,
-        no_embed_class=positions.prefix == 0,
+        no_embed_class=prefix == 0,
         reg_tokens=_registers(state),
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
         weight_init="skip",
@@ -113,12 +105,12 @@ def build(state: State, image_size: int, num_heads: int) -> VisionTransformer:
 
 def resize(state: State, image_size: int) -> dict[str, Tensor]:
     """Interpolate the position embedding (bicubic) to an image size; prefix tokens keep theirs."""
-    positions = _positions(state)
+    prefix, present = _positions(state)
     grid = image_size // state["patch_embed.proj.weight"].shape[-1]
     resized = dict(state)
-    if grid != positions.grid:
+    if grid != present:
         resized["pos_embed"] = resample_abs_pos_embed(
-            state["pos_embed"], [grid, grid], num_prefix_tokens=positions.prefix
+            state["pos_embed"], [grid, grid], num_prefix_tokens=prefix
         )
     return resized
 
@@ -144,6 +136,22 @@ def tokens(encoder: nn.Module, images: Tensor) -> ImageTokens:
 
 
 PLAIN_VIT = Architecture(repair, build, resize, usual_heads, tokens)
+
+
+def require_keys(state: State, needed: tuple[str, ...], owner: str) -> None:
+    """Refuse weights without the keys from whose shapes an encoder is built.
+
+    Raises:
+        InputError: If one is missing.
+    """
+    missing = [key for key in needed if key not in state]
+    if missing:
+        raise InputError(
+            f"The weights are not those of {owner}",
+            got=shorten(sorted(state)),
+            expected=f"also {', '.join(missing)}",
+            remedy="name the backbone with --backbone, or give its published checkpoint",
+        )
 
 
 def check_sizes(width: int, patch: int, image_size: int, num_heads: int) -> None:
@@ -182,21 +190,9 @@ def _registers(state: State) -> int:
     return state["reg_token"].shape[1] if "reg_token" in state else 0
 
 
-def _positions(state: State) -> Positions:
-    """Split a position embedding's length into prefix tokens and a square grid.
-
-    Raises:
-        InputError: If the keys are not a plain ViT's, or nothing square is left.
-    """
-    needed = (*ESSENTIAL, "blocks.0.mlp.fc1.weight")
-    missing = [key for key in needed if key not in state]
-    if missing:
-        raise InputError(
-            "The weights are not those of a plain vision transformer",
-            got=shorten(sorted(state)),
-            expected=f"also {', '.join(missing)}",
-            remedy="name the backbone with --backbone, or give its published checkpoint",
-        )
+def _positions(state: State) -> tuple[int, int]:
+    """Split a position embedding's length into prefix tokens and the side of a square grid."""
+    require_keys(state, (*ESSENTIAL, "blocks.0.mlp.fc1.weight"), "a plain vision transformer")
     embedding = state["patch_embed.proj.weight"]
     if embedding.ndim != 4:
         raise InputError(
@@ -208,7 +204,7 @@ def _positions(state: State) -> Positions:
     for prefix in (1, 0, 1 + _registers(state)):
         grid = math.isqrt(max(length - prefix, 0))
         if grid and grid * grid == length - prefix:
-            return Positions(prefix, grid)
+            return prefix, grid
     raise InputError(
         "The position embedding belongs to no square grid of patches",
         got=f"{length} positions",

@@ -4,8 +4,6 @@ Transforms are plain objects without state: they can be sent to worker processes
 random comes from the generator passed along. ``images/`` reads the files.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +23,6 @@ class ImageTransform:
 
     Attributes:
         image_size: Side length of the result in pixels; the aspect ratio is not kept.
-        mean: Per-channel mean of the normalisation.
-        std: Per-channel standard deviation of the same.
         in_chans: Number of channels, all equal before the normalisation.
         min_max: Whether the image's intensities are first stretched to [0, 1] (MIRAGE).
     """
@@ -98,11 +94,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class AugmentedTransform(ImageTransform):
-    """Resize, augment, normalise.
-
-    Attributes:
-        augmentation: The numbers.
-    """
+    """Resize, augment, normalise."""
 
     augmentation: Augmentation = Augmentation()
 
@@ -137,21 +129,17 @@ class AugmentedTransform(ImageTransform):
 
 def evaluation_transform(backbone: Backbone | BackboneSpec) -> EvaluationTransform:
     """Make the transform for validation, test and feature extraction."""
-    return EvaluationTransform(*_settings(backbone))
+    spec = backbone.spec if isinstance(backbone, Backbone) else backbone
+    settings = spec.mean, spec.std, spec.in_chans, spec.min_max
+    return EvaluationTransform(backbone.image_size, *settings)
 
 
 def augmented_transform(
     backbone: Backbone | BackboneSpec, augmentation: Augmentation | None = None
 ) -> AugmentedTransform:
     """Make the transform for training."""
-    return AugmentedTransform(*_settings(backbone), augmentation or Augmentation())
-
-
-def _settings(
-    backbone: Backbone | BackboneSpec,
-) -> tuple[int, tuple[float, ...], tuple[float, ...], int, bool]:
-    spec = backbone.spec if isinstance(backbone, Backbone) else backbone
-    return backbone.image_size, spec.mean, spec.std, spec.in_chans, spec.min_max
+    settings = vars(evaluation_transform(backbone))
+    return AugmentedTransform(**settings, augmentation=augmentation or Augmentation())
 
 
 def _around(centre: float, reach: float, draw: float) -> float:

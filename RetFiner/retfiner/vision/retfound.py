@@ -1,28 +1,14 @@
 """RETFound: the masked autoencoder and its DINOv2 sibling (Zhou et al., 2023)."""
 
-from __future__ import annotations
-
 from retfiner.vision import plain_vit
-from retfiner.vision.checkpoint_file import RawCheckpoint
+from retfiner.vision.plain_vit import DISTILLED, LAYER_SCALE, REGISTERS, layout
 from retfiner.vision.spec import BackboneSpec
-from retfiner.vision.state_dict import unwrap
 
 _SOURCE = "https://github.com/rmaphoh/RETFound"
 _CITATION = (
     "Zhou et al., A foundation model for generalizable disease detection from retinal images, "
     "Nature 622, 2023"
 )
-
-
-def _has_dinov2_layout(raw: RawCheckpoint) -> bool:
-    """Recognise a DINOv2 teacher, or an encoder with LayerScale and no registers saved alone."""
-    wrapper, state = unwrap(raw)
-    return (
-        plain_vit.is_plain_vit(state)
-        and "blocks.0.ls1.gamma" in state
-        and not {"reg_token", "register_tokens"} & state.keys()
-        and wrapper in ("teacher", "student", "")
-    )
 
 
 RETFOUND = BackboneSpec(
@@ -47,7 +33,8 @@ RETFOUND_DINOV2 = BackboneSpec(
     source=_SOURCE,
     citation=_CITATION,
     architecture=plain_vit.PLAIN_VIT,
-    matches=_has_dinov2_layout,
+    # DINOv2's teacher, or such an encoder alone.
+    matches=layout((*DISTILLED, ""), has=(LAYER_SCALE,), lacks=REGISTERS),
     wrap=plain_vit.under_teacher,
     sizes=("ViT-L/14",),
     representation="concat_postnorm",

@@ -1,6 +1,7 @@
-"""Whether a file can be a checkpoint at all, by its first bytes and without torch."""
+"""Whether a file can be a checkpoint at all, by its first bytes and without torch.
 
-from __future__ import annotations
+``images/sniff.py`` does the like for images.
+"""
 
 from pathlib import Path
 

@@ -63,15 +63,12 @@ class BackboneSpec:
         title: The name as its authors write it, with the architecture after a comma.
         licence: Licence of the published weights, as far as their source states one.
         source: Where the weights and their terms are to be found.
-        citation: The paper to cite.
-        architecture: The encoder's code.
         matches: Whether a checkpoint's content can be of this backbone.
         wrap: From the encoder's own keys to the layout of the published file, so that the base
             model's own code reads it.
         sizes: The published sizes, ``ViT-L/16`` for example; empty where any size is meant.
-        mean: Per-channel mean of the input normalisation, intensities in [0, 1].
-        std: Per-channel standard deviation of the same.
-        in_chans: Number of input channels.
+        mean: Per-channel mean of the input normalisation, of intensities in [0, 1]; ``std``
+            likewise.
         image_size: Default side length of the input in pixels.
         text_norm: Whether the final norm is applied to the tokens handed to the text side.
         representation: Definition of the linear-probing features, see ``features.METHODS``.
@@ -127,7 +124,6 @@ class Backbone:
     """A vision encoder with its weights and all it takes to use and to write it.
 
     Attributes:
-        spec: What kind of backbone it is.
         encoder: The module with exactly the pretrained keys.
         image_size: Side length of its input in pixels.
         num_heads: Number of attention heads; cannot be read from weights, hence kept.
@@ -156,10 +152,8 @@ class Backbone:
     @property
     def patch_size(self) -> int:
         """Side length of a patch in pixels."""
-        size = getattr(self.encoder, "patch_size", None)
-        if size is None:
-            size = self.encoder.patch_embed.patch_size[0]  # type: ignore[union-attr,index]
-        return int(size)
+        embedding: Any = getattr(self.encoder, "patch_embed", self.encoder)  # MIRAGE says it itself
+        return int(embedding.patch_size[0])
 
     @property
     def size_name(self) -> str:
@@ -175,35 +169,21 @@ class Backbone:
         return self.spec.in_chans, self.image_size, self.image_size
 
     @property
-    def mean(self) -> tuple[float, ...]:
-        """Per-channel mean of the input normalisation."""
-        return self.spec.mean
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Per-channel standard deviation of the input normalisation."""
-        return self.spec.std
-
-    @property
     def norm(self) -> nn.Module | None:
         """The encoder's final norm, None where it has none (MIRAGE)."""
         return getattr(self.encoder, "norm", None)
 
     def tokens(self, images: Tensor) -> ImageTokens:
-        """Run the encoder.
-
-        Args:
-            images: (B, C, H, W), normalised, H = W = ``image_size``.
+        """Run the encoder on (B, C, H, W) normalised images, H = W = ``image_size``.
 
         Raises:
             InputError: If the images have another shape.
         """
-        wanted = self.input_shape
-        if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
+        if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape:
             raise InputError(
                 f"{self.spec.name} cannot take a batch of this shape",
                 got=tuple(images.shape),
-                expected=f"(B, {wanted[0]}, {wanted[1]}, {wanted[2]})",
+                expected="(B, {}, {}, {})".format(*self.input_shape),
                 remedy="prepare images with retfiner.vision.evaluation_transform(backbone)",
             )
         return self.spec.architecture.tokens(self.encoder, images)
@@ -219,12 +199,8 @@ class Backbone:
     def features(self, images: Tensor, method: str | None = None) -> Tensor:
         """Give the frozen features a linear probe is trained on.
 
-        Args:
-            images: (B, C, H, W), normalised.
-            method: One of ``features.METHODS``; None or ``concat`` is the backbone's own.
-
-        Returns:
-            (B, F), F as ``feature_width(self.width, method)`` says.
+        ``method`` is one of ``features.METHODS``, None or ``concat`` the backbone's own; from
+        (B, C, H, W) normalised images come (B, F), F as ``feature_width(self.width, method)`` says.
         """
         if method is None or method == "concat":
             method = self.spec.representation

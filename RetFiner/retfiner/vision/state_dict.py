@@ -4,8 +4,6 @@ The order fits every published layout: unwrap, strip prefixes, drop what only tr
 What then is left over is the loader's business, never silently ignored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -85,11 +83,6 @@ def encoder_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         )
     dropped = (*TRAINING_ONLY, *HEADS, "fc_norm.")
     return {k: widened(v) for k, v in state.items() if not k.startswith(dropped)}
-
-
-def has_text_encoder(raw: RawCheckpoint) -> bool:
-    """Say whether a text encoder was trained beside the image encoder, as in UrFound."""
-    return any(key.startswith("bert_") for key in unwrap(raw).state)
 
 
 def text_projection(raw: RawCheckpoint) -> dict[str, Tensor]:

@@ -1,7 +1,5 @@
 """Any plain vision transformer of timm, as ``timm/<id>`` with weights from a local file."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 

@@ -1,19 +1,11 @@
 """UrFound: masked modelling of retinal images guided by expert annotations (Yu et al., 2024)."""
 
-from __future__ import annotations
-
 from retfiner.vision import plain_vit
-from retfiner.vision.checkpoint_file import RawCheckpoint
+from retfiner.vision.plain_vit import DECODER, LAYER_SCALE, REGISTERS, SINGLE, TEXT_ENCODER, layout
 from retfiner.vision.spec import BackboneSpec
-from retfiner.vision.state_dict import has_text_encoder, unwrap
 
-
-def _matches(raw: RawCheckpoint) -> bool:
-    """Recognise UrFound's text encoder, or a bare ViT as after extraction or refinement."""
-    if not plain_vit.has_single_network_layout(raw):
-        return False
-    return has_text_encoder(raw) or not any(k.startswith("decoder") for k in unwrap(raw).state)
-
+_pretrained = layout(SINGLE, has=(TEXT_ENCODER,), lacks=(LAYER_SCALE, *REGISTERS))
+_encoder_alone = layout(SINGLE, lacks=(LAYER_SCALE, *REGISTERS, DECODER))
 
 URFOUND = BackboneSpec(
     name="UrFound",
@@ -25,7 +17,7 @@ URFOUND = BackboneSpec(
         "Masked Modeling, MICCAI 2024"
     ),
     architecture=plain_vit.PLAIN_VIT,
-    matches=_matches,
+    matches=lambda raw: _pretrained(raw) or _encoder_alone(raw),
     wrap=plain_vit.under_model,
     sizes=("ViT-B/16",),
     text_norm=False,  # as published: the text side sees the last block's own output

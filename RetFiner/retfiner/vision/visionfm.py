@@ -1,28 +1,10 @@
 """VisionFM: iBOT self-distillation on ophthalmic images of eight modalities (Qiu et al., 2024)."""
 
-from __future__ import annotations
-
 from retfiner.vision import plain_vit
-from retfiner.vision.checkpoint_file import RawCheckpoint
+from retfiner.vision.plain_vit import DECODER, DISTILLED, LAYER_SCALE, TEXT_ENCODER, layout
 from retfiner.vision.spec import BackboneSpec
-from retfiner.vision.state_dict import has_text_encoder, unwrap
 
-
-def _matches(raw: RawCheckpoint) -> bool:
-    """Recognise an iBOT teacher or student, or a bare ViT as after extraction or refinement.
-
-    DINO's own checkpoints differ from iBOT's by the name of the loss they store.
-    """
-    wrapper, state = unwrap(raw)
-    return (
-        plain_vit.is_plain_vit(state)
-        and "blocks.0.ls1.gamma" not in state
-        and not any(key.startswith("decoder") for key in state)
-        and not has_text_encoder(raw)
-        and wrapper in ("teacher", "student", "")
-        and "dino_loss" not in raw.content
-    )
-
+_ibot_or_alone = layout((*DISTILLED, ""), lacks=(LAYER_SCALE, DECODER, TEXT_ENCODER))
 
 VISIONFM = BackboneSpec(
     name="VisionFM",
@@ -36,7 +18,8 @@ VISIONFM = BackboneSpec(
     mean=(0.21091926, 0.21091926, 0.21091919),
     std=(0.17598894, 0.17598891, 0.17598893),
     architecture=plain_vit.PLAIN_VIT,
-    matches=_matches,
+    # DINO's own checkpoints differ from iBOT's by the name of the loss they store.
+    matches=lambda raw: _ibot_or_alone(raw) and "dino_loss" not in raw.content,
     wrap=plain_vit.under_teacher,
     sizes=("ViT-B/16",),
     representation="concat_postnorm",

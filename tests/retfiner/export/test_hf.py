@@ -60,7 +60,7 @@ def test_the_processor_normalises_as_the_backbone_asks(tmp_path):
         images=torch.full((3, 40, 50), 255, dtype=torch.uint8), return_tensors="pt"
     )["pixel_values"]
     assert values.shape == (1, 3, 32, 32)
-    white = (1 - torch.tensor(backbone.mean)) / torch.tensor(backbone.std)
+    white = (1 - torch.tensor(backbone.spec.mean)) / torch.tensor(backbone.spec.std)
     torch.testing.assert_close(values[0, :, 5, 5], white, atol=1e-5, rtol=1e-5)
 
 

@@ -37,8 +37,8 @@ def test_onnx_runtime_agrees(exported, size):
 def test_the_file_says_how_images_are_prepared(exported):
     backbone, path = exported
     about = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
-    assert json.loads(about["mean"]) == list(backbone.mean)
-    assert json.loads(about["std"]) == list(backbone.std)
+    assert json.loads(about["mean"]) == list(backbone.spec.mean)
+    assert json.loads(about["std"]) == list(backbone.spec.std)
     assert about["image_size"] == "32"
     assert onnx_provenance(path) == {"run_id": "abc"}
 

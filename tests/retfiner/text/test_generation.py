@@ -11,8 +11,13 @@ from tests.helpers.small import fill, random_batch, small_backbone, small_bert
 
 from retfiner.losses.gm import GenerativeModelling
 from retfiner.model import RetFiner
-from retfiner.text.generation import Decoding, SpecialTokens, draw_nucleus, write_reports
-from retfiner.text.incremental import IncrementalDecoder
+from retfiner.text.generation import (
+    Decoding,
+    IncrementalDecoder,
+    SpecialTokens,
+    draw_nucleus,
+    write_reports,
+)
 
 SPECIAL = SpecialTokens(start=2, end=3, mask=4, pad=0, never=(2, 4, 0, 1))
 GREEDY = Decoding("greedy")

@@ -79,7 +79,7 @@ def test_transforms_of_a_loaded_backbone_take_its_image_size():
     backbone = backbone_from_state("VisionFM", layouts.vit(), 32, 4)
     for make in (evaluation_transform, augmented_transform):
         transform = make(backbone)
-        assert (transform.image_size, transform.mean) == (32, backbone.mean)
+        assert (transform.image_size, transform.mean) == (32, backbone.spec.mean)
     x = evaluation_transform(backbone)((EIGHT / 255).astype(np.float32))
     assert backbone.features(x[None]).shape == (1, 96)
 

@@ -4,8 +4,6 @@ Each module reads a family of formats and says what its values mean; ``reading.p
 Heavy packages are imported when a file needs them.
 """
 
-from __future__ import annotations
-
 from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.image_file import ImageFile, VolumeError
 from retfiner.vision.images.reading import (

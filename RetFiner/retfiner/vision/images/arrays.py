@@ -8,8 +8,6 @@ Nothing is ever unpickled. What an array means follows from its shape:
 The axis that counts B-scans must come first: (H, W, N) cannot be told from (N, H, W).
 """
 
-from __future__ import annotations
-
 import io
 import math
 import zipfile
@@ -22,9 +20,14 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from retfiner.common.errors import shorten
-from retfiner.vision.images.errors import translated, unusable
-from retfiner.vision.images.image_file import ImageFile
-from retfiner.vision.images.scaling import GrayImage, from_array, require_size
+from retfiner.vision.images.image_file import (
+    GrayImage,
+    ImageFile,
+    from_array,
+    require_size,
+    translated,
+    unusable,
+)
 
 INTACT = "an intact array of NumPy"
 SHAPES = "(H, W), (H, W, 1 or 3 or 4), (N, H, W) or (N, H, W, 1 or 3 or 4)"
@@ -117,6 +120,8 @@ class ArrayFile(ImageFile):
         InputError: If it holds no image.
     """
 
+    intact = INTACT
+
     def __init__(self, path: Path) -> None:
         with translated(path, INTACT), path.open("rb") as file:
             shape, dtype, begin = read_array_header(file, path)
@@ -127,11 +132,9 @@ class ArrayFile(ImageFile):
             raise unusable(path, f"{size:,} bytes: the file is cut", f"{needed:,} bytes")
         super().__init__(path, self.layout.images)
 
-    def read(self, index: int) -> GrayImage:
-        """Read one image; see :meth:`ImageFile.read`."""
-        with translated(self.path, INTACT):
-            values = np.load(self.path, mmap_mode="r", allow_pickle=False)
-            return from_array(values[index] if self.layout.is_stack else values, self.path)
+    def _decode(self, index: int) -> GrayImage:
+        values = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return from_array(values[index] if self.layout.is_stack else values, self.path)
 
 
 class ArchiveFile(ImageFile):
@@ -147,6 +150,8 @@ class ArchiveFile(ImageFile):
     Raises:
         InputError: If there is no such array, or several and no name.
     """
+
+    intact = INTACT
 
     def __init__(self, path: Path, member: str | None = None) -> None:
         headers = read_archive_headers(path)
@@ -167,13 +172,9 @@ class ArchiveFile(ImageFile):
         self._values: NDArray[Any] | None = None
         super().__init__(path, self.layout.images)
 
-    def read(self, index: int) -> GrayImage:
-        """Read one image; see :meth:`ImageFile.read`."""
+    def _decode(self, index: int) -> GrayImage:
         if self._values is None:
-            with (
-                translated(self.path, INTACT),
-                np.load(self.path, allow_pickle=False) as archive,
-            ):
+            with np.load(self.path, allow_pickle=False) as archive:
                 self._values = archive[self.member]
         values = self._values
         return from_array(values[index] if self.layout.is_stack else values, self.path)

@@ -6,8 +6,6 @@ stored bits can express is [0, 1]: never the image's own. MONOCHROME1 is inverte
 luma. In enhanced multi-frame files, each frame's own slope and window are used.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retfiner.common.errors import InputError
-from retfiner.vision.images.errors import translated, unusable
-from retfiner.vision.images.image_file import ImageFile
-from retfiner.vision.images.scaling import GrayImage, require_size, to_luma, unit_floats
+from retfiner.vision.images.image_file import (
+    GrayImage,
+    ImageFile,
+    require_size,
+    to_luma,
+    translated,
+    unit_floats,
+    unusable,
+)
 
 MARK_AT, MARK = 128, b"DICM"
 
@@ -72,12 +76,16 @@ class DicomFile(ImageFile):
         InputError: If it is no DICOM image, or no installed package decodes its transfer syntax.
     """
 
+    intact = "an intact DICOM image"
+
     def __init__(self, path: Path) -> None:
         from pydicom import dcmread
+        from pydicom.filereader import read_file_meta_info
         from pydicom.pixels.utils import get_nr_frames
 
         with translated(path, "an intact DICOM file"):
-            _require_decoder(path, _transfer_syntax(path))
+            # Read before the file itself: a deflated one would be unpacked at once.
+            _require_decoder(path, read_file_meta_info(path).TransferSyntaxUID)
             self._header = dcmread(path, stop_before_pixels=True)
             if "Rows" not in self._header:
                 raise unusable(path, "a DICOM file without an image", "an image")
@@ -86,18 +94,12 @@ class DicomFile(ImageFile):
             _require_length(path, self._header)
         super().__init__(path, count)
 
-    def read(self, index: int) -> GrayImage:
-        """Read one frame; see :meth:`ImageFile.read`."""
-        from pydicom.pixels import pixel_array
+    def _decode(self, index: int) -> GrayImage:
+        from pydicom.pixels import apply_color_lut, pixel_array
 
-        with translated(self.path, "an intact DICOM image"):
-            return self._scaled(pixel_array(self.path, index=index), index)
-
-    def _scaled(self, values: NDArray[Any], index: int) -> GrayImage:
+        values = pixel_array(self.path, index=index)
         photometric = str(self._header.PhotometricInterpretation)
         if photometric == "PALETTE COLOR":
-            from pydicom.pixels import apply_color_lut
-
             values = apply_color_lut(values, self._header)
             return to_luma(_fraction(values, 0, np.iinfo(values.dtype).max))
         if values.ndim == 3:
@@ -106,13 +108,6 @@ class DicomFile(ImageFile):
             return unit_floats(values, self.path)
         gray = _windowed(values, _frame_settings(self._header, index))
         return np.float32(1) - gray if photometric == "MONOCHROME1" else gray
-
-
-def _transfer_syntax(path: Path) -> Any:
-    """Read how a file is written, before the file itself: a deflated one would unpack at once."""
-    from pydicom.filereader import read_file_meta_info
-
-    return read_file_meta_info(path).TransferSyntaxUID
 
 
 def _require_decoder(path: Path, syntax: Any) -> None:

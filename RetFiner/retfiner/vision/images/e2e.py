@@ -11,20 +11,16 @@ uocte, which adds noise of up to 18 % to what is shown; and they bring scikit-im
 and ffmpeg, along.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retfiner.vision.images.errors import translated, unusable
-from retfiner.vision.images.image_file import ImageFile
-from retfiner.vision.images.scaling import GrayImage, require_size
+from retfiner.vision.images.image_file import GrayImage, ImageFile, require_size, unusable
 
 MARK = b"CMDb"
 STARTS = (MARK, b"E2EMultipleVolumeFile")
@@ -40,14 +36,6 @@ _CHUNK = struct.Struct("<12s3I2I3Ii2H2I")
 _IMAGE = struct.Struct("<5I")
 
 
-class _Frame(NamedTuple):
-    """Where a B-scan's values lie, and how many they are."""
-
-    begin: int
-    height: int
-    width: int
-
-
 class E2EFile(ImageFile):
     """An ``.e2e`` file: the B-scans of all its OCT series, one series after the other.
 
@@ -59,8 +47,8 @@ class E2EFile(ImageFile):
     """
 
     def __init__(self, path: Path) -> None:
-        found: dict[tuple[int, ...], _Frame] = {}
-        with translated(path), path.open("rb") as file:
+        found: dict[tuple[int, ...], tuple[int, int, int]] = {}
+        with path.open("rb") as file:
             end = file.seek(0, 2)
             base = _find_mark(file, path)
             for key, start in _list_images(file, base, path):
@@ -72,12 +60,10 @@ class E2EFile(ImageFile):
         self._frames = [found[key] for key in sorted(found)]
         super().__init__(path, len(self._frames))
 
-    def read(self, index: int) -> GrayImage:
-        """Read one B-scan; see :meth:`ImageFile.read`."""
+    def _decode(self, index: int) -> GrayImage:
         begin, height, width = self._frames[index]
-        with translated(self.path):
-            values = np.fromfile(self.path, dtype="<u2", count=height * width, offset=begin)
-            shown: GrayImage = _display_table()[values.reshape(height, width)]
+        values = np.fromfile(self.path, dtype="<u2", count=height * width, offset=begin)
+        shown: GrayImage = _display_table()[values.reshape(height, width)]
         return shown
 
 
@@ -127,8 +113,8 @@ def _read_exactly(file: IO[bytes], size: int, path: Path) -> bytes:
     return file.read(size)
 
 
-def _bscan_at(file: IO[bytes], start: int, end: int, path: Path) -> _Frame | None:
-    """Look at an image chunk; None if it holds an infrared image."""
+def _bscan_at(file: IO[bytes], start: int, end: int, path: Path) -> tuple[int, int, int] | None:
+    """Find an image chunk's values and their height and width; None for an infrared image's."""
     here = file.tell()
     file.seek(start)
     mark, _, _, _, size, *_, purpose, _, _, _ = _CHUNK.unpack(file.read(_CHUNK.size))
@@ -143,4 +129,4 @@ def _bscan_at(file: IO[bytes], start: int, end: int, path: Path) -> _Frame | Non
     needed = 2 * height * width
     if size < _IMAGE.size + needed or begin + needed > end:
         raise unusable(path, "a B-scan that is cut", f"{height} x {width} values of 16 bits")
-    return _Frame(begin, height, width)
+    return begin, height, width

@@ -1,7 +1,5 @@
 """Images as Python users have them: files, arrays, pictures of Pillow."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,8 @@ from PIL import Image
 from retfiner.common.errors import InputError
 from retfiner.vision.images import ImageAddress, read_image
 from retfiner.vision.images.arrays import SHAPES, layout_of
+from retfiner.vision.images.image_file import GrayImage, from_array
 from retfiner.vision.images.raster import gray
-from retfiner.vision.images.scaling import GrayImage, from_array
 
 ImageLike = str | Path | ImageAddress | NDArray[Any] | Image.Image
 """A file (``scan.e2e#12`` for a B-scan of a volume), an array, or a picture of Pillow."""
@@ -22,9 +20,6 @@ ImageLike = str | Path | ImageAddress | NDArray[Any] | Image.Image
 
 def as_image_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     """List one image or several; a stack of B-scans (N, H, W) becomes N images.
-
-    Args:
-        images: One image, or a list of them.
 
     Raises:
         InputError: If there is none.

@@ -1,7 +1,5 @@
 """PNG, JPEG, TIFF and BMP, and TIFF stacks, through Pillow."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +8,13 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageSequence
 
-from retfiner.vision.images.errors import translated, unusable
-from retfiner.vision.images.image_file import ImageFile
-from retfiner.vision.images.scaling import GrayImage, unit_floats
+from retfiner.vision.images.image_file import (
+    GrayImage,
+    ImageFile,
+    translated,
+    unit_floats,
+    unusable,
+)
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 """What a file may be, whatever its name. Pillow goes by content and knows more: it hands EPS to
@@ -33,8 +35,7 @@ class RasterFile(ImageFile):
         with opened(path, path) as image:
             super().__init__(path, getattr(image, "n_frames", 1))
 
-    def read(self, index: int) -> GrayImage:
-        """Read one page; see :meth:`ImageFile.read`."""
+    def _decode(self, index: int) -> GrayImage:
         with opened(self.path, self.path) as image:
             if index:
                 image.seek(index)
@@ -67,17 +68,13 @@ def gray(image: Image.Image, path: Path) -> GrayImage:
     image.load()
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.float32) / np.float32(65535)
-    if image.mode == "I":
-        return _scaled_integers(np.asarray(image), path)
+    if image.mode == "I":  # in which Pillow hands over 16-bit images of some formats
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise unusable(path, "32-bit integers", "8 or 16 bits a pixel")
+        return values.astype(np.float32) / np.float32(65535)
     if image.mode == "F":
         return unit_floats(np.asarray(image), path)
     if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
         image = image.convert("RGB")
     return np.asarray(image.convert("L")).astype(np.float32) / np.float32(255)
-
-
-def _scaled_integers(values: np.ndarray, path: Path) -> GrayImage:
-    """Scale Pillow's 32-bit integers, in which it hands over 16-bit images of some formats."""
-    if values.min() < 0 or values.max() > 65535:
-        raise unusable(path, "32-bit integers", "8 or 16 bits a pixel")
-    return values.astype(np.float32) / np.float32(65535)

@@ -1,7 +1,5 @@
 """From an address to gray values: the one place that knows which reader reads which file."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,10 +11,8 @@ from retfiner.vision.images import e2e, topcon, vol
 from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.arrays import ArchiveFile, ArrayFile
 from retfiner.vision.images.dicom import DicomFile, has_mark
-from retfiner.vision.images.errors import unusable
-from retfiner.vision.images.image_file import ImageFile
+from retfiner.vision.images.image_file import GrayImage, ImageFile, translated, unusable
 from retfiner.vision.images.raster import RasterFile
-from retfiner.vision.images.scaling import GrayImage
 from retfiner.vision.images.zeiss import ImgFile
 
 RASTER_STARTS = (
@@ -35,13 +31,7 @@ RASTER_STARTS = (
 
 @dataclass(frozen=True)
 class Reader:
-    """How files of a kind are read.
-
-    Attributes:
-        open: Makes an :class:`ImageFile` of a path.
-        starts: What such a file begins with, any of these; empty where that is not fixed.
-        start_at: Where it stands, in bytes.
-    """
+    """How files of a kind are opened, and what they begin with at byte ``start_at``, if fixed."""
 
     open: Callable[..., ImageFile]
     starts: tuple[bytes, ...] = ()
@@ -91,7 +81,9 @@ class _Recent:
             if key in self._files:
                 self._files.move_to_end(key)
                 return self._files[key]
-        opened = reader.open(address.path, *([] if address.member is None else [address.member]))
+        named = [] if address.member is None else [address.member]
+        with translated(address.path):
+            opened = reader.open(address.path, *named)
         if opened.count > 1:
             with self._lock:
                 self._files[key] = opened

@@ -1,6 +1,7 @@
-"""Sniff an image file: say what can be said of it without decoding it."""
+"""Sniff an image file: say what can be said of it without decoding it.
 
-from __future__ import annotations
+``vision/sniff.py`` does the like for checkpoints.
+"""
 
 import errno
 from pathlib import Path
@@ -9,9 +10,8 @@ from retfiner.common.errors import InputError
 from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.reading import RASTER, READERS, open_images, reader_of
 
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-ENDS = ((PNG_START, PNG_END), (JPEG_START, JPEG_END))
+PNG, JPEG = (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"), (b"\xff\xd8", b"\xff\xd9")
+"""First and last bytes of files whose end says whether they are whole."""
 
 TIFF = (".tif", ".tiff")
 
@@ -80,7 +80,7 @@ def _judge(path: Path, start: bytes, end: bytes, size: int) -> str | None:
 
 
 def _lacks_end(start: bytes, end: bytes) -> bool:
-    return any(start.startswith(first) and mark not in end for first, mark in ENDS)
+    return any(start.startswith(first) and mark not in end for first, mark in (PNG, JPEG))
 
 
 def _is_worth_opening(address: ImageAddress) -> bool:

@@ -10,8 +10,6 @@ The layout was found out by the project uocte. No package is used for it: the cu
 all B-scans to give one.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 from pathlib import Path
@@ -19,10 +17,14 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from retfiner.vision.images.errors import translated, unusable
-from retfiner.vision.images.image_file import ImageFile
+from retfiner.vision.images.image_file import (
+    GrayImage,
+    ImageFile,
+    from_array,
+    require_size,
+    unusable,
+)
 from retfiner.vision.images.raster import gray, opened
-from retfiner.vision.images.scaling import GrayImage, from_array, require_size
 
 STARTS = (b"FOCT",)
 HEADER = 15
@@ -48,7 +50,7 @@ class TopconFile(ImageFile):
 
     def __init__(self, path: Path) -> None:
         self._dtype: str | None = None
-        with translated(path), path.open("rb") as file:
+        with path.open("rb") as file:
             chunks = _list_chunks(file, path)
             if COMPRESSED in chunks:
                 self._shape, self._frames = _compressed_frames(file, chunks[COMPRESSED], path)
@@ -60,15 +62,14 @@ class TopconFile(ImageFile):
                 self._shape, self._dtype, self._frames = _raw_frames(file, raw[0], path)
         super().__init__(path, len(self._frames))
 
-    def read(self, index: int) -> GrayImage:
-        """Read one B-scan; see :meth:`ImageFile.read`."""
+    def _decode(self, index: int) -> GrayImage:
         frame = self._frames[index]
-        with translated(self.path), self.path.open("rb") as file:
+        with self.path.open("rb") as file:
             file.seek(frame.begin)
             content = file.read(frame.size)
-            if self._dtype is not None:
-                values = np.frombuffer(content, dtype=self._dtype).reshape(self._shape)
-                return from_array(values, self.path)
+        if self._dtype is not None:
+            values = np.frombuffer(content, dtype=self._dtype).reshape(self._shape)
+            return from_array(values, self.path)
         with opened(io.BytesIO(content), self.path) as image:
             if image.size != self._shape[::-1]:  # before it is decoded
                 found = f"a B-scan of {image.size[1]} x {image.size[0]} pixels"

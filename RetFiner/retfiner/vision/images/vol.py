@@ -9,17 +9,13 @@ used: eyepy (MIT licence) parses the file as a whole and refuses circle and star
 oct-converter does not know the format.
 """
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retfiner.vision.images.errors import translated, unusable
-from retfiner.vision.images.image_file import ImageFile
-from retfiner.vision.images.scaling import GrayImage, require_size
+from retfiner.vision.images.image_file import GrayImage, ImageFile, require_size, unusable
 
 STARTS = (b"HSF-OCT", b"ep-v")
 """What a ``.vol`` begins with: HEYEX's own name of the format, or eyepy's, which writes it too."""
@@ -49,10 +45,9 @@ class VolFile(ImageFile):
     """
 
     def __init__(self, path: Path) -> None:
-        with translated(path):
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                start = file.read(HEADER)
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(HEADER)
         if not start.startswith(STARTS) or len(start) < HEADER:
             raise unusable(path, f"a file that begins with {start[:12]!r}", "Heidelberg's raw data")
         width, count, height = struct.unpack_from("<3i", start, 12)
@@ -69,10 +64,8 @@ class VolFile(ImageFile):
             raise unusable(path, f"{size:,} bytes: the file is cut", expected)
         super().__init__(path, count)
 
-    def read(self, index: int) -> GrayImage:
-        """Read one B-scan; see :meth:`ImageFile.read`."""
+    def _decode(self, index: int) -> GrayImage:
         height, width = self._shape
         begin = self._first + index * self._step + self._bscan_header
-        with translated(self.path):
-            values = np.fromfile(self.path, dtype="<f4", count=height * width, offset=begin)
-            return displayed(values.reshape(self._shape).astype(np.float32, copy=False))
+        values = np.fromfile(self.path, dtype="<f4", count=height * width, offset=begin)
+        return displayed(values.reshape(self._shape).astype(np.float32, copy=False))

@@ -10,16 +10,12 @@ them). No package is used for this: oct-converter has to be told the size and ta
 axis for depth.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
 import numpy as np
 
-from retfiner.vision.images.errors import translated, unusable
-from retfiner.vision.images.image_file import ImageFile
-from retfiner.vision.images.scaling import GrayImage, require_size
+from retfiner.vision.images.image_file import GrayImage, ImageFile, require_size, unusable
 
 CUBES = {512 * 1024 * 128: (512, 128), 200 * 1024 * 200: (200, 200)}
 """Size in bytes of Cirrus' cubes -> A-scans and B-scans."""
@@ -35,10 +31,10 @@ class ImgFile(ImageFile):
     """
 
     def __init__(self, path: Path) -> None:
-        with translated(path):
-            size = path.stat().st_size
-        sides = _sides(path, size)
-        if sides is None:
+        size = path.stat().st_size
+        named = _IN_NAME.search(path.name)
+        sides = CUBES.get(size) if named is None else (int(named[1]), int(named[2]))
+        if sides is None or not all(sides):
             raise unusable(
                 path,
                 f"no A-scans x B-scans in the name, and {size:,} bytes",
@@ -55,19 +51,8 @@ class ImgFile(ImageFile):
         self._shape = (height, width)
         super().__init__(path, count)
 
-    def read(self, index: int) -> GrayImage:
-        """Read one B-scan; see :meth:`ImageFile.read`."""
+    def _decode(self, index: int) -> GrayImage:
         height, width = self._shape
         begin = (self.count - 1 - index) * height * width
-        with translated(self.path):
-            values = np.fromfile(self.path, dtype=np.uint8, count=height * width, offset=begin)
-            upright = values[::-1].reshape(self._shape)
-        return upright.astype(np.float32) / np.float32(255)
-
-
-def _sides(path: Path, size: int) -> tuple[int, int] | None:
-    named = _IN_NAME.search(path.name)
-    if named is None:
-        return CUBES.get(size)
-    width, count = int(named[1]), int(named[2])
-    return (width, count) if width and count else None
+        values = np.fromfile(self.path, dtype=np.uint8, count=height * width, offset=begin)
+        return values[::-1].reshape(self._shape).astype(np.float32) / np.float32(255)
