@@ -75,7 +75,8 @@ def patient_intervals(
         return {}
 
     def statistics(weights: FloatArray) -> FloatArray:
-        of_means = [weights @ values / weights.sum(1) for values in means.values()]
+        total = weights.sum(1)
+        of_means = [weights @ values / total for values in means.values()]
         return np.stack([*of_means, *(_medians(values, weights) for values in medians.values())])
 
     drawn = resample(statistics, n, patients, resamples, generator)
