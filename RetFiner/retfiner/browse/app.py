@@ -14,7 +14,7 @@ from retfiner.browse.search import Neighbour, nearest_bscans, nearest_reports, o
 from retfiner.browse.upload import count_bscans, read_bscan
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
-from retfiner.common.pages import as_8bit
+from retfiner.evaluation.pages import as_8bit
 from retfiner.explanation.page import build_page
 
 T = TypeVar("T")

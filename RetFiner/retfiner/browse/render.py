@@ -11,7 +11,7 @@ import numpy as np
 from retfiner.browse.collection import Collection
 from retfiner.browse.search import Neighbour
 from retfiner.common.errors import InputError
-from retfiner.common.pages import get_template
+from retfiner.evaluation.pages import get_template
 
 TEMPLATE = Path(__file__).parent / "templates" / "fragments.html"
 

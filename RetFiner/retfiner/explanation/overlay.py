@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retfiner.common.pages import Pixels, as_8bit
+from retfiner.evaluation.pages import Pixels, as_8bit
 from retfiner.explanation.explain import Explanation
 
 Array = NDArray[np.float32]

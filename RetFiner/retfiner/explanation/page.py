@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from retfiner.common.pages import as_8bit, data_uri, get_template
+from retfiner.evaluation.pages import as_8bit, data_uri, get_template
 from retfiner.explanation.explain import Explanation
 from retfiner.explanation.overlay import Array, coloured, relative, strengths, summarise
 

@@ -37,16 +37,11 @@ def _candidates(root: Path, key: RunKey, run_fingerprint: str) -> list[Path]:
 def find_finished(root: Path | str, key: RunKey, run_fingerprint: str) -> Path | None:
     """Find the folder of a finished run that has exactly these settings.
 
-    Args:
-        root: Folder of all results.
-        key: Where the run belongs.
-        run_fingerprint: :func:`fingerprint` of its settings.
-
     Raises:
         InputError: If a folder that could be it is damaged.
     """
     for folder in _candidates(Path(root), key, run_fingerprint):
-        if _is_occupied(folder) and _stored_fingerprint(folder) == run_fingerprint:
+        if _is_occupied(folder) and read_metrics_file(folder)["fingerprint"] == run_fingerprint:
             return folder
     return None
 
@@ -54,21 +49,14 @@ def find_finished(root: Path | str, key: RunKey, run_fingerprint: str) -> Path |
 def run_folder(root: Path | str, key: RunKey, run_fingerprint: str) -> Path:
     """Say where a run lies or will lie: ``seed<k>``, or beside it where that has other settings.
 
-    Args:
-        root: Folder of all results.
-        key: Where the run belongs.
-        run_fingerprint: :func:`fingerprint` of its settings.
-
     Raises:
         InputError: If a folder that could be it is damaged, or all are taken.
     """
-    finished = find_finished(root, key, run_fingerprint)
-    if finished is not None:
-        return finished
     candidates = _candidates(Path(root), key, run_fingerprint)
-    for folder in candidates:
-        if not _is_occupied(folder):
-            return folder
+    free = [folder for folder in candidates if not _is_occupied(folder)]
+    found = find_finished(root, key, run_fingerprint) or next(iter(free), None)
+    if found is not None:
+        return found
     raise InputError(
         f"Other runs lie in the folder that belongs to a run: {candidates[-1]}",
         expected=f"settings with fingerprint {run_fingerprint}",
@@ -80,10 +68,6 @@ def _is_occupied(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def _stored_fingerprint(folder: Path) -> str:
-    return str(read_metrics_file(folder)["fingerprint"])
-
-
 def write_run(
     root: Path | str,
     run: Run,
@@ -91,7 +75,7 @@ def write_run(
     curve: Sequence[Mapping[str, float]] = (),
     save_head: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Write a run's folder, whole or not at all.
+    """Write a run's folder, whole or not at all, and return it.
 
     Two processes may write at once. The first to finish takes the place; the second finds the same
     run there and leaves it, or has other settings and goes beside it.
@@ -101,9 +85,6 @@ def write_run(
         run: What to write.
         curve: Rows of the learning curve, one an epoch, all with the same columns.
         save_head: Writes the head to the path it is given; None where a probe has no head.
-
-    Returns:
-        The run's folder.
 
     Raises:
         InputError: If the run contradicts itself or its settings cannot be fingerprinted.
@@ -141,7 +122,6 @@ def _write_files(
     curve: Sequence[Mapping[str, float]],
     save_head: Callable[[Path], object] | None,
 ) -> None:
-    """Write the files of a run into an empty folder."""
     content = {
         "format": FORMAT,
         "version": run.key.version,

@@ -22,13 +22,7 @@ _VERSIONED = ("retfiner", "torch", "timm", "numpy", "scikit-learn")
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """How a metric is shown.
-
-    Attributes:
-        label: Its name in tables and figures.
-        scale: What a value is multiplied by when shown (100 for a share).
-        higher_is_better: Whether a rise is an improvement.
-    """
+    """How a metric is shown: its name, its factor (100 for a share), and which way is better."""
 
     label: str
     scale: float
@@ -76,7 +70,7 @@ class Run:
 
     Attributes:
         key: Where it belongs.
-        settings: What identifies it; see the module's text.
+        settings: What identifies it; see the text of :mod:`retfiner.common.results`.
         metrics: What :func:`retfiner.common.classification.evaluation.evaluate` returned.
         classes: C names, in the order of the columns.
         probabilities: (N, C) on the test images.
@@ -124,9 +118,6 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
 
     Order of keys does not matter, nor whether a whole number is written 1 or 1.0.
 
-    Args:
-        settings: What identifies a run, without seed, version and paths.
-
     Raises:
         InputError: If a value cannot be written as JSON.
     """
@@ -151,14 +142,7 @@ def comparable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def protocol_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the settings that all runs of one comparison must share.
-
-    Args:
-        settings: Settings of a run.
-
-    Returns:
-        The settings without weights, data and share of the training images.
-    """
+    """Take the settings that all runs of a comparison share: neither weights nor data."""
     return {
         name: value
         for name, value in comparable_settings(settings).items()
@@ -172,11 +156,7 @@ def software_versions() -> dict[str, str]:
 
 
 def check_run(run: Run, where: str) -> None:
-    """Refuse a run whose parts do not fit together.
-
-    Args:
-        run: The run.
-        where: What to call it in the message.
+    """Refuse a run whose parts do not fit together; ``where`` is its name in the message.
 
     Raises:
         InputError: If numbers of images or classes differ between its parts.

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retfiner.common.pages import as_8bit, data_uri, get_template
 from retfiner.data.manifest import Manifest
 from retfiner.evaluation.config import EvaluateConfig
+from retfiner.evaluation.pages import as_8bit, data_uri, get_template
 from retfiner.evaluation.reports.findings import find_mentions, normalise, stated_findings
 from retfiner.vision.images import read_image
 
