@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retfiner.browse.collection import Collection
-from retfiner.browse.search import Neighbour
+from retfiner.browse.collection import Collection, Neighbour
 from retfiner.common.errors import InputError
 from retfiner.evaluation.pages import get_template
 
@@ -45,13 +44,7 @@ def scores(neighbour: Neighbour) -> str:
 
 
 def report_table(collection: Collection, found: Sequence[Neighbour], own: int | None) -> str:
-    """Write the nearest reports as a table of HTML.
-
-    Args:
-        collection: Where they are from.
-        found: The reports, the best first.
-        own: The report of the B-scan itself, which is marked; None if there is none.
-    """
+    """Write the nearest reports as a table of HTML; the B-scan's own, if it has one, is marked."""
     counts = np.bincount(collection.report_of, minlength=len(collection.reports))
     rows = [
         {

@@ -20,12 +20,9 @@ from retfiner.vision.preprocessing import EvaluationTransform
 
 
 class ImageBatch(NamedTuple):
-    """A batch of images.
+    """A batch of images (B, C, H, W), normalised, and which of the addresses they are.
 
-    Attributes:
-        positions: Which of the addresses they are; those that cannot be read are left out.
-        images: (B, C, H, W), normalised.
-        unreadable: The reason for each position that cannot be read.
+    Those that cannot be read are left out of both; ``unreadable`` has the reason for each of them.
     """
 
     positions: list[int]
@@ -63,13 +60,7 @@ def _one_thread(worker: int) -> None:
 
 @dataclass(frozen=True)
 class ImageStream:
-    """Reads image files for a model.
-
-    Attributes:
-        loaded: The model.
-        batch_size: Images at a time.
-        num_workers: Processes that read; by default one a core, at most 8.
-    """
+    """Reads image files for a model, by default in a process a core but at most 8."""
 
     loaded: LoadedModel
     batch_size: int
@@ -78,12 +69,7 @@ class ImageStream:
     def batches(
         self, addresses: Sequence[ImageAddress], title: str, use: Sequence[int] | None = None
     ) -> Iterator[ImageBatch]:
-        """Read images in order, as the model takes them.
-
-        Args:
-            addresses: Where they lie.
-            title: What the progress bar says.
-            use: Positions of those to read; by default all.
+        """Read images, or those at some positions, in order and as the model takes them.
 
         Yields:
             Batches; a batch of which no image can be read has none.
@@ -105,12 +91,7 @@ class ImageStream:
                 progress.update(len(batch.positions) + len(batch.unreadable))
 
     def batches_of_pairs(self, pairs: Manifest, title: str, skip: bool) -> Iterator[ImageBatch]:
-        """Read the images of pairs.
-
-        Args:
-            pairs: The pairs.
-            title: What the progress bar says.
-            skip: Leave out pairs whose image cannot be read.
+        """Read the images of pairs, or of those that can be read.
 
         Yields:
             Batches with an image in each.

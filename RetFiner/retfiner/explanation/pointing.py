@@ -72,11 +72,8 @@ class Score(NamedTuple):
 class WordScore(NamedTuple):
     """Whether it is the word that points, on scans with several named findings.
 
-    Attributes:
-        method: The kind of map and its layer.
-        phrases: Number of findings.
-        own: Share of findings that their own words' maps hit.
-        other: Share of findings that the words of another finding of the same scan hit.
+    ``own`` is the share of findings that their own words' maps hit, ``other`` that which the words
+    of another finding of the same scan hit.
     """
 
     method: Method
@@ -103,12 +100,9 @@ class PointingConfig:
 def measure(
     phrases: Sequence[GroundedPhrase], maps: Mapping[Method, Array], tolerance: int = 0
 ) -> list[Score]:
-    """Measure how well each kind of map points.
+    """Measure how well each kind of map (N, g, g) points at N findings.
 
-    Args:
-        phrases: What is to be found, N findings.
-        maps: (N, g, g) for each kind of map, as :func:`phrase_maps` gives.
-        tolerance: Patches beside the finding that still count as a hit.
+    Up to ``tolerance`` patches beside the finding still count as a hit.
 
     Returns:
         For each kind of map, all findings together and then each one.
@@ -130,13 +124,7 @@ def measure(
 def compare_words(
     phrases: Sequence[GroundedPhrase], maps: Mapping[Method, Array], tolerance: int = 0
 ) -> list[WordScore]:
-    """Compare each finding's own words with the other findings' words of the same scan.
-
-    Args:
-        phrases: As for :func:`measure`.
-        maps: As for :func:`measure`.
-        tolerance: As for :func:`measure`.
-    """
+    """Compare each finding's own words with the other findings' words of the same scan."""
     groups: dict[Path, list[int]] = {}
     for row, phrase in enumerate(phrases):
         groups.setdefault(phrase.image, []).append(row)
@@ -163,11 +151,7 @@ def on_patches(mask: Mask, side: int) -> Mask:
 
 
 def auroc(maps: Array, inside: Mask) -> NDArray[np.float64]:
-    """Compute the area under the ROC curve: does a map rank patches inside above those outside?
-
-    Args:
-        maps: (M, g, g).
-        inside: (g, g).
+    """Compute the area under the ROC curve: do maps (M, g, g) rank patches inside (g, g) higher?
 
     Returns:
         (M,), 0.5 for constant maps and where all or no patches are inside.

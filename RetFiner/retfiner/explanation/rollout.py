@@ -18,10 +18,6 @@ def rollout(backbone: Backbone, images: Tensor) -> Tensor:
     Each layer's attention, mean over heads, is mixed half and half with the identity for the
     residual path, and the layers are multiplied.
 
-    Args:
-        backbone: The vision encoder, in evaluation mode.
-        images: (B, C, H, W), normalised.
-
     Returns:
         (B, g, g) share of each patch in CLS; the prefix tokens' shares are left out.
 
@@ -43,10 +39,6 @@ def rollout(backbone: Backbone, images: Tensor) -> Tensor:
 @torch.no_grad()
 def self_attention(backbone: Backbone, images: Tensor) -> list[Tensor]:
     """Compute the attention probabilities of every layer, (B, heads, T, T) each.
-
-    Args:
-        backbone: The vision encoder, in evaluation mode.
-        images: (B, C, H, W), normalised.
 
     Raises:
         InputError: If the encoder has no attention of timm.

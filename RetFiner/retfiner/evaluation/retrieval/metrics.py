@@ -23,14 +23,9 @@ def score(
     resamples: int,
     generator: np.random.Generator,
 ) -> dict[str, dict[str, Any]]:
-    """Score one direction of a retrieval.
+    """Score one direction of a retrieval, resampling the patients whose queries they are.
 
-    Args:
-        ranking: Of N queries.
-        candidates: How many each query has.
-        patients: Whose each query is; None draws queries.
-        resamples: Bootstrap resamples of the patients.
-        generator: Draws them.
+    Without patients, queries are resampled.
 
     Returns:
         By metric: ``value``, ``interval`` (or None) and ``chance``.
@@ -99,9 +94,7 @@ def _medians(values: FloatArray, weights: FloatArray) -> FloatArray:
 def chance_median_rank(total: int, n_right: NDArray[np.int64]) -> float:
     """Return the place, from 1, within which half of the queries have found a right candidate.
 
-    Args:
-        total: Number of candidates, ordered at random.
-        n_right: (Q,) number of right candidates of each query.
+    ``n_right`` (Q,) of the total, which is ordered at random, are right for each query.
     """
     almost_half = 0.5 - 1e-9  # with one right candidate the half is met exactly, but for rounding
     places = range(1, total)

@@ -20,7 +20,7 @@ ELEMENTS = 250_000
 
 @dataclass(frozen=True)
 class Ranking:
-    """What Q queries find among M candidates.
+    """What Q queries find among M candidates; all on the CPU.
 
     Attributes:
         ranks: (Q,) place of the first right candidate, 0 for the first.
@@ -56,9 +56,6 @@ def rank(
         candidate_ids: (M,) which report each candidate carries.
         shortlist: How many of the best to keep; fewer where there are fewer candidates.
 
-    Returns:
-        The ranking, on the CPU.
-
     Raises:
         ValueError: If a query has no right candidate.
     """
@@ -87,13 +84,10 @@ def rank(
 
 
 def rank_both(images: Tensor, texts: Tensor, report: Tensor, shortlist: int) -> dict[str, Ranking]:
-    """Rank distinct reports for each image, and images for each distinct report.
+    """Rank U distinct reports for each image, and N images for each distinct report.
 
-    Args:
-        images: (N, E) unit vectors.
-        texts: (U, E) unit vectors of the distinct reports.
-        report: (N,) which of them each image carries.
-        shortlist: How many of the best to keep.
+    ``images`` (N, E) and ``texts`` (U, E) are unit vectors; ``report`` (N,) says which of the
+    reports each image carries.
     """
     distinct = torch.arange(len(texts), device=images.device)
     return {
@@ -103,12 +97,7 @@ def rank_both(images: Tensor, texts: Tensor, report: Tensor, shortlist: int) -> 
 
 
 def rerank(ranking: Ranking, matches: Tensor) -> Ranking:
-    """Put the best candidates into the order of their match probability; the rest stays.
-
-    Args:
-        ranking: By cosine.
-        matches: (Q, R) match probability of the first R of each shortlist.
-    """
+    """Put the first R of each shortlist into the order of their match probability (Q, R)."""
     top = matches.shape[1]
     before = ranking.is_right[:, :top]
     order = wrong_first(matches, before).argsort(dim=1, descending=True, stable=True)
