@@ -46,14 +46,4 @@ def scores(neighbour: Neighbour) -> str:
 def report_table(collection: Collection, found: Sequence[Neighbour], own: int | None) -> str:
     """Write the nearest reports as a table of HTML; the B-scan's own, if it has one, is marked."""
     counts = np.bincount(collection.report_of, minlength=len(collection.reports))
-    rows = [
-        {
-            "report": collection.reports[neighbour.place],
-            "is_own": neighbour.place == own,
-            "count": counts[neighbour.place],
-            "cosine": number(neighbour.cosine),
-            "match": "" if neighbour.match is None else number(neighbour.match),
-        }
-        for neighbour in found
-    ]
-    return fragment("report_table", rows, any(neighbour.match is not None for neighbour in found))
+    return fragment("report_table", collection.reports, found, own, counts, number)

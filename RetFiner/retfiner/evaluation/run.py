@@ -204,12 +204,7 @@ def _zero_shot_table(metrics: Mapping[str, Any]) -> Table:
 
 
 def _report_table(scores: Sequence[Mapping[str, Any]]) -> Table:
-    """Lay out how close reports are to the true ones.
-
-    Args:
-        scores: Of the written reports, of the same texts given to other images, and of one report
-            for all images.
-    """
+    """Lay out how close reports are: as written, given to other images, and one for all images."""
     names = {
         "micro_f1": "F1 of the findings, micro",
         "macro_f1": "F1 of the findings, macro",

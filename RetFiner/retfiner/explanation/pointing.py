@@ -208,14 +208,16 @@ def _score(method: Method, finding: Kind | None, points: NDArray[np.float64]) ->
 
 def as_table(scores: Iterable[Score], words: Iterable[WordScore]) -> str:
     """Lay scores out as a table of text."""
-    lines = [_line("map", "finding", "n", "hits", "95 %", "chance", "swapped", "AUROC", "swapped")]
+    row = "{:<13}{:<36}{:>5}{:>8}{:>14}{:>8}{:>9}{:>7}{:>9}"
+    heads = ("map", "finding", "n", "hits", "95 %", "chance", "swapped", "AUROC", "swapped")
+    lines = [row.format(*heads)]
     for score in scores:
         low, high = score.interval
         lines.append(
-            _line(
+            row.format(
                 _name(score.method),
-                "all" if score.finding is None else score.finding,
-                str(score.phrases),
+                score.finding or "all",
+                score.phrases,
                 f"{100 * score.hits / score.phrases:.1f} %",
                 f"{100 * low:.0f} to {100 * high:.0f} %",
                 f"{100 * score.chance:.1f} %",
@@ -236,13 +238,6 @@ def as_table(scores: Iterable[Score], words: Iterable[WordScore]) -> str:
 def _name(method: Method) -> str:
     name, layer = method
     return name if layer is None else f"{name} {layer}"
-
-
-def _line(name: str, finding: str, *cells: str) -> str:
-    widths = (5, 8, 14, 8, 9, 7, 9)
-    return f"{name:<13}{finding:<36}" + "".join(
-        cell.rjust(width) for cell, width in zip(cells, widths, strict=True)
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

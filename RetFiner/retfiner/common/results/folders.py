@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +125,7 @@ def _write_files(
 ) -> None:
     content = {
         "format": FORMAT,
-        "version": run.key.version,
-        "model": run.key.model,
-        "data_set": run.key.data_set,
-        "seed": run.key.seed,
+        **asdict(run.key),
         "fingerprint": run.fingerprint,
         "settings": as_plain(run.settings),
         "context": as_plain(run.context),

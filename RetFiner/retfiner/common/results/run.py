@@ -104,8 +104,9 @@ class Run:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """The settings, less weights, data and share of the training images."""
-        return protocol_settings(self.settings)
+        """The settings that all runs of a comparison share: neither weights nor data."""
+        others = ("weights", "data", "train_fraction")
+        return {name: value for name, value in self.settings.items() if not name.startswith(others)}
 
     @property
     def train_fraction(self) -> float:
@@ -139,15 +140,6 @@ def _canonical(value: Any) -> Any:
 def comparable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Take the settings that two models must share to be compared: all but the weights."""
     return {name: value for name, value in settings.items() if not name.startswith("weights")}
-
-
-def protocol_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the settings that all runs of a comparison share: neither weights nor data."""
-    return {
-        name: value
-        for name, value in comparable_settings(settings).items()
-        if not name.startswith("data") and name != "train_fraction"
-    }
 
 
 def software_versions() -> dict[str, str]:

@@ -55,12 +55,8 @@ def patient_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Compute 95 % percentile intervals; candidates stay as they are, queries are resampled.
 
-    Args:
-        means: Values (N,), one a query, of which the mean is reported.
-        medians: Likewise, of which the median is reported.
-        patients: Whose each query is; None draws queries.
-        resamples: How many resamples.
-        generator: Draws them; all values share the draws.
+    Values (N,), one a query, are given by name: some of which the mean is reported, some of which
+    the median. All share the draws of patients, or of queries where patients are not known.
 
     Returns:
         An interval for each name; none where there is one patient or no resample.

@@ -47,14 +47,10 @@ class Ranking:
 def rank(
     queries: Tensor, candidates: Tensor, query_ids: Tensor, candidate_ids: Tensor, shortlist: int
 ) -> Ranking:
-    """Rank all candidates for each query by cosine.
+    """Rank all candidates for each query by cosine; keep so many of the best, or all there are.
 
-    Args:
-        queries: (Q, E) unit vectors.
-        candidates: (M, E) unit vectors on the same device.
-        query_ids: (Q,) which report each query carries.
-        candidate_ids: (M,) which report each candidate carries.
-        shortlist: How many of the best to keep; fewer where there are fewer candidates.
+    Queries (Q, E) and candidates (M, E) are unit vectors on one device; their ids, (Q,) and (M,),
+    say which report each carries.
 
     Raises:
         ValueError: If a query has no right candidate.
