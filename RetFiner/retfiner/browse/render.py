@@ -44,6 +44,6 @@ def scores(neighbour: Neighbour) -> str:
 
 
 def report_table(collection: Collection, found: Sequence[Neighbour], own: int | None) -> str:
-    """Write the nearest reports as a table of HTML; the B-scan's own, if it has one, is marked."""
+    """Write the nearest reports as a table of HTML; the B-scan's ``own`` is marked."""
     counts = np.bincount(collection.report_of, minlength=len(collection.reports))
     return fragment("report_table", collection.reports, found, own, counts, number)

@@ -18,7 +18,7 @@ MEMORY = Path("/dev/shm")
 
 
 def count_bscans(name: str, content: bytes | memoryview) -> int:
-    """Count the images in a file of some name, whose suffix says what kind it is of.
+    """Count the images in a file; the suffix of its name says what kind it is of.
 
     Raises:
         InputError: If it is no image of a known kind; no path is in the message.
@@ -28,7 +28,7 @@ def count_bscans(name: str, content: bytes | memoryview) -> int:
 
 
 def read_bscan(name: str, content: bytes | memoryview, index: int | None) -> Array:
-    """Read one image of a file, that at an index where it is a volume: (H, W) in [0, 1].
+    """Read one image of a file, of a volume that at ``index``: (H, W) in [0, 1].
 
     Raises:
         InputError: If it cannot be read; no path is in the message.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from retfiner.common.errors import InputError
@@ -30,26 +31,15 @@ class ImageBatch(NamedTuple):
     unreadable: dict[int, str]
 
 
-@dataclass(frozen=True)
-class _ImageFiles(Dataset[tuple[int, Tensor | str]]):
-    addresses: Sequence[ImageAddress]
-    transform: EvaluationTransform
-    use: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.use)
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
-        position = self.use[index]
+def _read(
+    addresses: Sequence[ImageAddress], transform: EvaluationTransform, positions: Sequence[int]
+) -> ImageBatch:
+    images, unreadable = {}, {}
+    for position in positions:
         try:
-            return position, self.transform(read_image(self.addresses[position]))
+            images[position] = transform(read_image(addresses[position]))
         except InputError as error:  # a worker's exception would arrive as a page of traceback
-            return position, str(error)
-
-
-def _collate(items: list[tuple[int, Tensor | str]]) -> ImageBatch:
-    images = {position: image for position, image in items if isinstance(image, Tensor)}
-    unreadable = {position: why for position, why in items if isinstance(why, str)}
+            unreadable[position] = str(error)
     stacked = torch.stack(list(images.values())) if images else torch.empty(0)
     return ImageBatch(list(images), stacked, unreadable)
 
@@ -69,7 +59,7 @@ class ImageStream:
     def batches(
         self, addresses: Sequence[ImageAddress], title: str, use: Sequence[int] | None = None
     ) -> Iterator[ImageBatch]:
-        """Read images, or those at some positions, in order and as the model takes them.
+        """Read images, or those at the positions ``use``, in order and as the model takes them.
 
         Yields:
             Batches; a batch of which no image can be read has none.
@@ -78,12 +68,12 @@ class ImageStream:
         workers = self.num_workers
         if workers is None:
             workers = min(8, available_cores(), len(use) // 256)  # a process takes a second
-        loader = DataLoader(
-            _ImageFiles(addresses, self.loaded.transform, use),
+        loader: DataLoader[int] = DataLoader(  # of positions; workers read where they collate
+            use,  # type: ignore[arg-type]
             self.batch_size,
-            collate_fn=_collate,
+            collate_fn=partial(_read, addresses, self.loaded.transform),
             num_workers=workers,
-            worker_init_fn=_one_thread if workers else None,
+            worker_init_fn=_one_thread,
         )
         with tqdm(total=len(use), desc=title, unit="image", leave=False, disable=None) as progress:
             for batch in loader:
@@ -91,7 +81,7 @@ class ImageStream:
                 progress.update(len(batch.positions) + len(batch.unreadable))
 
     def batches_of_pairs(self, pairs: Manifest, title: str, skip: bool) -> Iterator[ImageBatch]:
-        """Read the images of pairs, or of those that can be read.
+        """Read the images of pairs; ``skip`` leaves out those that cannot be read.
 
         Yields:
             Batches with an image in each.

@@ -51,7 +51,7 @@ def explain(
 ) -> Explanation:
     """Show where in an image, (H, W) in [0, 1], each word of a report about it looks.
 
-    The layer is one of cross-attention from 0, never the last; by default the middle one.
+    ``layer`` is one of cross-attention, from 0 and never the last; by default the middle one.
 
     Raises:
         InputError: If the model has no match head or no such layer, or the report no words.

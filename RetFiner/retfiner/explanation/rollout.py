@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from timm.layers import Attention
 from torch import Tensor
@@ -24,12 +26,10 @@ def rollout(backbone: Backbone, images: Tensor) -> Tensor:
     Raises:
         InputError: If the encoder has no attention of timm.
     """
-    flow: Tensor | None = None
-    for probabilities in self_attention(backbone, images):
-        mean = probabilities.mean(1)
-        mixed = (mean + torch.eye(mean.shape[-1], dtype=mean.dtype, device=mean.device)) / 2
-        flow = mixed if flow is None else mixed @ flow
-    assert flow is not None
+    layers = [probabilities.mean(1) for probabilities in self_attention(backbone, images)]
+    identity = torch.eye(layers[0].shape[-1]).to(layers[0])
+    mixed = [(layer + identity) / 2 for layer in layers]
+    flow = reduce(lambda flow, layer: layer @ flow, mixed)
     side = backbone.image_size // backbone.patch_size
     if isinstance(backbone.encoder, MirageEncoder):  # its global token comes last
         return flow[:, -1, : side * side].unflatten(-1, (side, side))

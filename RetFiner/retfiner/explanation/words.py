@@ -30,7 +30,7 @@ class Word(NamedTuple):
 
 
 def words_of(tokenizer: PreTrainedTokenizerBase, report: str, max_tokens: int) -> list[Word]:
-    """List the words of a report, cut at so many tokens, [CLS] and [SEP] among them.
+    """List the words of a report cut at ``max_tokens``, [CLS] and [SEP] among them.
 
     What white space separates is a word (``full-thickness``, ``1.2``); pieces that are nothing but
     punctuation belong to none.

@@ -23,9 +23,7 @@ def score(
     resamples: int,
     generator: np.random.Generator,
 ) -> dict[str, dict[str, Any]]:
-    """Score one direction of a retrieval, resampling the patients whose queries they are.
-
-    Without patients, queries are resampled.
+    """Score one direction of a retrieval; ``patients`` are those of the queries.
 
     Returns:
         By metric: ``value``, ``interval`` (or None) and ``chance``.
@@ -55,8 +53,8 @@ def patient_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Compute 95 % percentile intervals; candidates stay as they are, queries are resampled.
 
-    Values (N,), one a query, are given by name: some of which the mean is reported, some of which
-    the median. All share the draws of patients, or of queries where patients are not known.
+    ``means`` are values (N,), one a query, of which the mean is reported, ``medians`` those of which
+    the median is. All share the draws of patients, or of queries where patients are None.
 
     Returns:
         An interval for each name; none where there is one patient or no resample.
@@ -90,7 +88,7 @@ def _medians(values: FloatArray, weights: FloatArray) -> FloatArray:
 def chance_median_rank(total: int, n_right: NDArray[np.int64]) -> float:
     """Return the place, from 1, within which half of the queries have found a right candidate.
 
-    ``n_right`` (Q,) of the total, which is ordered at random, are right for each query.
+    Of ``total`` candidates in random order, ``n_right`` (Q,) are right for each query.
     """
     almost_half = 0.5 - 1e-9  # with one right candidate the half is met exactly, but for rounding
     places = range(1, total)

@@ -47,7 +47,7 @@ class Ranking:
 def rank(
     queries: Tensor, candidates: Tensor, query_ids: Tensor, candidate_ids: Tensor, shortlist: int
 ) -> Ranking:
-    """Rank all candidates for each query by cosine; keep so many of the best, or all there are.
+    """Rank all candidates for each query by cosine, and keep the ``shortlist`` best of them.
 
     Queries (Q, E) and candidates (M, E) are unit vectors on one device; their ids, (Q,) and (M,),
     say which report each carries.
