@@ -24,13 +24,7 @@ from retfiner.vision.sniff import checkpoint_of
 if TYPE_CHECKING:
     from retfiner.export.loading import LoadedModel
 
-NAMES = {
-    "recall@1": "recall@1",
-    "recall@5": "recall@5",
-    "recall@10": "recall@10",
-    "map": "mAP",
-    "median_rank": "median rank",
-}
+NAMES = {"map": "mAP", "median_rank": "median rank"}
 TITLES = {"image_to_text": "Image to report", "text_to_image": "Report to image"}
 
 
@@ -59,12 +53,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     numbers = TASKS[config.task](config, loaded)
     for note in numbers["notes"]:
         print(f"Note:           {note}")
-    about = {
-        "settings": as_plain(config),
-        "model": dict(loaded.description.get("provenance", {})),
-    }
     if config.output is not None:
-        text = json.dumps({**about, **numbers}, indent=2, allow_nan=False, ensure_ascii=False)
+        provenance = dict(loaded.description.get("provenance", {}))
+        content = {"settings": as_plain(config), "model": provenance, **numbers}
+        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
         write_text(config.output, text + "\n")
         print(f"Numbers:        {config.output}")
     return numbers
@@ -178,10 +170,10 @@ def _retrieval_table(numbers: Mapping[str, Mapping[str, Any]], top: int) -> Tabl
     table = _table(title, "contrast (ITC)", *reranked, "chance")
     for direction, heading in TITLES.items():
         table.add_row(f"[bold]{heading}")
-        for metric, name in NAMES.items():
+        for metric in numbers["itc"][direction]:
             entries = [numbers[kind][direction][metric] for kind in numbers]
             table.add_row(
-                f"  {name}",
+                f"  {NAMES.get(metric, metric)}",
                 *(_with_interval(metric, entry) for entry in entries),
                 _number(metric, entries[0]["chance"]),
             )

@@ -53,11 +53,13 @@ def run_folder(root: Path | str, key: RunKey, run_fingerprint: str) -> Path:
     Raises:
         InputError: If a folder that could be it is damaged, or all are taken.
     """
+    finished = find_finished(root, key, run_fingerprint)
+    if finished is not None:
+        return finished
     candidates = _candidates(Path(root), key, run_fingerprint)
-    free = [folder for folder in candidates if not _is_occupied(folder)]
-    found = find_finished(root, key, run_fingerprint) or next(iter(free), None)
-    if found is not None:
-        return found
+    for folder in candidates:
+        if not _is_occupied(folder):
+            return folder
     raise InputError(
         f"Other runs lie in the folder that belongs to a run: {candidates[-1]}",
         expected=f"settings with fingerprint {run_fingerprint}",
@@ -103,11 +105,11 @@ def write_run(
         temporary.chmod(0o777 & ~umask)  # mkdtemp makes private folders; ours are ordinary ones
         while True:
             place = run_folder(root, run.key, run.fingerprint)
-            if _is_occupied(place):
-                return place
             try:
-                temporary.rename(place)  # refused where another process was faster
+                temporary.rename(place)  # refused where this run lies, or another came just now
             except OSError:
+                if find_finished(root, run.key, run.fingerprint) == place:
+                    return place
                 if not _is_occupied(place):
                     raise
                 continue

@@ -53,8 +53,8 @@ def patient_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Compute 95 % percentile intervals; candidates stay as they are, queries are resampled.
 
-    ``means`` are values (N,), one a query, of which the mean is reported, ``medians`` those of which
-    the median is. All share the draws of patients, or of queries where patients are None.
+    ``means`` are values (N,), one a query, of which the mean is reported, ``medians`` likewise. All
+    share the draws of patients, or of queries where patients are None.
 
     Returns:
         An interval for each name; none where there is one patient or no resample.
