@@ -45,7 +45,7 @@ def main() -> None:
 
 def _next_commands(config: ProbeConfig, path: str) -> str:
     """Say how the other model is probed, unless it was, and both are compared."""
-    from retfiner.common.cli import as_words
+    from linprobe.config import as_words
     from retfiner.common.commands import command
 
     model = path.partition("/")[2]

@@ -61,6 +61,7 @@ ALLOWED = {
         "retfiner.common",
         "retfiner.data.manifest",
         "retfiner.evaluation.embedding",
+        "retfiner.evaluation.pages",
         "retfiner.explanation.page",
         "retfiner.vision",
     ),

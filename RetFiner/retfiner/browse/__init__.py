@@ -4,7 +4,7 @@
 serves a page to this machine alone. Nothing is written: vectors live in memory, and so do files
 that are dropped on the page. The page shows row numbers, never a path or a patient.
 
-``config.py`` has the settings, ``collection.py`` the table with its vectors, ``search.py`` finds
-what is nearest, ``upload.py`` reads a file that was dropped, ``app.py`` and ``render.py`` are the
-page, ``server.py`` serves it.
+``config.py`` has the settings, ``collection.py`` the table with its vectors and what is nearest in
+it, ``upload.py`` reads a file that was dropped, ``app.py`` and ``render.py`` are the page,
+``server.py`` serves it.
 """

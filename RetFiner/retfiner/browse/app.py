@@ -7,14 +7,21 @@ from typing import Any, NamedTuple, TypeVar
 
 import streamlit as st
 
-from retfiner.browse.collection import Array, Opened, open_collection
+from retfiner.browse.collection import (
+    Array,
+    Neighbour,
+    Opened,
+    nearest_bscans,
+    nearest_reports,
+    open_collection,
+    own_report,
+)
 from retfiner.browse.config import DESCRIPTION, BrowseConfig
 from retfiner.browse.render import error_lines, fragment, number, report_table, scores
-from retfiner.browse.search import Neighbour, nearest_bscans, nearest_reports, own_report
 from retfiner.browse.upload import count_bscans, read_bscan
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
-from retfiner.common.pages import as_8bit
+from retfiner.evaluation.pages import as_8bit
 from retfiner.explanation.page import build_page
 
 T = TypeVar("T")
@@ -24,13 +31,9 @@ REPORTS_SHOWN, BSCANS_SHOWN, BSCANS_ABREAST = 8, 9, 3
 
 
 class Chosen(NamedTuple):
-    """The B-scan that is looked at.
+    """The B-scan that is looked at, (H, W) in [0, 1], and its name on the page.
 
-    Attributes:
-        key: What tells it from others.
-        image: (H, W) in [0, 1].
-        place: Its place in the collection; None for a file that was dropped.
-        name: What it is called on the page.
+    ``key`` tells it from others; a file that was dropped has no place in the collection.
     """
 
     key: tuple[Any, ...]
@@ -40,11 +43,7 @@ class Chosen(NamedTuple):
 
 
 def show(config: BrowseConfig) -> None:
-    """Show the page.
-
-    Args:
-        config: The settings; the model and the table are opened at the first call only.
-    """
+    """Show the page; the model and the table are opened at the first call only."""
     st.set_page_config(page_title="RetFiner", layout="wide")
     try:
         opened = open_collection(config)

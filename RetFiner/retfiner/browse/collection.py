@@ -1,4 +1,4 @@
-"""The table that is looked through, with the vectors of its B-scans and reports, in memory."""
+"""The table that is looked through, with its vectors in memory, and what is nearest in it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from retfiner.vision import ImageAddress, read_image
 Array = NDArray[np.float32]
 
 BATCH = 32
+SHORTLIST = 16
+"""How many of the nearest by cosine the match head may put in another order."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,6 @@ class Opened(NamedTuple):
 def open_collection(config: BrowseConfig) -> Opened:
     """Read a model and a table, and embed the table; a second call returns the same.
 
-    Args:
-        config: The settings.
-
     Raises:
         InputError: If the model or the table cannot be used.
     """
@@ -93,12 +92,7 @@ def open_collection(config: BrowseConfig) -> Opened:
 
 
 def embed(model: RefinedModel, manifest: Manifest, skip: bool = False) -> Collection:
-    """Embed the B-scans and, each once, the reports of a table.
-
-    Args:
-        model: The model; one that does not compare gets a collection without vectors.
-        manifest: The pairs.
-        skip: Leave out B-scans that cannot be decoded.
+    """Embed the B-scans and, each once, the reports of a table, if the model compares.
 
     Raises:
         InputError: If a B-scan cannot be decoded and is not to be left out, or none is left.
@@ -120,3 +114,58 @@ def embed(model: RefinedModel, manifest: Manifest, skip: bool = False) -> Collec
         report_vectors=texts,
         left_out=len(every.skipped) + len(every) - len(manifest),
     )
+
+
+class Neighbour(NamedTuple):
+    """A B-scan or distinct report, by its place from 0, near to what was asked about.
+
+    ``match`` is the probability of the match head, not calibrated; None if it was not asked.
+    """
+
+    place: int
+    cosine: float
+    match: float | None = None
+
+
+def nearest_reports(
+    model: RefinedModel, collection: Collection, image: Array, by_match: bool
+) -> list[Neighbour]:
+    """Find the reports nearest to a B-scan, (H, W) in [0, 1], at most :data:`SHORTLIST`."""
+    assert collection.report_vectors is not None
+    found = _nearest(collection.report_vectors @ model.encode_images(image)[0])
+    if not by_match:
+        return found
+    return _by_match(found, model.match(image, [collection.reports[n.place] for n in found]))
+
+
+def nearest_bscans(
+    model: RefinedModel, collection: Collection, words: str, by_match: bool
+) -> list[Neighbour]:
+    """Find the B-scans nearest to words, at most :data:`SHORTLIST`.
+
+    Raises:
+        InputError: If one of them can be read no longer, or the text has no words.
+    """
+    assert collection.image_vectors is not None
+    found = _nearest(collection.image_vectors @ model.encode_texts(words)[0])
+    if not by_match:
+        return found
+    return _by_match(found, model.match([collection.read(n.place) for n in found], words))
+
+
+def own_report(collection: Collection, place: int) -> tuple[float, int]:
+    """Return the cosine of a B-scan and its own report, and the latter's rank among all, from 1."""
+    assert collection.image_vectors is not None and collection.report_vectors is not None
+    cosines = collection.report_vectors @ collection.image_vectors[place]
+    own = cosines[collection.report_of[place]]
+    return float(own), 1 + int((cosines > own).sum())
+
+
+def _nearest(cosines: Array) -> list[Neighbour]:
+    places = np.argsort(-cosines, kind="stable")[:SHORTLIST]
+    return [Neighbour(int(place), float(cosines[place])) for place in places]
+
+
+def _by_match(found: list[Neighbour], matches: Array) -> list[Neighbour]:
+    judged = [n._replace(match=float(m)) for n, m in zip(found, matches, strict=True)]
+    return [judged[rank] for rank in np.argsort(-matches, kind="stable")]

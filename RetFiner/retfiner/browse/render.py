@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from retfiner.browse.collection import Collection
-from retfiner.browse.search import Neighbour
+from retfiner.browse.collection import Collection, Neighbour
 from retfiner.common.errors import InputError
-from retfiner.common.pages import get_template
+from retfiner.evaluation.pages import get_template
 
 TEMPLATE = Path(__file__).parent / "templates" / "fragments.html"
 
@@ -45,22 +44,6 @@ def scores(neighbour: Neighbour) -> str:
 
 
 def report_table(collection: Collection, found: Sequence[Neighbour], own: int | None) -> str:
-    """Write the nearest reports as a table of HTML.
-
-    Args:
-        collection: Where they are from.
-        found: The reports, the best first.
-        own: The report of the B-scan itself, which is marked; None if there is none.
-    """
+    """Write the nearest reports as a table of HTML; the B-scan's ``own`` is marked."""
     counts = np.bincount(collection.report_of, minlength=len(collection.reports))
-    rows = [
-        {
-            "report": collection.reports[neighbour.place],
-            "is_own": neighbour.place == own,
-            "count": counts[neighbour.place],
-            "cosine": number(neighbour.cosine),
-            "match": "" if neighbour.match is None else number(neighbour.match),
-        }
-        for neighbour in found
-    ]
-    return fragment("report_table", rows, any(neighbour.match is not None for neighbour in found))
+    return fragment("report_table", collection.reports, found, own, counts, number)

@@ -62,11 +62,7 @@ def require_port(port: int) -> None:
 
 
 def serve(port: int, words: Sequence[str]) -> None:
-    """Serve the page until the user ends it.
-
-    Args:
-        port: Where to listen.
-        words: The command line, which the page parses again.
+    """Serve the page until the user ends it; it parses the words of the command line again.
 
     Raises:
         KeyboardInterrupt: Always, at the end: Streamlit takes Ctrl-C for itself and returns.

@@ -18,11 +18,7 @@ MEMORY = Path("/dev/shm")
 
 
 def count_bscans(name: str, content: bytes | memoryview) -> int:
-    """Count the images in a file.
-
-    Args:
-        name: Its name, whose suffix says what kind it is of.
-        content: Its bytes.
+    """Count the images in a file; the suffix of its name says what kind it is of.
 
     Raises:
         InputError: If it is no image of a known kind; no path is in the message.
@@ -32,12 +28,7 @@ def count_bscans(name: str, content: bytes | memoryview) -> int:
 
 
 def read_bscan(name: str, content: bytes | memoryview, index: int | None) -> Array:
-    """Read one image of a file: (H, W) in [0, 1].
-
-    Args:
-        name: Its name, whose suffix says what kind it is of.
-        content: Its bytes.
-        index: Which B-scan of a volume, from 0; None where there is one image.
+    """Read one image of a file, of a volume that at ``index``: (H, W) in [0, 1].
 
     Raises:
         InputError: If it cannot be read; no path is in the message.

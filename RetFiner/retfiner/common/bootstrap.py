@@ -27,14 +27,9 @@ def resample(
 ) -> FloatArray:
     """Compute statistics on resamples of N images, patients being drawn with replacement.
 
-    A resample is the sample itself with each image counted zero, one or more times.
-
-    Args:
-        statistics: Takes weights (R, N), one row a resample, and returns M values of each: (M, R).
-        n: Number of images.
-        patients: (N,) whose each is; None draws images.
-        resamples: How many to draw.
-        generator: Draws them; all statistics share the draws.
+    A resample is the sample itself with each image counted zero, one or more times: the statistics
+    take such weights (R, N), one row a resample, and return M values of each: (M, R). All share the
+    draws. ``patients`` (N,) says whose each image is; None draws images.
 
     Returns:
         (M, resamples).

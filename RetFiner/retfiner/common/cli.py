@@ -114,16 +114,12 @@ class _Parser(ArgumentParser):
 
 
 def build_parser(config_class: type, description: str) -> ArgumentParser:
-    """Build the parser of a configuration dataclass.
+    """Build the parser of a dataclass whose fields were made by :func:`flag`.
 
     The flags that a dataclass inherits from another stand below the latter's docstring in
     ``--help``. A field of type ``list[X]`` takes one or more values after its flag (``--seed 0 1
     2``); one of type ``bool | None`` has a flag for yes and one for no (``--x``, ``--no_x``).
     Unknown flags and unknown keys of a ``--config`` file are errors.
-
-    Args:
-        config_class: A dataclass whose fields were made by :func:`flag`.
-        description: What the script does, for ``--help``.
     """
     parser = _Parser(
         description=description,
@@ -218,15 +214,7 @@ def _metavar(hint: Any) -> str:
 
 
 def parse(config_class: type[T], description: str, arguments: Sequence[str] | None = None) -> T:
-    """Parse a command line into a configuration.
-
-    Args:
-        config_class: A dataclass whose fields were made by :func:`flag`.
-        description: What the script does, for ``--help``.
-        arguments: The words of the command line; by default those of the process.
-
-    Returns:
-        An instance of ``config_class``.
+    """Parse a command line, by default that of the process, into a configuration.
 
     Raises:
         SystemExit: On ``--help`` (status 0) or a line that cannot be parsed (status 2).
@@ -234,21 +222,6 @@ def parse(config_class: type[T], description: str, arguments: Sequence[str] | No
     values = build_parser(config_class, description).parse_args(arguments).as_dict()
     values.pop("config", None)
     return config_class(**{name: _plain_number(value) for name, value in values.items()})
-
-
-def as_words(config: Any) -> list[str]:
-    """Return the words that :func:`parse` makes a configuration of, defaults left out."""
-    words: list[str] = []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value == default_of(field):
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{field.name}" if value else f"--no_{field.name}")
-            continue
-        words += [] if field.metadata["positional"] else [f"--{field.name}"]
-        words += map(str, value if isinstance(value, list) else [value])
-    return words
 
 
 def _plain_number(value: Any) -> Any:

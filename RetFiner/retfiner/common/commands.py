@@ -12,12 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def command(script: str, *words: object) -> str:
-    """Write down how a script is run from the current folder.
-
-    Args:
-        script: The script's path in this repository.
-        words: What follows; each is quoted where need be.
-    """
+    """Write down how a script of this repository is run from the current folder, words quoted."""
     found = shutil.which("python")
     is_this = found is not None and Path(found).parent == Path(sys.executable).parent
     python = "python" if is_this else sys.executable

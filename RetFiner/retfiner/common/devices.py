@@ -9,12 +9,7 @@ from retfiner.common.errors import InputError
 
 
 def send(values: Tensor, device: torch.device) -> Tensor:
-    """Copy values that were made on the CPU to a device, without waiting for it.
-
-    Args:
-        values: A CPU tensor.
-        device: Where it is needed.
-    """
+    """Copy values that were made on the CPU to a device, without waiting for it."""
     if device.type == "cuda":
         # Copied from ordinary memory, more than 64 KiB may wait for all work queued before them.
         values = values.pin_memory()
@@ -22,10 +17,7 @@ def send(values: Tensor, device: torch.device) -> Tensor:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Find the device to compute on.
-
-    Args:
-        name: What torch calls it, or ``auto``: a GPU where there is one.
+    """Find a device by torch's name for it, or ``auto``: a GPU where there is one.
 
     Raises:
         InputError: If there is no such device.

@@ -13,14 +13,7 @@ from retfiner.common.commands import REPOSITORY, shorter
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; says what was got, what is expected and what to do.
-
-    Args:
-        problem: One sentence that names the thing that is wrong.
-        got: What was found.
-        expected: What would have been right.
-        remedy: What the user can do about it.
-    """
+    """Something the user gave cannot be used: what was got, what is expected and what to do."""
 
     def __init__(
         self,
@@ -39,15 +32,7 @@ class InputError(ValueError):
 
 
 class Stopped(RuntimeError):  # noqa: N818 - it is no error
-    """A run ended because a signal told it to.
-
-    Args:
-        number: The signal.
-        message: What was saved, and how to go on.
-
-    Attributes:
-        status: What the process shall exit with: 128 and the signal's number, as shells have it.
-    """
+    """A run ended because a signal told it to: what was saved, and how to go on."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
@@ -58,9 +43,6 @@ def run_entry_point(main: Callable[[], object]) -> None:
     """Run a script's ``main``; a user's error becomes a clear message and exit status 2.
 
     A run that was told to stop ends with 128 and the signal's number, Ctrl-C with 130.
-
-    Args:
-        main: The script's entry point, called without arguments.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line as it is said

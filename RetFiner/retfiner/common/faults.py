@@ -41,9 +41,7 @@ PROBING_MEMORY = (
 def explained_faults(memory: str = MEMORY, disk: str = DISK) -> Iterator[None]:
     """Turn the faults of a machine into errors that say what to do; also usable as a decorator.
 
-    Args:
-        memory: What helps where memory does not suffice.
-        disk: What helps where the disk is full.
+    ``memory`` and ``disk`` are what helps where there is too little of them.
 
     Raises:
         InputError: If the block fails for want of memory, disk or rights, or loses a worker.

@@ -20,13 +20,7 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it into place only when the block succeeds.
 
     A reader sees the old file or the new one, never half of one, also when the process is killed
-    or the disk is full.
-
-    Args:
-        path: Where the finished file shall lie. Its folder is created.
-
-    Yields:
-        The path to write to, with the same suffix as ``path``.
+    or the disk is full. The folder is created, and both paths have the same suffix.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

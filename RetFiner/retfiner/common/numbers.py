@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     ClosedUnitInterval = float
     OpenUnitInterval = float
 else:
-    from jsonargparse.typing import (
+    from jsonargparse.typing import (  # noqa: F401 - others take them from here
         ClosedUnitInterval,
         NonNegativeFloat,
         NonNegativeInt,
@@ -20,12 +20,3 @@ else:
         PositiveFloat,
         PositiveInt,
     )
-
-__all__ = [
-    "ClosedUnitInterval",
-    "NonNegativeFloat",
-    "NonNegativeInt",
-    "OpenUnitInterval",
-    "PositiveFloat",
-    "PositiveInt",
-]

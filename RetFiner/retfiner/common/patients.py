@@ -20,11 +20,7 @@ _RULES = (
 
 
 def patient_in_name(stem: str) -> str | None:
-    """Read the patient off an image's name, None where no known rule fits.
-
-    Args:
-        stem: File name without folder and suffix.
-    """
+    """Read the patient off an image's name without suffix, None where no known rule fits."""
     for rule in _RULES:
         match = rule.fullmatch(stem)
         if match:
@@ -34,9 +30,6 @@ def patient_in_name(stem: str) -> str | None:
 
 def read_split_table(data_set: Path) -> dict[str, str]:
     """Read the patients of ``split.csv``, where the data set has one.
-
-    Args:
-        data_set: Folder of the data set.
 
     Returns:
         Patient by image (the path as written in the table); rows without a patient are left out.
@@ -64,13 +57,9 @@ def read_split_table(data_set: Path) -> dict[str, str]:
 
 
 def patient_of(path: Path, data_set: Path, table: Mapping[str, str]) -> str | None:
-    """Find the patient of an image: as the table says, or the name where there is no table.
+    """Find whose ``<data_set>/<split>/<class>/<name>`` is, by the name where there is no table.
 
-    Args:
-        path: The image, ``<data_set>/<split>/<class>/<name>``.
-        data_set: Folder of the data set it lies in.
-        table: What :func:`read_split_table` returned; it may name images by their path below the
-            data set, by class and name, or by their name alone.
+    A table may name images by their path below the data set, by class and name, or by name alone.
     """
     if not table:
         return patient_in_name(path.stem)

@@ -35,9 +35,6 @@ def require_plain(text: str) -> None:
     A tag can name a class; a reference makes a few lines stand for gigabytes as soon as what was
     read is copied. No settings file needs either.
 
-    Args:
-        text: The YAML.
-
     Raises:
         yaml.YAMLError: If it is no YAML, or more than plain YAML.
     """
@@ -58,9 +55,6 @@ def require_plain(text: str) -> None:
 
 def load_plain_yaml(text: str) -> Any:
     """Read YAML that :func:`require_plain` finds plain.
-
-    Args:
-        text: The YAML.
 
     Raises:
         yaml.YAMLError: If it is no YAML, or more than plain YAML.

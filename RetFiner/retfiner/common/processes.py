@@ -21,9 +21,7 @@ def available_cores() -> int:
 def count_workers(requested: int | None, beside: int = 1) -> int:
     """Return how many processes read images: as asked, else one a core but at most 8.
 
-    Args:
-        requested: As asked.
-        beside: How many processes work on this machine and share its cores.
+    ``beside`` processes work on this machine and share its cores.
     """
     if requested is not None:
         return requested

@@ -10,13 +10,10 @@ if TYPE_CHECKING:
 
 
 def derive_seed(*parts: int | str) -> int:
-    """Derive a 63-bit seed from a base seed and the purpose it serves.
+    """Derive a 63-bit seed from a base seed and its purpose, as in ``(seed, "validation", 3)``.
 
     Stateless on purpose: the masks of step 1,000 are the same whether the run was interrupted at
     step 500 or not, and whatever else drew random numbers in between.
-
-    Args:
-        parts: The base seed and names or indices, for example ``(seed, "validation", 3)``.
     """
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

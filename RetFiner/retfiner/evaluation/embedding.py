@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from retfiner.common.errors import InputError
@@ -20,12 +21,9 @@ from retfiner.vision.preprocessing import EvaluationTransform
 
 
 class ImageBatch(NamedTuple):
-    """A batch of images.
+    """A batch of images (B, C, H, W), normalised, and which of the addresses they are.
 
-    Attributes:
-        positions: Which of the addresses they are; those that cannot be read are left out.
-        images: (B, C, H, W), normalised.
-        unreadable: The reason for each position that cannot be read.
+    Those that cannot be read are left out of both; ``unreadable`` has the reason for each of them.
     """
 
     positions: list[int]
@@ -33,26 +31,15 @@ class ImageBatch(NamedTuple):
     unreadable: dict[int, str]
 
 
-@dataclass(frozen=True)
-class _ImageFiles(Dataset[tuple[int, Tensor | str]]):
-    addresses: Sequence[ImageAddress]
-    transform: EvaluationTransform
-    use: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.use)
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
-        position = self.use[index]
+def _read(
+    addresses: Sequence[ImageAddress], transform: EvaluationTransform, positions: Sequence[int]
+) -> ImageBatch:
+    images, unreadable = {}, {}
+    for position in positions:
         try:
-            return position, self.transform(read_image(self.addresses[position]))
+            images[position] = transform(read_image(addresses[position]))
         except InputError as error:  # a worker's exception would arrive as a page of traceback
-            return position, str(error)
-
-
-def _collate(items: list[tuple[int, Tensor | str]]) -> ImageBatch:
-    images = {position: image for position, image in items if isinstance(image, Tensor)}
-    unreadable = {position: why for position, why in items if isinstance(why, str)}
+            unreadable[position] = str(error)
     stacked = torch.stack(list(images.values())) if images else torch.empty(0)
     return ImageBatch(list(images), stacked, unreadable)
 
@@ -63,13 +50,7 @@ def _one_thread(worker: int) -> None:
 
 @dataclass(frozen=True)
 class ImageStream:
-    """Reads image files for a model.
-
-    Attributes:
-        loaded: The model.
-        batch_size: Images at a time.
-        num_workers: Processes that read; by default one a core, at most 8.
-    """
+    """Reads image files for a model, by default in a process a core but at most 8."""
 
     loaded: LoadedModel
     batch_size: int
@@ -78,12 +59,7 @@ class ImageStream:
     def batches(
         self, addresses: Sequence[ImageAddress], title: str, use: Sequence[int] | None = None
     ) -> Iterator[ImageBatch]:
-        """Read images in order, as the model takes them.
-
-        Args:
-            addresses: Where they lie.
-            title: What the progress bar says.
-            use: Positions of those to read; by default all.
+        """Read images, or those at the positions ``use``, in order and as the model takes them.
 
         Yields:
             Batches; a batch of which no image can be read has none.
@@ -92,12 +68,12 @@ class ImageStream:
         workers = self.num_workers
         if workers is None:
             workers = min(8, available_cores(), len(use) // 256)  # a process takes a second
-        loader = DataLoader(
-            _ImageFiles(addresses, self.loaded.transform, use),
+        loader: DataLoader[int] = DataLoader(  # of positions; workers read where they collate
+            use,  # type: ignore[arg-type]
             self.batch_size,
-            collate_fn=_collate,
+            collate_fn=partial(_read, addresses, self.loaded.transform),
             num_workers=workers,
-            worker_init_fn=_one_thread if workers else None,
+            worker_init_fn=_one_thread,
         )
         with tqdm(total=len(use), desc=title, unit="image", leave=False, disable=None) as progress:
             for batch in loader:
@@ -105,12 +81,7 @@ class ImageStream:
                 progress.update(len(batch.positions) + len(batch.unreadable))
 
     def batches_of_pairs(self, pairs: Manifest, title: str, skip: bool) -> Iterator[ImageBatch]:
-        """Read the images of pairs.
-
-        Args:
-            pairs: The pairs.
-            title: What the progress bar says.
-            skip: Leave out pairs whose image cannot be read.
+        """Read the images of pairs; ``skip`` leaves out those that cannot be read.
 
         Yields:
             Batches with an image in each.

@@ -16,13 +16,7 @@ _COLUMNS = ("image_column", "report_column", "patient_column", "slice_column")
 
 @dataclass(frozen=True)
 class SelectedPairs:
-    """The pairs of an evaluation.
-
-    Attributes:
-        manifest: The pairs.
-        part: Which part of the table they are.
-        notes: What a reader of the numbers must know.
-    """
+    """The pairs of an evaluation, which part of the table they are, and notes for a reader."""
 
     manifest: Manifest
     part: Part
@@ -32,9 +26,7 @@ class SelectedPairs:
 def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> SelectedPairs:
     """Read the table, and of the model's own training table the patients it did not see.
 
-    Args:
-        config: The settings.
-        description: The model's description; its settings say how its training split the table.
+    The model's description holds its settings, which say how its training split the table.
 
     Raises:
         InputError: If the table cannot be used, or has no such part.
@@ -75,12 +67,7 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
 
 
 def describe_pairs(selected: SelectedPairs, used: Manifest) -> dict[str, Any]:
-    """Count the pairs that were used, for the numbers of a task.
-
-    Args:
-        selected: What was read of the table.
-        used: Those of them whose images could be read.
-    """
+    """Count the pairs whose images could be read, for the numbers of a task."""
     return {
         "part": selected.part,
         "pairs": len(used),

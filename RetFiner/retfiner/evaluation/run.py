@@ -1,21 +1,22 @@
-"""An evaluation from settings to a table and a file."""
+"""An evaluation from settings to a file and to the terminal's tables.
+
+Every number stands there with its interval and with chance beside it.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
 
 from retfiner.common.cli import as_plain
 from retfiner.common.files import write_text
+from retfiner.common.results import METRIC_INFO
 from retfiner.data.table import read_table
 from retfiner.evaluation.config import EvaluateConfig
-from retfiner.evaluation.tables import (
-    console,
-    findings_table,
-    report_table,
-    retrieval_table,
-    zero_shot_table,
-)
 from retfiner.evaluation.zero_shot.image_folder import read_image_folder
 from retfiner.text.folder import require_tokenizer
 from retfiner.vision.sniff import checkpoint_of
@@ -23,12 +24,12 @@ from retfiner.vision.sniff import checkpoint_of
 if TYPE_CHECKING:
     from retfiner.export.loading import LoadedModel
 
+NAMES = {"map": "mAP", "median_rank": "median rank"}
+TITLES = {"image_to_text": "Image to report", "text_to_image": "Report to image"}
+
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluate a refined model, show the numbers, and write what was asked for.
-
-    Args:
-        config: The settings.
 
     Returns:
         All numbers in plain data, as ``--output`` writes them.
@@ -52,12 +53,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     numbers = TASKS[config.task](config, loaded)
     for note in numbers["notes"]:
         print(f"Note:           {note}")
-    about = {
-        "settings": as_plain(config),
-        "model": dict(loaded.description.get("provenance", {})),
-    }
     if config.output is not None:
-        text = json.dumps({**about, **numbers}, indent=2, allow_nan=False, ensure_ascii=False)
+        provenance = dict(loaded.description.get("provenance", {}))
+        content = {"settings": as_plain(config), "model": provenance, **numbers}
+        text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
         write_text(config.output, text + "\n")
         print(f"Numbers:        {config.output}")
     return numbers
@@ -65,9 +64,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 def require_paths(config: EvaluateConfig) -> None:
     """Check that what the settings name is there, before torch is imported.
-
-    Args:
-        config: The settings.
 
     Raises:
         InputError: If the model, the data or a column is not there.
@@ -100,7 +96,7 @@ def _retrieval(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
         f"{numbers['distinct_reports']} distinct reports"
     )
     _print_left_out(numbers)
-    console().print(retrieval_table(numbers["retrieval"], numbers["rerank_top"]))
+    _console().print(_retrieval_table(numbers["retrieval"], numbers["rerank_top"]))
     if config.save is not None:
         print(f"Rankings:       {config.save}")
     return numbers
@@ -113,7 +109,7 @@ def _zero_shot(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
     split = f", {numbers['split']}" if numbers["split"] is not None else ""
     print(f"Images:         {numbers['images']}{_patients(numbers)} ({numbers['data_set']}{split})")
     print(f"Descriptions:   {numbers['prompts']}")
-    console().print(zero_shot_table(numbers["metrics"]))
+    _console().print(_zero_shot_table(numbers["metrics"]))
     print(f"Results:        {numbers['folder']}")
     return numbers
 
@@ -128,12 +124,101 @@ def _report(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
     )
     _print_left_out(numbers)
     kinds = ("scores", "scores_of_other_images", "scores_of_commonest_report")
-    console().print(report_table([numbers[kind] for kind in kinds]))
+    _console().print(_report_table([numbers[kind] for kind in kinds]))
     print(f"Commonest:      {numbers['commonest_report']}")
-    console().print(findings_table(numbers["scores"]["findings"]))
+    _console().print(_findings_table(numbers["scores"]["findings"]))
     if config.page is not None:
         print(f"Page:           {config.page}")
     return numbers
+
+
+def _console() -> Console:
+    """Return a console; a log file has no width, so that it gets a fixed one."""
+    own = Console()
+    return own if own.is_terminal else Console(width=110)
+
+
+def _number(metric: str, value: float | None) -> str:
+    """Write a share in percent, a rank and a loss as they are."""
+    if value is None:
+        return "–"
+    if metric == "median_rank":
+        return f"{value:.1f}"
+    return f"{value:.3f}" if metric == "loss" else f"{100 * value:.1f}"
+
+
+def _with_interval(metric: str, entry: Mapping[str, Any]) -> str:
+    """Write a number and, where there is one, its interval."""
+    text = _number(metric, entry["value"])
+    interval = entry.get("interval")
+    if interval is None:
+        return text
+    return f"{text} [{_number(metric, interval[0])}, {_number(metric, interval[1])}]"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table("", title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _retrieval_table(numbers: Mapping[str, Mapping[str, Any]], top: int) -> Table:
+    """Lay out a retrieval: cosine alone, re-ranked, chance."""
+    reranked = [f"first {top} re-ranked (ITM)"] if "itm" in numbers else []
+    title = "Retrieval (%, 95 % intervals by patient)"
+    table = _table(title, "contrast (ITC)", *reranked, "chance")
+    for direction, heading in TITLES.items():
+        table.add_row(f"[bold]{heading}")
+        for metric in numbers["itc"][direction]:
+            entries = [numbers[kind][direction][metric] for kind in numbers]
+            table.add_row(
+                f"  {NAMES.get(metric, metric)}",
+                *(_with_interval(metric, entry) for entry in entries),
+                _number(metric, entries[0]["chance"]),
+            )
+    return table
+
+
+def _zero_shot_table(metrics: Mapping[str, Any]) -> Table:
+    """Lay out a classification: each metric with its interval and chance, then each recall."""
+    table = _table("Zero-shot classification (%)", "value", "chance")
+    for name, info in METRIC_INFO.items():
+        entry = {"value": metrics["values"][name], "interval": metrics["intervals"].get(name)}
+        table.add_row(
+            info.label, _with_interval(name, entry), _number(name, metrics["chance"].get(name))
+        )
+    table.add_section()
+    for name, recall in metrics["recall"].items():
+        support = metrics["support"][name]
+        table.add_row(f"recall of {name} ({support} images)", _number("recall", recall), "")
+    return table
+
+
+def _report_table(scores: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out how close reports are: as written, given to other images, and one for all images."""
+    names = {
+        "micro_f1": "F1 of the findings, micro",
+        "macro_f1": "F1 of the findings, macro",
+        "same_findings": "exactly the same findings",
+        **{f"bleu_{n}": f"BLEU-{n}" for n in (1, 2, 3, 4)},
+        "rouge_l": "ROUGE-L",
+        "meteor_exact_stem": "METEOR (words and stems)",
+    }
+    table = _table("Written reports (%)", "written", "for other images", "the commonest for all")
+    for key, name in names.items():
+        table.add_row(name, *(_number(key, each[key]) for each in scores))
+    return table
+
+
+def _findings_table(findings: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Lay out each finding that some true report states."""
+    table = _table("Findings (%)", "precision", "recall", "F1", "true reports")
+    for name, entry in findings.items():
+        if entry["support"]:
+            cells = [_number(key, entry[key]) for key in ("precision", "recall", "f1")]
+            table.add_row(name.replace("_", " "), *cells, str(entry["support"]))
+    return table
 
 
 TASKS = {"retrieval": _retrieval, "zero_shot": _zero_shot, "report": _report}

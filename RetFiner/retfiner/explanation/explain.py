@@ -49,13 +49,9 @@ class Explanation:
 def explain(
     loaded: LoadedModel, image: Array, report: str, layer: int | None = None
 ) -> Explanation:
-    """Show where in an image each word of a report looks.
+    """Show where in an image, (H, W) in [0, 1], each word of a report about it looks.
 
-    Args:
-        loaded: A model refined with ITM.
-        image: (H, W) in [0, 1].
-        report: A text about it.
-        layer: Cross-attention layer from 0, never the last; by default the middle one.
+    ``layer`` is one of cross-attention, from 0 and never the last; by default the middle one.
 
     Raises:
         InputError: If the model has no match head or no such layer, or the report no words.

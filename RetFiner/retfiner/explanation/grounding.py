@@ -43,14 +43,7 @@ BATCH = 32
 
 
 class GroundedPhrase(NamedTuple):
-    """A scan with a report that names a finding whose place is known.
-
-    Attributes:
-        image: Path of the scan.
-        report: Its report.
-        finding: What is looked for.
-        mask: (H, W) where it lies.
-    """
+    """A scan with a report that names a finding, and the mask (H, W) of where that lies."""
 
     image: Path
     report: str
@@ -59,12 +52,7 @@ class GroundedPhrase(NamedTuple):
 
 
 def phantom_phrases(folder: Path, chosen: Manifest) -> Iterator[GroundedPhrase]:
-    """Yield the findings that the reports of chosen phantoms name.
-
-    Args:
-        folder: The folder of phantoms.
-        chosen: Rows of its ``pairs.csv``.
-    """
+    """Yield the findings that the reports of chosen rows of the phantoms' ``pairs.csv`` name."""
     reports = {
         image.path.relative_to(folder).as_posix(): report
         for image, report in zip(chosen.images, chosen.reports, strict=True)
@@ -78,11 +66,7 @@ def phantom_phrases(folder: Path, chosen: Manifest) -> Iterator[GroundedPhrase]:
 def phrase_maps(
     loaded: LoadedModel, phrases: Sequence[GroundedPhrase]
 ) -> tuple[list[GroundedPhrase], dict[Method, Array]]:
-    """Compute every kind of map of the words that name the findings.
-
-    Args:
-        loaded: A model refined with ITM.
-        phrases: What is to be found.
+    """Compute every kind of map of the words that name the findings, by a model refined with ITM.
 
     Returns:
         The N phrases whose words were read, and (N, g, g) for each kind of map.

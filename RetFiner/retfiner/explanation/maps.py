@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from retfiner.common.errors import InputError
-from retfiner.explanation.attention import fuse_explicitly
 from retfiner.model import RetFiner
+from retfiner.text.encoder import CrossAttentionBert
 
 
 class TokenMaps(NamedTuple):
@@ -30,17 +30,11 @@ class TokenMaps(NamedTuple):
 def token_maps(
     model: RetFiner, images: Tensor, input_ids: Tensor, attention_mask: Tensor
 ) -> TokenMaps:
-    """Map the tokens of reports onto their images.
+    """Map the tokens of reports (N, L) onto their images (N, C, H, W), normalised.
 
     The gradient-weighted map is that by which ALBEF grounds words (Li et al., 2021, after
     Grad-CAM): relu(d score / d probability) * probability, mean over heads. The score is the match
     head's logit of a match minus that of none.
-
-    Args:
-        model: A model refined with ITM, in evaluation mode.
-        images: (N, C, H, W), normalised.
-        input_ids: (N, L) token ids.
-        attention_mask: (N, L), 1 for a token and 0 for padding.
 
     Raises:
         InputError: If the model has no match head.
@@ -67,15 +61,37 @@ def token_maps(
     )
 
 
+def fuse_explicitly(
+    text: CrossAttentionBert, input_ids: Tensor, attention_mask: Tensor, image_tokens: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """Read texts (N, L) over image tokens (N, T, H) as :meth:`CrossAttentionBert.fuse` does.
+
+    Training runs fused kernels that never form the probabilities of attention. This pass runs over
+    the same weights by transformers' own eager attention, in evaluation mode, and keeps those of
+    the cross-attention, so that a score can be differentiated with respect to them.
+
+    Returns:
+        (N, L, H) hidden states of the last layer, and for each layer (N, heads, L, T): how much of
+        image token t word l takes.
+    """
+    text.set_attn_implementation("eager")  # others give no probabilities; fuse() asks none of them
+    hidden = text.bert.embeddings(input_ids=input_ids)
+    is_padding = ~attention_mask.bool()[:, None, None, :]
+    mask = torch.zeros_like(is_padding, dtype=hidden.dtype).masked_fill(is_padding, -torch.inf)
+    kept = []
+    for layer in text.layers:
+        hidden, _ = layer.attention(hidden, attention_mask=mask)
+        hidden, probabilities = layer.crossattention(hidden, encoder_hidden_states=image_tokens)
+        kept.append(probabilities)
+        hidden = layer.output(layer.intermediate(hidden), hidden)
+    return hidden, kept
+
+
 def choose_layer(layers: int, wanted: int | None = None) -> int:
-    """Choose the cross-attention layer whose maps are shown.
+    """Choose the cross-attention layer, from 0, whose maps are shown.
 
     The middle one by default, as ALBEF's third of six. In the last layer a word's attention
     reaches no score any more: only [CLS] is read after it.
-
-    Args:
-        layers: Number of cross-attention layers.
-        wanted: A layer from 0; None for the default.
 
     Raises:
         InputError: If there is no such layer, or it is the last.

@@ -9,21 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from retfiner.common.pages import as_8bit, data_uri, get_template
+from retfiner.evaluation.pages import as_8bit, data_uri, get_template
 from retfiner.explanation.explain import Explanation
-from retfiner.explanation.overlay import Array, coloured, relative, strengths, summarise
+from retfiner.explanation.figure import Array, coloured, relative, strengths, summarise
 
 TEMPLATE = Path(__file__).parent / "templates" / "word_maps.html"
 
 
 class Span(NamedTuple):
-    """A piece of a report.
-
-    Attributes:
-        text: As it is written.
-        word: Which of the words with a map it is; None for what stands between them.
-        unread: Whether it is a word beyond the cut.
-    """
+    """A piece of a report: a word with a map by its number, one beyond the cut, or neither."""
 
     text: str
     word: int | None = None

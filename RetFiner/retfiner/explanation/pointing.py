@@ -72,11 +72,8 @@ class Score(NamedTuple):
 class WordScore(NamedTuple):
     """Whether it is the word that points, on scans with several named findings.
 
-    Attributes:
-        method: The kind of map and its layer.
-        phrases: Number of findings.
-        own: Share of findings that their own words' maps hit.
-        other: Share of findings that the words of another finding of the same scan hit.
+    ``own`` is the share of findings that their own words' maps hit, ``other`` that which the words
+    of another finding of the same scan hit.
     """
 
     method: Method
@@ -103,12 +100,9 @@ class PointingConfig:
 def measure(
     phrases: Sequence[GroundedPhrase], maps: Mapping[Method, Array], tolerance: int = 0
 ) -> list[Score]:
-    """Measure how well each kind of map points.
+    """Measure how well each kind of map (N, g, g) points at N findings.
 
-    Args:
-        phrases: What is to be found, N findings.
-        maps: (N, g, g) for each kind of map, as :func:`phrase_maps` gives.
-        tolerance: Patches beside the finding that still count as a hit.
+    Up to ``tolerance`` patches beside the finding still count as a hit.
 
     Returns:
         For each kind of map, all findings together and then each one.
@@ -130,13 +124,7 @@ def measure(
 def compare_words(
     phrases: Sequence[GroundedPhrase], maps: Mapping[Method, Array], tolerance: int = 0
 ) -> list[WordScore]:
-    """Compare each finding's own words with the other findings' words of the same scan.
-
-    Args:
-        phrases: As for :func:`measure`.
-        maps: As for :func:`measure`.
-        tolerance: As for :func:`measure`.
-    """
+    """Compare each finding's own words with the other findings' words of the same scan."""
     groups: dict[Path, list[int]] = {}
     for row, phrase in enumerate(phrases):
         groups.setdefault(phrase.image, []).append(row)
@@ -163,11 +151,7 @@ def on_patches(mask: Mask, side: int) -> Mask:
 
 
 def auroc(maps: Array, inside: Mask) -> NDArray[np.float64]:
-    """Compute the area under the ROC curve: does a map rank patches inside above those outside?
-
-    Args:
-        maps: (M, g, g).
-        inside: (g, g).
+    """Compute the area under the ROC curve: do maps (M, g, g) rank patches inside (g, g) higher?
 
     Returns:
         (M,), 0.5 for constant maps and where all or no patches are inside.
@@ -224,14 +208,16 @@ def _score(method: Method, finding: Kind | None, points: NDArray[np.float64]) ->
 
 def as_table(scores: Iterable[Score], words: Iterable[WordScore]) -> str:
     """Lay scores out as a table of text."""
-    lines = [_line("map", "finding", "n", "hits", "95 %", "chance", "swapped", "AUROC", "swapped")]
+    row = "{:<13}{:<36}{:>5}{:>8}{:>14}{:>8}{:>9}{:>7}{:>9}"
+    heads = ("map", "finding", "n", "hits", "95 %", "chance", "swapped", "AUROC", "swapped")
+    lines = [row.format(*heads)]
     for score in scores:
         low, high = score.interval
         lines.append(
-            _line(
+            row.format(
                 _name(score.method),
-                "all" if score.finding is None else score.finding,
-                str(score.phrases),
+                score.finding or "all",
+                score.phrases,
                 f"{100 * score.hits / score.phrases:.1f} %",
                 f"{100 * low:.0f} to {100 * high:.0f} %",
                 f"{100 * score.chance:.1f} %",
@@ -252,13 +238,6 @@ def as_table(scores: Iterable[Score], words: Iterable[WordScore]) -> str:
 def _name(method: Method) -> str:
     name, layer = method
     return name if layer is None else f"{name} {layer}"
-
-
-def _line(name: str, finding: str, *cells: str) -> str:
-    widths = (5, 8, 14, 8, 9, 7, 9)
-    return f"{name:<13}{finding:<36}" + "".join(
-        cell.rjust(width) for cell, width in zip(cells, widths, strict=True)
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from timm.layers import Attention
 from torch import Tensor
@@ -18,22 +20,16 @@ def rollout(backbone: Backbone, images: Tensor) -> Tensor:
     Each layer's attention, mean over heads, is mixed half and half with the identity for the
     residual path, and the layers are multiplied.
 
-    Args:
-        backbone: The vision encoder, in evaluation mode.
-        images: (B, C, H, W), normalised.
-
     Returns:
         (B, g, g) share of each patch in CLS; the prefix tokens' shares are left out.
 
     Raises:
         InputError: If the encoder has no attention of timm.
     """
-    flow: Tensor | None = None
-    for probabilities in self_attention(backbone, images):
-        mean = probabilities.mean(1)
-        mixed = (mean + torch.eye(mean.shape[-1], dtype=mean.dtype, device=mean.device)) / 2
-        flow = mixed if flow is None else mixed @ flow
-    assert flow is not None
+    layers = [probabilities.mean(1) for probabilities in self_attention(backbone, images)]
+    identity = torch.eye(layers[0].shape[-1]).to(layers[0])
+    mixed = [(layer + identity) / 2 for layer in layers]
+    flow = reduce(lambda flow, layer: layer @ flow, mixed)
     side = backbone.image_size // backbone.patch_size
     if isinstance(backbone.encoder, MirageEncoder):  # its global token comes last
         return flow[:, -1, : side * side].unflatten(-1, (side, side))
@@ -43,10 +39,6 @@ def rollout(backbone: Backbone, images: Tensor) -> Tensor:
 @torch.no_grad()
 def self_attention(backbone: Backbone, images: Tensor) -> list[Tensor]:
     """Compute the attention probabilities of every layer, (B, heads, T, T) each.
-
-    Args:
-        backbone: The vision encoder, in evaluation mode.
-        images: (B, C, H, W), normalised.
 
     Raises:
         InputError: If the encoder has no attention of timm.

@@ -15,13 +15,7 @@ from retfiner.vision.sniff import checkpoint_of
 
 
 def run(config: ExplainConfig) -> list[Path]:
-    """Explain a pair and write what is asked for.
-
-    Args:
-        config: The settings.
-
-    Returns:
-        The files that were written.
+    """Explain a pair, write what is asked for, and return the files.
 
     Raises:
         InputError: If the model, the image or the row cannot be used.

@@ -30,15 +30,10 @@ class Word(NamedTuple):
 
 
 def words_of(tokenizer: PreTrainedTokenizerBase, report: str, max_tokens: int) -> list[Word]:
-    """List the words of a report with their WordPieces.
+    """List the words of a report cut at ``max_tokens``, [CLS] and [SEP] among them.
 
     What white space separates is a word (``full-thickness``, ``1.2``); pieces that are nothing but
     punctuation belong to none.
-
-    Args:
-        tokenizer: A fast tokenizer.
-        report: The text.
-        max_tokens: Where it is cut, in WordPieces with [CLS] and [SEP].
 
     Raises:
         InputError: If the tokenizer does not say where its pieces come from.

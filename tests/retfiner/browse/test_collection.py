@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retfiner.browse.collection import embed
+from retfiner.browse.collection import Neighbour, embed
 from retfiner.browse.render import literal, report_table
-from retfiner.browse.search import Neighbour
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import read_manifest
 from tests.helpers.refinement import (

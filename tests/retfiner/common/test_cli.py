@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from retfiner.common.cli import as_plain, as_words, build_parser, flag, parse
+from retfiner.common.cli import as_plain, build_parser, flag, parse
 from retfiner.common.numbers import NonNegativeFloat, OpenUnitInterval, PositiveInt
 
 
@@ -172,16 +172,3 @@ def test_inherited_flags_stand_below_their_class_with_kind_and_default(monkeypat
         "--loud say more (default: off)",
     ]
     assert text.startswith("usage: ") and "--table PATH [flags]\n" in text.splitlines(True)[0]
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        Settings(Path("a b"), 3, [4], None, "b", True),
-        Settings(Path("t"), names=["x", "y z"]),
-        Words("OCTDL", [Path("a"), Path("b")], False),
-        Words(),
-    ],
-)
-def test_a_configuration_as_words_is_parsed_to_the_same(config):
-    assert parse(type(config), "", as_words(config)) == config

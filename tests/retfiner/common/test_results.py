@@ -17,13 +17,12 @@ from retfiner.common.results import (
     comparable_settings,
     find_finished,
     fingerprint,
-    protocol_settings,
     read_run,
     read_runs,
-    run_folder,
     software_versions,
     write_run,
 )
+from retfiner.common.results.folders import run_folder
 
 SETTINGS = {"probe": "linear", "weights_sha256": "abc", "train_fraction": 1.0, "lr": 1e-3}
 KEY = RunKey("baseline", "RETFound", "OCTDL", 0)
@@ -102,7 +101,7 @@ def test_the_fingerprint_sees_values_not_their_spelling():
 def test_which_settings_are_compared():
     settings = SETTINGS | {"data_sha256": "d"}
     assert comparable_settings(settings).keys() == {"probe", "train_fraction", "lr", "data_sha256"}
-    assert protocol_settings(settings) == {"probe": "linear", "lr": 1e-3}
+    assert make_run(settings=settings).protocol == {"probe": "linear", "lr": 1e-3}
 
 
 def test_finished_only_with_the_same_settings(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from retfiner.explanation.attention import fuse_explicitly
+from retfiner.explanation.maps import fuse_explicitly
 from tests.helpers.small import random_batch, small_model
 
 
@@ -18,7 +18,7 @@ def test_states_are_those_of_the_models_forward(dtype, tolerance):
     tokens = model.encode_images(batch.images.to(dtype))
     text = model.multimodal_encoder
     expected = text.fuse(batch.input_ids, batch.attention_mask, text.project_image(tokens))
-    found = fuse_explicitly(text, batch.input_ids, batch.attention_mask, tokens).states
+    found, _ = fuse_explicitly(text, batch.input_ids, batch.attention_mask, tokens)
     words = batch.attention_mask.bool()
     assert (~words).any(), "padding is part of the question"
     assert found.dtype == dtype
@@ -29,9 +29,8 @@ def test_states_are_those_of_the_models_forward(dtype, tolerance):
 def test_probabilities_are_over_the_image_tokens():
     model, batch = small_model(), random_batch(3, 9)
     tokens = model.encode_images(batch.images)
-    found = fuse_explicitly(
-        model.multimodal_encoder, batch.input_ids, batch.attention_mask, tokens
-    ).probabilities
+    text = model.multimodal_encoder
+    _, found = fuse_explicitly(text, batch.input_ids, batch.attention_mask, tokens)
     assert [tuple(p.shape) for p in found] == [(3, 4, 9, 17)] * 2
     for p in found:
         torch.testing.assert_close(p.sum(-1), torch.ones(3, 4, 9, dtype=p.dtype))

@@ -16,9 +16,8 @@ from PIL import Image
 from retfiner import load_model
 from retfiner.common.errors import InputError
 from retfiner.explanation.config import ExplainConfig
-from retfiner.explanation.figure import write_figure
+from retfiner.explanation.figure import coloured, relative, strengths, write_figure
 from retfiner.explanation.maps import token_maps
-from retfiner.explanation.overlay import coloured, relative, strengths
 from retfiner.explanation.page import build_page
 from retfiner.refine import refine
 from retfiner.text.tokenizer import tokenize

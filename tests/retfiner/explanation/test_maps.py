@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from retfiner.common.errors import InputError
-from retfiner.explanation.attention import fuse_explicitly
-from retfiner.explanation.maps import choose_layer, token_maps
+from retfiner.explanation.maps import choose_layer, fuse_explicitly, token_maps
 from tests.helpers.small import random_batch, small_model
 
 
@@ -47,9 +46,8 @@ def test_weighted_maps_agree_with_finite_differences(model, batch):
     maps = token_maps(model, batch.images, batch.input_ids, batch.attention_mask)
     with torch.no_grad():
         tokens = model.encode_images(batch.images)
-        taken = fuse_explicitly(
-            model.multimodal_encoder, batch.input_ids, batch.attention_mask, tokens
-        ).probabilities
+        text = model.multimodal_encoder
+        _, taken = fuse_explicitly(text, batch.input_ids, batch.attention_mask, tokens)
     step, layer = 1e-4, 0
     checked_positive = 0
     for row, token, patch in [(0, 0, 0), (0, 3, 5), (1, 2, 15), (2, 1, 9), (1, 1, 4)]:
@@ -68,9 +66,8 @@ def test_attention_maps_are_probabilities_without_cls(model, batch):
     maps = token_maps(model, batch.images, batch.input_ids, batch.attention_mask)
     with torch.no_grad():
         tokens = model.encode_images(batch.images)
-        taken = fuse_explicitly(
-            model.multimodal_encoder, batch.input_ids, batch.attention_mask, tokens
-        ).probabilities
+        text = model.multimodal_encoder
+        _, taken = fuse_explicitly(text, batch.input_ids, batch.attention_mask, tokens)
     assert maps.attention.shape == (2, 3, 8, 4, 4)
     torch.testing.assert_close(maps.attention[1, 2, 3].flatten(), taken[1][2, :, 3, 1:].mean(0))
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from retfiner.common.bootstrap import count_units, resample
-from retfiner.common.classification.metrics import METRICS, FloatArray, WeightedSample, make_sample
+from retfiner.common.bootstrap import FloatArray, count_units, resample
+from retfiner.common.classification.metrics import METRICS, WeightedSample, make_sample
 from retfiner.common.errors import InputError, shorten
 
 
@@ -31,9 +31,8 @@ def evaluate(
         classes: C names in the order of the columns; the union over the splits, so that a class
             missing from this one keeps its column.
         generator: Draws the resamples.
-        patients: (N,) the patient of each image. Images of one patient are drawn together; without
-            patients every image is drawn by itself.
-        resamples: How many resamples; 0 leaves the intervals out.
+        patients: (N,) whose images are drawn together; None draws every image by itself.
+        resamples: How many; 0 leaves the intervals out.
         confidence: Coverage of the intervals.
 
     Returns:
@@ -122,13 +121,7 @@ def resample_metrics(
     patients: Sequence[str] | None,
     resamples: int,
 ) -> tuple[dict[str, FloatArray], int]:
-    """Compute every metric on resamples drawn with replacement.
-
-    Args:
-        sample: The test split, each image weighted once.
-        generator: Draws the resamples.
-        patients: (N,) the patient of each image, or None to draw images.
-        resamples: How many to draw.
+    """Compute every metric on resamples of patients, or of images where patients are not known.
 
     Returns:
         For each metric, its values on the resamples that hold every class of the sample; and the

@@ -17,9 +17,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from retfiner.common.bootstrap import FloatArray
 from retfiner.common.errors import InputError
 
-FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 ECE_BINS = 15
@@ -178,11 +178,7 @@ METRICS: dict[str, Callable[[WeightedSample], FloatArray]] = {
 
 
 def make_sample(probabilities: ArrayLike, labels: ArrayLike) -> WeightedSample:
-    """Check predictions and weigh every image once.
-
-    Args:
-        probabilities: (N, C), rows sum to 1.
-        labels: (N,), in 0..C-1.
+    """Check probabilities (N, C) and labels (N,), and weigh every image once.
 
     Raises:
         InputError: On wrong shapes, an empty split, labels without a column, numbers that are not
@@ -216,12 +212,7 @@ def make_sample(probabilities: ArrayLike, labels: ArrayLike) -> WeightedSample:
 
 
 def compute_metric(name: str, probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Compute one metric on one split.
-
-    Args:
-        name: A key of :data:`METRICS`.
-        probabilities: (N, C), rows sum to 1.
-        labels: (N,), in 0..C-1.
+    """Compute one of :data:`METRICS` on one split.
 
     Raises:
         InputError: If the predictions cannot be scored; see :func:`make_sample`.

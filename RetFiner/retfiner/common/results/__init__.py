@@ -13,32 +13,27 @@ protocol. What does not change the result (paths, device, values derived from th
 ``context``.
 """
 
-from retfiner.common.results.folders import find_finished, run_folder, write_run
+from retfiner.common.results.folders import find_finished, write_run
 from retfiner.common.results.reading import model_folder, read_run, read_runs
 from retfiner.common.results.run import (
     METRIC_INFO,
-    MetricInfo,
     Run,
     RunKey,
     comparable_settings,
     fingerprint,
-    protocol_settings,
     software_versions,
 )
 
 __all__ = [
     "METRIC_INFO",
-    "MetricInfo",
     "Run",
     "RunKey",
     "comparable_settings",
     "find_finished",
     "fingerprint",
     "model_folder",
-    "protocol_settings",
     "read_run",
     "read_runs",
-    "run_folder",
     "software_versions",
     "write_run",
 ]

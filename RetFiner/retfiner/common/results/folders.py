@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,27 +38,17 @@ def _candidates(root: Path, key: RunKey, run_fingerprint: str) -> list[Path]:
 def find_finished(root: Path | str, key: RunKey, run_fingerprint: str) -> Path | None:
     """Find the folder of a finished run that has exactly these settings.
 
-    Args:
-        root: Folder of all results.
-        key: Where the run belongs.
-        run_fingerprint: :func:`fingerprint` of its settings.
-
     Raises:
         InputError: If a folder that could be it is damaged.
     """
     for folder in _candidates(Path(root), key, run_fingerprint):
-        if _is_occupied(folder) and _stored_fingerprint(folder) == run_fingerprint:
+        if _is_occupied(folder) and read_metrics_file(folder)["fingerprint"] == run_fingerprint:
             return folder
     return None
 
 
 def run_folder(root: Path | str, key: RunKey, run_fingerprint: str) -> Path:
     """Say where a run lies or will lie: ``seed<k>``, or beside it where that has other settings.
-
-    Args:
-        root: Folder of all results.
-        key: Where the run belongs.
-        run_fingerprint: :func:`fingerprint` of its settings.
 
     Raises:
         InputError: If a folder that could be it is damaged, or all are taken.
@@ -80,10 +71,6 @@ def _is_occupied(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def _stored_fingerprint(folder: Path) -> str:
-    return str(read_metrics_file(folder)["fingerprint"])
-
-
 def write_run(
     root: Path | str,
     run: Run,
@@ -91,7 +78,7 @@ def write_run(
     curve: Sequence[Mapping[str, float]] = (),
     save_head: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Write a run's folder, whole or not at all.
+    """Write a run's folder, whole or not at all, and return it.
 
     Two processes may write at once. The first to finish takes the place; the second finds the same
     run there and leaves it, or has other settings and goes beside it.
@@ -101,9 +88,6 @@ def write_run(
         run: What to write.
         curve: Rows of the learning curve, one an epoch, all with the same columns.
         save_head: Writes the head to the path it is given; None where a probe has no head.
-
-    Returns:
-        The run's folder.
 
     Raises:
         InputError: If the run contradicts itself or its settings cannot be fingerprinted.
@@ -121,11 +105,11 @@ def write_run(
         temporary.chmod(0o777 & ~umask)  # mkdtemp makes private folders; ours are ordinary ones
         while True:
             place = run_folder(root, run.key, run.fingerprint)
-            if _is_occupied(place):
-                return place
             try:
-                temporary.rename(place)  # refused where another process was faster
+                temporary.rename(place)  # refused where this run lies, or another came just now
             except OSError:
+                if find_finished(root, run.key, run.fingerprint) == place:
+                    return place
                 if not _is_occupied(place):
                     raise
                 continue
@@ -141,13 +125,9 @@ def _write_files(
     curve: Sequence[Mapping[str, float]],
     save_head: Callable[[Path], object] | None,
 ) -> None:
-    """Write the files of a run into an empty folder."""
     content = {
         "format": FORMAT,
-        "version": run.key.version,
-        "model": run.key.model,
-        "data_set": run.key.data_set,
-        "seed": run.key.seed,
+        **asdict(run.key),
         "fingerprint": run.fingerprint,
         "settings": as_plain(run.settings),
         "context": as_plain(run.context),

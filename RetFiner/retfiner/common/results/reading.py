@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import lzma
 import re
-import struct
-import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -33,32 +29,12 @@ _ARRAYS = {
 }
 """Kinds of values (numpy's letters) and number of axes of each array."""
 
-_BROKEN = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    TypeError,
-    OverflowError,
-    RuntimeError,
-    MemoryError,
-    tokenize.TokenError,
-    struct.error,
-    lzma.LZMAError,
-    zlib.error,
-    zipfile.BadZipFile,
-)
-"""What numpy and zipfile raise for a file that is damaged, or no archive at all."""
-
 _SEED_FOLDER = re.compile(r"seed(\d+)(-[0-9a-f]+)?")
 _REMEDY_DAMAGED = "delete the folder and run the probe again"
 
 
 def read_metrics_file(folder: Path) -> dict[str, Any]:
     """Read ``metrics.json`` and hold its fingerprint against its settings.
-
-    Args:
-        folder: A run's folder.
 
     Raises:
         InputError: If the file is missing, damaged or was changed by hand.
@@ -95,20 +71,14 @@ def read_metrics_file(folder: Path) -> dict[str, Any]:
 
 
 def read_run(folder: Path | str, *, features: bool = True) -> Run:
-    """Read one run.
-
-    Args:
-        folder: ``<results>/<version>/<model>/<data set>/seed<k>``.
-        features: Whether to read the features too, where there are any; they can be large.
+    """Read one run, with its features unless told otherwise: they can be large.
 
     Raises:
         InputError: If a file is missing or damaged; it is named.
     """
     folder = Path(folder)
     content = read_metrics_file(folder)
-    path = folder / PREDICTIONS_FILE
-    arrays = _read_arrays(path, features)
-    probabilities, labels, names = (arrays[name] for name in ("probabilities", "labels", "names"))
+    arrays = _read_arrays(folder / PREDICTIONS_FILE, features)
     named = _SEED_FOLDER.fullmatch(folder.name)
     if named is None or int(named[1]) != content["seed"]:
         raise InputError(
@@ -116,17 +86,16 @@ def read_run(folder: Path | str, *, features: bool = True) -> Run:
             got=f"seed {content['seed']}",
             remedy="rename the folder back",
         )
-    patients = arrays.get("patients")
     version, model, data_set = folder.absolute().parts[-4:-1]
     run = Run(
         key=RunKey(version, model, data_set, int(content["seed"])),
         settings=content["settings"],
         metrics=content["metrics"],
         classes=list(content["classes"]),
-        probabilities=probabilities,
-        labels=labels,
-        names=names.tolist(),
-        patients=None if patients is None else patients.tolist(),
+        probabilities=arrays["probabilities"],
+        labels=arrays["labels"],
+        names=arrays["names"].tolist(),
+        patients=arrays["patients"].tolist() if "patients" in arrays else None,
         features=arrays.get("features"),
         context=content.get("context", {}),
         versions=content.get("versions", {}),
@@ -153,7 +122,7 @@ def _read_arrays(path: Path, features: bool) -> dict[str, Any]:
         absent = [name for name in ("probabilities", "labels", "names") if name not in arrays]
         if absent:
             raise ValueError(f"no {', '.join(absent)}")
-    except _BROKEN as error:
+    except Exception as error:  # numpy and zipfile have a dozen kinds for a damaged file
         got = str(error) or type(error).__name__
         raise InputError(
             f"A run's predictions cannot be read: {path}", got=got, remedy=_REMEDY_DAMAGED
@@ -162,11 +131,7 @@ def _read_arrays(path: Path, features: bool) -> dict[str, Any]:
 
 
 def model_folder(root: Path | str, model_path: str) -> Path:
-    """Return the folder of a model's results.
-
-    Args:
-        root: Folder of all results.
-        model_path: ``<version>/<model>``.
+    """Return the folder of a model's results, below ``root`` at ``<version>/<model>``.
 
     Raises:
         InputError: If there is no such model.
@@ -187,11 +152,6 @@ def read_runs(root: Path | str, model_path: str, *, features: bool = False) -> l
     """Read all finished runs of one model, sorted by data set and folder.
 
     Hidden folders (of runs that were cut off) and folders of other names are left aside.
-
-    Args:
-        root: Folder of all results.
-        model_path: ``<version>/<model>``.
-        features: Whether to read the features too.
 
     Raises:
         InputError: If there is no such model or no run of it, or a run is damaged.

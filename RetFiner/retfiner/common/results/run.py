@@ -22,13 +22,7 @@ _VERSIONED = ("retfiner", "torch", "timm", "numpy", "scikit-learn")
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """How a metric is shown.
-
-    Attributes:
-        label: Its name in tables and figures.
-        scale: What a value is multiplied by when shown (100 for a share).
-        higher_is_better: Whether a rise is an improvement.
-    """
+    """How a metric is shown: its name, its factor (100 for a share), and which way is better."""
 
     label: str
     scale: float
@@ -76,7 +70,7 @@ class Run:
 
     Attributes:
         key: Where it belongs.
-        settings: What identifies it; see the module's text.
+        settings: What identifies it; see the text of :mod:`retfiner.common.results`.
         metrics: What :func:`retfiner.common.classification.evaluation.evaluate` returned.
         classes: C names, in the order of the columns.
         probabilities: (N, C) on the test images.
@@ -110,8 +104,9 @@ class Run:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """The settings, less weights, data and share of the training images."""
-        return protocol_settings(self.settings)
+        """The settings that all runs of a comparison share: neither weights nor data."""
+        others = ("weights", "data", "train_fraction")
+        return {name: value for name, value in self.settings.items() if not name.startswith(others)}
 
     @property
     def train_fraction(self) -> float:
@@ -123,9 +118,6 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
     """Hash settings: SHA-256, in hexadecimal, of their JSON with sorted keys.
 
     Order of keys does not matter, nor whether a whole number is written 1 or 1.0.
-
-    Args:
-        settings: What identifies a run, without seed, version and paths.
 
     Raises:
         InputError: If a value cannot be written as JSON.
@@ -150,33 +142,13 @@ def comparable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if not name.startswith("weights")}
 
 
-def protocol_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the settings that all runs of one comparison must share.
-
-    Args:
-        settings: Settings of a run.
-
-    Returns:
-        The settings without weights, data and share of the training images.
-    """
-    return {
-        name: value
-        for name, value in comparable_settings(settings).items()
-        if not name.startswith("data") and name != "train_fraction"
-    }
-
-
 def software_versions() -> dict[str, str]:
     """Return the versions of the packages that can change a result."""
     return {name: metadata.version(name) for name in _VERSIONED}
 
 
 def check_run(run: Run, where: str) -> None:
-    """Refuse a run whose parts do not fit together.
-
-    Args:
-        run: The run.
-        where: What to call it in the message.
+    """Refuse a run whose parts do not fit together; ``where`` is its name in the message.
 
     Raises:
         InputError: If numbers of images or classes differ between its parts.

@@ -22,9 +22,6 @@ from retfiner.text.generation import Decoding
 def evaluate_reports(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
     """Write a report for each image, score it, and build the page if one is asked for.
 
-    Returns:
-        All numbers and reports in plain data.
-
     Raises:
         InputError: If the data or the model cannot be used for it.
     """
@@ -55,12 +52,7 @@ def evaluate_reports(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, A
 def generate_reports(
     config: EvaluateConfig, loaded: LoadedModel, manifest: Manifest
 ) -> tuple[Manifest, list[str], list[float]]:
-    """Write a report for each image.
-
-    Args:
-        config: Decoding, seed, batch size, workers, and what to do with unreadable images.
-        loaded: A model refined with GM.
-        manifest: The pairs.
+    """Write a report for each image with a model refined with GM.
 
     Returns:
         The N pairs whose image can be read, their reports, and how likely these are: the sums over

@@ -109,26 +109,12 @@ _DECIMAL = re.compile(r"(?<=\d)[.,](?=\d)")
 
 
 class Mention(NamedTuple):
-    """Where a text speaks of findings.
-
-    Attributes:
-        start: Its first character in :func:`normalise`'s text.
-        end: The one after its last.
-        findings: Names of the findings.
-        status: What it says of them.
-    """
+    """Which findings :func:`normalise`'s text names from ``start`` up to ``end``, and how."""
 
     start: int
     end: int
     findings: tuple[str, ...]
     status: Status
-
-
-class _Named(NamedTuple):
-    start: int
-    end: int
-    findings: tuple[str, ...]
-    only_denied: bool
 
 
 _PATTERNS: list[tuple[re.Pattern[str], tuple[str, ...], bool]] = [
@@ -142,12 +128,8 @@ _PATTERNS: list[tuple[re.Pattern[str], tuple[str, ...], bool]] = [
 def read_findings(report: str) -> dict[str, Status]:
     """Say which findings a report states and which it denies; what it does not mention is absent.
 
-    Args:
-        report: A report in English, as written or as a WordPiece model writes it (lower case,
-            spaces around hyphens).
-
-    Returns:
-        Findings of :data:`FINDINGS` by name.
+    The report is in English, as written or as a WordPiece model writes it (lower case, spaces
+    around hyphens).
     """
     text = normalise(report)
     found: dict[str, Status] = {}
@@ -161,19 +143,14 @@ def read_findings(report: str) -> dict[str, Status]:
 
 
 def find_mentions(text: str) -> list[Mention]:
-    """Find where a text speaks of findings, in order.
-
-    Args:
-        text: What :func:`normalise` made of a report.
-    """
+    """Find where a text of :func:`normalise` speaks of findings, in order."""
     denied = _denied_spans(text)
     found = []
-    for named in _names(text):
-        is_denied = any(start <= named.start < end for start, end in denied)
-        is_denied = is_denied or bool(_AFTER.search(text[named.end :]))
-        if is_denied or not named.only_denied:
-            status: Status = "denied" if is_denied else "stated"
-            found.append(Mention(named.start, named.end, named.findings, status))
+    for start, end, findings, only_denied in _names(text):
+        is_denied = any(first <= start < last for first, last in denied)
+        is_denied = is_denied or bool(_AFTER.search(text[end:]))
+        if is_denied or not only_denied:
+            found.append(Mention(start, end, findings, "denied" if is_denied else "stated"))
     return found
 
 
@@ -191,17 +168,17 @@ def normalise(report: str) -> str:
     return _DECIMAL.sub("·", text)  # a decimal point ends no sentence
 
 
-def _names(text: str) -> list[_Named]:
+def _names(text: str) -> list[tuple[int, int, tuple[str, ...], bool]]:
     """Find every name of a finding; where names overlap, the longest wins."""
     every = [
-        _Named(match.start(), match.end(), names, only_denied)
-        for pattern, names, only_denied in _PATTERNS
+        (*match.span(), findings, only_denied)
+        for pattern, findings, only_denied in _PATTERNS
         for match in pattern.finditer(text)
     ]
-    kept: list[_Named] = []
-    for mention in sorted(every, key=lambda m: (m.start - m.end, m.start)):
-        if all(mention.end <= other.start or other.end <= mention.start for other in kept):
-            kept.append(mention)
+    kept: list[tuple[int, int, tuple[str, ...], bool]] = []
+    for name in sorted(every, key=lambda name: (name[0] - name[1], name[0])):
+        if all(name[1] <= start or end <= name[0] for start, end, *_ in kept):
+            kept.append(name)
     return sorted(kept)
 
 

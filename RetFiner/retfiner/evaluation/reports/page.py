@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retfiner.common.pages import as_8bit, data_uri, get_template
 from retfiner.data.manifest import Manifest
 from retfiner.evaluation.config import EvaluateConfig
+from retfiner.evaluation.pages import as_8bit, data_uri, get_template
 from retfiner.evaluation.reports.findings import find_mentions, normalise, stated_findings
 from retfiner.vision.images import read_image
 
@@ -17,12 +17,9 @@ THUMBNAIL_WIDTH = 320
 
 
 class Span(NamedTuple):
-    """A piece of a report.
+    """A piece of a report, and the findings it names.
 
-    Attributes:
-        text: As it is shown.
-        kind: ``both``, ``missed``, ``invented`` or ``denied``; empty where no finding is named.
-        names: The findings that are named.
+    ``kind`` is ``both``, ``missed``, ``invented`` or ``denied``; empty where no finding is named.
     """
 
     text: str
@@ -33,17 +30,7 @@ class Span(NamedTuple):
 def build_page(
     config: EvaluateConfig, manifest: Manifest, written: list[str], scores: Mapping[str, Any]
 ) -> str:
-    """Build the page.
-
-    Args:
-        config: How many rows, whether with images, and how reports were written.
-        manifest: The pairs.
-        written: A report for each.
-        scores: Of :func:`retfiner.evaluation.reports.scores.score`.
-
-    Returns:
-        HTML in which everything that came from outside is escaped.
-    """
+    """Build the page: HTML in which everything that came from outside is escaped."""
     decoding = {
         "greedy": "greedy",
         "beam": f"beam search, {config.beams} candidates",
@@ -73,10 +60,8 @@ def build_page(
 def mark_findings(report: str, others: frozenset[str], alone: str) -> list[Span]:
     """Cut a report into its findings and what stands between them.
 
-    Args:
-        report: The report.
-        others: Findings that the other report states.
-        alone: Kind of the findings that the other report does not state.
+    ``others`` are the findings that the other report states; one that it does not is of the kind
+    ``alone``.
     """
     plain, text = " ".join(report.split()), normalise(report)
     shown = plain if len(plain) == len(text) else text  # as written where places agree

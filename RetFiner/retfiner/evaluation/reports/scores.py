@@ -39,11 +39,7 @@ class _Tokenizer:
 
 
 def score_words(references: Sequence[str], written: Sequence[str]) -> dict[str, float]:
-    """Compare texts word by word.
-
-    Args:
-        references: N true reports, whole.
-        written: N reports that were written.
+    """Compare N written reports with the N true ones word by word.
 
     Returns:
         ``bleu_1`` to ``bleu_4`` over the corpus (sacrebleu, its smoothing of zero counts),
@@ -81,10 +77,6 @@ def score_words(references: Sequence[str], written: Sequence[str]) -> dict[str, 
 
 def score_findings(references: Sequence[str], written: Sequence[str]) -> dict[str, Any]:
     """Compare the findings that :mod:`retfiner.evaluation.reports.findings` reads in the texts.
-
-    Args:
-        references: N true reports.
-        written: N reports that were written.
 
     Returns:
         ``micro_f1`` over all findings, ``macro_f1`` over those that some true report states (None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ SAVED = 10
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Both directions of a retrieval.
+    """Both directions of a retrieval among N pairs with U distinct reports.
 
     Attributes:
-        manifest: The N pairs.
+        manifest: The pairs.
         first: (U,) position of the first pair with each distinct report.
         report: (N,) which of the distinct reports each pair carries.
         rankings: By direction: N images among U reports, and U reports among N images.
@@ -49,36 +49,22 @@ class Retrieval:
         return [self.manifest.reports[position] for position in self.first]
 
     def score(self, resamples: int, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
-        """Score each direction, a query for each pair: frequent reports count as often.
-
-        Args:
-            resamples: Bootstrap resamples of the patients.
-            seed: What they depend on.
-        """
+        """Score each direction, a query for each pair: frequent reports count as often."""
+        images, texts = self.rankings["image_to_text"], self.rankings["text_to_image"]
         per_pair = {
-            "image_to_text": (self.rankings["image_to_text"], len(self.first)),
-            "text_to_image": (
-                self.rankings["text_to_image"].take(torch.from_numpy(self.report)),
-                len(self.report),
-            ),
+            "image_to_text": (images, len(self.first)),
+            "text_to_image": (texts.take(torch.from_numpy(self.report)), len(self.report)),
         }
-        return {
-            direction: score(
-                ranking,
-                candidates,
-                self.manifest.patients,
-                resamples,
-                np.random.default_rng(derive_seed(seed, "bootstrap")),
-            )
-            for direction, (ranking, candidates) in per_pair.items()
-        }
+        numbers = {}
+        for direction, (ranking, candidates) in per_pair.items():
+            rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
+            patients = self.manifest.patients
+            numbers[direction] = score(ranking, candidates, patients, resamples, rng)
+        return numbers
 
 
 def evaluate_retrieval(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
     """Retrieve, score, and write what was asked for.
-
-    Returns:
-        All numbers in plain data.
 
     Raises:
         InputError: If the data or the model cannot be used for it.
@@ -97,7 +83,7 @@ def evaluate_retrieval(config: EvaluateConfig, loaded: LoadedModel) -> dict[str,
     numbers = {"itc": found.score(config.bootstrap, config.seed)}
     if top:
         reranked = rerank_by_matching(stream, found.rankings, manifest.images, found.texts, top)
-        found = Retrieval(manifest, found.first, found.report, reranked)
+        found = replace(found, rankings=reranked)
         numbers["itm"] = found.score(config.bootstrap, config.seed)
     if config.save is not None:
         save_rankings(config.save, found)
@@ -116,34 +102,20 @@ def evaluate_retrieval(config: EvaluateConfig, loaded: LoadedModel) -> dict[str,
 def retrieve(
     loaded: LoadedModel, manifest: Manifest, images: torch.Tensor, shortlist: int
 ) -> Retrieval:
-    """Embed the distinct reports and rank them and the images for each other by cosine.
-
-    Args:
-        loaded: The model.
-        manifest: N pairs.
-        images: (N, E) their embedded images.
-        shortlist: How many of the best to keep for each query.
-    """
+    """Embed the distinct reports of N pairs; rank them and the images (N, E) for each other."""
     ids = identify_reports(manifest.reports).numpy()
     _, first, report = np.unique(ids, return_index=True, return_inverse=True)
     texts = loaded.embed_texts([manifest.reports[position] for position in first])
-    rankings = rank_both(
-        images.to(loaded.device),
-        texts.to(loaded.device),
-        torch.from_numpy(report).to(loaded.device),
-        shortlist,
-    )
+    device, carried = loaded.device, torch.from_numpy(report)
+    rankings = rank_both(images.to(device), texts.to(device), carried.to(device), shortlist)
     return Retrieval(manifest, first, report, rankings)
 
 
 def save_rankings(path: Path, found: Retrieval) -> None:
     """Write the best of each query, as rows of the CSV the pairs came from.
 
-    A report stands for all pairs that carry it, by the row of the first.
-
-    Args:
-        path: ``.csv``, a line for each query and place; or ``.npz``, an array a direction.
-        found: What was found.
+    ``.csv`` has a line for each query and place, ``.npz`` an array a direction. A report stands for
+    all pairs that carry it, by the row of the first.
     """
     rows = np.array(found.manifest.rows)
     reports = rows[found.first]
@@ -155,12 +127,8 @@ def save_rankings(path: Path, found: Retrieval) -> None:
         best = candidates[ranking.shortlist[:, :SAVED].numpy()]
         is_right = ranking.is_right[:, :SAVED].numpy()
         cosine = ranking.scores[:, :SAVED].numpy()
-        arrays |= {
-            f"{direction}_query": queries,
-            f"{direction}_found": best,
-            f"{direction}_right": is_right,
-            f"{direction}_cosine": cosine,
-        }
+        kinds = {"query": queries, "found": best, "right": is_right, "cosine": cosine}
+        arrays |= {f"{direction}_{kind}": values for kind, values in kinds.items()}
         places = best.shape[1]
         columns = {
             "direction": direction,

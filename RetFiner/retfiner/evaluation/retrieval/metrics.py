@@ -23,14 +23,7 @@ def score(
     resamples: int,
     generator: np.random.Generator,
 ) -> dict[str, dict[str, Any]]:
-    """Score one direction of a retrieval.
-
-    Args:
-        ranking: Of N queries.
-        candidates: How many each query has.
-        patients: Whose each query is; None draws queries.
-        resamples: Bootstrap resamples of the patients.
-        generator: Draws them.
+    """Score one direction of a retrieval; ``patients`` are those of the queries.
 
     Returns:
         By metric: ``value``, ``interval`` (or None) and ``chance``.
@@ -60,12 +53,8 @@ def patient_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Compute 95 % percentile intervals; candidates stay as they are, queries are resampled.
 
-    Args:
-        means: Values (N,), one a query, of which the mean is reported.
-        medians: Likewise, of which the median is reported.
-        patients: Whose each query is; None draws queries.
-        resamples: How many resamples.
-        generator: Draws them; all values share the draws.
+    ``means`` are values (N,), one a query, of which the mean is reported, ``medians`` likewise. All
+    share the draws of patients, or of queries where patients are None.
 
     Returns:
         An interval for each name; none where there is one patient or no resample.
@@ -75,7 +64,8 @@ def patient_intervals(
         return {}
 
     def statistics(weights: FloatArray) -> FloatArray:
-        of_means = [weights @ values / weights.sum(1) for values in means.values()]
+        total = weights.sum(1)
+        of_means = [weights @ values / total for values in means.values()]
         return np.stack([*of_means, *(_medians(values, weights) for values in medians.values())])
 
     drawn = resample(statistics, n, patients, resamples, generator)
@@ -98,9 +88,7 @@ def _medians(values: FloatArray, weights: FloatArray) -> FloatArray:
 def chance_median_rank(total: int, n_right: NDArray[np.int64]) -> float:
     """Return the place, from 1, within which half of the queries have found a right candidate.
 
-    Args:
-        total: Number of candidates, ordered at random.
-        n_right: (Q,) number of right candidates of each query.
+    Of ``total`` candidates in random order, ``n_right`` (Q,) are right for each query.
     """
     almost_half = 0.5 - 1e-9  # with one right candidate the half is met exactly, but for rounding
     places = range(1, total)

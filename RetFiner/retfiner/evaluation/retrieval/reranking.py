@@ -28,13 +28,6 @@ def rerank_by_matching(
 ) -> dict[str, Ranking]:
     """Put the first ``top`` of each query in the order of their match probability.
 
-    Args:
-        stream: Reads for a model refined with ITM.
-        rankings: Both directions.
-        images: N images.
-        texts: U distinct reports.
-        top: How many of the first.
-
     Raises:
         InputError: If an image can be read no longer, or a probability is not finite.
     """
@@ -63,13 +56,9 @@ def match_probabilities(
     texts: Sequence[str],
     pairs: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """Score pairs of an image and a text; each image is read and encoded once.
+    """Score pairs of an image and a text by ITM; each image is read and encoded once.
 
-    Args:
-        stream: Reads for a model refined with ITM.
-        addresses: N images.
-        texts: M texts.
-        pairs: (P, 2) positions of image and text, without repetition, by image.
+    ``pairs`` (P, 2) are positions of image and text, without repetition, by image.
 
     Returns:
         (P,) match probabilities.

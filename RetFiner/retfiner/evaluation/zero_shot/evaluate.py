@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from retfiner.common.classification.evaluation import evaluate as evaluate_classes
 from retfiner.common.errors import InputError
 from retfiner.common.files import file_sha256
-from retfiner.common.results import Run, RunKey, software_versions, write_run
+from retfiner.common.results import Run, RunKey, fingerprint, software_versions, write_run
 from retfiner.common.seeds import derive_seed
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.embedding import ImageStream
@@ -23,7 +23,6 @@ from retfiner.evaluation.zero_shot.prompts import (
     Prompts,
     check_classes,
     find_prompts,
-    fingerprint_prompts,
     read_prompts,
 )
 from retfiner.export.loading import LoadedModel, checkpoint_of
@@ -36,9 +35,6 @@ VERSION = "zero_shot"
 
 def evaluate_zero_shot(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
     """Classify, score, and write the run where ``report.py`` finds it.
-
-    Returns:
-        All numbers in plain data.
 
     Raises:
         InputError: If the data, the descriptions or the model cannot be used.
@@ -72,14 +68,9 @@ def evaluate_zero_shot(config: EvaluateConfig, loaded: LoadedModel) -> dict[str,
 
 
 def classify(stream: ImageStream, data: ImageFolder, prompts: Prompts) -> np.ndarray:
-    """Compare images with the descriptions of each class.
+    """Compare N images with the descriptions of each of C classes, by a model refined with ITC.
 
     A class is the mean of its descriptions' unit vectors, scaled to length one.
-
-    Args:
-        stream: Reads for a model refined with ITC.
-        data: N labelled images.
-        prompts: Descriptions of each of the C classes.
 
     Returns:
         (N, C) probabilities: the softmax of cosines over the learned temperature.
@@ -116,15 +107,9 @@ def _note_cut_descriptions(loaded: LoadedModel, prompts: Prompts) -> list[str]:
 
 
 def chance(labels: Sequence[int], n_classes: int) -> dict[str, float | None]:
-    """Say what guessing scores, every class with the same probability.
+    """Say what guessing scores, every class with the same probability, by metric.
 
-    Args:
-        labels: N labels.
-        n_classes: Number of classes.
-
-    Returns:
-        Expected values by metric; average precision is the prevalence, averaged by support. None
-        where guessing has no such number.
+    Average precision is the prevalence, averaged by support; None where guessing has no number.
     """
     shares = np.bincount(labels, minlength=n_classes) / len(labels)
     guess = 1 / n_classes
@@ -158,7 +143,7 @@ def _write(
             "precision": loaded.precision,
             "bootstrap": config.bootstrap,
             "data_images_sha256": data.sha256(),
-            "data_prompts_sha256": fingerprint_prompts(prompts),
+            "data_prompts_sha256": fingerprint(prompts),
             "weights_sha256": file_sha256(checkpoint),
         },
         metrics=metrics,

@@ -17,15 +17,10 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The images of one split, by class and name, in the order probing has them.
+    """The N images of one split, by class and name, in the order probing has them.
 
-    Attributes:
-        data_set: Name of the data set.
-        split: Name of the split; None for a folder without splits.
-        classes: Names of the classes over all splits, sorted.
-        paths: N images.
-        labels: N indices into ``classes``.
-        patients: Whose they are, or None where that is not known of all.
+    The split is None for a folder without any, the patients where that is not known of all;
+    ``classes`` are those of all splits, sorted, and ``labels`` indices into them.
     """
 
     data_set: str
@@ -49,11 +44,7 @@ class ImageFolder:
 
 
 def read_image_folder(folder: Path, split: str | None) -> ImageFolder:
-    """List the labelled images of a folder.
-
-    Args:
-        folder: A prepared data set, or a folder with a folder for each class.
-        split: Which split; by default ``test`` where there are splits.
+    """List the labelled images of a folder, by default of ``test`` where there are splits.
 
     Raises:
         InputError: If the folder, the split or a second class is missing, or there is no image.

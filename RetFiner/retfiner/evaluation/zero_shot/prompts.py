@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,11 +19,7 @@ Prompts = dict[str, list[str]]
 
 
 def find_prompts(data_set: str, given: Path | None) -> Path:
-    """Find the descriptions of a data set's classes.
-
-    Args:
-        data_set: Name of the data set.
-        given: The file the user named, if any.
+    """Find the descriptions of a data set's classes, or those the user named.
 
     Raises:
         InputError: If there are none.
@@ -42,13 +36,10 @@ def find_prompts(data_set: str, given: Path | None) -> Path:
 
 
 def read_prompts(path: Path) -> Prompts:
-    """Read descriptions; keys and values are taken as they are written.
+    """Read descriptions, a list for each class; keys and values are taken as they are written.
 
     The file is parsed and nothing in it is constructed: no tag runs code, and a class that is
     called NO is not the boolean that YAML makes of it.
-
-    Args:
-        path: A YAML file, a list of descriptions for each class.
 
     Raises:
         InputError: If it is no such file, or names a class twice.
@@ -78,11 +69,6 @@ def read_prompts(path: Path) -> Prompts:
 def check_classes(prompts: Mapping[str, Sequence[str]], classes: Sequence[str], path: Path) -> None:
     """Refuse descriptions that are not those of the classes.
 
-    Args:
-        prompts: Descriptions by class.
-        classes: Names of the data set's classes.
-        path: Where the descriptions come from.
-
     Raises:
         InputError: If a class has no description, or a description no class; both are named.
     """
@@ -96,9 +82,3 @@ def check_classes(prompts: Mapping[str, Sequence[str]], classes: Sequence[str], 
             expected=", ".join(classes),
             remedy="--prompts with a description of every class and no other",
         )
-
-
-def fingerprint_prompts(prompts: Mapping[str, Sequence[str]]) -> str:
-    """Hash descriptions: SHA-256 of their JSON."""
-    text = json.dumps({name: list(texts) for name, texts in prompts.items()}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -10,7 +10,7 @@ import pytest
 from jinja2 import UndefinedError
 from PIL import Image
 
-from retfiner.common.pages import as_8bit, data_uri, get_template
+from retfiner.evaluation.pages import as_8bit, data_uri, get_template
 
 TEXT = (
     '{% extends "page.html" %}{% block title %}{{ name }}{% endblock %}'

@@ -40,11 +40,9 @@ def as_8bit(image: NDArray[np.floating[Any]]) -> Pixels:
 
 
 def data_uri(pixels: Pixels, width: int | None = None) -> str:
-    """Put a picture into the page itself.
+    """Put a picture, (H, W) gray or (H, W, 4) colour with opacity, into the page itself.
 
-    Args:
-        pixels: (H, W) gray or (H, W, 4) colour with opacity.
-        width: Make a JPEG thumbnail this wide; by default a PNG of the pixels as they are.
+    With a width it becomes a JPEG thumbnail, else a PNG of the pixels as they are.
     """
     image, stream = Image.fromarray(pixels), io.BytesIO()
     if width is None:
