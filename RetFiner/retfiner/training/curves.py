@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from retfiner.common.files import whole_file
+from retfiner.training.verdict import loss_names
 
 
 def draw_curves(metrics_csv: Path, target: Path) -> None:
@@ -18,8 +19,7 @@ def draw_curves(metrics_csv: Path, target: Path) -> None:
     from matplotlib.figure import Figure
 
     table = pd.read_csv(metrics_csv)
-    losses = [c.removeprefix("val/") for c in table if c.startswith("val/") and "recall" not in c]
-    losses = sorted(losses, key=lambda n: (n != "loss", n))
+    losses = loss_names(table)
     has_recall = any("recall" in column for column in table)
     panels = len(losses) + has_recall
     columns = min(3, panels)

@@ -21,7 +21,7 @@ from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
 from retfiner.training.guard import Change
 from retfiner.training.module import RefinementModule
 from retfiner.training.recall import chance_recall
-from retfiner.training.verdict import ADVICE, Objective, read_objectives
+from retfiner.training.verdict import ADVICE, Objective, loss_names, read_objectives
 
 EXTRACTION = "RetFiner/get_vision_backbone_for_linprobing.py"
 
@@ -134,8 +134,7 @@ def format_summary(
     objectives = read_objectives(best)
     heads = ("before", "after", "guessing", "shuffled")
     lines = ["on patients never trained on".ljust(_LABEL) + "".join(f"{h:>10}" for h in heads)]
-    losses = [n.removeprefix("val/") for n in best if n.startswith("val/") and "recall" not in n]
-    for name in sorted(losses, key=lambda n: (n != "loss", n)):
+    for name in loss_names(best):
         values = [before.get(f"val/{name}"), best[f"val/{name}"]]
         label, verdict = "loss, sum" if name == "loss" else f"loss, {name.upper()}", ""
         if name in objectives:

@@ -9,11 +9,13 @@ out anew among the reports: the difference is what the objective takes from the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from retfiner.losses import LOSSES
 
 Verdict = Literal["learns", "does not use the image", "at chance"]
 
@@ -66,6 +68,12 @@ class Objective(NamedTuple):
         return "does not use the image" if self.value < self.chance - margin else "at chance"
 
 
+def loss_names(columns: Iterable[str]) -> list[str]:
+    """List the losses among columns of metrics: the sum, then each in the order of ``LOSSES``."""
+    found = {c.removeprefix("val/") for c in columns if c.startswith("val/") and "recall" not in c}
+    return [name for name in ("loss", *LOSSES) if name in found]
+
+
 def read_objectives(metrics: Mapping[str, float]) -> dict[str, Objective]:
     """Collect the objectives of a row of metrics, those that were measured whole.
 
@@ -73,10 +81,9 @@ def read_objectives(metrics: Mapping[str, float]) -> dict[str, Objective]:
         metrics: ``val/<name>``, ``chance/<name>`` and ``shuffled/<name>``.
     """
     found = {}
-    for key in metrics:
-        part, _, name = key.partition("/")
+    for name in loss_names(metrics):
         values = [metrics.get(f"{kind}/{name}", math.nan) for kind in ("val", "chance", "shuffled")]
-        if part == "chance" and not any(math.isnan(value) for value in values):
+        if not any(math.isnan(value) for value in values):
             found[name] = Objective(*values)
     return found
 

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from tqdm import tqdm
 
 from retfiner.training.curves import draw_curves
-from retfiner.training.verdict import read_objectives
+from retfiner.training.verdict import loss_names, read_objectives
 
 
 class EpochSummary(pl.Callback):
@@ -50,10 +50,9 @@ class EpochSummary(pl.Callback):
 
 def format_epoch(epoch: int, metrics: dict[str, float], is_best: bool) -> str:
     """Format an epoch's losses, what they say, and recall as one line."""
-    losses = [n.removeprefix("val/") for n in metrics if n.startswith("val/") and "recall" not in n]
     objectives = read_objectives(metrics)
     pairs = []
-    for name in sorted(losses, key=lambda n: n != "loss"):
+    for name in loss_names(metrics):
         text = f"{name} {metrics.get(f'train/{name}', math.nan):.3f}/{metrics[f'val/{name}']:.3f}"
         pairs.append(f"{text} ({objectives[name].verdict})" if name in objectives else text)
     recall = [

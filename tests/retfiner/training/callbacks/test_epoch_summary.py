@@ -65,7 +65,7 @@ def test_a_summary_reads_from_the_sum_to_the_last_recall():
     names = ["gm", "image_to_text_recall@10", "image_to_text_recall@5", "loss", "itc"]
     lines = format_summary({}, {f"val/{name}": 0.5 for name in names}, {}).splitlines()
     assert [line[:30].rstrip() for line in lines[1:]] == [
-        "loss, sum", "loss, GM", "loss, ITC", "image to text recall@5", "image to text recall@10",
+        "loss, sum", "loss, ITC", "loss, GM", "image to text recall@5", "image to text recall@10",
     ]  # fmt: skip
 
 
