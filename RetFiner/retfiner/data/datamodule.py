@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from retfiner.common.errors import InputError
-from retfiner.common.processes import count_workers, leave_signals_alone
+from retfiner.common.processes import SIGNALS, count_workers
 from retfiner.common.seeds import generator
 from retfiner.data.batch import Collate, Collated
 from retfiner.data.custom import UserDataset, takes_split
@@ -261,6 +265,27 @@ class PairsDataModule(pl.LightningDataModule):
 
 
 def _start_worker(worker: int) -> None:
-    """Keep a worker to one core: the readers run side by side, and the trainer needs cores too."""
-    leave_signals_alone()
+    """Keep a worker to one core: the readers run side by side, and the trainer needs cores too.
+
+    What tells a run to stop reaches its workers as well. They must live until the run has ended its
+    step; it ends them itself.
+    """
+    for number in set(SIGNALS) - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # absent on macOS and Windows, where no cluster sends it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_await_end, daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _await_end() -> None:
+    """Leave at a SIGTERM of the main process, and of it alone.
+
+    PyTorch and, at exit, Python send it to workers that did not leave by themselves, and wait for
+    them: a worker that ignored it would keep a run that has failed from ever ending.
+    """
+    main = parent_process()
+    assert main is not None
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main.pid:
+        pass
+    os._exit(0)
