@@ -32,14 +32,9 @@ class ImageCache:
     """Images at the backbone's input size as uint8, in a temporary file that all workers share.
 
     Decoding and resizing B-scans takes most of the time when epochs are many and the model is small
-    or the workers few. An image is decoded the first time it is
-    asked for, by whichever process asks. The file goes when the cache does, so it is never stale.
-
-    Rounding to 8 bits changes an intensity by at most 1/510.
-
-    Args:
-        count: Number of images.
-        image_size: Their side in pixels.
+    or the workers few. An image is decoded the first time it is asked for, by whichever process
+    asks. The file goes when the cache does, so it is never stale. Rounding to 8 bits changes an
+    intensity by at most 1/510.
     """
 
     def __init__(self, count: int, image_size: int) -> None:
@@ -65,15 +60,7 @@ class ImageCache:
         return self.path.with_name("filled.u8")
 
     def get(self, index: int, decode: Callable[[], Tensor]) -> Tensor:
-        """Return an image, decoding it the first time.
-
-        Args:
-            index: Which image.
-            decode: Gives it as (1, S, S) in [0, 1].
-
-        Returns:
-            (1, S, S) float32 in [0, 1].
-        """
+        """Return an image, (1, S, S) float32 in [0, 1]; ``decode`` gives it the first time."""
         if self._images is None:  # opened once a process
             self._images = np.memmap(self.path, dtype=np.uint8, mode="r+", shape=self.shape)
             self._is_filled = np.memmap(

@@ -16,9 +16,6 @@ from retfiner.data.reference import split_reference
 def load_dataset_class(reference: str) -> type:
     """Load a class from a file.
 
-    Args:
-        reference: ``path/to/file.py:Class``.
-
     Raises:
         InputError: If the reference has another form, or file or class do not exist.
     """
@@ -50,10 +47,6 @@ class UserDataset(Dataset[Any]):
 
     It is pickled as its reference and rebuilt from the file: a spawned worker cannot import a class
     that was loaded from a path.
-
-    Args:
-        reference: ``path/to/file.py:Class``.
-        offered: ``split``, ``transform``, ``image_root``.
 
     Raises:
         InputError: If the class asks for an argument that is not offered, or is no data set.

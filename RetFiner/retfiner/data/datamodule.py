@@ -30,15 +30,10 @@ from retfiner.vision.preprocessing import EvaluationTransform
 
 @dataclass(frozen=True)
 class Pairs:
-    """The two parts of the data.
+    """The two parts of the data, with the tables they came from, if they did.
 
-    Attributes:
-        train: Pairs to train on.
-        validation: Pairs of other patients.
-        manifests: Their tables, where they came from a CSV.
-        train_numbers: What the pairs to train on are called in messages: rows of the CSV, or items
-            of the user's data set; None are their positions.
-        validation_numbers: The same of the pairs to validate on.
+    Numbers are what pairs are called in messages: rows of the CSV, or items of the user's data set;
+    None are their positions.
     """
 
     train: Dataset[Any]
@@ -63,11 +58,6 @@ def pairs_of_tables(
 ) -> Pairs:
     """Make data sets of the checked tables to train on and to validate on.
 
-    Args:
-        tables: The two tables.
-        transform: What turns a B-scan into the backbone's input.
-        image_cache: Whether images are decoded once a run.
-
     Raises:
         InputError: If a part has fewer than two pairs.
     """
@@ -84,15 +74,10 @@ def pairs_of_dataset(
     val_fraction: float = 0.1,
     seed: int = 0,
 ) -> Pairs:
-    """Build and split a data set of the user's own.
+    """Build and split a data set of the user's own, named as ``path/to/file.py:Class``.
 
-    Args:
-        reference: ``path/to/file.py:Class``.
-        transform: What turns a B-scan into the backbone's input.
-        image_root: Folder of the images, for the class.
-        patients_known: Whether a class that says nothing of patients is an error.
-        val_fraction: Share of the patients split off.
-        seed: What the split depends on.
+    Unless ``patients_known`` is false, a class that says nothing of patients is an error;
+    ``val_fraction`` is the share of the patients split off.
 
     Raises:
         InputError: If the data cannot be used, or a part has fewer than two pairs.

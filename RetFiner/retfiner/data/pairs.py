@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,21 +66,16 @@ class Numbered(NamedTuple):
     item: Any
 
 
+@dataclass(eq=False)
 class NumberedPairs(Dataset[Numbered]):
-    """Any data set of [image, report], with each item's number beside it.
+    """Any data set of [image, report], with each item's number beside it: by default its position.
 
     An item that cannot be read is returned as its error instead of raised: workers hand exceptions
     on as a page of traceback, and whether a bad row matters is decided where batches are made.
-
-    Args:
-        pairs: The data set.
-        numbers: What each item is called in messages, a CSV's row numbers for example; by default
-            its position.
     """
 
-    def __init__(self, pairs: Dataset[Any], numbers: Sequence[int] | None = None) -> None:
-        self.pairs = pairs
-        self.numbers = numbers
+    pairs: Dataset[Any]
+    numbers: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)  # type: ignore[arg-type]
