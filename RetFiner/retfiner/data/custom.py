@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+from functools import partial
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -63,11 +64,8 @@ class UserDataset(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         return self.pairs[index]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"reference": self.reference, "offered": self.offered}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["reference"], **state["offered"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(UserDataset, self.reference, **self.offered), ()
 
 
 def _build(reference: str, offered: dict[str, Any]) -> Any:

@@ -47,12 +47,9 @@ class Intensity(NamedTuple):
 class ImageFacts(NamedTuple):
     """What is known of an image, or the reason why it cannot be used.
 
-    Attributes:
-        reason: Why it cannot be used, or None; everything below is unknown then.
-        sha256: Digest of the file's bytes; of the address, where the image is one of a volume's.
-        pixels: Digest of the decoded pixels, or None where they were not looked at.
-        size: Height and width in pixels, or None where only decoding would tell.
-        intensity: Its gray values, or None where they were not looked at.
+    ``sha256`` is of the file's bytes; of the address, where the image is one of a volume's.
+    ``pixels`` is a digest of the decoded ones. What was not looked at, or only decoding would tell,
+    is None.
     """
 
     reason: str | None

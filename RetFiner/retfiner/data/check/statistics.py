@@ -24,20 +24,13 @@ COVERED = 0.95
 
 @dataclass(frozen=True)
 class TextStatistics:
-    """Lengths and repetitions of reports.
+    """Lengths of reports, in ``WordPieces`` with [CLS] and [SEP] or in ``words``, and repetitions.
 
-    Attributes:
-        unit: What lengths are counted in: ``WordPieces``, [CLS] and [SEP] included, or ``words``.
-        limit: Lengths above it are cut: --max_text_tokens, in words two less, since a word is at
-            least one WordPiece.
-        histogram: How many reports have each length.
-        median: Median length.
-        longest: Greatest length.
-        cut: Share of the reports that are cut; where words are counted, at least this share.
-        covering: The smallest limit that cuts at most one report in twenty.
-        distinct: Number of different reports.
-        repeated: Share of the reports that repeat an earlier one word for word.
-        frequent: The reports that occur most often, more than once each, and how often.
+    Lengths above ``limit`` are cut: --max_text_tokens, in words two less, since a word is at least
+    one WordPiece. ``histogram`` counts reports by length; ``cut`` is the share that is cut, of
+    words at least this share, and ``covering`` the smallest limit that cuts at most one report in
+    twenty. ``repeated`` is the share that repeats an earlier report word for word; ``frequent`` has
+    those that occur most often, more than once each, and how often.
     """
 
     unit: str
