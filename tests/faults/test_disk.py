@@ -10,7 +10,7 @@ import torch
 
 from linprobe.store import FeatureStore
 from retfiner.common.errors import InputError
-from retfiner.data.cache import ImageCache
+from retfiner.data.pairs import ImageCache
 from retfiner.export.extract import ExtractConfig, extract
 from retfiner.refine import refine
 from retfiner.vision import load_backbone, read_checkpoint, save_backbone

@@ -31,12 +31,3 @@ def count_workers(requested: int | None, beside: int = 1) -> int:
 def leave_interrupts_alone() -> None:
     """Start a worker process: Ctrl-C reaches all of them, and the first one alone answers it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def leave_signals_alone() -> None:
-    """Start a worker of a run: what tells the run to stop reaches its workers too.
-
-    They must live until the run has ended its step; it ends them itself, and they end without it.
-    """
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -19,43 +20,26 @@ from retfiner.text.tokenizer import tokenize
 
 
 class Collated(NamedTuple):
-    """What a worker hands to the main process.
-
-    Attributes:
-        batch: The batch, or why there can be none.
-        left_out: Number and reason of each pair that could not be read and was left out.
-    """
+    """A batch, or why there is none, and number and reason of each pair that was left out."""
 
     batch: Batch | InputError
     left_out: list[tuple[int, str]]
 
 
+@dataclass
 class Collate:
     """Put pairs together to a batch: stack images, tokenise reports, find identical ones.
 
-    Args:
-        tokenizer: The text encoder's tokenizer.
-        max_tokens: Reports are cut at this many WordPieces.
-        image_shape: (C, H, W) the backbone expects.
-        on_bad_row: Whether an unreadable pair is an error or left out.
-
-    Attributes:
-        least: Fewest pairs that have to be left: two to contrast, or one where other processes
-            hold pairs of the same batch.
+    Reports are cut at ``max_tokens`` WordPieces; ``image_shape`` is the (C, H, W) that the backbone
+    expects; ``on_bad_row`` says whether an unreadable pair is an error or left out.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        max_tokens: int,
-        image_shape: tuple[int, int, int],
-        on_bad_row: OnBadRow = "error",
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.max_tokens = max_tokens
-        self.image_shape = image_shape
-        self.on_bad_row = on_bad_row
-        self.least = 2
+    tokenizer: PreTrainedTokenizerBase
+    max_tokens: int
+    image_shape: tuple[int, int, int]
+    on_bad_row: OnBadRow = "error"
+    # Fewest pairs that have to be left: two to contrast, or one where other processes hold more.
+    least: int = 2
 
     def __call__(self, items: list[Numbered]) -> Collated:
         """Build a batch of the items that could be read, or say which error forbids it."""
@@ -109,13 +93,7 @@ class Collate:
 
 
 def join_reports(parts: Sequence[Batch], rank: int, gather: Callable[[Tensor], Tensor]) -> Joined:
-    """Put the reports of all processes together.
-
-    Args:
-        parts: Each process's batch, in the order of ranks; images are not looked at.
-        rank: Which process this is.
-        gather: Gathers rows of all processes; see :class:`Joined`.
-    """
+    """Put the reports of all processes together, in the order of ranks; images are left."""
     width = max(part.input_ids.shape[1] for part in parts)
 
     def padded(tensors: Sequence[Tensor]) -> Tensor:
@@ -138,14 +116,7 @@ def normalise_report(report: str) -> str:
 
 
 def identify_reports(reports: Sequence[str]) -> Tensor:
-    """Give identical reports the same number, in every process and on every machine.
-
-    Args:
-        reports: B reports.
-
-    Returns:
-        (B,) int64: 63 bits of a hash of each report.
-    """
+    """Return (B,) int64: 63 bits of a hash of each report, the same on every machine."""
     return torch.tensor([_hash(report) for report in reports], dtype=torch.int64)
 
 

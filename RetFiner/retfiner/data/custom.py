@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+from functools import partial
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -15,9 +16,6 @@ from retfiner.data.reference import split_reference
 
 def load_dataset_class(reference: str) -> type:
     """Load a class from a file.
-
-    Args:
-        reference: ``path/to/file.py:Class``.
 
     Raises:
         InputError: If the reference has another form, or file or class do not exist.
@@ -51,10 +49,6 @@ class UserDataset(Dataset[Any]):
     It is pickled as its reference and rebuilt from the file: a spawned worker cannot import a class
     that was loaded from a path.
 
-    Args:
-        reference: ``path/to/file.py:Class``.
-        offered: ``split``, ``transform``, ``image_root``.
-
     Raises:
         InputError: If the class asks for an argument that is not offered, or is no data set.
     """
@@ -70,11 +64,8 @@ class UserDataset(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         return self.pairs[index]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"reference": self.reference, "offered": self.offered}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["reference"], **state["offered"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(UserDataset, self.reference, **self.offered), ()
 
 
 def _build(reference: str, offered: dict[str, Any]) -> Any:

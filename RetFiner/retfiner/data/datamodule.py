@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from retfiner.common.errors import InputError
-from retfiner.common.processes import count_workers, leave_signals_alone
+from retfiner.common.processes import SIGNALS, count_workers
 from retfiner.common.seeds import generator
 from retfiner.data.batch import Collate, Collated
 from retfiner.data.custom import UserDataset, takes_split
@@ -26,15 +30,10 @@ from retfiner.vision.preprocessing import EvaluationTransform
 
 @dataclass(frozen=True)
 class Pairs:
-    """The two parts of the data.
+    """The two parts of the data, with the tables they came from, if they did.
 
-    Attributes:
-        train: Pairs to train on.
-        validation: Pairs of other patients.
-        manifests: Their tables, where they came from a CSV.
-        train_numbers: What the pairs to train on are called in messages: rows of the CSV, or items
-            of the user's data set; None are their positions.
-        validation_numbers: The same of the pairs to validate on.
+    Numbers are what pairs are called in messages: rows of the CSV, or items of the user's data set;
+    None are their positions.
     """
 
     train: Dataset[Any]
@@ -59,11 +58,6 @@ def pairs_of_tables(
 ) -> Pairs:
     """Make data sets of the checked tables to train on and to validate on.
 
-    Args:
-        tables: The two tables.
-        transform: What turns a B-scan into the backbone's input.
-        image_cache: Whether images are decoded once a run.
-
     Raises:
         InputError: If a part has fewer than two pairs.
     """
@@ -80,15 +74,10 @@ def pairs_of_dataset(
     val_fraction: float = 0.1,
     seed: int = 0,
 ) -> Pairs:
-    """Build and split a data set of the user's own.
+    """Build and split a data set of the user's own, named as ``path/to/file.py:Class``.
 
-    Args:
-        reference: ``path/to/file.py:Class``.
-        transform: What turns a B-scan into the backbone's input.
-        image_root: Folder of the images, for the class.
-        patients_known: Whether a class that says nothing of patients is an error.
-        val_fraction: Share of the patients split off.
-        seed: What the split depends on.
+    Unless ``patients_known`` is false, a class that says nothing of patients is an error;
+    ``val_fraction`` is the share of the patients split off.
 
     Raises:
         InputError: If the data cannot be used, or a part has fewer than two pairs.
@@ -261,6 +250,27 @@ class PairsDataModule(pl.LightningDataModule):
 
 
 def _start_worker(worker: int) -> None:
-    """Keep a worker to one core: the readers run side by side, and the trainer needs cores too."""
-    leave_signals_alone()
+    """Keep a worker to one core: the readers run side by side, and the trainer needs cores too.
+
+    What tells a run to stop reaches its workers as well. They must live until the run has ended its
+    step; it ends them itself.
+    """
+    for number in set(SIGNALS) - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # absent on macOS and Windows, where no cluster sends it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_await_end, daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _await_end() -> None:
+    """Leave at a SIGTERM of the main process, and of it alone.
+
+    PyTorch and, at exit, Python send it to workers that did not leave by themselves, and wait for
+    them: a worker that ignored it would keep a run that has failed from ever ending.
+    """
+    main = parent_process()
+    assert main is not None
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main.pid:
+        pass
+    os._exit(0)

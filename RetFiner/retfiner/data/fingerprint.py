@@ -17,12 +17,8 @@ def describe_data(pairs: Pairs, dataset: str | None = None) -> dict[str, Any]:
 
     Images count by path and size. They are not read, which would take longer than many an epoch; a
     file that changes its size is found. Paths count from the table's folder, so that a copy
-    elsewhere is the same data.
-
-    Args:
-        pairs: The two parts of the data.
-        dataset: The user's class, where the pairs come from one: its file and the numbers of its
-            pairs are all that is known.
+    elsewhere is the same data. Of a user's class, its file and the numbers of its pairs are all
+    that is known.
     """
     digest = hashlib.sha256()
     sizes = pairs.train_size, pairs.validation_size

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -36,13 +36,9 @@ NO_REPORT = MISSING | {
 class Columns:
     """The names of a table's columns.
 
-    Attributes:
-        image: Column with the path of the image.
-        report: Column with the report.
-        patient: Column with the patient, or ``none``.
-        split: Column with the side of the split, or None.
-        slice: Column with the index of the B-scan in a volume, from 0, or empty cells; None is
-            ``slice``, where there is such a column; ``none`` leaves it alone.
+    ``patient`` may be ``none``, to declare that patients are not known. ``slice`` holds the index
+    of the B-scan in a volume, from 0, or empty cells; None is ``slice``, where there is such a
+    column; ``none`` leaves it alone.
     """
 
     image: str = "image"
@@ -65,41 +61,33 @@ class Columns:
         return [self.image, self.report, *(name for name in optional if name is not None)]
 
 
-class PairTable(NamedTuple):
-    """The rows of a table of pairs, not yet checked; white space around and within is tidied.
+@dataclass(frozen=True)
+class PairRow:
+    """A row of a table of pairs, not yet checked; white space around and within is tidied.
 
-    Attributes:
-        rows: Row numbers, the header being row 1, as a spreadsheet counts.
-        names: The image column's cells.
-        images: The images they stand for: files, or B-scans of volumes.
-        reports: The reports.
-        patients: The patients, or None where the user said there is no such column.
-        sides: The split column's cells, or None where there is none.
-        broken: Why a row's fields cannot be told apart, by row number.
-        unclear: Why it cannot be told which image a row stands for, by position.
+    The number is a spreadsheet's: the header is row 1. ``patient`` is None where the user said
+    there is no such column, and ``side`` is empty where no split is given. ``broken`` says why the
+    fields cannot be told apart, and ``unclear`` why it cannot be told which image is meant.
     """
 
-    rows: list[int]
-    names: list[str]
-    images: list[ImageAddress]
-    reports: list[str]
-    patients: list[str] | None
-    sides: list[str] | None
-    broken: dict[int, str]
-    unclear: dict[int, str]
+    file: Path
+    number: int
+    name: str
+    image: ImageAddress
+    report: str
+    patient: str | None
+    side: str | None = ""
+    broken: str | None = None
+    unclear: str | None = None
 
 
 @dataclass(frozen=True)
 class Manifest:
     """Image-report pairs that were checked.
 
-    Attributes:
-        source: The CSV they came from.
-        images: The images: files, and in volumes the index of the B-scan.
-        reports: Their reports.
-        patients: Their patients, or None where the user said there is no such column.
-        rows: Their row numbers in the CSV, the header being row 1, as a spreadsheet counts.
-        skipped: Row number and reason of each row that was left out.
+    ``patients`` is None where the user said there is no such column; ``rows`` are numbers in the
+    CSV, the header being row 1, as a spreadsheet counts; ``skipped`` has number and reason of each
+    row that was left out.
     """
 
     source: Path
@@ -150,11 +138,11 @@ def read_manifest(
             is ``error``, or if no row is left.
     """
     columns = Columns(image_column, report_column, patient_column, slice=slice_column)
-    table = read_pairs(path, columns, image_root)
-    problems = _find_problems(table)
+    rows = read_pairs(path, columns, image_root)
+    problems = _find_problems(rows)
     if problems and on_bad_row == "error":
         raise InputError(
-            f"{len(problems)} of {len(table.rows)} rows of {path} cannot be used",
+            f"{len(problems)} of {len(rows)} rows of {path} cannot be used",
             got="\n            ".join(f"row {row}: {reason}" for row, reason in problems[:8])
             + (f"\n            ... and {len(problems) - 8} more" if len(problems) > 8 else ""),
             expected="an existing image, a report with words and a patient in every row",
@@ -162,43 +150,53 @@ def read_manifest(
             "--on_bad_row skip leaves such rows out",
         )
     bad = {row for row, _ in problems}
-    every = Manifest(path, table.images, table.reports, table.patients, table.rows, problems)
-    kept = every.select([i for i, row in enumerate(every.rows) if row not in bad])
-    if not len(kept):
+    kept = [row for row in rows if row.number not in bad]
+    if not kept:
         raise InputError(
             f"no row of {path} can be used",
             got=problems[0][1] if problems else "a header without rows",
             expected="at least two image-report pairs",
         )
-    return kept
+    return Manifest(
+        source=path,
+        images=[row.image for row in kept],
+        reports=[row.report for row in kept],
+        patients=[str(row.patient) for row in kept] if columns.has_patient else None,
+        rows=[row.number for row in kept],
+        skipped=problems,
+    )
 
 
-def read_pairs(path: Path, columns: Columns, image_root: Path | None = None) -> PairTable:
+def read_pairs(path: Path, columns: Columns, image_root: Path | None = None) -> list[PairRow]:
     """Read a CSV of image-report pairs; nothing is checked but that it is one.
-
-    Args:
-        path: The CSV, UTF-8, with a header.
-        columns: What its columns are called.
-        image_root: Folder the image paths are relative to; by default the CSV's own.
 
     Raises:
         InputError: If the file or a column is missing, or the file is no well-formed CSV in UTF-8.
     """
     optional = [SLICE_COLUMN] if columns.slice is None else []
-    rows, cells, broken = read_table(path, columns.required, optional)
+    numbers, cells, broken = read_table(path, columns.required, optional)
     names = [name.strip() for name in cells[columns.image]]
-    slices = cells.get(columns.slice or SLICE_COLUMN, [""] * len(names))
-    images, unclear = locate_images(image_root or path.parent, names, slices)
-    return PairTable(
-        rows=rows,
-        names=names,
-        images=images,
-        reports=[" ".join(report.split()) for report in cells[columns.report]],
-        patients=[p.strip() for p in cells[columns.patient]] if columns.has_patient else None,
-        sides=None if columns.split is None else [side.strip() for side in cells[columns.split]],
-        broken=broken,
-        unclear=unclear,
-    )
+    slices = cells.get(columns.slice or SLICE_COLUMN)
+    patients = cells[columns.patient] if columns.has_patient else None
+    sides = None if columns.split is None else cells[columns.split]
+    rows = []
+    for i, number in enumerate(numbers):
+        cell = "" if slices is None else slices[i]
+        image, unclear = locate_image(image_root or path.parent, names[i], cell)
+        rows.append(
+            PairRow(
+                file=path,
+                number=number,
+                name=names[i],
+                image=image,
+                report=" ".join(cells[columns.report][i].split()),
+                patient=None if patients is None else patients[i].strip(),
+                side="" if sides is None else sides[i].strip(),
+                broken=broken.get(number),
+                unclear=unclear,
+            )
+        )
+    return rows
 
 
 def read_reports(path: Path, report_column: str = "report") -> list[str]:
@@ -216,33 +214,20 @@ def read_reports(path: Path, report_column: str = "report") -> list[str]:
     return [" ".join(report.split()) for report in table.cells[report_column]]
 
 
-def locate_images(
-    root: Path, names: Sequence[str], slices: Sequence[str]
-) -> tuple[list[ImageAddress], dict[int, str]]:
-    """Turn the cells that say which image into addresses.
+def locate_image(root: Path, name: str, slice_cell: str) -> tuple[ImageAddress, str | None]:
+    """Return the address of an image, and why it cannot be understood if it cannot.
 
-    Args:
-        root: Folder that relative paths start from.
-        names: Paths, as ``scan.png`` or ``scan.e2e#12``.
-        slices: Index of the B-scan, from 0, or an empty cell.
-
-    Returns:
-        An address for each row, and by position why those that cannot be understood cannot.
+    The name is ``scan.png`` or ``scan.e2e#12``; the cell holds the B-scan's index, from 0, or none.
     """
-    images, unclear = [], {}
-    for position, (name, cell) in enumerate(zip(names, slices, strict=True)):
-        image = ImageAddress(root / name)
-        try:
-            image = ImageAddress.parse(root / name)
-            index = _slice_index(cell)
-            if index is not None:
-                if image.index not in (None, index):
-                    raise InputError(f"{name} says one B-scan and the slice column says {index}")
-                image = replace(image, index=index)
-        except InputError as error:
-            unclear[position] = " ".join(str(error).split())
-        images.append(image)
-    return images, unclear
+    image = ImageAddress(root / name)
+    try:
+        image = ImageAddress.parse(root / name)
+        index = _slice_index(slice_cell)
+        if index is not None and image.index not in (None, index):
+            raise InputError(f"{name} says one B-scan and the slice column says {index}")
+        return (image if index is None else replace(image, index=index)), None
+    except InputError as error:
+        return image, " ".join(str(error).split())
 
 
 def _slice_index(cell: str) -> int | None:
@@ -256,25 +241,24 @@ def _slice_index(cell: str) -> int | None:
     return int(number)
 
 
-def _find_problems(table: PairTable) -> list[tuple[int, str]]:
-    problems = []
-    for index, (row, reason) in enumerate(
-        zip(table.rows, _why_unusable(table.images), strict=True)
-    ):
-        problem = reason
-        if row in table.broken:
-            problem = table.broken[row]
-        elif not table.names[index]:
-            problem = "the image column is empty"
-        elif index in table.unclear:
-            problem = table.unclear[index]
-        elif table.reports[index].casefold() in MISSING:
-            problem = "the report is empty"
-        elif table.patients is not None and table.patients[index].casefold() in MISSING:
-            problem = "the patient is empty"
-        if problem is not None:
-            problems.append((row, problem))
-    return problems
+def _find_problems(rows: list[PairRow]) -> list[tuple[int, str]]:
+    reasons = _why_unusable([row.image for row in rows])
+    problems = ((row.number, _problem(row, why)) for row, why in zip(rows, reasons, strict=True))
+    return [(number, problem) for number, problem in problems if problem is not None]
+
+
+def _problem(row: PairRow, image_problem: str | None) -> str | None:
+    if row.broken is not None:
+        return row.broken
+    if not row.name:
+        return "the image column is empty"
+    if row.unclear is not None:
+        return row.unclear
+    if row.report.casefold() in MISSING:
+        return "the report is empty"
+    if row.patient is not None and row.patient.casefold() in MISSING:
+        return "the patient is empty"
+    return image_problem
 
 
 def _why_unusable(images: list[ImageAddress]) -> list[str | None]:
@@ -306,12 +290,8 @@ def read_splits(
 ) -> tuple[Manifest, Manifest]:
     """Read and check the pairs to train on and those to validate on.
 
-    Args:
-        train_csv: The table.
-        val_csv: A table for validation; without one, patients are split off.
-        val_fraction: Share of the patients split off.
-        seed: What the split depends on.
-        columns: Folder, columns and what to do with bad rows, as :func:`read_manifest` takes them.
+    Without ``val_csv``, a share of the patients is split off. ``columns`` are the folder, the
+    columns and what to do with bad rows, as :func:`read_manifest` takes them.
 
     Raises:
         InputError: If a table cannot be used, or a patient is on both sides.
@@ -328,13 +308,8 @@ def read_splits(
 def split_by_patient(manifest: Manifest, fraction: float, seed: int) -> tuple[Manifest, Manifest]:
     """Split pairs into a training and a validation part that share no patient.
 
-    Where the user declared that patients are not known, each pair stands for itself.
-
-    Args:
-        manifest: The pairs.
-        fraction: Share of the patients for validation, in (0, 1), rounded up; a patient is left
-            on each side.
-        seed: Which patients that are.
+    Where the user declared that patients are not known, each pair stands for itself. The share of
+    the patients for validation is rounded up; a patient is left on each side.
 
     Raises:
         InputError: If there are fewer than two patients.
@@ -350,14 +325,8 @@ def split_groups(
 ) -> tuple[list[int], list[int]]:
     """Split positions into two parts that share no group; :func:`split_by_patient` says how.
 
-    Args:
-        groups: The patient, or whatever must stay together, of each pair.
-        fraction: Share of the groups for validation.
-        seed: Which groups that are.
-        source: Where the pairs come from, for messages.
-
     Raises:
-        InputError: If there are fewer than two groups.
+        InputError: If there are fewer than two groups; the message names their ``source``.
     """
     count = len(set(groups))
     if count < 2:

@@ -10,9 +10,6 @@ from retfiner.common.errors import InputError
 def split_reference(reference: str) -> tuple[Path, str]:
     """Return the file and the class's name.
 
-    Args:
-        reference: ``path/to/file.py:Class``.
-
     Raises:
         InputError: If the reference has another form, or there is no such file.
     """

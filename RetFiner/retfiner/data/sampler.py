@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,42 +13,26 @@ from torch.utils.data import BatchSampler, DataLoader
 from retfiner.common.seeds import generator
 
 
+@dataclass(eq=False)
 class BalancedBatchSampler(BatchSampler):
     """Batches of almost equal size, so that none is too small for a contrast.
 
     1,025 pairs at batch size 128 make nine batches of 113 or 114, not eight of 128 and one of 1.
     Several processes share each batch in almost equal parts: all take the same number of steps, and
-    every pair is seen once an epoch.
-
-    Args:
-        size: Number of pairs.
-        batch_size: The most pairs in a batch, or in a process's part of one.
-        seed: What the order depends on.
-        shuffle: Whether each epoch has an order of its own.
-        rank: Which process this is.
-        processes: How many share a batch.
-
-    Attributes:
-        skip: How many batches the next epoch leaves out at its beginning, once.
+    every pair is seen once an epoch. ``batch_size`` is the most in a process's part; the next epoch
+    leaves out ``skip`` batches at its beginning, once.
     """
 
-    def __init__(
-        self,
-        size: int,
-        batch_size: int,
-        seed: int,
-        shuffle: bool,
-        rank: int = 0,
-        processes: int = 1,
-    ) -> None:
-        self.size = size
-        self.rank = rank
-        self.processes = processes
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.epoch = 0
-        self.skip = 0
+    size: int
+    batch_size: int
+    seed: int
+    shuffle: bool
+    rank: int = 0
+    processes: int = 1
+    epoch: int = 0
+    skip: int = 0
+
+    def __post_init__(self) -> None:
         # Lightning calls set_epoch on `.sampler`; the order is ours, so we are our own sampler.
         self.sampler = self  # type: ignore[assignment]
 

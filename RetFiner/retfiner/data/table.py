@@ -14,10 +14,8 @@ from retfiner.common.errors import InputError, shorten
 class Table(NamedTuple):
     """The wanted columns of a CSV.
 
-    Attributes:
-        rows: Row numbers, the header being row 1, blank lines counted, as a spreadsheet counts.
-        cells: The cells of each column.
-        broken: Why a row's fields cannot be told apart, by row number.
+    The header is row 1 and blank lines count, as in a spreadsheet; ``broken`` says by row number
+    why a row's fields cannot be told apart.
     """
 
     rows: list[int]
@@ -26,12 +24,7 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path, columns: list[str], optional: Sequence[str] = ()) -> Table:
-    """Read columns of a CSV.
-
-    Args:
-        path: The CSV, UTF-8, with a header.
-        columns: Names of the wanted columns.
-        optional: Names of columns that are wanted if they are there.
+    """Read columns of a CSV in UTF-8 with a header, and the ``optional`` ones that are there.
 
     Raises:
         InputError: If the file or a column is missing, or the file is no well-formed CSV in UTF-8.

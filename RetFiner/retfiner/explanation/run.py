@@ -6,7 +6,7 @@ from pathlib import Path
 
 from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
-from retfiner.data.manifest import locate_images
+from retfiner.data.manifest import locate_image
 from retfiner.data.table import read_table
 from retfiner.explanation.config import ExplainConfig
 from retfiner.text.folder import require_tokenizer
@@ -64,7 +64,7 @@ def _pair(config: ExplainConfig) -> tuple[ImageAddress, str]:
     cells = {name: column[table.rows.index(config.row)] for name, column in table.cells.items()}
     root = config.data.parent if config.image_root is None else config.image_root
     image_cell, slice_cell = cells[config.image_column].strip(), cells.get("slice", "")
-    [image], unclear = locate_images(root, [image_cell], [slice_cell])
+    image, unclear = locate_image(root, image_cell, slice_cell)
     if unclear:
-        raise InputError(f"row {config.row} of {config.data} cannot be used", got=unclear[0])
+        raise InputError(f"row {config.row} of {config.data} cannot be used", got=unclear)
     return image, cells[config.report_column]

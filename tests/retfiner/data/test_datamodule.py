@@ -1,5 +1,7 @@
 """Settings to loaders: who is on which side, which workers, which batches."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -237,6 +239,39 @@ def test_damage_that_is_skipped_is_said_and_counted_once(material, transform, tm
     printed = capsys.readouterr().out
     assert printed.count("left out") == 1
     assert f"row {row} of" in printed
+
+
+UNFINISHED = """
+import gc
+from retfiner.data.datamodule import Pairs, PairsDataModule
+
+def collate(items):
+    return items
+
+pairs = [("image", "report")] * 8
+data = PairsDataModule(Pairs(pairs, pairs), collate, None, batch_size=4, num_workers=2)
+batches = iter(data.train_dataloader())
+print(len(next(batches)))
+"""
+COLLECTED = """
+cycle = [data, batches]
+cycle.append(cycle)
+del cycle, data, batches
+gc.collect()
+"""
+
+
+@pytest.mark.parametrize("then", ["", pytest.param(COLLECTED, marks=pytest.mark.slow)])
+def test_python_exits_where_workers_wait_for_more(then):
+    """As after an error whose traceback holds the loader: nothing but a SIGTERM ends them."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNFINISHED + then],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "4\n", "")
 
 
 def test_number_of_workers():

@@ -35,11 +35,7 @@ CHUNK = 16
 class Intensity(NamedTuple):
     """Gray values of an image, 0 to 1 of its file's range.
 
-    Attributes:
-        minimum: The darkest pixel.
-        maximum: The brightest pixel.
-        mean: Their mean.
-        saturated: Share of the pixels at the top of the range.
+    ``saturated`` is the share of the pixels at the top of the range.
     """
 
     minimum: float
@@ -49,14 +45,11 @@ class Intensity(NamedTuple):
 
 
 class ImageFacts(NamedTuple):
-    """What is known of an image.
+    """What is known of an image, or the reason why it cannot be used.
 
-    Attributes:
-        reason: Why it cannot be used, or None; everything below is unknown then.
-        sha256: Digest of the file's bytes; of the address, where the image is one of a volume's.
-        pixels: Digest of the decoded pixels, or None where they were not looked at.
-        size: Height and width in pixels, or None where only decoding would tell.
-        intensity: Its gray values, or None where they were not looked at.
+    ``sha256`` is of the file's bytes; of the address, where the image is one of a volume's.
+    ``pixels`` is a digest of the decoded ones. What was not looked at, or only decoding would tell,
+    is None.
     """
 
     reason: str | None
@@ -78,12 +71,10 @@ class ImageFacts(NamedTuple):
 def read_images(
     images: Sequence[ImageAddress], decode: Decode, workers: int
 ) -> dict[ImageAddress, ImageFacts]:
-    """Look at images, each once.
+    """Look at images, files or B-scans of volumes, each once.
 
-    Args:
-        images: Files, or B-scans of volumes.
-        decode: ``full`` decodes every pixel; ``header`` reads a file's bytes without decoding them.
-        workers: Processes to read with; 0 reads in this one.
+    ``full`` decodes every pixel; ``header`` reads a file's bytes without decoding them. No workers
+    is to read in this process.
 
     Raises:
         InputError: If a process dies, as when memory runs out.

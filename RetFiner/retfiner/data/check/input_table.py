@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from retfiner.data.check.images import ImageFacts
-from retfiner.data.manifest import Columns, read_pairs
-from retfiner.vision.images import ImageAddress
+from retfiner.data.manifest import Columns, PairRow, read_pairs
 
 Role = Literal["row", "image", "report", "patient", "split"]
 """What a column is used for; ``row`` stands for the row as a whole."""
@@ -29,32 +28,13 @@ SIDE_WORDS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(PairRow):
     """A row as it stands in a table.
 
-    Attributes:
-        file: The table it stands in.
-        number: Its number there, the header being row 1, as a spreadsheet counts.
-        name: The image column's cell.
-        image: The image it stands for: a file, or one B-scan of a volume.
-        report: The report, runs of white space made single spaces.
-        patient: The patient, or None where the user said there is no such column.
-        side: ``train``, ``val`` or ``test``; empty where no split is given; None where the cell
-            names none of them.
-        broken: Why its fields cannot be told apart, or None.
-        unclear: Why it cannot be told which image it stands for, or None.
-        facts: What the image's file holds; None until it is read.
+    ``side`` is ``train``, ``val`` or ``test``; empty where no split is given; None where the cell
+    names none of them. ``facts`` say what the image's file holds; None until it is read.
     """
 
-    file: Path
-    number: int
-    name: str
-    image: ImageAddress
-    report: str
-    patient: str | None
-    side: str | None = ""
-    broken: str | None = None
-    unclear: str | None = None
     facts: ImageFacts | None = None
 
     @property
@@ -73,12 +53,8 @@ class Row:
 class Problem:
     """Something that is wrong with a row, or may be.
 
-    Attributes:
-        index: Which row of those that were read.
-        role: The column it concerns.
-        kind: What it is, in words that are the same for each row that has it.
-        detail: What this row adds to that; never a patient's name and never a report's words.
-        left_out: Whether the row is left out for it.
+    ``kind`` is in words that are the same for each row that has it; ``detail`` is what this row
+    adds to that, never a patient's name and never a report's words.
     """
 
     index: int
@@ -93,29 +69,12 @@ class Problem:
 
 
 def read_rows(path: Path, columns: Columns, image_root: Path | None, side: str = "") -> list[Row]:
-    """Read the rows of a table; nothing is checked but that it is one.
-
-    Args:
-        path: The CSV, UTF-8, with a header.
-        columns: What its columns are called.
-        image_root: Folder the image paths are relative to; by default the CSV's own.
-        side: The side of the split that every row is on, where a whole file is one side.
+    """Read the rows of a table, all of them on ``side`` where it has no column with the split.
 
     Raises:
         InputError: If the file or a column is missing, or the file is no well-formed CSV in UTF-8.
     """
-    table = read_pairs(path, columns, image_root)
-    return [
-        Row(
-            file=path,
-            number=number,
-            name=table.names[index],
-            image=table.images[index],
-            report=table.reports[index],
-            patient=None if table.patients is None else table.patients[index],
-            side=side if table.sides is None else SIDE_WORDS.get(table.sides[index].casefold()),
-            broken=table.broken.get(number),
-            unclear=table.unclear.get(index),
-        )
-        for index, number in enumerate(table.rows)
-    ]
+    rows = [Row(**vars(row)) for row in read_pairs(path, columns, image_root)]
+    if columns.split is None:
+        return [replace(row, side=side) for row in rows]
+    return [replace(row, side=SIDE_WORDS.get(str(row.side).casefold())) for row in rows]

@@ -104,13 +104,9 @@ def _have_common_folder(folders: Sequence[Path]) -> bool:
 
 
 def write_tables(checked: CheckedPairs, columns: Columns, folder: Path, output: Path) -> None:
-    """Write the tables, and read the two of the split back as training does.
+    """Write the tables to ``folder``, and read the two of the split back as training does.
 
-    Args:
-        checked: What was found.
-        columns: What the columns are called in the tables that were read.
-        folder: Where to write.
-        output: Where the files will lie, at the same depth.
+    The files will lie in ``output``, at the same depth.
 
     Raises:
         InputError: If what was written cannot be trained on.

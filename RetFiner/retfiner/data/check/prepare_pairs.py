@@ -227,8 +227,7 @@ def _write(
     config: PreparePairsConfig, columns: Columns, checked: CheckedPairs, summary: Summary
 ) -> None:
     from retfiner.data.check.output import NUMBERS, PAGE, whole_folder, write_tables
-    from retfiner.data.check.page import build_page
-    from retfiner.data.check.thumbnails import choose, make_thumbnail
+    from retfiner.data.check.page import build_page, choose, make_thumbnail
 
     shown = choose(checked.may_be_shown, np.random.default_rng(derive_seed(config.seed, "samples")))
     with whole_folder(config.output) as folder:

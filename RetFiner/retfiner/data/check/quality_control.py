@@ -26,12 +26,8 @@ PROBLEMS_IN_MESSAGE = 8
 class CheckedPairs:
     """A collection of pairs after all checks.
 
-    Attributes:
-        rows: All rows that were read.
-        problems: What is wrong with them, by row.
-        kept: The rows that are used.
-        sides: The side of each of these: ``train``, ``val`` or ``test``.
-        flagged: Rows that may name a patient; never show them.
+    ``kept`` are the rows that are used, ``sides`` the side of each of these. The rows in
+    ``flagged`` may name a patient: never show them.
     """
 
     rows: list[Row]
@@ -65,18 +61,6 @@ def check_pairs(
     seed: int,
 ) -> CheckedPairs:
     """Read a collection, check all of it, and split it unless it is split already.
-
-    Args:
-        csv: The table.
-        val_csv: A second one for validation, or None.
-        columns: What their columns are called.
-        image_root: Folder the image paths are relative to; by default each table's own.
-        decode: How closely images are looked at.
-        workers: Processes that read images; 0 reads in this one.
-        deidentify: Whether to look for what may name a patient.
-        leave_out_flagged: Whether rows with such words are left out.
-        val_fraction: Share of the patients for validation, where no split is given.
-        seed: Which patients these are.
 
     Raises:
         InputError: If a table cannot be read, no row can be used, or a side is left empty.

@@ -64,9 +64,7 @@ def find_identifiers(rows: Sequence[Row], leave_out: bool) -> list[Problem]:
 def find_unusable_images(rows: Sequence[Row], withheld: set[int]) -> list[Problem]:
     """Find images that cannot be read, show nothing, or show next to nothing.
 
-    Args:
-        rows: The rows, their images read.
-        withheld: Rows whose file name must not be shown.
+    The file names of the rows in ``withheld`` are not shown.
     """
     problems = []
     for index, row in enumerate(rows):
@@ -101,13 +99,9 @@ def _intensity_problem(values: Intensity) -> tuple[str, str, bool]:
 
 
 def find_duplicates(rows: Sequence[Row], usable: Iterable[int]) -> list[Problem]:
-    """Find rows that repeat others, and images that come twice.
+    """Find rows that repeat others, and images that come twice, among those that are usable.
 
     The first of several equal rows stays, on each side of a given split.
-
-    Args:
-        rows: The rows, their images read.
-        usable: The rows to compare; the others are left out for other reasons.
     """
     by_image: dict[str, list[int]] = defaultdict(list)
     for index in usable:

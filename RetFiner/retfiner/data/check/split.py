@@ -13,15 +13,10 @@ from retfiner.data.manifest import split_groups
 
 
 def group_rows(rows: Sequence[Row]) -> list[str]:
-    """Group rows that have to stay on one side: those of one patient, and those of one image.
+    """Name each row's group: rows of one patient or of one image have to stay on one side.
 
-    Where one image stands under two patients, these two are one group.
-
-    Args:
-        rows: The rows, their images read; where no patient is known, each stands for itself.
-
-    Returns:
-        The name of each row's group: the first, in order, of its patients' names.
+    Where one image stands under two patients, these two are one group, with the first of their
+    names in order; where no patient is known, each row stands for itself.
     """
     from scipy.sparse import coo_array  # a moment: not for a wrong path
     from scipy.sparse.csgraph import connected_components
@@ -39,16 +34,9 @@ def group_rows(rows: Sequence[Row]) -> list[str]:
 
 
 def split_rows(rows: Sequence[Row], groups: Sequence[str], fraction: float, seed: int) -> list[str]:
-    """Split groups at random; what train.py would do itself, but for images of two patients.
+    """Split groups at random and return each row's side.
 
-    Args:
-        rows: The rows, their images read.
-        groups: What :func:`group_rows` gave.
-        fraction: Share of the groups for validation, in (0, 1).
-        seed: Which groups that are.
-
-    Returns:
-        The side of each row.
+    It is what train.py would do itself, but for images of two patients.
 
     Raises:
         InputError: If there are fewer than two groups.
@@ -75,12 +63,8 @@ def split_rows(rows: Sequence[Row], groups: Sequence[str], fraction: float, seed
 def find_leaks(rows: Sequence[Row], groups: Sequence[str], indices: Sequence[int]) -> list[Problem]:
     """Find rows of a given split whose patient, or whose image, is on an earlier side as well.
 
-    Such rows are left out: those of training stay, those of validation and test go.
-
-    Args:
-        rows: All rows.
-        groups: The group of each of ``indices``.
-        indices: The rows that are used.
+    Such rows are left out: those of training stay, those of validation and test go. ``groups`` are
+    those of the rows at ``indices``, which are used.
     """
     problems = []
     taken: dict[str, int] = {}

@@ -24,20 +24,13 @@ COVERED = 0.95
 
 @dataclass(frozen=True)
 class TextStatistics:
-    """Lengths and repetitions of reports.
+    """Lengths of reports, in ``WordPieces`` with [CLS] and [SEP] or in ``words``, and repetitions.
 
-    Attributes:
-        unit: What lengths are counted in: ``WordPieces``, [CLS] and [SEP] included, or ``words``.
-        limit: Lengths above it are cut: --max_text_tokens, in words two less, since a word is at
-            least one WordPiece.
-        histogram: How many reports have each length.
-        median: Median length.
-        longest: Greatest length.
-        cut: Share of the reports that are cut; where words are counted, at least this share.
-        covering: The smallest limit that cuts at most one report in twenty.
-        distinct: Number of different reports.
-        repeated: Share of the reports that repeat an earlier one word for word.
-        frequent: The reports that occur most often, more than once each, and how often.
+    Lengths above ``limit`` are cut: --max_text_tokens, in words two less, since a word is at least
+    one WordPiece. ``histogram`` counts reports by length; ``cut`` is the share that is cut, of
+    words at least this share, and ``covering`` the smallest limit that cuts at most one report in
+    twenty. ``repeated`` is the share that repeats an earlier report word for word; ``frequent`` has
+    those that occur most often, more than once each, and how often.
     """
 
     unit: str
@@ -54,15 +47,11 @@ class TextStatistics:
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """Sizes and gray values of images.
+    """Sizes and gray values of the different images.
 
-    Attributes:
-        distinct: Number of different images.
-        sizes: The most frequent heights and widths, and how many images have each.
-        other_sizes: How many images have a size that is not listed.
-        unknown_sizes: How many images have a size that only decoding would tell.
-        brightness: How many images have their mean gray value in each of :data:`BINS` equal parts
-            of [0, 1]; empty where they were not decoded.
+    ``sizes`` are the most frequent heights and widths with their numbers of images;
+    ``unknown_sizes`` only decoding would tell. ``brightness`` counts the mean gray values in
+    :data:`BINS` equal parts of [0, 1]; it is empty where images were not decoded.
     """
 
     distinct: int
@@ -88,13 +77,9 @@ def describe_reports(
     max_tokens: int,
     withheld: frozenset[str] = frozenset(),
 ) -> TextStatistics:
-    """Count lengths and repetitions.
+    """Count lengths and repetitions of reports, at least one, cut at so many WordPieces.
 
-    Args:
-        reports: The reports, at least one.
-        tokenizer: The text encoder's, or None: words are counted then.
-        max_tokens: Reports are cut at this many WordPieces.
-        withheld: Reports that must not be listed.
+    Words are counted without a tokenizer; reports in ``withheld`` are not listed.
     """
     if tokenizer is None:
         unit, limit = "words", max_tokens - SPECIAL_TOKENS

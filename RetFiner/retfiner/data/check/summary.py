@@ -23,14 +23,9 @@ NO_GUARANTEE = (
 
 @dataclass(frozen=True)
 class ProblemCount:
-    """How many rows have a kind of problem.
+    """How many rows have a kind of problem, and the labels of the first of them.
 
-    Attributes:
-        kind: The problem.
-        column: The column it concerns; empty for the row as a whole.
-        rows: Number of rows.
-        left_out: Whether they are left out for it.
-        first: The first row numbers, with the file where there are two.
+    The column is empty for the row as a whole; a label has the file where there are two.
     """
 
     kind: str
@@ -52,21 +47,8 @@ class SideCount:
 class Summary:
     """What the checks found.
 
-    Attributes:
-        sources: The tables that were read.
-        rows: Number of their rows.
-        pairs: Number of pairs that are used.
-        rows_left_out: Number of rows that are not.
-        rows_with_problems: Number of rows with any problem.
-        rows_flagged: Number of rows that may name a patient, or None where it was not looked for.
-        problems: The problems by kind.
-        reports: Lengths and repetitions.
-        images: Sizes and gray values.
-        patients: Images per patient, or None where no patients are known.
-        split: Each side; no patient and no image is on two of them.
-        split_is_given: Whether the split was given, or made here.
-        settings: Every setting.
-        next_command: What to type next.
+    ``rows_flagged`` may name a patient; it is None where that was not looked for. ``patients`` is
+    None where no patients are known. No patient and no image is on two sides of the split.
     """
 
     sources: list[str]

@@ -69,18 +69,11 @@ REFLECTIVITY: dict[Layer, float] = {
 
 
 def healthy_thickness(anatomy: Anatomy, x_um: Array) -> Array:
-    """Return the thickness of every layer of a healthy eye.
+    """Return (17, W), the thickness in µm of every :class:`Layer` of a healthy eye.
 
-    The averages follow published normative OCT values: about 230 µm at the foveal centre, 320 to
-    340 µm at the parafoveal rim, nerve fibres thin temporally and thick towards the disc.
-
-    Args:
-        anatomy: The eye.
-        x_um: (W,) lateral position in µm from the fovea, nasal positive.
-
-    Returns:
-        (17, W) thickness in µm, indexed by :class:`Layer`; 0 for vitreous, choroid and the
-        four potential spaces.
+    Vitreous, choroid and the four potential spaces have none. The averages follow published
+    normative OCT values: about 230 µm at the foveal centre, 320 to 340 µm at the parafoveal rim,
+    nerve fibres thin temporally and thick towards the disc.
     """
     distance = np.abs(x_um)
     slope = np.exp(-((distance / anatomy.pit_um) ** 2))  # 1 in the pit, 0 beyond its rim
@@ -141,10 +134,8 @@ class Tissue:
 def lateral_axis(eye: Side, width: int, fovea_shift_um: float = 0.0) -> Array:
     """Return the (W,) lateral position of each column in µm from the fovea, nasal positive.
 
-    Args:
-        eye: ``OD``: nasal is on the right; ``OS``: nasal is on the left.
-        width: Number of columns.
-        fovea_shift_um: How far the fovea lies right of the picture's middle.
+    Nasal is on the right in ``OD``, on the left in ``OS``. The fovea lies so far right of the
+    picture's middle.
     """
     centres = (np.arange(width, dtype=np.float32) + 0.5) / width - 0.5
     x_um: Array = (centres * FIELD_WIDTH_UM - fovea_shift_um).astype(np.float32)

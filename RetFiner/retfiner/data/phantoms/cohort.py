@@ -31,13 +31,9 @@ def stream(seed: int, *purpose: int) -> Generator:
 def sample_finding(
     kind: Kind, generator: Generator, position_um: float | None = None, least: float = 0.12
 ) -> Finding:
-    """Draw a finding; mild ones are the most frequent.
+    """Draw a finding of at least a severity; mild ones are the most frequent.
 
-    Args:
-        kind: What it is.
-        generator: Source of chance.
-        position_um: Its lateral centre; by default where the kind usually lies.
-        least: Smallest severity.
+    By default it lies where the kind usually does.
     """
     severity = least + (1 - least) * float(generator.beta(1.2, 1.6))
     spread = {"macular_hole": 35.0, "vitreomacular_traction": 60.0, "rnfl_thinning": 0.0}

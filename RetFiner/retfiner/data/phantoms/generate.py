@@ -138,9 +138,6 @@ def write_phantoms(
         size: Height and width of the B-scans in pixels.
         workers: Processes that draw; 0 means one per available core. Does not change the result.
 
-    Returns:
-        ``output``.
-
     Raises:
         InputError: When the folder holds phantoms of other settings, or other files; or for
             settings out of range. Nothing is written then.

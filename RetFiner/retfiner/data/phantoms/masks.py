@@ -39,12 +39,7 @@ TRACTION_UM = 500.0
 
 
 class MaskedScan(NamedTuple):
-    """A scan of a cohort with the places of its findings.
-
-    Attributes:
-        name: Its image as in ``pairs.csv``.
-        masks: (H, W) by finding, true inside; findings beyond the frame are left out.
-    """
+    """A scan by its image in ``pairs.csv``, and (H, W) masks by finding, none beyond the frame."""
 
     name: str
     masks: dict[Kind, Mask]
@@ -63,12 +58,7 @@ def masks_of(scan: Scan, drawing: Drawing) -> dict[Kind, Mask]:
 def masks_of_pairs(folder: Path | str, names: set[str] | None = None) -> Iterator[MaskedScan]:
     """Draw the scans of a folder of phantoms again, and yield where their findings lie.
 
-    Args:
-        folder: As ``python -m retfiner.data.phantoms`` writes it.
-        names: Images as in ``pairs.csv``; by default all of them.
-
-    Yields:
-        The scans in the cohort's order.
+    By default all of them, in the cohort's order; ``names`` are images as in ``pairs.csv``.
 
     Raises:
         InputError: If it is no complete folder of phantoms, or an image is not the one drawn.

@@ -93,10 +93,8 @@ class Acquisition:
 def draw(scan: Scan, generator: np.random.Generator, size: Size = DEFAULT_SIZE) -> Drawing:
     """Draw a scan.
 
-    Args:
-        scan: What to show; it fixes the findings.
-        generator: Source of the acquisition's chance: position, gain, speckle.
-        size: Height and width in pixels.
+    The scan fixes its findings, the generator the chance of the acquisition: position, gain,
+    speckle.
     """
     setup, texture, speckle = (
         np.random.default_rng(int(seed)) for seed in generator.integers(2**62, size=3)

@@ -11,27 +11,20 @@ from retfiner.data.phantoms.cohort import stream
 from retfiner.data.phantoms.optics import DEFAULT_SIZE, Size, check_size, draw
 from retfiner.data.phantoms.scene import KINDS, Anatomy, Finding, Kind, Scan
 
+SEVERITIES = 4
 
-def contact_sheet(
-    path: Path | str, seed: int = 0, size: Size = DEFAULT_SIZE, columns: int = 4
-) -> Path:
-    """Draw every finding from mild to severe, one row each below a row of normal scans.
 
-    Args:
-        path: The PNG to write; it is returned.
-        seed: Any non-negative integer.
-        size: Height and width of each B-scan in pixels.
-        columns: Number of severities.
-    """
+def contact_sheet(path: Path | str, seed: int = 0, size: Size = DEFAULT_SIZE) -> Path:
+    """Draw every finding from mild to severe, one row each below a row of normal scans."""
     check_size(size)
     height, width = size
     rows: tuple[Kind | None, ...] = (None, *KINDS)
-    sheet = Image.new("L", (width * columns, height * len(rows)))
+    sheet = Image.new("L", (width * SEVERITIES, height * len(rows)))
     pen = ImageDraw.Draw(sheet)
     subtypes = {"pigment_epithelial_detachment": "fibrovascular", "rnfl_thinning": "diffuse"}
     for row, kind in enumerate(rows):
-        for column in range(columns):
-            severity = 0.15 + 0.85 * column / max(columns - 1, 1)
+        for column in range(SEVERITIES):
+            severity = 0.15 + 0.85 * column / (SEVERITIES - 1)
             generator = stream(seed, row, column)
             findings: tuple[Finding, ...] = ()
             if kind is not None:

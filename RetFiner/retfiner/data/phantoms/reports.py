@@ -8,22 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from retfiner.data.phantoms import wording
 from retfiner.data.phantoms.anatomy import bare, central_thickness_um
 from retfiner.data.phantoms.lesions import deform
 from retfiner.data.phantoms.scene import Finding, Scan
-from retfiner.data.phantoms.wording import (
-    AMOUNTS,
-    BRIEF,
-    DENIALS,
-    FLUID,
-    NORMAL,
-    NORMAL_OPENINGS,
-    SENTENCES,
-    SHORT,
-    TRENDS,
-    USUAL_AMOUNTS,
-    WEIGHT,
-)
 
 Generator = np.random.Generator
 MOST_WORDS = 40
@@ -53,9 +41,9 @@ def describe(scan: Scan, generator: Generator) -> str:
 
 def _normal(scan: Scan, generator: Generator) -> str:
     if generator.random() < 0.78:
-        weights = np.array(list(NORMAL.values()))
-        return list(NORMAL)[int(generator.choice(len(NORMAL), p=weights / weights.sum()))]
-    sentences = [pick(generator, NORMAL_OPENINGS)]
+        stock, weights = list(wording.NORMAL), np.array(list(wording.NORMAL.values()))
+        return stock[int(generator.choice(len(stock), p=weights / weights.sum()))]
+    sentences = [pick(generator, wording.NORMAL_OPENINGS)]
     if generator.random() < 0.6:
         sentences.append(_thickness(scan, generator))
     sentences += _denials(scan, generator)
@@ -64,7 +52,7 @@ def _normal(scan: Scan, generator: Generator) -> str:
 
 def _positives(scan: Scan, generator: Generator) -> list[str]:
     """Mention every finding, in fewer words the more there are, and whatever has resolved."""
-    ranked = sorted(scan.findings, key=lambda f: -WEIGHT[f.kind] * (0.5 + f.severity))
+    ranked = sorted(scan.findings, key=lambda f: -wording.WEIGHT[f.kind] * (0.5 + f.severity))
     sentences: list[str] = []
     for shortness in range(3):
         sentences = []
@@ -73,7 +61,7 @@ def _positives(scan: Scan, generator: Generator) -> list[str]:
             sentences.append(_sentence(finding, generator, max(shortness, int(hurried))))
         for kind in scan.resolved:
             ending = pick(generator, ("resolved since the last visit", "has resolved completely"))
-            sentences.append(f"{SHORT[kind]} {ending}")
+            sentences.append(f"{wording.SHORT[kind]} {ending}")
         if _words(sentences) <= MOST_WORDS:
             break
     return sentences
@@ -87,16 +75,16 @@ def _brief(scan: Scan, generator: Generator) -> str | None:
     """Return a stock phrase for an eye with a single finding that calls for no more."""
     if len(scan.findings) != 1 or scan.resolved or generator.random() > 0.16:
         return None
-    return pick(generator, BRIEF[scan.findings[0].kind])
+    return pick(generator, wording.BRIEF[scan.findings[0].kind])
 
 
 def _sentence(finding: Finding, generator: Generator, shortness: int) -> str:
     """Describe one finding: in full (0), in one short clause (1), or by name and amount (2)."""
     if shortness == 2:
-        return f"{_amount(finding, generator)} {SHORT[finding.kind]}"
-    template = pick(generator, SENTENCES[finding.kind])
+        return f"{_amount(finding, generator)} {wording.SHORT[finding.kind]}"
+    template = pick(generator, wording.SENTENCES[finding.kind])
     if shortness:
-        template = min(SENTENCES[finding.kind], key=len)
+        template = min(wording.SENTENCES[finding.kind], key=len)
     text = template.format(
         q=_amount(finding, generator),
         p=_place(finding, generator),
@@ -108,8 +96,8 @@ def _sentence(finding: Finding, generator: Generator, shortness: int) -> str:
         g=_hole_size(finding.width_um),
     )
     if finding.trend and (finding.trend != "stable" or generator.random() < 0.4):
-        wording = TRENDS[finding.trend]
-        text += ", " + pick(generator, wording[-1:] if shortness else wording)
+        trends = wording.TRENDS[finding.trend]
+        text += ", " + pick(generator, trends[-1:] if shortness else trends)
     return text
 
 
@@ -120,7 +108,7 @@ def _hole_size(aperture_um: float) -> str:
 
 def _amount(finding: Finding, generator: Generator) -> str:
     level = 0 if finding.severity < 0.35 else 1 if finding.severity <= 0.65 else 2
-    return pick(generator, AMOUNTS.get(finding.kind, USUAL_AMOUNTS)[level])
+    return pick(generator, wording.AMOUNTS.get(finding.kind, wording.USUAL_AMOUNTS)[level])
 
 
 def _place(finding: Finding, generator: Generator) -> str:
@@ -159,8 +147,8 @@ def _denials(scan: Scan, generator: Generator) -> list[str]:
     kinds = scan.kinds | frozenset(scan.resolved)  # what has resolved is denied already
     options = []
     fluid_denied = False
-    for absent, wordings in DENIALS:
-        is_fluid = absent <= FLUID
+    for absent, wordings in wording.DENIALS:
+        is_fluid = absent <= wording.FLUID
         if kinds & absent or (is_fluid and fluid_denied):
             continue
         fluid_denied |= is_fluid

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from retfiner.data.check.charts import VERMILION, draw_bars, draw_histogram, integer_edges
 from retfiner.data.check.images import ImageFacts, Intensity
 from retfiner.data.check.input_table import Row
+from retfiner.data.check.page import VERMILION, draw_bars, draw_histogram, integer_edges
 from retfiner.data.check.statistics import describe_images, describe_patients, describe_reports
 from retfiner.text.tokenizer import train_tokenizer
 from retfiner.vision.images import ImageAddress
