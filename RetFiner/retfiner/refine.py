@@ -18,11 +18,14 @@ from retfiner.training.resume_path import AUTO, find_resume_checkpoint
 from retfiner.vision.sniff import require_checkpoint_file
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from retfiner.data.datamodule import Pairs, PairsDataModule
+    from retfiner.text.encoder import CrossAttentionBert
     from retfiner.training.distributed.launch import Hardware
     from retfiner.training.module import RefinementModule
     from retfiner.training.summary import RunResult
-    from retfiner.vision import EvaluationTransform
+    from retfiner.vision import Backbone, EvaluationTransform
 
 Tables = tuple[Manifest, Manifest]
 """The pairs to train on and those to validate on."""
@@ -106,18 +109,13 @@ def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any])
     Raises:
         InputError: If anything cannot be read or does not go together.
     """
-    from retfiner.data.batch import Collate
-    from retfiner.data.datamodule import PairsDataModule
     from retfiner.data.fingerprint import describe_data
     from retfiner.text.encoder import load_text_encoder
     from retfiner.text.tokenizer import load_tokenizer
-    from retfiner.training.adaptation import adapt
-    from retfiner.training.build import build_model, describe
-    from retfiner.training.distributed.join import BatchJoiner
+    from retfiner.training.build import describe
     from retfiner.training.distributed.launch import resolve_hardware
-    from retfiner.training.module import RefinementModule
     from retfiner.training.trainer import begin
-    from retfiner.vision import evaluation_transform, load_backbone
+    from retfiner.vision import load_backbone
 
     begin(config.seed)
     hardware = resolve_hardware(
@@ -131,8 +129,30 @@ def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any])
     )
     backbone = load_backbone(config.model_weights, config.backbone, config.image_size)
     text, tokenizer = load_text_encoder(config.text_encoder), load_tokenizer(config.text_encoder)
+    batches = load_batches(config, tables, backbone, tokenizer)
+    steps = batches.steps_per_epoch(hardware.processes)
+    data = describe_data(batches.pairs, config.dataset)
+    module = build_module(config, backbone, text, tokenizer.mask_token_id)
+    module.description = describe(
+        backbone, text, tokenizer, settings=settings, data=data, lora_scale=config.lora_scale
+    )
+    return Parts(hardware, module, batches, steps)
+
+
+def load_batches(
+    config: RefineConfig,
+    tables: Tables | None,
+    backbone: Backbone,
+    tokenizer: PreTrainedTokenizerBase,
+) -> PairsDataModule:
+    """Make loaders of the data, as the backbone and the text encoder take them."""
+    from retfiner.data.batch import Collate
+    from retfiner.data.datamodule import PairsDataModule
+    from retfiner.training.distributed.join import BatchJoiner
+    from retfiner.vision import evaluation_transform
+
     pairs = load_pairs(config, tables, evaluation_transform(backbone))
-    batches = PairsDataModule(
+    return PairsDataModule(
         pairs,
         Collate(tokenizer, config.max_text_tokens, backbone.input_shape, config.on_bad_row),
         BatchJoiner(),
@@ -141,12 +161,23 @@ def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any])
         num_workers=config.num_workers,
         worker_start=None if config.worker_start == "auto" else config.worker_start,
     )
-    steps = batches.steps_per_epoch(hardware.processes)
-    data = describe_data(pairs, config.dataset)
+
+
+def build_module(
+    config: RefineConfig,
+    backbone: Backbone,
+    text: CrossAttentionBert,
+    mask_token_id: int,
+) -> RefinementModule:
+    """Assemble the model, choose what of it trains, and give it its losses and optimiser."""
+    from retfiner.training.adaptation import adapt
+    from retfiner.training.build import build_model
+    from retfiner.training.module import RefinementModule
+
     model = build_model(
         backbone,
         text,
-        tokenizer.mask_token_id,
+        mask_token_id,
         losses=config.losses,
         max_text_tokens=config.max_text_tokens,
         temperature=config.contra_temp,
@@ -161,7 +192,7 @@ def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any])
         lora_scale=config.lora_scale,
         gradient_checkpointing=config.gradient_checkpointing,
     )
-    module = RefinementModule(
+    return RefinementModule(
         model,
         config.weights,
         lr=config.lr,
@@ -172,11 +203,7 @@ def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any])
         warmup_steps=config.warmup_steps,
         layer_decay=config.layer_decay,
         seed=config.seed,
-        description=describe(
-            backbone, text, tokenizer, settings=settings, data=data, lora_scale=config.lora_scale
-        ),
     )
-    return Parts(hardware, module, batches, steps)
 
 
 def load_pairs(

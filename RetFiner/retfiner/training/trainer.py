@@ -65,19 +65,8 @@ def build_trainer(
 ) -> pl.Trainer:
     """Set up Lightning: device, arithmetic, checkpoints, early stopping, logs.
 
-    Args:
-        hardware: The devices.
-        folder: The run's folder.
-        signals: What may stop the run.
-        watching: Callbacks that measure at validation, before others read what they log.
-        steps_per_epoch: Batches of an epoch.
-        max_epochs: Most epochs.
-        patience: Epochs without a better validation loss before the run ends.
-        accumulate_grad_batches: Batches whose gradients make one optimiser step.
-        gradient_clip_val: Largest gradient norm.
-        checkpoint_every_n_steps: Optimiser steps between two writes of ``last.ckpt``.
-        image_cache: Whether images are decoded once a run.
-        deterministic: Whether a GPU gives the same numbers at each run.
+    ``watching`` measure at validation, before other callbacks read what they log. What is not named
+    here is named as Lightning and ``train.py --help`` name it.
 
     Raises:
         InputError: If there is no such device.
