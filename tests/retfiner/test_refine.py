@@ -398,7 +398,10 @@ def test_image_root_and_columns_lead_to_the_same_numbers(base, material, run, tm
 def test_a_data_set_of_ones_own_leads_to_the_same_numbers(base, material, run):
     root = material.csv.parent
     folder = run(train_csv=None, dataset=f"{root / 'mine.py'}:Pairs", image_root=root)
-    assert (folder / "metrics.csv").read_bytes() == (base.folder / "metrics.csv").read_bytes()
+    assert metrics_of(folder) == [
+        {name: value for name, value in row.items() if not name.startswith("guard/")}
+        for row in metrics_of(base.folder)  # the guard goes by a table's patients and reports
+    ]
 
 
 def damaged_copy(material, folder, batch_size):

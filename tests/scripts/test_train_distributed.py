@@ -49,13 +49,16 @@ def words(material, **flags):
 
 
 def numbers(folder):
-    """Return what was logged in its order, whatever the columns: a resumed run has other ones."""
+    """Return what was logged in its order, whatever the columns: a resumed run has other ones.
+
+    But for losses with shuffled images: each process deals out its own part of a batch.
+    """
     rows = metrics_of(folder)
     return [
         (name, row["step"], float(value))
         for row in rows
         for name, value in sorted(row.items())
-        if value and not name.startswith("lr")
+        if value and not name.startswith(("lr", "shuffled/"))
     ]
 
 

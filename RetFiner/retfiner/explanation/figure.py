@@ -9,8 +9,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from retfiner.common.files import whole_file
@@ -27,6 +25,10 @@ DPI = 110
 
 def write_figure(path: Path, explanation: Explanation, weighted: bool = True) -> None:
     """Draw the B-scan, its rollout, and the gradient-weighted or plain map of each word, as PNG."""
+    # Here alone: the browse page colours maps and leaves nothing behind, not even a list of fonts.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     maps = explanation.weighted if weighted else explanation.attention
     titles = ["B-scan", "rollout", *(word.text for word in explanation.words)]
     overlays: list[Array | None] = [None, relative(explanation.rollout), *relative(maps)]

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
+from torch import Tensor
+from tqdm import tqdm
 
+from retfiner.common.errors import InputError
+from retfiner.common.processes import count_workers
 from retfiner.common.seeds import derive_seed
 from retfiner.data.datamodule import PairsDataModule
 from retfiner.data.manifest import Manifest
-from retfiner.data.pairs import ImageCaptionDataset
-from retfiner.training.guard import (
-    Change,
-    FloatArray,
-    compare,
-    neighbour_agreement,
-    report_vectors,
-)
+from retfiner.training.guard import FloatArray, compare, neighbour_agreement, report_vectors
 from retfiner.training.module import RefinementModule
+from retfiner.vision.images import ImageAddress, read_image
 from retfiner.vision.preprocessing import EvaluationTransform
 
-MOST_QUERIES, MOST_SCANS = 500, 2000
+MOST_QUERIES, MOST_SCANS = 500, 1000
 """Validation scans that are asked about, and all scans among which neighbours are looked for."""
 
 
@@ -31,7 +29,8 @@ class EncoderGuard(pl.Callback):
     """Log ``guard/refined``: how alike the reports of a held-out scan and of its neighbours are.
 
     Neighbours are scans of other patients, of training and of validation, by the features that a
-    linear probe would get. Measured before training and after each epoch.
+    linear probe would get. Measured before training and after each epoch. Scans that cannot be
+    decoded are left out: training says what is wrong with them.
 
     Args:
         train: Pairs to train on.
@@ -39,9 +38,6 @@ class EncoderGuard(pl.Callback):
         transform: What turns a B-scan into the backbone's input.
         batch_size: Scans encoded at a time.
         seed: Which scans are taken where there are more than enough, and what intervals draw.
-
-    Attributes:
-        change: What was found at the last validation, against the first.
     """
 
     def __init__(
@@ -55,44 +51,70 @@ class EncoderGuard(pl.Callback):
         generator = np.random.default_rng(derive_seed(seed, "guard"))
         queries = _sample(validation, MOST_QUERIES, generator)
         others = _sample(train, MOST_SCANS - len(queries), generator)
-        # Decoded once: every epoch looks at the same scans.
-        self.scans = [ImageCaptionDataset(part, transform, True) for part in (queries, others)]
+        self.scans = [*queries.images, *others.images]
+        self.reports = [*queries.reports, *others.reports]
         self.patients = [*(queries.patients or []), *(others.patients or [])]
-        self.queries = range(len(queries))
-        self.vectors = report_vectors([*queries.reports, *others.reports])
+        self.count = len(queries)
+        self.transform = transform
         self.batch_size = batch_size
         self.seed = seed
+        self.images: list[Tensor] = []
         self.base: FloatArray | None = None
-        self.change: Change | None = None
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure, compare with the first time, and log both."""
+        """Measure, compare with the first time, and log what was found."""
         assert isinstance(pl_module, RefinementModule)
+        if not self.images:
+            self._read(trainer.is_global_zero)
+        if self.count == 0 or len(set(self.patients)) < 2:
+            return
         features = self._features(trainer, pl_module)
-        refined = self._agreement(features)
-        self.base = refined if self.base is None else self.base
+        vectors = report_vectors(self.reports)
+        asked = range(self.count)
+        refined = neighbour_agreement(features, vectors, self.patients, asked)
+        if self.base is None or len(self.base) != self.count:  # or a file went since the run began
+            self.base = refined
         noise = np.random.default_rng(derive_seed(self.seed, "guard", "chance"))
-        self.change = compare(
+        anywhere = noise.standard_normal((len(features), 64))
+        change = compare(
             self.base,
             refined,
-            [self.patients[i] for i in self.queries],
-            chance=float(self._agreement(noise.standard_normal((len(features), 64))).mean()),
+            self.patients[: self.count],
+            chance=float(neighbour_agreement(anywhere, vectors, self.patients, asked).mean()),
             generator=np.random.default_rng(derive_seed(self.seed, "guard", "interval")),
         )
-        for name, value in self.change._asdict().items():
+        for name, value in change._asdict().items():
             pl_module.log(f"guard/{name}", value)
 
-    def _agreement(self, features: FloatArray) -> FloatArray:
-        return neighbour_agreement(features, self.vectors, self.patients, self.queries)
+    def _read(self, shows_progress: bool) -> None:
+        """Decode the scans once, to 8 bit: every epoch looks at the same."""
+        with ThreadPoolExecutor(count_workers(None)) as pool:
+            decoded = tqdm(
+                pool.map(self._decode, self.scans), "reading scans for the guard", len(self.scans),
+                leave=False, delay=2, disable=not shows_progress,
+            )  # fmt: skip
+            found = list(decoded)
+        kept = [i for i, image in enumerate(found) if image is not None]
+        self.images = [image for image in found if image is not None]
+        self.reports = [self.reports[i] for i in kept]
+        self.patients = [self.patients[i] for i in kept]
+        self.count = sum(i < self.count for i in kept)
+
+    def _decode(self, scan: ImageAddress) -> Tensor | None:
+        try:
+            return (self.transform.resized(read_image(scan)) * 255).round().to(torch.uint8)
+        except InputError:
+            return None
 
     def _features(self, trainer: pl.Trainer, module: RefinementModule) -> FloatArray:
         """Encode all scans, in every process: split weights are gathered by all together."""
         device = trainer.strategy.root_device
         found = []
-        for scans in self.scans:
-            for images, _ in DataLoader(scans, self.batch_size):
-                with torch.no_grad(), trainer.precision_plugin.forward_context():
-                    found.append(module.probing_features(images.to(device)).float().cpu())
+        for start in range(0, len(self.images), self.batch_size):
+            part = self.images[start : start + self.batch_size]
+            images = torch.stack([self.transform.normalised(image / 255) for image in part])
+            with torch.no_grad(), trainer.precision_plugin.forward_context():
+                found.append(module.probing_features(images.to(device)).float().cpu())
         return torch.cat(found).double().numpy()
 
     def state_dict(self) -> dict[str, Any]:
@@ -106,11 +128,7 @@ class EncoderGuard(pl.Callback):
 
 
 def build_guard(batches: PairsDataModule) -> list[EncoderGuard]:
-    """Return the guard, or none where reports or patients are not at hand to go by.
-
-    Args:
-        batches: The data of the run.
-    """
+    """Return the guard, or none where reports or patients are not at hand to go by."""
     if batches.pairs.manifests is None:
         return []
     train, validation = batches.pairs.manifests

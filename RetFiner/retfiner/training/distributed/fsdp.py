@@ -82,7 +82,12 @@ class ShardedStrategy(DDPStrategy):
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return whole weights in the first process, nothing in the others."""
         assert self.lightning_module is not None
-        return get_model_state_dict(self.lightning_module, options=WHOLE)
+        whole = get_model_state_dict(self.lightning_module, options=WHOLE)
+        first: dict[nn.Parameter, str] = {}
+        for name, parameter in self.lightning_module.named_parameters(remove_duplicate=False):
+            if whole:  # tied weights are gathered for each of their names, and one in a file
+                whole[name] = whole[first.setdefault(parameter, name)]
+        return whole
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return whole states in the first process, nothing in the others.
