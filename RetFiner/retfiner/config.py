@@ -19,6 +19,7 @@ from retfiner.text.folder import DEFAULT_TEXT_ENCODER
 
 LossName = Literal["itc", "itm", "mlm", "gm"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+RecipeName = Literal["auto", "published"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,11 @@ class ObjectiveSettings:
     exponential_temp: bool = flag(
         "learn the temperature's logarithm instead of the temperature", False
     )
+    itm_negatives: Literal["hard", "uniform"] | None = flag(
+        "which wrong pairs ITM sees: those the contrast finds similar, or any; by default the"
+        " recipe's",
+        None,
+    )
     duplicate_reports: Literal["shared", "ignore"] = flag(
         "do identical reports match; ignore: as published", "shared"
     )
@@ -89,20 +95,29 @@ class ObjectiveSettings:
 class OptimisationSettings:
     """Optimisation."""
 
-    lr: PositiveFloat = flag("learning rate of AdamW", 1e-4)
+    recipe: RecipeName = flag(
+        "what is not set: auto, by the number of pairs; published, as in the paper", "auto"
+    )
+    lr: PositiveFloat | None = flag(
+        "learning rate of AdamW, for what is new; by default the recipe's", None
+    )
     vision_lr: PositiveFloat | None = flag(
-        "learning rate of the pretrained vision encoder; by default lr", None
+        "learning rate of the pretrained vision encoder; by default the recipe's", None
     )
     text_lr: PositiveFloat | None = flag(
-        "learning rate of the pretrained text encoder; by default lr", None
+        "learning rate of the pretrained text encoder; by default the recipe's", None
     )
     weight_decay: NonNegativeFloat = flag("weight decay of AdamW", 0.01)
-    lr_schedule: Literal["constant", "cosine"] = flag(
-        "course of the learning rate after warm-up", "constant"
+    lr_schedule: Literal["constant", "cosine"] | None = flag(
+        "course of the learning rate after warm-up; by default the recipe's", None
     )
-    warmup_steps: NonNegativeInt = flag("optimiser steps of linear warm-up", 0)
-    batch_size: PositiveInt = flag(
-        "most pairs in a batch of one device; several devices share devices x batch_size", 128
+    warmup_steps: NonNegativeInt | None = flag(
+        "optimiser steps of linear warm-up; by default the recipe's", None
+    )
+    batch_size: PositiveInt | None = flag(
+        "most pairs in a batch of one device, which several devices multiply; by default the"
+        " recipe's",
+        None,
     )
     accumulate_grad_batches: PositiveInt = flag(
         "batches whose gradients make one optimiser step", 1
@@ -110,8 +125,15 @@ class OptimisationSettings:
     gradient_clip_val: PositiveFloat | None = flag(
         "largest gradient norm; by default no limit", None
     )
-    max_epochs: PositiveInt = flag("most epochs", 20)
-    patience: PositiveInt = flag("epochs without a better validation loss before the run ends", 3)
+    max_epochs: PositiveInt | None = flag("most epochs; by default the recipe's", None)
+    monitor: list[str] | None = flag(
+        "metric that decides which epoch is kept: last (none), guard, loss, a loss or a recall such"
+        " as image_to_text_recall@5; others are kept beside it; by default the recipe's",
+        None,
+    )
+    patience: PositiveInt | None = flag(
+        "epochs in which it gets no better before the run ends; by default the recipe's", None
+    )
     unfreeze_last: NonNegativeInt | None = flag(
         "vision blocks that train, counted from the last; 0 freezes them all; by default all train",
         None,
@@ -213,7 +235,7 @@ class RefineConfig(
         if self.dataset is not None and (self.train_csv is not None or self.val_csv is not None):
             raise InputError("--dataset and a CSV are both given", expected="one of the two")
         is_contrastive = {"itc", "itm"} & set(self.losses)
-        if is_contrastive and self.batch_size < 2:
+        if is_contrastive and self.batch_size == 1:
             raise InputError(
                 "a batch of one has nothing to contrast",
                 got=f"--batch_size {self.batch_size} with {' and '.join(sorted(is_contrastive))}",

@@ -174,6 +174,7 @@ def settings(material: Material, output_dir: Path, **changes: Any) -> RefineConf
         "lr": 1e-3,
         "num_workers": 0,
         "precision": "32-true",
+        "recipe": "published",
         "accelerator": "cpu",
     }
     return RefineConfig(**(values | changes))

@@ -20,6 +20,7 @@ from retfiner.training.distributed.fsdp import ShardedStrategy
 from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
 from retfiner.training.guard import Change
 from retfiner.training.module import RefinementModule
+from retfiner.training.monitor import Monitor
 from retfiner.training.recall import chance_recall
 from retfiner.training.verdict import ADVICE, Objective, loss_names, read_objectives
 
@@ -42,9 +43,13 @@ class RunResult:
 
 
 def announce(
-    trainer: pl.Trainer, module: RefinementModule, batches: PairsDataModule, folder: Path
+    trainer: pl.Trainer,
+    module: RefinementModule,
+    batches: PairsDataModule,
+    folder: Path,
+    reasons: Sequence[str],
 ) -> None:
-    """Print what is about to be trained, on what and where."""
+    """Print what is about to be trained, on what, where, and by which recipe."""
     backbone, pairs = module.model.backbone, batches.pairs
     rank_zero_print(
         f"Backbone:       {backbone.spec.name}, {backbone.width} wide, "
@@ -61,6 +66,7 @@ def announce(
     )
     if pairs.manifests is not None and is_rank_zero():
         _announce_reports(*pairs.manifests, batches.collate)
+    rank_zero_print("Recipe:         " + "\n                ".join(reasons))
     rank_zero_print(f"Run folder:     {folder}\n")
 
 
@@ -81,14 +87,14 @@ def _announce_reports(train: Manifest, validation: Manifest, collate: Collate) -
     )
 
 
-def report(folder: Path, pairs: Pairs) -> RunResult:
+def report(folder: Path, pairs: Pairs, monitor: Monitor) -> RunResult:
     """Say what a finished run achieved, and where it lies."""
     if is_rank_zero() and not (folder / "curves.png").is_file():
         draw_curves(folder / "metrics.csv", folder / "curves.png")  # killed before they were
     # The first process alone knows the folder and what lies in it.
     knows = is_rank_zero() or world_size() == 1
     folder, (before, best) = all_gather_objects(
-        (folder, _read_metrics(folder) if knows else ({}, {}))
+        (folder, _read_metrics(folder, monitor) if knows else ({}, {}))
     )[0]
     rank_zero_print(f"\n{format_summary(before, best, _chance(pairs))}")
     rank_zero_print(
@@ -99,14 +105,14 @@ def report(folder: Path, pairs: Pairs) -> RunResult:
     return RunResult(folder, before, best)
 
 
-def _read_metrics(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the validation metrics before training, and of the epoch with the lowest loss."""
+def _read_metrics(folder: Path, monitor: Monitor) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the validation metrics before training, and of the epoch that was kept."""
     import pandas as pd
 
     table = pd.read_csv(folder / "metrics.csv").dropna(subset=["val/loss"])
     names = [name for name in table if name.split("/")[0] in _SHOWN]
     trained = table.iloc[1:]  # the first row is the validation before training
-    rows = table.iloc[0], trained.loc[trained["val/loss"].idxmin()]
+    rows = table.iloc[0], monitor.best_row(trained)
     before, best = ({name: float(row[name]) for name in names} for row in rows)
     return before, best
 
