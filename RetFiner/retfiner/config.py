@@ -59,6 +59,9 @@ class DataSettings:
         None,
     )
     on_bad_row: Literal["error", "skip"] = flag("what to do with rows that cannot be used", "error")
+    train_interpolation: Literal["bilinear", "bicubic"] = flag(
+        "how training images are resized, published: bicubic; all others are bilinear", "bilinear"
+    )
     dataset: str | None = flag(
         "a data set of your own instead of a CSV; the file is run, also if a --config names it",
         None,
@@ -77,11 +80,19 @@ class ObjectiveSettings:
         "a weight for each of the losses; by default 1 each", None
     )
     contra_temp: PositiveFloat = flag("contrastive temperature to start from; it is learned", 0.07)
+    fixed_temp: bool = flag("keep the temperature at contra_temp; as published", False)
     exponential_temp: bool = flag(
         "learn the temperature's logarithm instead of the temperature", False
     )
     duplicate_reports: Literal["shared", "ignore"] = flag(
         "do identical reports match; ignore: as published", "shared"
+    )
+    random_token_from: NonNegativeInt = flag(
+        "smallest id of the random tokens that replace words; published with BERT: 106", 0
+    )
+    redraw_masks: bool = flag(
+        "draw masks of a report until they hide a word, as published, instead of hiding one more",
+        False,
     )
 
 
@@ -124,6 +135,11 @@ class OptimisationSettings:
     )
     lora_alpha: PositiveInt | None = flag(
         "scale of these updates times their rank; by default twice the rank", None
+    )
+    drop_path: NonNegativeFloat = flag(
+        "stochastic depth of the last vision block in training, rising linearly from 0 at the"
+        " first; published: 0.1 for RETFound",
+        0.0,
     )
 
 
@@ -201,6 +217,7 @@ class RefineConfig(
         """
         self._check_losses()
         self._check_tuning()
+        self._check_effects()
         if self.seed >= 2**32:
             raise InputError("--seed is too large", got=self.seed, expected="less than 2**32")
         if self.train_csv is None and self.dataset is None:
@@ -235,6 +252,12 @@ class RefineConfig(
                 got="both",
                 expected="one of the two: LoRA leaves every weight of the encoder as it is",
             )
+        if self.drop_path >= 1:
+            raise InputError(
+                "--drop_path is the probability of leaving a layer out",
+                got=self.drop_path,
+                expected="0 to below 1; the method was published with 0.1",
+            )
         if self.layer_decay > 1:
             raise InputError("--layer_decay is a share", got=self.layer_decay, expected="0 to 1")
         if self.layer_decay != 1 and (self.lora_rank is not None or self.unfreeze_last == 0):
@@ -242,6 +265,28 @@ class RefineConfig(
                 "--layer_decay has no effect on a frozen encoder",
                 got=f"--layer_decay {self.layer_decay}",
                 remedy="leave it out, or --lora_rank and --unfreeze_last 0",
+            )
+
+    def _check_effects(self) -> None:
+        if self.fixed_temp and self.exponential_temp:
+            raise InputError(
+                "--exponential_temp has no effect with --fixed_temp",
+                got="both",
+                expected="one of the two: a fixed temperature is not learned in any form",
+            )
+        if self.fixed_temp and "itc" not in self.losses:
+            raise InputError(
+                "--fixed_temp has no effect without itc, which alone learns the temperature",
+                got=f"--losses {' '.join(self.losses)}",
+                remedy="leave it out",
+            )
+        masking = {"random_token_from": self.random_token_from, "redraw_masks": self.redraw_masks}
+        idle = [f"--{name}" for name, value in masking.items() if value]
+        if idle and not {"mlm", "gm"} & set(self.losses):
+            raise InputError(
+                f"{' and '.join(idle)} without effect: only mlm and gm hide words",
+                got=f"--losses {' '.join(self.losses)}",
+                remedy="leave it out",
             )
 
     @property

@@ -6,6 +6,7 @@ looked at before torch is imported, so that a wrong one is said at once.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retfiner.common.cli import as_plain
@@ -20,12 +21,12 @@ from retfiner.vision.sniff import require_checkpoint_file
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from retfiner.data.datamodule import Pairs, PairsDataModule
+    from retfiner.data.datamodule import Pairs, PairsDataModule, Transforms
     from retfiner.text.encoder import CrossAttentionBert
     from retfiner.training.distributed.launch import Hardware
     from retfiner.training.module import RefinementModule
     from retfiner.training.summary import RunResult
-    from retfiner.vision import Backbone, EvaluationTransform
+    from retfiner.vision import Backbone
 
 Tables = tuple[Manifest, Manifest]
 """The pairs to train on and those to validate on."""
@@ -151,7 +152,9 @@ def load_batches(
     from retfiner.training.distributed.join import BatchJoiner
     from retfiner.vision import evaluation_transform
 
-    pairs = load_pairs(config, tables, evaluation_transform(backbone))
+    validation = evaluation_transform(backbone)
+    train = replace(validation, interpolation=config.train_interpolation)
+    pairs = load_pairs(config, tables, (train, validation))
     return PairsDataModule(
         pairs,
         Collate(tokenizer, config.max_text_tokens, backbone.input_shape, config.on_bad_row),
@@ -183,6 +186,8 @@ def build_module(
         temperature=config.contra_temp,
         exponential_temp=config.exponential_temp,
         duplicate_reports=config.duplicate_reports,
+        random_token_from=config.random_token_from,
+        redraw_masks=config.redraw_masks,
     )
     adapt(
         model,
@@ -190,6 +195,8 @@ def build_module(
         unfreeze_last_blocks=config.unfreeze_last,
         lora_rank=config.lora_rank,
         lora_scale=config.lora_scale,
+        fixed_temp=config.fixed_temp,
+        drop_path=config.drop_path,
         gradient_checkpointing=config.gradient_checkpointing,
     )
     return RefinementModule(
@@ -206,15 +213,13 @@ def build_module(
     )
 
 
-def load_pairs(
-    config: RefineConfig, tables: Tables | None, transform: EvaluationTransform
-) -> Pairs:
+def load_pairs(config: RefineConfig, tables: Tables | None, transforms: Transforms) -> Pairs:
     """Make data sets of the tables, or of the class that the settings name.
 
     Args:
         config: The settings.
         tables: What :func:`read_tables` returned.
-        transform: What turns a B-scan into the backbone's input.
+        transforms: What turns a B-scan into the backbone's input, in training and in validation.
 
     Raises:
         InputError: If the data cannot be used, or a part has fewer than two pairs.
@@ -222,11 +227,11 @@ def load_pairs(
     from retfiner.data.datamodule import pairs_of_dataset, pairs_of_tables
 
     if tables is not None:
-        return pairs_of_tables(tables, transform, config.image_cache)
+        return pairs_of_tables(tables, transforms, config.image_cache)
     assert config.dataset is not None
     return pairs_of_dataset(
         config.dataset,
-        transform,
+        transforms,
         image_root=config.image_root,
         patients_known=config.patient_column != NO_PATIENT_COLUMN,
         val_fraction=config.val_fraction,

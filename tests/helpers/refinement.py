@@ -182,7 +182,7 @@ def settings(material: Material, output_dir: Path, **changes: Any) -> RefineConf
 def load_pairs(config: RefineConfig, transform: Any) -> Pairs:
     """Read, check and split the data as a run does."""
     tables = None if config.train_csv is None else refine.read_tables(config)
-    return refine.load_pairs(config, tables, transform)
+    return refine.load_pairs(config, tables, (transform, transform))
 
 
 def model_of(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert) -> RetFiner:
@@ -195,6 +195,8 @@ def model_of(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert)
         temperature=config.contra_temp,
         exponential_temp=config.exponential_temp,
         duplicate_reports=config.duplicate_reports,
+        random_token_from=config.random_token_from,
+        redraw_masks=config.redraw_masks,
     )
     adapt(
         model,
@@ -202,6 +204,8 @@ def model_of(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert)
         unfreeze_last_blocks=config.unfreeze_last,
         lora_rank=config.lora_rank,
         lora_scale=config.lora_scale,
+        fixed_temp=config.fixed_temp,
+        drop_path=config.drop_path,
         gradient_checkpointing=config.gradient_checkpointing,
     )
     return model

@@ -6,9 +6,11 @@ the last.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from timm.layers import DropPath, calculate_drop_path_rates
 from timm.models import group_parameters
 from torch import Tensor, nn
 
@@ -18,6 +20,7 @@ from retfiner.model import RetFiner
 
 LORA_TARGETS = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]
 """Every matrix of every block, as LoRA works best (Dettmers et al., QLoRA, 2023)."""
+_DROP_PATH = re.compile(r"(?:.*\.)?drop_path\d*")
 _LORA_A, _LORA_B, _BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
 
 
@@ -28,6 +31,8 @@ def adapt(
     unfreeze_last_blocks: int | None = None,
     lora_rank: int | None = None,
     lora_scale: float | None = None,
+    fixed_temp: bool = False,
+    drop_path: float = 0.0,
     gradient_checkpointing: bool = False,
 ) -> None:
     """Choose what of a model trains, and how activations are kept.
@@ -38,16 +43,22 @@ def adapt(
         unfreeze_last_blocks: Vision blocks that train, counted from the last; None for all.
         lora_rank: Rank of updates that train in place of the vision encoder's weights.
         lora_scale: What these are multiplied by.
+        fixed_temp: Whether the contrastive temperature stays what it is.
+        drop_path: Stochastic depth of the last vision block in training.
         gradient_checkpointing: Whether activations are computed again in the backward pass.
 
     Raises:
-        InputError: If more blocks are to train than there are.
+        InputError: If more blocks are to train than there are, or blocks know no stochastic depth.
     """
     encoder = model.vision_encoder
     if unfreeze_last_blocks is not None:
         unfreeze_last(encoder, unfreeze_last_blocks)
     if lora_rank is not None and lora_scale is not None:
         add_lora(encoder, lora_rank, lora_scale)
+    if fixed_temp:
+        model.contra_temp.requires_grad_(False)
+    if drop_path:
+        set_drop_path(encoder, drop_path)
     if gradient_checkpointing:
         checkpoint_activations(model)
     freeze_unread(model, [LOSSES[name]() for name in losses])
@@ -161,6 +172,33 @@ def vision_groups(encoder: nn.Module, lr: float, decay: float) -> list[dict[str,
     return [
         {"params": layers[layer], "lr": lr * decay ** (last - layer)} for layer in sorted(layers)
     ]
+
+
+def set_drop_path(encoder: nn.Module, rate: float) -> None:
+    """Let blocks be left out in training, image by image (Huang et al., stochastic depth, 2016).
+
+    The rate rises linearly from 0 at the first block to ``rate`` at the last, as when timm builds a
+    model or MAE fine-tunes one. Draws are the global generator's, as dropout's are.
+
+    Args:
+        encoder: The vision encoder, its blocks timm's; changed in place, its weights' names kept.
+        rate: Probability in [0, 1) with which each half of the last block is left out.
+
+    Raises:
+        InputError: If a block has no place for it.
+    """
+    blocks: Any = encoder.blocks
+    for block, share in zip(blocks, calculate_drop_path_rates(rate, len(blocks)), strict=True):
+        places = [n for n, _ in block.named_modules() if _DROP_PATH.fullmatch(n)]
+        if not places:
+            raise InputError(
+                "--drop_path does not fit the backbone",
+                got=f"blocks of the class {type(block).__name__}",
+                expected="blocks with timm's drop_path modules",
+                remedy="leave it out",
+            )
+        for name in places:
+            block.set_submodule(name, DropPath(share).train(block.training))
 
 
 def checkpoint_activations(model: RetFiner) -> None:

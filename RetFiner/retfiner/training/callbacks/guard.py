@@ -134,7 +134,7 @@ def build_guard(batches: PairsDataModule) -> list[EncoderGuard]:
     train, validation = batches.pairs.manifests
     if train.patients is None or validation.patients is None:
         return []
-    transform = batches.pairs.train.transform  # type: ignore[attr-defined]
+    transform = batches.pairs.validation.transform  # type: ignore[attr-defined]
     return [EncoderGuard(train, validation, transform, batches.batch_size, batches.seed)]
 
 
