@@ -6,6 +6,7 @@ looked at before torch is imported, so that a wrong one is said at once.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from retfiner.common.cli import as_plain
@@ -20,13 +21,13 @@ from retfiner.vision.sniff import require_checkpoint_file
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from retfiner.data.datamodule import Pairs, PairsDataModule
+    from retfiner.data.datamodule import Pairs, PairsDataModule, Transforms
     from retfiner.text.encoder import CrossAttentionBert
     from retfiner.training.distributed.launch import Hardware
     from retfiner.training.module import RefinementModule
-    from retfiner.training.recipe import Choice, Recipe, Sizes
+    from retfiner.training.recipe import Basis, Choice, Recipe
     from retfiner.training.summary import RunResult
-    from retfiner.vision import Backbone, EvaluationTransform
+    from retfiner.vision import Backbone
 
 Tables = tuple[Manifest, Manifest]
 """The pairs to train on and those to validate on."""
@@ -116,7 +117,7 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     from retfiner.text.tokenizer import load_tokenizer
     from retfiner.training.build import describe
     from retfiner.training.distributed.launch import resolve_hardware
-    from retfiner.training.recipe import choose_recipe, settings_of
+    from retfiner.training.recipe import choose_recipe, settings_of, train_interpolation
     from retfiner.training.trainer import begin
     from retfiner.vision import evaluation_transform, load_backbone
 
@@ -132,8 +133,12 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     )
     backbone = load_backbone(config.model_weights, config.backbone, config.image_size)
     text, tokenizer = load_text_encoder(config.text_encoder), load_tokenizer(config.text_encoder)
-    pairs = load_pairs(config, tables, evaluation_transform(backbone))
-    choice = choose_recipe(config.recipe, settings_of(config), sizes_of(pairs, hardware.processes))
+    given = settings_of(config)
+    validation = evaluation_transform(backbone)
+    train = replace(validation, interpolation=train_interpolation(config.recipe, given))
+    pairs = load_pairs(config, tables, (train, validation))
+    basis = basis_of(config, backbone, pairs, hardware.processes)
+    choice = choose_recipe(config.recipe, given, basis)
     batches = load_batches(config, choice.recipe, pairs, tokenizer, backbone.input_shape)
     steps = batches.steps_per_epoch(hardware.processes)
     module = build_module(config, choice.recipe, backbone, text, tokenizer.mask_token_id)
@@ -191,14 +196,19 @@ def build_module(
         max_text_tokens=config.max_text_tokens,
         temperature=config.contra_temp,
         exponential_temp=config.exponential_temp,
-        duplicate_reports=config.duplicate_reports,
+        duplicate_reports=recipe.duplicate_reports,
+        random_token_from=recipe.random_token_from,
+        redraw_masks=recipe.redraw_masks,
     )
     adapt(
         model,
         config.losses,
-        unfreeze_last_blocks=config.unfreeze_last,
+        unfreeze_last_blocks=0 if recipe.vision_lr == 0 else recipe.unfreeze_last,
+        freeze_text=recipe.text_lr == 0,
         lora_rank=config.lora_rank,
         lora_scale=config.lora_scale,
+        fixed_temp=recipe.fixed_temp,
+        drop_path=recipe.drop_path,
         gradient_checkpointing=config.gradient_checkpointing,
     )
     return RefinementModule(
@@ -216,15 +226,13 @@ def build_module(
     )
 
 
-def load_pairs(
-    config: RefineConfig, tables: Tables | None, transform: EvaluationTransform
-) -> Pairs:
+def load_pairs(config: RefineConfig, tables: Tables | None, transforms: Transforms) -> Pairs:
     """Make data sets of the tables, or of the class that the settings name.
 
     Args:
         config: The settings.
         tables: What :func:`read_tables` returned.
-        transform: What turns a B-scan into the backbone's input.
+        transforms: What turns a B-scan into the backbone's input, in training and in validation.
 
     Raises:
         InputError: If the data cannot be used, or a part has fewer than two pairs.
@@ -232,11 +240,11 @@ def load_pairs(
     from retfiner.data.datamodule import pairs_of_dataset, pairs_of_tables
 
     if tables is not None:
-        return pairs_of_tables(tables, transform, config.image_cache)
+        return pairs_of_tables(tables, transforms, config.image_cache)
     assert config.dataset is not None
     return pairs_of_dataset(
         config.dataset,
-        transform,
+        transforms,
         image_root=config.image_root,
         patients_known=config.patient_column != NO_PATIENT_COLUMN,
         val_fraction=config.val_fraction,
@@ -244,12 +252,15 @@ def load_pairs(
     )
 
 
-def sizes_of(pairs: Pairs, processes: int) -> Sizes:
-    """Count what a recipe goes by."""
-    from retfiner.training.recipe import Sizes
+def basis_of(config: RefineConfig, backbone: Backbone, pairs: Pairs, processes: int) -> Basis:
+    """Collect what a recipe goes by."""
+    from retfiner.training.recipe import Basis
 
     train, validation = (None, None) if pairs.manifests is None else pairs.manifests
-    return Sizes(
+    return Basis(
+        backbone=backbone.spec.name,
+        blocks=len(backbone.encoder.blocks),  # type: ignore[arg-type]
+        is_adapted=config.lora_rank is not None or config.layer_decay != 1,
         pairs=pairs.train_size,
         patients=None if train is None else train.patient_count,
         validation_patients=None if validation is None else validation.patient_count,

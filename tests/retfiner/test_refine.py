@@ -260,6 +260,13 @@ def test_loss_weights_weigh(base, run):
     assert "_itc0.5-itm0-mlm2-gm_" in folder.name
 
 
+def test_training_images_alone_can_be_resized_bicubically(base, run):
+    folder = run(train_interpolation="bicubic", max_epochs=1)
+    assert first_losses(folder) == first_losses(base.folder)
+    assert column(folder, "guard/base") == column(base.folder, "guard/base")[:2]
+    assert column(folder, "train/loss")[0] != column(base.folder, "train/loss")[0]
+
+
 def test_contra_temp_scales_the_similarities(base, run):
     warm = run(contra_temp=1.0, max_epochs=1)
     assert first_losses(warm)["itc"] != first_losses(base.folder)["itc"]

@@ -142,7 +142,7 @@ def build_guard(batches: PairsDataModule) -> list[EncoderGuard]:
     if batches.pairs.manifests is None or lacks_for_guard(batches.pairs) is not None:
         return []
     train, validation = batches.pairs.manifests
-    transform = batches.pairs.train.transform  # type: ignore[attr-defined]
+    transform = batches.pairs.validation.transform  # type: ignore[attr-defined]
     return [EncoderGuard(train, validation, transform, batches.batch_size, batches.seed)]
 
 
