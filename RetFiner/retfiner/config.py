@@ -60,6 +60,9 @@ class DataSettings:
         None,
     )
     on_bad_row: Literal["error", "skip"] = flag("what to do with rows that cannot be used", "error")
+    augment: bool | None = flag(
+        "flip, turn, shift and brighten training images at random; by default the recipe's", None
+    )
     train_interpolation: Literal["bilinear", "bicubic"] | None = flag(
         "how training images are resized, all others are bilinear; by default the recipe's", None
     )

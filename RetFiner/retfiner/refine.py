@@ -137,7 +137,7 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     validation = evaluation_transform(backbone)
     train = replace(validation, interpolation=train_interpolation(config.recipe, given))
     pairs = load_pairs(config, tables, (train, validation))
-    basis = basis_of(config, backbone, pairs, hardware.processes)
+    basis = basis_of(config, backbone, text, pairs, hardware.processes)
     choice = choose_recipe(config.recipe, given, basis)
     batches = load_batches(config, choice.recipe, pairs, tokenizer, backbone.input_shape)
     steps = batches.steps_per_epoch(hardware.processes)
@@ -222,6 +222,7 @@ def build_module(
         lr_schedule=recipe.lr_schedule,
         warmup_steps=recipe.warmup_steps,
         layer_decay=config.layer_decay,
+        augment=recipe.augment,
         seed=config.seed,
     )
 
@@ -252,14 +253,22 @@ def load_pairs(config: RefineConfig, tables: Tables | None, transforms: Transfor
     )
 
 
-def basis_of(config: RefineConfig, backbone: Backbone, pairs: Pairs, processes: int) -> Basis:
+def basis_of(
+    config: RefineConfig,
+    backbone: Backbone,
+    text: CrossAttentionBert,
+    pairs: Pairs,
+    processes: int,
+) -> Basis:
     """Collect what a recipe goes by."""
+    from retfiner.text.encoder import RANDOM_WEIGHTS
     from retfiner.training.recipe import Basis
 
     train, validation = (None, None) if pairs.manifests is None else pairs.manifests
     return Basis(
         backbone=backbone.spec.name,
         blocks=len(backbone.encoder.blocks),  # type: ignore[arg-type]
+        text_is_new=getattr(text.config, RANDOM_WEIGHTS, False),
         is_adapted=config.lora_rank is not None or config.layer_decay != 1,
         pairs=pairs.train_size,
         patients=None if train is None else train.patient_count,

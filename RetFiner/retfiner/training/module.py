@@ -19,6 +19,7 @@ from retfiner.training.distributed.fsdp import clip_by_norm
 from retfiner.training.optim import LrSchedule, lr_factor, parameter_groups
 from retfiner.training.recall import retrieval_recall
 from retfiner.training.verdict import deal_anew, entropy
+from retfiner.vision.preprocessing import augment_batch
 
 
 class RefinementModule(pl.LightningModule):
@@ -35,7 +36,8 @@ class RefinementModule(pl.LightningModule):
         lr_schedule: Course of the learning rate after warm-up.
         warmup_steps: Optimiser steps of linear warm-up.
         layer_decay: Learning rate of each vision block as a share of the next one's.
-        seed: What masks and negatives depend on.
+        augment: Whether training images are flipped, turned, shifted and brightened at random.
+        seed: What masks, negatives and augmentation depend on.
         description: Plain data that each checkpoint carries, so that it can be read alone.
 
     Attributes:
@@ -55,6 +57,7 @@ class RefinementModule(pl.LightningModule):
         lr_schedule: LrSchedule = "constant",
         warmup_steps: int = 0,
         layer_decay: float = 1.0,
+        augment: bool = False,
         seed: int = 0,
         description: Mapping[str, Any] | None = None,
     ) -> None:
@@ -72,6 +75,7 @@ class RefinementModule(pl.LightningModule):
         self.lr_schedule = lr_schedule
         self.warmup_steps = warmup_steps
         self.layer_decay = layer_decay
+        self.augment = augment
         self.seed = seed
         self.description = dict(description or {})
         self.uses_similarity = any(loss.uses_similarity for loss in self.losses.values())
@@ -99,6 +103,8 @@ class RefinementModule(pl.LightningModule):
         Raises:
             InputError: If a loss is not finite; nothing has been changed by then.
         """
+        if self.augment:
+            batch = batch._replace(images=self._augmented(batch, batch_idx))
         values, _ = self._batch_losses(batch, "train", self.current_epoch, batch_idx)
         total = self._weighted_sum(values)
         logged = _over_processes(values | {"loss": total})
@@ -167,6 +173,18 @@ class RefinementModule(pl.LightningModule):
             self._seen.clear()
             recall = retrieval_recall(images, texts, report_ids)
             self.log_dict({f"val/{name}": value for name, value in recall.items()})
+
+    def _augmented(self, batch: Batch, batch_idx: int) -> Tensor:
+        spec = self.model.backbone.spec
+        mean, std = (torch.tensor(values) for values in (spec.mean, spec.std))
+        return augment_batch(
+            batch.images,
+            black=-mean / std,
+            white=(1 - mean) / std,
+            generator=generator(self.seed, "augment", self.current_epoch, batch_idx),
+            total=batch.total,
+            first=0 if batch.joined is None else batch.joined.first,
+        )
 
     def _batch_losses(
         self, batch: Batch, phase: str, epoch: int, batch_idx: int
