@@ -64,7 +64,7 @@ class DataSettings:
         "flip, turn, shift and brighten training images at random; by default the recipe's", None
     )
     train_interpolation: Literal["bilinear", "bicubic"] | None = flag(
-        "how training images are resized, all others are bilinear; by default the recipe's", None
+        "how training images are resized; by default the recipe's", None
     )
     dataset: str | None = flag(
         "a data set of your own instead of a CSV; the file is run, also if a --config names it",
@@ -102,9 +102,7 @@ class ObjectiveSettings:
         "smallest id of the random tokens that replace words; by default the recipe's", None
     )
     redraw_masks: bool | None = flag(
-        "draw masks of a report until they hide a word instead of hiding one more; by default the"
-        " recipe's",
-        None,
+        "draw a report's masks anew until one hides a word; by default the recipe's", None
     )
 
 
@@ -119,11 +117,11 @@ class OptimisationSettings:
         "learning rate of AdamW, for what is new; by default the recipe's", None
     )
     vision_lr: NonNegativeFloat | None = flag(
-        "learning rate of the pretrained vision encoder, 0 freezes it; by default the recipe's",
+        "that of the pretrained vision encoder, 0 freezes it; by default the recipe's",
         None,
     )
     text_lr: NonNegativeFloat | None = flag(
-        "learning rate of the pretrained text encoder, 0 freezes it; by default the recipe's", None
+        "that of the pretrained text encoder, 0 freezes it; by default the recipe's", None
     )
     weight_decay: NonNegativeFloat = flag("weight decay of AdamW", 0.01)
     lr_schedule: Literal["constant", "cosine"] | None = flag(
