@@ -102,7 +102,7 @@ class ObjectiveSettings:
         "smallest id of the random tokens that replace words; by default the recipe's", None
     )
     redraw_masks: bool | None = flag(
-        "draw a report's masks anew until one hides a word; by default the recipe's", None
+        "draw masks anew until one hides a word; by default the recipe's", None
     )
 
 
