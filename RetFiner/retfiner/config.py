@@ -91,8 +91,7 @@ class ObjectiveSettings:
         "learn the temperature's logarithm instead of the temperature", False
     )
     itm_negatives: Literal["hard", "uniform"] | None = flag(
-        "which wrong pairs ITM sees: those the contrast finds similar, or any; by default the"
-        " recipe's",
+        "wrong pairs that ITM sees: those found similar, or any; by default the recipe's",
         None,
     )
     duplicate_reports: Literal["shared", "ignore"] | None = flag(
@@ -131,8 +130,7 @@ class OptimisationSettings:
         "optimiser steps of linear warm-up; by default the recipe's", None
     )
     batch_size: PositiveInt | None = flag(
-        "most pairs in a batch of one device, which several devices multiply; by default the"
-        " recipe's",
+        "most pairs in a batch of one device; by default the recipe's",
         None,
     )
     accumulate_grad_batches: PositiveInt = flag(
@@ -143,16 +141,15 @@ class OptimisationSettings:
     )
     max_epochs: PositiveInt | None = flag("most epochs; by default the recipe's", None)
     monitor: list[str] | None = flag(
-        "metric that decides which epoch is kept: last (none), guard, loss, a loss or a recall such"
-        " as image_to_text_recall@5; others are kept beside it; by default the recipe's",
+        "which epoch is kept: last, guard, loss, a loss or a recall; by default the recipe's",
         None,
     )
     patience: PositiveInt | None = flag(
         "epochs in which it gets no better before the run ends; by default the recipe's", None
     )
     unfreeze_last: NonNegativeInt | None = flag(
-        "vision blocks that train, counted from the last; with all of them the embeddings do too;"
-        " 0 freezes the encoder; by default the recipe's",
+        "vision blocks that train, counted from the last; all of them: embeddings too; 0: none; by"
+        " default the recipe's",
         None,
     )
     layer_decay: PositiveFloat = flag(
@@ -165,8 +162,7 @@ class OptimisationSettings:
         "scale of these updates times their rank; by default twice the rank", None
     )
     drop_path: NonNegativeFloat | None = flag(
-        "stochastic depth of the last vision block in training, rising linearly from 0 at the"
-        " first; by default the recipe's",
+        "stochastic depth of the last vision block, from 0 at the first; by default the recipe's",
         None,
     )
 

@@ -12,7 +12,6 @@ import torch
 import yaml
 from PIL import Image
 
-from retfiner.common.cli import as_plain
 from retfiner.common.errors import InputError
 from retfiner.data.sampler import BalancedBatchSampler
 from retfiner.refine import build, read_tables, refine
@@ -614,7 +613,7 @@ def test_a_resumed_run_carries_on_what_was_found(base, material, tmp_path):
     """Stopped before it is measured again, a run still says what was found last."""
     folder = shutil.copytree(base.folder, tmp_path / "copy" / base.folder.name)
     config = settings(material, tmp_path, max_epochs=3, resume=folder)
-    parts = build(config, read_tables(config), as_plain(config))
+    parts = build(config, read_tables(config))
     module = parts.module
     found = checkpoint(folder, "last.ckpt")
     build_guard(parts.batches)[0].on_load_checkpoint(None, module, found)
