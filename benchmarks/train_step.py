@@ -125,7 +125,7 @@ def make_batch(config: BenchmarkConfig, step: int) -> Batch:
         config.batch_size, 3, config.image_size, config.image_size, generator=draws
     )
     numbers = torch.arange(config.batch_size)
-    return Batch(images, ids, mask, tuple(lengths.tolist()), numbers, numbers)
+    return Batch(images, ids, mask, tuple(lengths.tolist()), numbers, numbers, numbers)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -76,12 +76,22 @@ class ObjectiveSettings:
     loss_weights: list[NonNegativeFloat] | None = flag(
         "a weight for each of the losses; by default 1 each", None
     )
-    contra_temp: PositiveFloat = flag("contrastive temperature to start from; it is learned", 0.07)
+    contrast: Literal["softmax", "sigmoid"] = flag(
+        "how itc compares: the right one among all (InfoNCE), or each pair by itself (SigLIP)",
+        "softmax",
+    )
+    contra_temp: PositiveFloat | None = flag(
+        "contrastive temperature to start from; it is learned; by default 0.07, with"
+        " --contrast sigmoid 0.1",
+        None,
+    )
     exponential_temp: bool = flag(
         "learn the temperature's logarithm instead of the temperature", False
     )
-    duplicate_reports: Literal["shared", "ignore"] = flag(
-        "do identical reports match; ignore: as published", "shared"
+    duplicate_reports: Literal["shared", "ignore", "similar"] = flag(
+        "do pairs of the same report or image match; ignore: as published; similar: reports also by"
+        " the words they share",
+        "shared",
     )
 
 
@@ -103,6 +113,12 @@ class OptimisationSettings:
     warmup_steps: NonNegativeInt = flag("optimiser steps of linear warm-up", 0)
     batch_size: PositiveInt = flag(
         "most pairs in a batch of one device; several devices share devices x batch_size", 128
+    )
+    contrast_batch: PositiveInt | None = flag(
+        "pairs that the losses see together, computed batch_size at a time: less memory, a slower"
+        " step; by default batch_size",
+        None,
+        metavar="N",
     )
     accumulate_grad_batches: PositiveInt = flag(
         "batches whose gradients make one optimiser step", 1
@@ -212,19 +228,65 @@ class RefineConfig(
             )
         if self.dataset is not None and (self.train_csv is not None or self.val_csv is not None):
             raise InputError("--dataset and a CSV are both given", expected="one of the two")
-        is_contrastive = {"itc", "itm"} & set(self.losses)
-        if is_contrastive and self.batch_size < 2:
-            raise InputError(
-                "a batch of one has nothing to contrast",
-                got=f"--batch_size {self.batch_size} with {' and '.join(sorted(is_contrastive))}",
-                expected="at least 2; the method was published with 128",
-            )
+        self._check_contrast()
         if self.max_text_tokens < 3:
             raise InputError(
                 "--max_text_tokens leaves no room for a word",
                 got=self.max_text_tokens,
                 expected="at least 3: [CLS], one WordPiece, [SEP]",
             )
+
+    def _check_contrast(self) -> None:
+        is_contrastive = {"itc", "itm"} & set(self.losses)
+        if is_contrastive and self.pairs_per_batch < 2:
+            raise InputError(
+                "a batch of one has nothing to contrast",
+                got=f"--batch_size {self.batch_size} with {' and '.join(sorted(is_contrastive))}",
+                expected="at least 2; the method was published with 128",
+            )
+        if self.contrast_batch is not None and self.contrast_batch < self.batch_size:
+            raise InputError(
+                "--contrast_batch is smaller than --batch_size",
+                got=f"{self.contrast_batch} to contrast, computed {self.batch_size} at a time",
+                expected="at least as many as are computed at a time",
+                remedy=f"--contrast_batch {self.contrast_batch} with a smaller --batch_size",
+            )
+        if self.contrast_batch is not None and not is_contrastive:
+            raise InputError(
+                "--contrast_batch has nothing to contrast",
+                got=f"--losses {' '.join(self.losses)}",
+                expected="itc or itm among them",
+                remedy="--accumulate_grad_batches, which does the same for the other losses",
+            )
+        if self.contrast_batch is not None and self.strategy == "fsdp":
+            raise InputError(
+                "--contrast_batch and --strategy fsdp do not go together",
+                got="both",
+                expected="one of the two: devices would wait for one that has a chunk less",
+                remedy="--strategy ddp, or --gradient_checkpointing in place of --contrast_batch",
+            )
+        if self.contrast == "sigmoid" and "itc" not in self.losses:
+            raise InputError(
+                "--contrast sigmoid has no effect without itc", got=" ".join(self.losses)
+            )
+        if self.contrast == "sigmoid" and self.exponential_temp:
+            raise InputError(
+                "--exponential_temp has no effect with --contrast sigmoid",
+                got="both",
+                remedy="leave it out: a sigmoid contrast always learns the logarithm",
+            )
+
+    @property
+    def pairs_per_batch(self) -> int:
+        """Most pairs that the losses of one device see together."""
+        return self.contrast_batch or self.batch_size
+
+    @property
+    def temperature(self) -> float:
+        """The contrastive temperature to start from."""
+        if self.contra_temp is not None:
+            return self.contra_temp
+        return 0.1 if self.contrast == "sigmoid" else 0.07
 
     def _check_tuning(self) -> None:
         if self.lora_alpha is not None and self.lora_rank is None:

@@ -123,7 +123,7 @@ def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any])
         config.devices,
         config.num_nodes,
         config.strategy,
-        batch_size=config.batch_size,
+        batch_size=config.pairs_per_batch,
         precision=config.precision,
         compile=config.compile,
     )
@@ -156,7 +156,7 @@ def load_batches(
         pairs,
         Collate(tokenizer, config.max_text_tokens, backbone.input_shape, config.on_bad_row),
         BatchJoiner(),
-        batch_size=config.batch_size,
+        batch_size=config.pairs_per_batch,
         seed=config.seed,
         num_workers=config.num_workers,
         worker_start=None if config.worker_start == "auto" else config.worker_start,
@@ -180,9 +180,11 @@ def build_module(
         mask_token_id,
         losses=config.losses,
         max_text_tokens=config.max_text_tokens,
-        temperature=config.contra_temp,
+        temperature=config.temperature,
         exponential_temp=config.exponential_temp,
         duplicate_reports=config.duplicate_reports,
+        contrast=config.contrast,
+        chunk_size=None if config.contrast_batch is None else config.batch_size,
     )
     adapt(
         model,
@@ -252,10 +254,10 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
     name = run_name(
         module.description["backbone"],
         config.weights,
-        temperature=config.contra_temp,
+        temperature=config.temperature,
         exponential_temp=config.exponential_temp,
         lr=config.lr,
-        batch_size=config.batch_size,
+        batch_size=config.pairs_per_batch,
         note=config.note,
     )
     run = choose_run(config.resume, config.output_dir, name, module.description)
@@ -264,12 +266,12 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
         run = None if run is None else read_resumed_run(run.path)  # now that it is ours
         if run is not None and run.is_finished(config.max_epochs, config.patience):
             rank_zero_print(f"The run in {folder} is finished: {run.epochs} epochs.")
-            return report(folder, batches.pairs)
+            return report(folder, batches)
         trainer = build_trainer(
             hardware,
             folder,
             signals,
-            build_guard(batches),
+            build_guard(batches, config.batch_size),
             steps_per_epoch=parts.steps_per_epoch,
             max_epochs=config.max_epochs,
             patience=config.patience,
@@ -283,4 +285,4 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
             write_config(folder, module.description["settings"], run_facts(trainer, module))
         announce(trainer, module, batches, folder)
         train(trainer, module, batches, None if run is None else run.path, compile=config.compile)
-    return report(folder, batches.pairs)
+    return report(folder, batches)

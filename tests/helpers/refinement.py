@@ -192,9 +192,10 @@ def model_of(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert)
         text,
         load_tokenizer(config.text_encoder).mask_token_id,
         losses=config.losses,
-        temperature=config.contra_temp,
+        temperature=config.temperature,
         exponential_temp=config.exponential_temp,
         duplicate_reports=config.duplicate_reports,
+        contrast=config.contrast,
     )
     adapt(
         model,

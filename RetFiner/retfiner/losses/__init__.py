@@ -3,7 +3,7 @@
 To add one, write ``losses/<name>.py`` and add its line to ``LOSSES``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
@@ -13,9 +13,10 @@ from retfiner.losses.gm import GenerativeModelling
 from retfiner.losses.itc import ImageTextContrastive
 from retfiner.losses.itm import ImageTextMatching, ITMHead
 from retfiner.losses.mlm import MaskedLanguageModelling
-from retfiner.model import Batch, Encoded, RetFiner
+from retfiner.losses.sigmoid import SigmoidContrast
+from retfiner.model import Batch, Contrast, Encoded, RetFiner
 
-__all__ = ["LOSSES", "ITMHead", "Loss"]
+__all__ = ["LOSSES", "ITMHead", "Loss", "build_losses"]
 
 
 class Loss(Protocol):
@@ -49,6 +50,7 @@ class Loss(Protocol):
 
         Returns:
             (answers,) counts. The entropy of their shares is what a model that knows nothing pays.
+            Where a pair is asked several questions, (questions, answers): it pays for each.
         """
         ...
 
@@ -59,3 +61,9 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "mlm": MaskedLanguageModelling,
     "gm": GenerativeModelling,
 }
+
+
+def build_losses(names: Iterable[str], contrast: Contrast = "softmax") -> dict[str, Loss]:
+    """Build losses by name; ``sigmoid`` takes ITC's place with another contrast."""
+    losses = LOSSES | ({"itc": SigmoidContrast} if contrast == "sigmoid" else {})
+    return {name: losses[name]() for name in names}

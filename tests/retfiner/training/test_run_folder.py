@@ -29,7 +29,7 @@ def name_of(backbone, **changes):
     return run_name(
         backbone,
         settings.weights,
-        temperature=settings.contra_temp,
+        temperature=settings.temperature,
         exponential_temp=settings.exponential_temp,
         lr=settings.lr,
         batch_size=settings.batch_size,

@@ -127,15 +127,18 @@ class EncoderGuard(pl.Callback):
         self.base = None if base is None else base.numpy()
 
 
-def build_guard(batches: PairsDataModule) -> list[EncoderGuard]:
-    """Return the guard, or none where reports or patients are not at hand to go by."""
+def build_guard(batches: PairsDataModule, batch_size: int) -> list[EncoderGuard]:
+    """Return the guard, or none where reports or patients are not at hand to go by.
+
+    It encodes ``batch_size`` scans at a time.
+    """
     if batches.pairs.manifests is None:
         return []
     train, validation = batches.pairs.manifests
     if train.patients is None or validation.patients is None:
         return []
     transform = batches.pairs.train.transform  # type: ignore[attr-defined]
-    return [EncoderGuard(train, validation, transform, batches.batch_size, batches.seed)]
+    return [EncoderGuard(train, validation, transform, batch_size, batches.seed)]
 
 
 def _sample(manifest: Manifest, most: int, generator: np.random.Generator) -> Manifest:
