@@ -186,6 +186,11 @@ def test_settings_written_as_yaml_are_read_back_alike(tmp_path):
         ({"train_csv": None, "dataset": "a.py:A", "val_csv": Path("v")}, "--dataset and a CSV"),
         ({"batch_size": 1}, "a batch of one.*\n.*itc and itm"),
         ({"batch_size": 1, "losses": ["itm", "gm"]}, "a batch of one.*\n.*with itm"),
+        ({"contrast_batch": 64}, "smaller than --batch_size\n.*64 to contrast, computed 128 at"),
+        ({"contrast_batch": 256, "losses": ["mlm"]}, "nothing to contrast"),
+        ({"contrast_batch": 256, "strategy": "fsdp"}, "do not go together"),
+        ({"contrast": "sigmoid", "losses": ["itm"]}, "no effect without itc"),
+        ({"contrast": "sigmoid", "exponential_temp": True}, "exponential_temp has no effect"),
         ({"max_text_tokens": 2}, "no room for a word"),
         ({"losses": ["itc", "itc"]}, "named twice"),
         ({"loss_weights": [1.0]}, "1 weights for 4 losses"),
@@ -202,6 +207,18 @@ def test_a_batch_of_one_is_enough_where_nothing_is_contrasted():
         model_weights=Path("w"), train_csv=Path("p"), batch_size=1, losses=["mlm", "gm"]
     )
     assert config.weights == {"mlm": 1.0, "gm": 1.0}
+
+
+def test_chunks_of_one_have_something_to_contrast():
+    config = parsed("--batch_size", "1", "--contrast_batch", "64")
+    assert config.pairs_per_batch == 64
+    assert parsed("--batch_size", "32").pairs_per_batch == 32
+
+
+def test_where_the_temperature_starts():
+    assert parsed().temperature == 0.07
+    assert parsed("--contrast", "sigmoid").temperature == 0.1
+    assert parsed("--contrast", "sigmoid", "--contra_temp", "0.05").temperature == 0.05
 
 
 def test_weights_by_name():
