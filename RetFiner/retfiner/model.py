@@ -366,8 +366,14 @@ class RetFiner(nn.Module):
             return function(0, chunks[0])
         if not torch.is_grad_enabled():
             return torch.cat([function(*chunk) for chunk in enumerate(chunks)])
+        # checkpoint() looks at its arguments for the device whose dropout it is to repeat.
+        device = next(self.parameters())
+
+        def on(_: Tensor, number: int, rows: slice) -> Tensor:
+            return function(number, rows)
+
         return torch.cat(
-            [checkpoint(function, *chunk, use_reentrant=False) for chunk in enumerate(chunks)]
+            [checkpoint(on, device, *chunk, use_reentrant=False) for chunk in enumerate(chunks)]
         )
 
     # -- which pairs go together -------------------------------------------------------------------

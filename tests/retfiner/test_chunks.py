@@ -65,6 +65,7 @@ def test_together_with_gradient_checkpointing():
 
 
 def plainly(function, *given, use_reentrant):
+    assert isinstance(given[0], torch.Tensor), "by which the device is known whose dropout to keep"
     return function(*given)
 
 
@@ -80,6 +81,20 @@ def test_the_backward_pass_drops_the_same_units(monkeypatch):
     torch.manual_seed(1)
     other = step(small_model(chunk_size=2).train(), random_batch(7))
     assert other[0] != found[0][0], "dropout is on"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_drops_the_same_units_as_well(monkeypatch):
+    found = []
+    for keeps in (False, True):
+        if keeps:
+            monkeypatch.setattr("retfiner.model.checkpoint", plainly)
+        torch.manual_seed(0)
+        batch = random_batch(7)
+        moved = [x.cuda() if isinstance(x, torch.Tensor) else x for x in batch]
+        model = small_model(chunk_size=2).train().cuda()
+        found.append(step(model, type(batch)(*moved)))
+    assert_same(*found)
 
 
 def test_chunks_are_almost_equal_and_at_most_as_large_as_asked():

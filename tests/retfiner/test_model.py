@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from retfiner.common.errors import InputError
-from retfiner.losses import LOSSES
+from retfiner.losses import LOSSES, build_losses
 from retfiner.model import MIN_TEMPERATURE
 from tests.helpers.small import make_batch, random_batch, small_model
 
@@ -239,10 +239,15 @@ def test_temperature_moves_with_the_module():
     assert any(parameter is model.contra_temp for parameter in model.parameters())
 
 
-def test_nothing_in_a_step_depends_on_the_values_on_the_device():
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"chunk_size": 2}, {"contrast": "sigmoid"}, {"duplicate_reports": "similar"}],
+    ids=str,
+)
+def test_nothing_in_a_step_depends_on_the_values_on_the_device(options):
     """On the meta device tensors have no values, so any wait for one is an error."""
     batch = random_batch()
-    model = small_model().to("meta")
+    model = small_model(**options).to("meta")
     on_device = make_batch(
         batch.images.to("meta"), batch.input_ids, batch.attention_mask, batch.report_ids
     )._replace(
@@ -255,7 +260,8 @@ def test_nothing_in_a_step_depends_on_the_values_on_the_device():
         on_device.input_ids.nonzero()  # the kind of thing that is looked for
     encoded = model.encode(on_device)
     generator = torch.Generator().manual_seed(0)
-    values = {name: loss()(model, on_device, encoded, generator) for name, loss in LOSSES.items()}
+    losses = build_losses(LOSSES, model.contrast)
+    values = {name: loss(model, on_device, encoded, generator) for name, loss in losses.items()}
     for name, value in values.items():
         assert value.shape == () and value.device.type == "meta", name
     sum(values.values()).backward()

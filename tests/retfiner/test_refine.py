@@ -279,11 +279,13 @@ def test_duplicate_reports_count_as_matches_unless_ignored(material, run, tmp_pa
     assert first_losses(shared)["itm"] != first_losses(ignore)["itm"]
 
 
-def test_a_batch_in_chunks_gives_the_run_of_the_whole_batch(run, material, tmp_path):
+def test_a_batch_in_chunks_gives_the_run_of_the_whole_batch(run, material, tmp_path, capsys):
     """Steps, chance and all numbers, but for what dropout draws: this text encoder has none."""
     encoder = without_dropout(material.text_encoder, tmp_path / "bert")
     whole = run(batch_size=8, text_encoder=encoder, output_dir=tmp_path / "whole")
+    assert "Contrast:" not in capsys.readouterr().out
     chunked = run(batch_size=3, contrast_batch=8, text_encoder=encoder)
+    assert "up to 8 pairs together, computed 3 at a time" in capsys.readouterr().out
     assert chunked.name == whole.name == "RETFound_itc-itm-mlm-gm_temp0.07_lr0.001_bs8"
     rows = [metrics_of(folder) for folder in (whole, chunked)]
     assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]

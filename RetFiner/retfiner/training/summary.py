@@ -54,6 +54,10 @@ def announce(
     )
     losses = ", ".join(f"{name} x {w:g}" for name, w in module.loss_weights.items())
     rank_zero_print(f"Objectives:     {losses}")
+    if module.model.chunk_size is not None:
+        most = batches.batch_size * trainer.world_size
+        at_once = f"{module.model.chunk_size} at a time on each device"
+        rank_zero_print(f"Contrast:       up to {most} pairs together, computed {at_once}")
     split = " with split weights" if isinstance(trainer.strategy, ShardedStrategy) else ""
     several = f"{trainer.world_size} processes{split}, " if trainer.world_size > 1 else ""
     rank_zero_print(f"Device:         {several}{trainer.strategy.root_device}, {trainer.precision}")
