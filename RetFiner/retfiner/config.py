@@ -83,7 +83,15 @@ class ObjectiveSettings:
     loss_weights: list[NonNegativeFloat] | None = flag(
         "a weight for each of the losses; by default 1 each", None
     )
-    contra_temp: PositiveFloat = flag("contrastive temperature to start from; it is learned", 0.07)
+    contrast: Literal["softmax", "sigmoid"] = flag(
+        "how itc compares: the right one among all (InfoNCE), or each pair by itself (SigLIP)",
+        "softmax",
+    )
+    contra_temp: PositiveFloat | None = flag(
+        "contrastive temperature to start from; it is learned; by default 0.07, with"
+        " --contrast sigmoid 0.1",
+        None,
+    )
     fixed_temp: bool | None = flag(
         "keep the temperature at contra_temp; by default the recipe's", None
     )
@@ -94,8 +102,9 @@ class ObjectiveSettings:
         "wrong pairs that ITM sees: those found similar, or any; by default the recipe's",
         None,
     )
-    duplicate_reports: Literal["shared", "ignore"] | None = flag(
-        "do identical reports match; by default the recipe's", None
+    duplicate_reports: Literal["shared", "ignore", "similar"] | None = flag(
+        "do pairs of one report or image match; by default the recipe's",
+        None,
     )
     random_token_from: NonNegativeInt | None = flag(
         "smallest id of the random tokens that replace words; by default the recipe's", None
@@ -132,6 +141,12 @@ class OptimisationSettings:
     batch_size: PositiveInt | None = flag(
         "most pairs in a batch of one device; by default the recipe's",
         None,
+    )
+    contrast_batch: PositiveInt | None = flag(
+        "pairs that the losses see together, computed batch_size at a time: less memory, a slower"
+        " step; by default batch_size",
+        None,
+        metavar="N",
     )
     accumulate_grad_batches: PositiveInt = flag(
         "batches whose gradients make one optimiser step", 1
@@ -253,19 +268,61 @@ class RefineConfig(
             )
         if self.dataset is not None and (self.train_csv is not None or self.val_csv is not None):
             raise InputError("--dataset and a CSV are both given", expected="one of the two")
-        is_contrastive = {"itc", "itm"} & set(self.losses)
-        if is_contrastive and self.batch_size == 1:
-            raise InputError(
-                "a batch of one has nothing to contrast",
-                got=f"--batch_size {self.batch_size} with {' and '.join(sorted(is_contrastive))}",
-                expected="at least 2; the method was published with 128",
-            )
+        self._check_contrast()
         if self.max_text_tokens < 3:
             raise InputError(
                 "--max_text_tokens leaves no room for a word",
                 got=self.max_text_tokens,
                 expected="at least 3: [CLS], one WordPiece, [SEP]",
             )
+
+    def _check_contrast(self) -> None:
+        is_contrastive = {"itc", "itm"} & set(self.losses)
+        if is_contrastive and (self.contrast_batch or self.batch_size) == 1:
+            raise InputError(
+                "a batch of one has nothing to contrast",
+                got=f"--batch_size {self.batch_size} with {' and '.join(sorted(is_contrastive))}",
+                expected="at least 2; the method was published with 128",
+            )
+        given = self.contrast_batch is not None and self.batch_size is not None
+        if given and self.contrast_batch < self.batch_size:  # type: ignore[operator]
+            raise InputError(
+                "--contrast_batch is smaller than --batch_size",
+                got=f"{self.contrast_batch} to contrast, computed {self.batch_size} at a time",
+                expected="at least as many as are computed at a time",
+                remedy=f"--contrast_batch {self.contrast_batch} with a smaller --batch_size",
+            )
+        if self.contrast_batch is not None and not is_contrastive:
+            raise InputError(
+                "--contrast_batch has nothing to contrast",
+                got=f"--losses {' '.join(self.losses)}",
+                expected="itc or itm among them",
+                remedy="--accumulate_grad_batches, which does the same for the other losses",
+            )
+        if self.contrast_batch is not None and self.strategy == "fsdp":
+            raise InputError(
+                "--contrast_batch and --strategy fsdp do not go together",
+                got="both",
+                expected="one of the two: devices would wait for one that has a chunk less",
+                remedy="--strategy ddp, or --gradient_checkpointing in place of --contrast_batch",
+            )
+        if self.contrast == "sigmoid" and "itc" not in self.losses:
+            raise InputError(
+                "--contrast sigmoid has no effect without itc", got=" ".join(self.losses)
+            )
+        if self.contrast == "sigmoid" and self.exponential_temp:
+            raise InputError(
+                "--exponential_temp has no effect with --contrast sigmoid",
+                got="both",
+                remedy="leave it out: a sigmoid contrast always learns the logarithm",
+            )
+
+    @property
+    def temperature(self) -> float:
+        """The contrastive temperature to start from."""
+        if self.contra_temp is not None:
+            return self.contra_temp
+        return 0.1 if self.contrast == "sigmoid" else 0.07
 
     def _check_tuning(self) -> None:
         if self.lora_alpha is not None and self.lora_rank is None:

@@ -127,7 +127,7 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
         config.devices,
         config.num_nodes,
         config.strategy,
-        batch_size=config.batch_size,
+        batch_size=config.contrast_batch or config.batch_size,
         precision=config.precision,
         compile=config.compile,
     )
@@ -169,7 +169,7 @@ def load_batches(
         pairs,
         Collate(tokenizer, config.max_text_tokens, image_shape, config.on_bad_row),
         BatchJoiner(),
-        batch_size=recipe.batch_size,
+        batch_size=recipe.pairs_per_batch,
         seed=config.seed,
         num_workers=config.num_workers,
         worker_start=None if config.worker_start == "auto" else config.worker_start,
@@ -194,11 +194,13 @@ def build_module(
         mask_token_id,
         losses=config.losses,
         max_text_tokens=config.max_text_tokens,
-        temperature=config.contra_temp,
+        temperature=config.temperature,
         exponential_temp=config.exponential_temp,
         duplicate_reports=recipe.duplicate_reports,
         random_token_from=recipe.random_token_from,
         redraw_masks=recipe.redraw_masks,
+        contrast=config.contrast,
+        chunk_size=None if recipe.contrast_batch is None else recipe.batch_size,
     )
     adapt(
         model,
@@ -294,17 +296,17 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
     from retfiner.training.trainer import build_trainer, run_facts, train
 
     hardware, (recipe, reasons), module, batches, _ = parts
-    guard = build_guard(batches)
+    guard = build_guard(batches, recipe.batch_size)
     monitors = find_monitors(
         recipe.monitor, config.losses, module.model.is_contrastive, bool(guard)
     )
     name = run_name(
         module.description["backbone"],
         config.weights,
-        temperature=config.contra_temp,
+        temperature=config.temperature,
         exponential_temp=config.exponential_temp,
         lr=recipe.lr,
-        batch_size=recipe.batch_size,
+        batch_size=recipe.pairs_per_batch,
         note=config.note,
     )
     run = choose_run(config.resume, config.output_dir, name, module.description)
@@ -313,7 +315,7 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
         run = None if run is None else read_resumed_run(run.path)  # now that it is ours
         if run is not None and run.is_finished(recipe.max_epochs, recipe.patience):
             rank_zero_print(f"The run in {folder} is finished: {run.epochs} epochs.")
-            return report(folder, batches.pairs, monitors[0])
+            return report(folder, batches, monitors[0])
         trainer = build_trainer(
             hardware,
             folder,
@@ -336,4 +338,4 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
         notes = schedule_notes(recipe, steps, before)
         announce(trainer, module, batches, folder, [*reasons, *notes])
         train(trainer, module, batches, None if run is None else run.path, compile=config.compile)
-    return report(folder, batches.pairs, monitors[0])
+    return report(folder, batches, monitors[0])

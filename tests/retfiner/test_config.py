@@ -34,7 +34,8 @@ FLAGS = {
     "max_text_tokens": 30,
     "losses": ["itc", "itm", "mlm", "gm"],
     "loss_weights": None,
-    "contra_temp": 0.07,
+    "contrast": "softmax",
+    "contra_temp": None,
     "fixed_temp": None,
     "exponential_temp": False,
     "itm_negatives": None,
@@ -49,6 +50,7 @@ FLAGS = {
     "lr_schedule": None,
     "warmup_steps": None,
     "batch_size": None,
+    "contrast_batch": None,
     "accumulate_grad_batches": 1,
     "gradient_clip_val": None,
     "max_epochs": None,
@@ -98,7 +100,7 @@ def test_every_flag_is_a_line_of_help_with_its_default():
     for field in dataclasses.fields(RefineConfig):
         assert re.search(rf"--{field.name}[ ,]", text)
         assert " ".join(field.metadata["help"].split()) in text
-    assert "default: 0.07" in text
+    assert "default: 0.01" in text
     assert "What it does." in text
 
 
@@ -194,6 +196,14 @@ def test_settings_written_as_yaml_are_read_back_alike(tmp_path):
         ({"train_csv": None, "dataset": "a.py:A", "val_csv": Path("v")}, "--dataset and a CSV"),
         ({"batch_size": 1}, "a batch of one.*\n.*itc and itm"),
         ({"batch_size": 1, "losses": ["itm", "gm"]}, "a batch of one.*\n.*with itm"),
+        (
+            {"contrast_batch": 64, "batch_size": 128},
+            "smaller than --batch_size\n.*64 to contrast, computed 128 at",
+        ),
+        ({"contrast_batch": 256, "losses": ["mlm"]}, "nothing to contrast"),
+        ({"contrast_batch": 256, "strategy": "fsdp"}, "do not go together"),
+        ({"contrast": "sigmoid", "losses": ["itm"]}, "no effect without itc"),
+        ({"contrast": "sigmoid", "exponential_temp": True}, "exponential_temp has no effect"),
         ({"max_text_tokens": 2}, "no room for a word"),
         ({"losses": ["itc", "itc"]}, "named twice"),
         ({"loss_weights": [1.0]}, "1 weights for 4 losses"),
@@ -210,6 +220,16 @@ def test_a_batch_of_one_is_enough_where_nothing_is_contrasted():
         model_weights=Path("w"), train_csv=Path("p"), batch_size=1, losses=["mlm", "gm"]
     )
     assert config.weights == {"mlm": 1.0, "gm": 1.0}
+
+
+def test_chunks_of_one_have_something_to_contrast():
+    assert parsed("--batch_size", "1", "--contrast_batch", "64").contrast_batch == 64
+
+
+def test_where_the_temperature_starts():
+    assert parsed().temperature == 0.07
+    assert parsed("--contrast", "sigmoid").temperature == 0.1
+    assert parsed("--contrast", "sigmoid", "--contra_temp", "0.05").temperature == 0.05
 
 
 def test_weights_by_name():

@@ -102,4 +102,4 @@ def test_help():
     done = run_script("train.py", "--help")
     assert done.returncode == 0
     assert "--checkpoint_every_n_steps" in done.stdout
-    assert "default: 0.07" in " ".join(done.stdout.split())
+    assert "default: 0.01" in " ".join(done.stdout.split())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import derive_seed, generator
-from retfiner.losses import LOSSES, Loss
+from retfiner.losses import build_losses
 from retfiner.model import Batch, Encoded, RetFiner
 from retfiner.training.distributed.collectives import all_gather_objects, all_reduce_mean
 from retfiner.training.distributed.fsdp import clip_by_norm
@@ -64,9 +64,7 @@ class RefinementModule(pl.LightningModule):
         super().__init__()
         # Loaded encoders come in evaluation mode, and Lightning keeps whatever mode it finds.
         self.model = model.train()
-        self.losses: dict[str, Loss] = {
-            name: LOSSES[name](**(loss_options or {}).get(name, {})) for name in loss_weights
-        }
+        self.losses = build_losses(loss_weights, model.contrast, loss_options)
         self.loss_weights = dict(loss_weights)
         self.lr = lr
         self.vision_lr = vision_lr
@@ -148,7 +146,7 @@ class RefinementModule(pl.LightningModule):
 
     def _look_at_objectives(self, batch: Batch, batch_idx: int, encoded: Encoded) -> None:
         """Note what guessing gives, and log the losses with the images dealt out anew."""
-        images = encoded.image_tokens[deal_anew(batch.report_ids)]
+        images = encoded.image_tokens[deal_anew(batch.report_ids, batch.image_ids)]
         others = self.model.relate(batch, images, self.uses_similarity, self.uses_fusion)
         shuffled = self._losses_of(batch, others, "validation", 0, batch_idx)
         for name, value in _over_processes(shuffled).items():

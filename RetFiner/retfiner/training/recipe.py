@@ -30,12 +30,18 @@ class Recipe:
     monitor: list[str]
     patience: int
     fixed_temp: bool = False
-    duplicate_reports: Literal["shared", "ignore"] = "shared"
+    duplicate_reports: Literal["shared", "ignore", "similar"] = "shared"
     random_token_from: int = 0
     redraw_masks: bool = False
     train_interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     drop_path: float = 0.0
     augment: bool = False
+    contrast_batch: int | None = None
+
+    @property
+    def pairs_per_batch(self) -> int:
+        """Most pairs that the losses of one device see together."""
+        return self.contrast_batch or self.batch_size
 
 
 PUBLISHED = Recipe(
@@ -163,8 +169,9 @@ LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 90, 8, 20
 def _by_size(given: Mapping[str, Any], basis: Basis) -> Recipe:
     """Choose by the number of pairs; ``docs/evidence.md`` tells what was measured."""
     is_few = basis.pairs < FEW_PAIRS
-    batch_size = given.get("batch_size", _batch_size(basis))
-    steps = math.ceil(basis.pairs / (batch_size * basis.processes))
+    batch_size = given.get("batch_size", _batch_size(given, basis))
+    together = given.get("contrast_batch", batch_size)
+    steps = math.ceil(basis.pairs / (together * basis.processes))
     epochs = MOST_EPOCHS
     if is_few:
         epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps)))
@@ -189,13 +196,13 @@ def _by_size(given: Mapping[str, Any], basis: Basis) -> Recipe:
     )
 
 
-def _batch_size(basis: Basis) -> int:
+def _batch_size(given: Mapping[str, Any], basis: Basis) -> int:
     """Return a power of two from 16 to 128 that makes at least sixteen steps an epoch, if it can.
 
     A batch of 128 from 80 pairs would be one step an epoch.
     """
     wanted = max(1, basis.pairs // (16 * basis.processes))
-    return min(128, max(16, 2 ** int(math.log2(wanted))))
+    return min(128, max(16, 2 ** int(math.log2(wanted))), given.get("contrast_batch") or 128)
 
 
 def _way(value: float, low: float, high: float) -> float:
@@ -204,7 +211,7 @@ def _way(value: float, low: float, high: float) -> float:
 
 
 def _explain(name: str, recipe: Recipe, given: Mapping[str, Any], basis: Basis) -> list[str]:
-    steps = recipe.max_epochs * math.ceil(basis.pairs / (recipe.batch_size * basis.processes))
+    steps = recipe.max_epochs * math.ceil(basis.pairs / (recipe.pairs_per_batch * basis.processes))
     people = "" if basis.patients is None else f" of {basis.patients} patients"
     yours = f"; yours: {', '.join(sorted(given))}" if given else ""
     what = "the whole encoder trains" if recipe.vision_lr else "the encoder is frozen"
@@ -219,7 +226,7 @@ def _explain(name: str, recipe: Recipe, given: Mapping[str, Any], basis: Basis) 
             kept += f", since {held} validation patients cannot tell which is best"
     return [
         f"{name}, for {basis.pairs} pairs{people}{yours}",
-        f"{recipe.max_epochs} epochs of {recipe.batch_size} pairs a batch, {steps} steps; {what} "
-        f"at {recipe.vision_lr:.2g},",
+        f"{recipe.max_epochs} epochs of {recipe.pairs_per_batch} pairs a batch, {steps} steps; "
+        f"{what} at {recipe.vision_lr:.2g},",
         f"{text}, what is new at {recipe.lr:.2g}; {kept}",
     ]

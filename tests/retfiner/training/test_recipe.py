@@ -43,6 +43,7 @@ def test_published_is_the_same_for_any_amount_of_data():
         "itm_negatives": "hard", "monitor": ["loss"], "patience": 3, "fixed_temp": True,
         "duplicate_reports": "ignore", "random_token_from": 106, "redraw_masks": True,
         "train_interpolation": "bicubic", "drop_path": 0.1, "augment": False,
+        "contrast_batch": None,
     }  # fmt: skip
 
 
@@ -68,6 +69,13 @@ def test_few_pairs_make_small_batches_and_enough_steps():
     assert (auto(pairs=900).batch_size, auto(pairs=900).max_epochs) == (32, 8)
     assert (auto(pairs=100_000).batch_size, auto(pairs=100_000).max_epochs) == (128, 20)
     assert auto(pairs=2_048, processes=4).batch_size == 32  # each of four
+
+
+def test_a_larger_contrast_makes_fewer_steps_and_chunks_no_larger_than_it():
+    recipe = auto({"contrast_batch": 8})
+    assert (recipe.batch_size, recipe.pairs_per_batch) == (8, 8)
+    recipe = auto({"contrast_batch": 64}, pairs=640)
+    assert (recipe.batch_size, recipe.pairs_per_batch, recipe.max_epochs) == (32, 64, 9)
 
 
 def test_with_few_pairs_a_third_of_the_encoder_trains_and_bert_stays():

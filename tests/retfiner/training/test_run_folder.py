@@ -33,7 +33,7 @@ def name_of(backbone, **changes):
     return run_name(
         backbone,
         settings.weights,
-        temperature=settings.contra_temp,
+        temperature=settings.temperature,
         exponential_temp=settings.exponential_temp,
         lr=recipe.lr,
         batch_size=recipe.batch_size,
