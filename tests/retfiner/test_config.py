@@ -46,6 +46,7 @@ FLAGS = {
     "max_epochs": 20,
     "patience": 3,
     "checkpoint_every_n_steps": 1000,
+    "logger": ["tensorboard"],
     "unfreeze_last": None,
     "layer_decay": 1.0,
     "lora_rank": None,
