@@ -18,6 +18,7 @@ from retfiner.common.numbers import (
 from retfiner.text.folder import DEFAULT_TEXT_ENCODER
 
 LossName = Literal["itc", "itm", "mlm", "gm"]
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 RecipeName = Literal["auto", "published"]
 
@@ -224,6 +225,10 @@ class RunSettings:
     output_dir: Path = flag("folder that gets a folder a run", Path("models"))
     note: str = flag("a word of yours for the run's name", "", metavar="WORD")
     seed: NonNegativeInt = flag("seed of everything random", 0)
+    logger: list[LoggerName] = flag(
+        "what logs beside metrics.csv; wandb and mlflow are installed on their own",
+        ["tensorboard"],
+    )
     checkpoint_every_n_steps: PositiveInt = flag(
         "optimiser steps between two writes of last.ckpt", 1000
     )
@@ -257,6 +262,8 @@ class RefineConfig(
         self._check_losses()
         self._check_tuning()
         self._check_effects()
+        if len(set(self.logger)) != len(self.logger):
+            raise InputError("a logger is named twice", got=" ".join(self.logger))
         if self.seed >= 2**32:
             raise InputError("--seed is too large", got=self.seed, expected="less than 2**32")
         if self.train_csv is None and self.dataset is None:

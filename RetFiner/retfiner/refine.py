@@ -15,6 +15,7 @@ from retfiner.config import RefineConfig
 from retfiner.data.manifest import NO_PATIENT_COLUMN, Manifest, read_splits
 from retfiner.data.reference import split_reference
 from retfiner.text.folder import require_text_encoder
+from retfiner.training.logger_packages import require_logger_packages
 from retfiner.training.resume_path import AUTO, find_resume_checkpoint
 from retfiner.vision.sniff import require_checkpoint_file
 
@@ -67,8 +68,10 @@ def check_paths(config: RefineConfig) -> None:
     """Check that what the settings name is there; torch is not imported for it.
 
     Raises:
-        InputError: If a file or a folder is missing, or something else than it should be.
+        InputError: If a file, a folder or a package is missing, or something else than it should
+            be.
     """
+    require_logger_packages(config.logger)
     if config.resume not in (None, AUTO):
         find_resume_checkpoint(config.resume)
     if config.dataset is not None:
@@ -287,6 +290,7 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
     """
     from retfiner.training.callbacks.guard import build_guard
     from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
+    from retfiner.training.loggers import build_loggers
     from retfiner.training.monitor import find_monitors
     from retfiner.training.recipe import schedule_notes
     from retfiner.training.resume import choose_run, read_resumed_run
@@ -321,6 +325,7 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
             folder,
             signals,
             guard,
+            build_loggers(config.logger, folder, module.description["provenance"]["run_id"]),
             monitors=monitors,
             steps_per_epoch=parts.steps_per_epoch,
             max_epochs=recipe.max_epochs,

@@ -57,6 +57,7 @@ FLAGS = {
     "monitor": None,
     "patience": None,
     "checkpoint_every_n_steps": 1000,
+    "logger": ["tensorboard"],
     "unfreeze_last": None,
     "layer_decay": 1.0,
     "lora_rank": None,
