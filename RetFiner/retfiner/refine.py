@@ -132,6 +132,7 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
         config.strategy,
         batch_size=config.contrast_batch or config.batch_size,
         precision=config.precision,
+        prefers_float16=config.recipe == "published",
         compile=config.compile,
     )
     backbone = load_backbone(config.model_weights, config.backbone, config.image_size)

@@ -116,7 +116,9 @@ def choose_recipe(
     if name == "published":
         lr = given.get("lr", PUBLISHED.lr)
         depth = PUBLISHED.drop_path if basis.backbone == "RETFound" else 0.0
-        recipe = replace(PUBLISHED, vision_lr=lr, text_lr=lr, drop_path=depth)
+        first = 5 if basis.text_is_new else PUBLISHED.random_token_from  # after special tokens
+        rates = {"vision_lr": lr, "text_lr": lr}
+        recipe = replace(PUBLISHED, **rates, drop_path=depth, random_token_from=first)
     else:
         recipe = _by_size(given, basis)
     recipe = replace(recipe, **given)

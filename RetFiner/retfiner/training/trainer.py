@@ -70,8 +70,8 @@ def build_trainer(
     """Set up Lightning: device, arithmetic, checkpoints, early stopping, logs.
 
     ``watching`` measure at validation, before other callbacks read what they log; ``loggers`` stand
-    beside ``metrics.csv``. The first of ``monitors`` decides what ``best-model.ckpt`` holds and when
-    to stop; each other one keeps a checkpoint beside it. What is not named here is named as
+    beside ``metrics.csv``. The first of ``monitors`` decides what ``best-model.ckpt`` holds and
+    when to stop; each other one keeps a checkpoint beside it. What is not named here is named as
     Lightning and ``train.py --help`` do.
 
     Raises:

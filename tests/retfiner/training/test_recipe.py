@@ -51,6 +51,11 @@ def test_stochastic_depth_is_retfounds_alone():
     assert choose_recipe("published", {}, basis(backbone="UrFound")).recipe.drop_path == 0
 
 
+def test_a_vocabulary_of_ones_own_has_five_special_tokens():
+    chosen = choose_recipe("published", {}, basis(text_is_new=True)).recipe
+    assert chosen.random_token_from == 5
+
+
 @pytest.mark.parametrize("name", ["auto", "published"])
 def test_what_the_user_sets_stays(name):
     given = {"batch_size": 24, "vision_lr": 3e-6, "monitor": ["itc", "loss"], "max_epochs": 7}
