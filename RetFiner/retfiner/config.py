@@ -226,7 +226,7 @@ class RunSettings:
     note: str = flag("a word of yours for the run's name", "", metavar="WORD")
     seed: NonNegativeInt = flag("seed of everything random", 0)
     logger: list[LoggerName] = flag(
-        "what logs beside metrics.csv; wandb and mlflow are installed on their own",
+        "what logs beside metrics.csv; wandb, mlflow: to be installed",
         ["tensorboard"],
     )
     checkpoint_every_n_steps: PositiveInt = flag(
