@@ -139,6 +139,9 @@ class OptimisationSettings:
     warmup_steps: NonNegativeInt | None = flag(
         "optimiser steps of linear warm-up; by default the recipe's", None
     )
+    fusion_warmup_steps: NonNegativeInt | None = flag(
+        "optimiser steps before itm, mlm and gm train the ViT too; by default the recipe's", None
+    )
     batch_size: PositiveInt | None = flag(
         "most pairs in a batch of one device; by default the recipe's",
         None,
@@ -226,7 +229,7 @@ class RunSettings:
     note: str = flag("a word of yours for the run's name", "", metavar="WORD")
     seed: NonNegativeInt = flag("seed of everything random", 0)
     logger: list[LoggerName] = flag(
-        "what logs beside metrics.csv; wandb, mlflow: to be installed",
+        "what logs beside metrics.csv",
         ["tensorboard"],
     )
     checkpoint_every_n_steps: PositiveInt = flag(
@@ -356,6 +359,13 @@ class RefineConfig(
             )
 
     def _check_effects(self) -> None:
+        if self.fusion_warmup_steps and "itc" not in self.losses:
+            raise InputError(
+                "--fusion_warmup_steps leaves the vision encoder nothing to learn from",
+                got=f"--losses {' '.join(self.losses)}",
+                expected="itc among them: it alone trains the encoder in these steps",
+                remedy="leave it out, or --unfreeze_last 0",
+            )
         if self.fixed_temp and self.exponential_temp:
             raise InputError(
                 "--exponential_temp has no effect with --fixed_temp",

@@ -272,18 +272,30 @@ class RetFiner(nn.Module):
         states = self.multimodal_encoder.encode_text(input_ids, attention_mask, packing)
         return self.contra_head_t(states[:, 0])
 
-    def encode(self, batch: Batch, similarity: bool = True, fusion: bool = True) -> Encoded:
+    def encode(
+        self,
+        batch: Batch,
+        similarity: bool = True,
+        fusion: bool = True,
+        fusion_trains_images: bool = True,
+    ) -> Encoded:
         """Compute once what the losses of a step share.
 
         ``similarity`` is for losses that compare images and reports (ITC, ITM), ``fusion`` for
-        those that read reports over images (ITM, MLM, GM).
+        those that read reports over images (ITM, MLM, GM). Without ``fusion_trains_images``, the
+        latter have no gradient into the vision encoder.
         """
         images = batch.images
         tokens = self.in_chunks(len(images), lambda _, rows: self.encode_images(images[rows]))
-        return self.relate(batch, tokens, similarity, fusion)
+        return self.relate(batch, tokens, similarity, fusion, fusion_trains_images)
 
     def relate(
-        self, batch: Batch, image_tokens: Tensor, similarity: bool = True, fusion: bool = True
+        self,
+        batch: Batch,
+        image_tokens: Tensor,
+        similarity: bool = True,
+        fusion: bool = True,
+        fusion_trains_images: bool = True,
     ) -> Encoded:
         """Do what :meth:`encode` does, from (B, T, H) image tokens that are there already."""
         chunks, length = self.chunks_of(len(batch.lengths)), batch.input_ids.shape[1]
@@ -307,6 +319,8 @@ class RetFiner(nn.Module):
                 text_scores = scores.T
                 if batch.joined is not None:
                     text_scores = own[1] @ image_embedding.T / self.temperature
+        if not fusion_trains_images:
+            image_tokens = image_tokens.detach()
         # Chunks project their own images: keys and values of all would be most of the memory.
         shares_image = fusion and len(chunks) == 1
         return Encoded(

@@ -227,6 +227,7 @@ def build_module(
         weight_decay=config.weight_decay,
         lr_schedule=recipe.lr_schedule,
         warmup_steps=recipe.warmup_steps,
+        fusion_warmup_steps=recipe.fusion_warmup_steps if "itc" in config.losses else 0,
         layer_decay=config.layer_decay,
         augment=recipe.augment,
         seed=config.seed,
@@ -279,7 +280,7 @@ def basis_of(
         pairs=pairs.train_size,
         patients=None if train is None else train.patient_count,
         validation_patients=None if validation is None else validation.patient_count,
-        processes=processes,
+        batches_per_step=processes * config.accumulate_grad_batches,
     )
 
 

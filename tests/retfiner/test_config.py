@@ -49,6 +49,7 @@ FLAGS = {
     "weight_decay": 0.01,
     "lr_schedule": None,
     "warmup_steps": None,
+    "fusion_warmup_steps": None,
     "batch_size": None,
     "contrast_batch": None,
     "accumulate_grad_batches": 1,

@@ -35,6 +35,8 @@ class RefinementModule(pl.LightningModule):
         weight_decay: Weight decay of AdamW; the temperature is left out of it.
         lr_schedule: Course of the learning rate after warm-up.
         warmup_steps: Optimiser steps of linear warm-up.
+        fusion_warmup_steps: Optimiser steps in which ITM, MLM and GM do not reach the vision
+            encoder: through cross-attention that is still noise they harm it.
         layer_decay: Learning rate of each vision block as a share of the next one's.
         augment: Whether training images are flipped, turned, shifted and brightened at random.
         seed: What masks, negatives and augmentation depend on.
@@ -56,6 +58,7 @@ class RefinementModule(pl.LightningModule):
         weight_decay: float = 0.01,
         lr_schedule: LrSchedule = "constant",
         warmup_steps: int = 0,
+        fusion_warmup_steps: int = 0,
         layer_decay: float = 1.0,
         augment: bool = False,
         seed: int = 0,
@@ -72,6 +75,7 @@ class RefinementModule(pl.LightningModule):
         self.weight_decay = weight_decay
         self.lr_schedule = lr_schedule
         self.warmup_steps = warmup_steps
+        self.fusion_warmup_steps = fusion_warmup_steps
         self.layer_decay = layer_decay
         self.augment = augment
         self.seed = seed
@@ -187,7 +191,8 @@ class RefinementModule(pl.LightningModule):
     def _batch_losses(
         self, batch: Batch, phase: str, epoch: int, batch_idx: int
     ) -> tuple[dict[str, Tensor], Encoded]:
-        encoded = self.model.encode(batch, self.uses_similarity, self.uses_fusion)
+        warm = self.global_step >= self.fusion_warmup_steps
+        encoded = self.model.encode(batch, self.uses_similarity, self.uses_fusion, warm)
         return self._losses_of(batch, encoded, phase, epoch, batch_idx), encoded
 
     def _losses_of(

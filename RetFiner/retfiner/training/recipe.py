@@ -26,6 +26,7 @@ class Recipe:
     unfreeze_last: int | None
     lr_schedule: Literal["constant", "cosine"]
     warmup_steps: int
+    fusion_warmup_steps: int
     itm_negatives: Literal["hard", "uniform"]
     monitor: list[str]
     patience: int
@@ -53,6 +54,7 @@ PUBLISHED = Recipe(
     unfreeze_last=None,  # [P] every weight of both encoders trains
     lr_schedule="constant",  # [C]
     warmup_steps=0,  # [C]
+    fusion_warmup_steps=0,
     itm_negatives="hard",  # [P]
     monitor=["loss"],  # [P]
     patience=3,  # [P]
@@ -80,7 +82,7 @@ class Basis(NamedTuple):
         pairs: Pairs to train on.
         patients: Patients among them; None where they are unknown.
         validation_patients: Patients to validate on; None where they are unknown.
-        processes: How many processes share a batch.
+        batches_per_step: Batches that make an optimiser step: those of all processes, accumulated.
     """
 
     backbone: str
@@ -90,7 +92,7 @@ class Basis(NamedTuple):
     pairs: int
     patients: int | None
     validation_patients: int | None
-    processes: int
+    batches_per_step: int
 
 
 class Choice(NamedTuple):
@@ -173,10 +175,11 @@ def _by_size(given: Mapping[str, Any], basis: Basis) -> Recipe:
     is_few = basis.pairs < FEW_PAIRS
     batch_size = given.get("batch_size", _batch_size(given, basis))
     together = given.get("contrast_batch", batch_size)
-    steps = math.ceil(basis.pairs / (together * basis.processes))
+    steps = math.ceil(basis.pairs / (together * basis.batches_per_step))
     epochs = MOST_EPOCHS
     if is_few:
         epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps)))
+    whole = steps * given.get("max_epochs", epochs)
     many = _way(basis.pairs, FEW_PAIRS, MANY_PAIRS)
     lr = given.get("lr", 10 ** -(3 + many))
     pretrained = lr / 10 if is_few else lr * 10 ** (many - 1)
@@ -190,7 +193,8 @@ def _by_size(given: Mapping[str, Any], basis: Basis) -> Recipe:
         text_lr=text_lr,
         unfreeze_last=math.ceil(basis.blocks / 3) if is_few and not basis.is_adapted else None,
         lr_schedule="cosine",
-        warmup_steps=min(100, steps * given.get("max_epochs", epochs) // 15),
+        warmup_steps=min(100, whole // 15),
+        fusion_warmup_steps=whole // 2 if is_few else min(500, whole // 10),
         itm_negatives="uniform",
         monitor=["guard" if can_tell else LAST],
         patience=5,
@@ -203,7 +207,7 @@ def _batch_size(given: Mapping[str, Any], basis: Basis) -> int:
 
     A batch of 128 from 80 pairs would be one step an epoch.
     """
-    wanted = max(1, basis.pairs // (16 * basis.processes))
+    wanted = max(1, basis.pairs // (16 * basis.batches_per_step))
     return min(128, max(16, 2 ** int(math.log2(wanted))), given.get("contrast_batch") or 128)
 
 
@@ -213,7 +217,9 @@ def _way(value: float, low: float, high: float) -> float:
 
 
 def _explain(name: str, recipe: Recipe, given: Mapping[str, Any], basis: Basis) -> list[str]:
-    steps = recipe.max_epochs * math.ceil(basis.pairs / (recipe.pairs_per_batch * basis.processes))
+    steps = recipe.max_epochs * math.ceil(
+        basis.pairs / (recipe.pairs_per_batch * basis.batches_per_step)
+    )
     people = "" if basis.patients is None else f" of {basis.patients} patients"
     yours = f"; yours: {', '.join(sorted(given))}" if given else ""
     what = "the whole encoder trains" if recipe.vision_lr else "the encoder is frozen"
@@ -226,9 +232,11 @@ def _explain(name: str, recipe: Recipe, given: Mapping[str, Any], basis: Basis) 
         kept = "kept: the last epoch"
         if held is not None and held < FEW_PATIENTS:
             kept += f", since {held} validation patients cannot tell which is best"
+    wait = recipe.fusion_warmup_steps
+    alone = f", by ITC alone up to step {wait}" if wait else ""
     return [
         f"{name}, for {basis.pairs} pairs{people}{yours}",
         f"{recipe.max_epochs} epochs of {recipe.pairs_per_batch} pairs a batch, {steps} steps; "
-        f"{what} at {recipe.vision_lr:.2g},",
+        f"{what} at {recipe.vision_lr:.2g}{alone};",
         f"{text}, what is new at {recipe.lr:.2g}; {kept}",
     ]

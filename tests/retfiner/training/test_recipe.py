@@ -25,7 +25,7 @@ def basis(**changes):
         "pairs": 136,
         "patients": 30,
         "validation_patients": 4,
-        "processes": 1,
+        "batches_per_step": 1,
     }
     return Basis(**(values | changes))
 
@@ -40,6 +40,7 @@ def test_published_is_the_same_for_any_amount_of_data():
     assert dataclasses.asdict(PUBLISHED) == {
         "batch_size": 128, "max_epochs": 20, "lr": 1e-4, "vision_lr": 1e-4, "text_lr": 1e-4,
         "unfreeze_last": None, "lr_schedule": "constant", "warmup_steps": 0,
+        "fusion_warmup_steps": 0,
         "itm_negatives": "hard", "monitor": ["loss"], "patience": 3, "fixed_temp": True,
         "duplicate_reports": "ignore", "random_token_from": 106, "redraw_masks": True,
         "train_interpolation": "bicubic", "drop_path": 0.1, "augment": False,
@@ -73,7 +74,7 @@ def test_few_pairs_make_small_batches_and_enough_steps():
     assert (few.batch_size, few.max_epochs) == (16, 18)  # five steps an epoch, ninety in all
     assert (auto(pairs=900).batch_size, auto(pairs=900).max_epochs) == (32, 8)
     assert (auto(pairs=100_000).batch_size, auto(pairs=100_000).max_epochs) == (128, 20)
-    assert auto(pairs=2_048, processes=4).batch_size == 32  # each of four
+    assert auto(pairs=2_048, batches_per_step=4).batch_size == 32  # each of four
 
 
 def test_a_larger_contrast_makes_fewer_steps_and_chunks_no_larger_than_it():
@@ -81,6 +82,13 @@ def test_a_larger_contrast_makes_fewer_steps_and_chunks_no_larger_than_it():
     assert (recipe.batch_size, recipe.pairs_per_batch) == (8, 8)
     recipe = auto({"contrast_batch": 64}, pairs=640)
     assert (recipe.batch_size, recipe.pairs_per_batch, recipe.max_epochs) == (32, 64, 9)
+
+
+def test_fusion_waits_for_half_of_a_short_run_and_a_tenth_of_a_long_one():
+    assert auto(pairs=80).fusion_warmup_steps == 45
+    assert auto({"max_epochs": 4}, pairs=80).fusion_warmup_steps == 10
+    assert auto(pairs=12_800).fusion_warmup_steps == 200
+    assert auto(pairs=10**6).fusion_warmup_steps == 500
 
 
 def test_with_few_pairs_a_third_of_the_encoder_trains_and_bert_stays():
