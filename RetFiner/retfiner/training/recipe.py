@@ -172,7 +172,7 @@ LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 90, 8, 20
 
 def _by_size(given: Mapping[str, Any], basis: Basis) -> Recipe:
     """Choose by the number of pairs; ``docs/evidence.md`` tells what was measured."""
-    is_few = basis.pairs < FEW_PAIRS
+    is_few, is_many = basis.pairs < FEW_PAIRS, basis.pairs >= MANY_PAIRS
     batch_size = given.get("batch_size", _batch_size(given, basis))
     together = given.get("contrast_batch", batch_size)
     steps = math.ceil(basis.pairs / (together * basis.batches_per_step))
@@ -195,10 +195,10 @@ def _by_size(given: Mapping[str, Any], basis: Basis) -> Recipe:
         lr_schedule="cosine",
         warmup_steps=min(100, whole // 15),
         fusion_warmup_steps=whole // 2 if is_few else min(500, whole // 10),
-        itm_negatives="uniform",
+        itm_negatives="hard" if is_many else "uniform",
         monitor=["guard" if can_tell else LAST],
         patience=5,
-        augment=True,
+        augment=not is_many,
     )
 
 

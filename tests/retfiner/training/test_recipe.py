@@ -102,6 +102,12 @@ def test_with_few_pairs_a_third_of_the_encoder_trains_and_bert_stays():
     assert auto(pairs=80, text_is_new=True).text_lr == pytest.approx(1e-3)
 
 
+def test_from_thirty_thousand_pairs_on_images_and_negatives_are_as_published():
+    few, many = auto(pairs=29_999), auto(pairs=30_000)
+    assert (few.augment, few.itm_negatives) == (True, "uniform")
+    assert (many.augment, many.itm_negatives) == (False, "hard")
+
+
 def test_rates_go_to_the_published_one_with_the_number_of_pairs():
     new = [auto(pairs=n).lr for n in (1_000, 30_000**0.5 * 1_000**0.5, 30_000, 10**6)]
     assert new == pytest.approx([1e-3, 10**-3.5, 1e-4, 1e-4])
