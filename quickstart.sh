@@ -31,8 +31,7 @@ else
   rm -rf "$out/models" "$out/results/refined"  # of an interrupted or an older run
   python train.py --model_weights "$out/base.pth" --text_encoder "$out/bert" \
     --train_csv "$out/phantoms/pairs.csv" --output_dir "$out/models" --note quickstart \
-    --batch_size 32 --lr 2e-3 --lr_schedule cosine --warmup_steps 100 --exponential_temp \
-    --max_epochs 10 --patience 10 --image_cache --num_workers 1
+    --batch_size 32 --lr 2e-3 --exponential_temp --max_epochs 8 --image_cache --num_workers 1
   echo "reusing $(echo "$out"/models/*/best-model.ckpt)" >"$out/refined.done"
 fi
 

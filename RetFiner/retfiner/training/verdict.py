@@ -20,7 +20,7 @@ from retfiner.losses import LOSSES
 Verdict = Literal["learns", "does not use the image", "at chance"]
 
 MARGIN = 0.02
-"""Share of what guessing gives that counts as a difference."""
+"""Share of what guessing gives, and of the loss that is left, that counts as a difference."""
 
 ADVICE = {
     ("itc", "at chance"): "more epochs or pairs; a larger --batch_size has more to contrast, and "
@@ -63,10 +63,10 @@ class Objective(NamedTuple):
         A contrast may lie above chance and yet use the image: wordings of one finding count as each
         other's negatives, and a model that is sure of its answer pays for each of them.
         """
-        margin = MARGIN * self.chance
-        if self.from_image > margin:
+        if self.from_image > MARGIN * min(self.chance, self.value):
             return "learns"
-        return "does not use the image" if self.value < self.chance - margin else "at chance"
+        is_below = self.value < (1 - MARGIN) * self.chance
+        return "does not use the image" if is_below else "at chance"
 
 
 def loss_names(columns: Iterable[str]) -> list[str]:
