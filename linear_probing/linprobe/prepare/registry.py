@@ -54,7 +54,6 @@ def find_spec(name: str) -> tuple[DataSetSpec, tuple[str, ...]]:
             f"There is no data set {name}",
             got=name,
             expected=", ".join(DATASETS),
-            remedy="data of your own need no preparation: "
-            "{train,val,test}/<Class>/ folders are read as they are",
+            remedy="for pictures of your own: prepare_dataset.py folder --source DIR",
         )
     return spec, tuple(alias for alias, meant in ALIASES.items() if meant == spec.name)
