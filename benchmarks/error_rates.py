@@ -11,8 +11,8 @@ The figures stand in docs/statistics.md; a thousand studies take some ten minute
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,6 +28,18 @@ from linprobe.statistics import (
     sign_flip_test,
     signed_rank,
 )
+from retfiner.common.cli import flag, parse
+from retfiner.common.errors import run_entry_point
+from retfiner.common.numbers import PositiveInt
+
+
+@dataclass(frozen=True)
+class ErrorRatesConfig:
+    """The command line."""
+
+    studies: PositiveInt = flag("simulated studies behind each row", 1000)
+    processes: PositiveInt = flag("processes", 2)
+
 
 METRIC, SEEDS = "balanced_accuracy", 5
 SIZES = (30, 60, 120, 240)
@@ -144,10 +156,7 @@ def percent(values: ArrayLike) -> str:
 
 def main() -> None:
     """Run the studies and print their tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--studies", type=int, default=1000, help="in each row")
-    parser.add_argument("--processes", type=int, default=2)
-    args = parser.parse_args()
+    args = parse(ErrorRatesConfig, "Coverage and false-positive rates of the probing report.")
     studies = range(args.studies)
     with multiprocessing.Pool(args.processes) as pool:
         print("Coverage of 95 % intervals of a change (%)\n")
@@ -174,4 +183,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_entry_point(main)

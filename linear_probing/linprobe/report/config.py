@@ -16,8 +16,8 @@ class ModelSettings:
     """Models."""
 
     base: list[str] = flag(
-        "what to compare with, a model of --results (of several weights: name-hash), or one for each"
-        " of --refined"
+        "what to compare with, a model of --results (of several weights: name-hash), or one for"
+        " each of --refined"
     )
     refined: list[str] = flag("models to be compared with it, likewise", [])
     results: Path = flag("folder of the probing results", Path("__results"))
@@ -34,7 +34,9 @@ class ModelSettings:
 class ScoreSettings:
     """Scores."""
 
-    metric: str = flag(f"of the main table: {', '.join(METRICS)}", "balanced_accuracy")
+    metric: str = flag(
+        "metric of the main table; docs/statistics.md has all of them", "balanced_accuracy"
+    )
     ordered: list[str] = flag(
         "data sets whose classes are a scale, for quadratic kappa: name=least,more,most", []
     )
