@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -92,17 +93,10 @@ def read_table(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
         else:
-            names = pd.read_csv(path, nrows=0).columns
-            scores = [name for name in names if name.startswith(PROBABILITY)]
-            table = pd.read_csv(
-                path,
-                dtype=dict.fromkeys(names, str) | dict.fromkeys(scores, "float64"),
-                keep_default_na=False,
-                na_values={name: [""] for name in scores},
-            )
+            table = _read_csv(path)
             numbers = [name for name in _NUMBERS if name in table]
             table[numbers] = table[numbers].apply(pd.to_numeric)
-    except (OSError, ValueError, ImportError, OverflowError, MemoryError) as error:
+    except (OSError, ValueError, ImportError, OverflowError, MemoryError, Warning) as error:
         raise InputError(f"{path} cannot be read as a table of predictions", got=error) from error
     missing = [name for name in REQUIRED if name not in table]
     if missing or table.empty or not any(name.startswith(PROBABILITY) for name in table):
@@ -115,6 +109,21 @@ def read_table(path: Path) -> pd.DataFrame:
     for name, part in table.groupby("data_set"):
         _check(part, f"{path}, {name}")
     return table
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Read texts as they stand, and numbers to the last bit."""
+    names = pd.read_csv(path, nrows=0).columns
+    scores = [name for name in names if name.startswith(PROBABILITY)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
+        return pd.read_csv(
+            path,
+            dtype=dict.fromkeys(names, str) | dict.fromkeys(scores, "float64"),
+            keep_default_na=False,
+            na_values={name: [""] for name in scores},
+            index_col=False,
+        )
 
 
 def _complete(table: pd.DataFrame) -> pd.DataFrame:

@@ -118,19 +118,12 @@ class PrepareConfig(ImageSettings, SplitSettings, DownloadSettings):
         return Options(bscan, label, self.slice_axis, self.labels, self.patient_regex)
 
     def given(self, *names: str) -> str:
-        """Name those of the flags that were given, for a message; empty if there are none.
-
-        Args:
-            names: Names of flags whose default is None.
-        """
+        """Name those of the flags that were given, for a message; empty if there are none."""
         return ", ".join(f"--{name}" for name in names if getattr(self, name) is not None)
 
 
 def check_shares(shares: Shares) -> None:
     """Check shares of train, val and test.
-
-    Args:
-        shares: Three numbers.
 
     Raises:
         InputError: If they are not three positive numbers that add up to 1.

@@ -44,11 +44,7 @@ FEW_PATIENTS = 10
 
 
 def spec_of(name: str) -> DataSetSpec:
-    """Describe somebody's own folder.
-
-    Args:
-        name: What the data set shall be called.
-    """
+    """Describe somebody's own folder."""
     return DataSetSpec(
         name=safe_stem(name),
         task="as the classes say",
@@ -63,10 +59,6 @@ def spec_of(name: str) -> DataSetSpec:
 
 def list_bscans(folder: Path, options: Options) -> Listing:
     """Find the pictures and check them, each read once.
-
-    Args:
-        folder: The pictures.
-        options: ``labels`` and ``patient_regex``.
 
     Raises:
         InputError: If there are not two classes, a class is spelled in two ways, the same picture

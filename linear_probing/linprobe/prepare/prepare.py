@@ -18,7 +18,7 @@ from linprobe.prepare.ready_made import NEVER, ReadyMade, find_ready_made
 from linprobe.prepare.repeating import check_content, repeat_split
 from linprobe.prepare.source import Source, open_source
 from linprobe.prepare.spec import BScan, DataSetSpec, Listing
-from linprobe.prepare.splitting import SPLITS, divide
+from linprobe.prepare.splits import SPLITS, divide
 from linprobe.prepare.table import (
     Row,
     identical_across_splits,
@@ -77,11 +77,6 @@ def prepare(config: PrepareConfig, spec: DataSetSpec, aliases: tuple[str, ...] =
 
     Nothing is left behind by an error or an interruption, and a data set that is there stays until
     the new one is complete.
-
-    Args:
-        config: Settings.
-        spec: The data set.
-        aliases: Other names its folder may have in a ready-made download.
 
     Raises:
         InputError: For settings of no effect, and for whatever is wrong with the download.

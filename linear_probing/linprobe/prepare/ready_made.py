@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from linprobe.prepare.splitting import SPLITS
+from linprobe.prepare.splits import SPLITS
 from linprobe.prepare.writing import Job, copy_file
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.patients import SPLIT_TABLE, owner_of, read_split_table
@@ -44,10 +44,6 @@ class ReadyMade:
 
 def find_ready_made(source: Path, names: tuple[str, ...]) -> ReadyMade | None:
     """Find a data set that is in the probing layout.
-
-    Args:
-        source: The unpacked download.
-        names: The data set's name and others it goes by, to choose by where there are several.
 
     Returns:
         What was found; None if the download is not in this layout.

@@ -39,9 +39,6 @@ ALIASES: Mapping[str, str] = {"GAMMA": "GAMMAv2"}
 def find_spec(name: str) -> tuple[DataSetSpec, tuple[str, ...]]:
     """Find a data set by name.
 
-    Args:
-        name: As :data:`DATASETS` or :data:`ALIASES` have it.
-
     Returns:
         The data set, and other names its folder may have.
 
