@@ -3,8 +3,8 @@
 Nothing an archive says of itself is trusted. A name that leads out of the folder, a link, a device
 or a password is an error; so is a member that is cut short or whose checksum is wrong, a tar
 without its end mark (tarfile takes a file cut between two members for a complete one), and an
-archive that unpacks to far more than its size explains. Extended headers of a tar, which tarfile reads whole
-however long they say they are, are read within an allowance.
+archive that unpacks to far more than its size explains. Extended headers of a tar, which tarfile
+reads whole however long they say they are, are read within an allowance.
 """
 
 from __future__ import annotations
