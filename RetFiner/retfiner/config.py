@@ -19,6 +19,7 @@ from retfiner.text.folder import DEFAULT_TEXT_ENCODER
 
 LossName = Literal["itc", "itm", "mlm", "gm"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+RecipeName = Literal["auto", "published"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,9 @@ class DataSettings:
         None,
     )
     on_bad_row: Literal["error", "skip"] = flag("what to do with rows that cannot be used", "error")
+    train_interpolation: Literal["bilinear", "bicubic"] | None = flag(
+        "how training images are resized, all others are bilinear; by default the recipe's", None
+    )
     dataset: str | None = flag(
         "a data set of your own instead of a CSV; the file is run, also if a --config names it",
         None,
@@ -77,11 +81,27 @@ class ObjectiveSettings:
         "a weight for each of the losses; by default 1 each", None
     )
     contra_temp: PositiveFloat = flag("contrastive temperature to start from; it is learned", 0.07)
+    fixed_temp: bool | None = flag(
+        "keep the temperature at contra_temp; by default the recipe's", None
+    )
     exponential_temp: bool = flag(
         "learn the temperature's logarithm instead of the temperature", False
     )
-    duplicate_reports: Literal["shared", "ignore"] = flag(
-        "do identical reports match; ignore: as published", "shared"
+    itm_negatives: Literal["hard", "uniform"] | None = flag(
+        "which wrong pairs ITM sees: those the contrast finds similar, or any; by default the"
+        " recipe's",
+        None,
+    )
+    duplicate_reports: Literal["shared", "ignore"] | None = flag(
+        "do identical reports match; by default the recipe's", None
+    )
+    random_token_from: NonNegativeInt | None = flag(
+        "smallest id of the random tokens that replace words; by default the recipe's", None
+    )
+    redraw_masks: bool | None = flag(
+        "draw masks of a report until they hide a word instead of hiding one more; by default the"
+        " recipe's",
+        None,
     )
 
 
@@ -89,20 +109,30 @@ class ObjectiveSettings:
 class OptimisationSettings:
     """Optimisation."""
 
-    lr: PositiveFloat = flag("learning rate of AdamW", 1e-4)
-    vision_lr: PositiveFloat | None = flag(
-        "learning rate of the pretrained vision encoder; by default lr", None
+    recipe: RecipeName = flag(
+        "what is not set: auto, by the number of pairs; published, as in the paper", "auto"
     )
-    text_lr: PositiveFloat | None = flag(
-        "learning rate of the pretrained text encoder; by default lr", None
+    lr: PositiveFloat | None = flag(
+        "learning rate of AdamW, for what is new; by default the recipe's", None
+    )
+    vision_lr: NonNegativeFloat | None = flag(
+        "learning rate of the pretrained vision encoder, 0 freezes it; by default the recipe's",
+        None,
+    )
+    text_lr: NonNegativeFloat | None = flag(
+        "learning rate of the pretrained text encoder, 0 freezes it; by default the recipe's", None
     )
     weight_decay: NonNegativeFloat = flag("weight decay of AdamW", 0.01)
-    lr_schedule: Literal["constant", "cosine"] = flag(
-        "course of the learning rate after warm-up", "constant"
+    lr_schedule: Literal["constant", "cosine"] | None = flag(
+        "course of the learning rate after warm-up; by default the recipe's", None
     )
-    warmup_steps: NonNegativeInt = flag("optimiser steps of linear warm-up", 0)
-    batch_size: PositiveInt = flag(
-        "most pairs in a batch of one device; several devices share devices x batch_size", 128
+    warmup_steps: NonNegativeInt | None = flag(
+        "optimiser steps of linear warm-up; by default the recipe's", None
+    )
+    batch_size: PositiveInt | None = flag(
+        "most pairs in a batch of one device, which several devices multiply; by default the"
+        " recipe's",
+        None,
     )
     accumulate_grad_batches: PositiveInt = flag(
         "batches whose gradients make one optimiser step", 1
@@ -110,10 +140,18 @@ class OptimisationSettings:
     gradient_clip_val: PositiveFloat | None = flag(
         "largest gradient norm; by default no limit", None
     )
-    max_epochs: PositiveInt = flag("most epochs", 20)
-    patience: PositiveInt = flag("epochs without a better validation loss before the run ends", 3)
+    max_epochs: PositiveInt | None = flag("most epochs; by default the recipe's", None)
+    monitor: list[str] | None = flag(
+        "metric that decides which epoch is kept: last (none), guard, loss, a loss or a recall such"
+        " as image_to_text_recall@5; others are kept beside it; by default the recipe's",
+        None,
+    )
+    patience: PositiveInt | None = flag(
+        "epochs in which it gets no better before the run ends; by default the recipe's", None
+    )
     unfreeze_last: NonNegativeInt | None = flag(
-        "vision blocks that train, counted from the last; 0 freezes them all; by default all train",
+        "vision blocks that train, counted from the last; with all of them the embeddings do too;"
+        " 0 freezes the encoder; by default the recipe's",
         None,
     )
     layer_decay: PositiveFloat = flag(
@@ -124,6 +162,11 @@ class OptimisationSettings:
     )
     lora_alpha: PositiveInt | None = flag(
         "scale of these updates times their rank; by default twice the rank", None
+    )
+    drop_path: NonNegativeFloat | None = flag(
+        "stochastic depth of the last vision block in training, rising linearly from 0 at the"
+        " first; by default the recipe's",
+        None,
     )
 
 
@@ -201,6 +244,7 @@ class RefineConfig(
         """
         self._check_losses()
         self._check_tuning()
+        self._check_effects()
         if self.seed >= 2**32:
             raise InputError("--seed is too large", got=self.seed, expected="less than 2**32")
         if self.train_csv is None and self.dataset is None:
@@ -213,7 +257,7 @@ class RefineConfig(
         if self.dataset is not None and (self.train_csv is not None or self.val_csv is not None):
             raise InputError("--dataset and a CSV are both given", expected="one of the two")
         is_contrastive = {"itc", "itm"} & set(self.losses)
-        if is_contrastive and self.batch_size < 2:
+        if is_contrastive and self.batch_size == 1:
             raise InputError(
                 "a batch of one has nothing to contrast",
                 got=f"--batch_size {self.batch_size} with {' and '.join(sorted(is_contrastive))}",
@@ -235,6 +279,12 @@ class RefineConfig(
                 got="both",
                 expected="one of the two: LoRA leaves every weight of the encoder as it is",
             )
+        if self.drop_path is not None and self.drop_path >= 1:
+            raise InputError(
+                "--drop_path is the probability of leaving a layer out",
+                got=self.drop_path,
+                expected="0 to below 1; the method was published with 0.1",
+            )
         if self.layer_decay > 1:
             raise InputError("--layer_decay is a share", got=self.layer_decay, expected="0 to 1")
         if self.layer_decay != 1 and (self.lora_rank is not None or self.unfreeze_last == 0):
@@ -242,6 +292,28 @@ class RefineConfig(
                 "--layer_decay has no effect on a frozen encoder",
                 got=f"--layer_decay {self.layer_decay}",
                 remedy="leave it out, or --lora_rank and --unfreeze_last 0",
+            )
+
+    def _check_effects(self) -> None:
+        if self.fixed_temp and self.exponential_temp:
+            raise InputError(
+                "--exponential_temp has no effect with --fixed_temp",
+                got="both",
+                expected="one of the two: a fixed temperature is not learned in any form",
+            )
+        if self.fixed_temp and "itc" not in self.losses:
+            raise InputError(
+                "--fixed_temp has no effect without itc, which alone learns the temperature",
+                got=f"--losses {' '.join(self.losses)}",
+                remedy="leave it out",
+            )
+        masking = {"random_token_from": self.random_token_from, "redraw_masks": self.redraw_masks}
+        idle = [f"--{name}" for name, value in masking.items() if value]
+        if idle and not {"mlm", "gm"} & set(self.losses):
+            raise InputError(
+                f"{' and '.join(idle)} without effect: only mlm and gm hide words",
+                got=f"--losses {' '.join(self.losses)}",
+                remedy="leave it out",
             )
 
     @property

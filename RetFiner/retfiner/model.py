@@ -138,7 +138,8 @@ class RetFiner(nn.Module):
     contrastive heads, for runs without ITC and ITM. ``temperature`` is the one to start from, 0.07
     as published; with ``exponential_temp``, its logarithm is learned. Where ``duplicate_reports``
     is ``shared``, identical reports are each other's match; with ``ignore`` (as published), only a
-    pair's own report is.
+    pair's own report is. ``random_token_from`` and ``redraw_masks`` say how words are hidden, see
+    :func:`retfiner.text.masking.mask_tokens`.
 
     Raises:
         InputError: If the temperature is below :data:`MIN_TEMPERATURE`.
@@ -154,6 +155,8 @@ class RetFiner(nn.Module):
         temperature: float = 0.07,
         exponential_temp: bool = False,
         duplicate_reports: DuplicateReports = "shared",
+        random_token_from: int = 0,
+        redraw_masks: bool = False,
     ) -> None:
         super().__init__()
         if temperature < MIN_TEMPERATURE:
@@ -175,6 +178,8 @@ class RetFiner(nn.Module):
         self.vocab_size = text.config.vocab_size
         self.exponential_temp = exponential_temp
         self.duplicate_reports = duplicate_reports
+        self.random_token_from = random_token_from
+        self.redraw_masks = redraw_masks
         if contrastive_dim is not None:
             self.contra_head_t = ContrastiveHead(width, contrastive_dim)
             self.contra_head_v = ContrastiveHead(width, contrastive_dim)

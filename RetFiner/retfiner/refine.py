@@ -6,7 +6,8 @@ looked at before torch is imported, so that a wrong one is said at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from retfiner.common.cli import as_plain
 from retfiner.common.faults import TRAINING_MEMORY, explained_faults
@@ -20,12 +21,13 @@ from retfiner.vision.sniff import require_checkpoint_file
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from retfiner.data.datamodule import Pairs, PairsDataModule
+    from retfiner.data.datamodule import Pairs, PairsDataModule, Transforms
     from retfiner.text.encoder import CrossAttentionBert
     from retfiner.training.distributed.launch import Hardware
     from retfiner.training.module import RefinementModule
+    from retfiner.training.recipe import Basis, Choice, Recipe
     from retfiner.training.summary import RunResult
-    from retfiner.vision import Backbone, EvaluationTransform
+    from retfiner.vision import Backbone
 
 Tables = tuple[Manifest, Manifest]
 """The pairs to train on and those to validate on."""
@@ -36,12 +38,14 @@ class Parts(NamedTuple):
 
     Attributes:
         hardware: The devices.
+        recipe: How it trains, and why so.
         module: The model with its losses and optimiser.
         batches: The data.
         steps_per_epoch: Batches of an epoch.
     """
 
     hardware: Hardware
+    recipe: Choice
     module: RefinementModule
     batches: PairsDataModule
     steps_per_epoch: int
@@ -55,7 +59,7 @@ def refine(config: RefineConfig) -> RunResult:
         InputError: If anything the user gave cannot be used.
     """
     tables = read_tables(config)
-    parts = build(config, tables, settings=as_plain(config))
+    parts = build(config, tables)
     return fit(config, parts)
 
 
@@ -98,13 +102,12 @@ def read_tables(config: RefineConfig) -> Tables | None:
     )
 
 
-def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any]) -> Parts:
+def build(config: RefineConfig, tables: Tables | None) -> Parts:
     """Load and assemble everything a run needs.
 
     Args:
         config: The settings.
         tables: What :func:`read_tables` returned.
-        settings: The settings as plain data, which each checkpoint carries.
 
     Raises:
         InputError: If anything cannot be read or does not go together.
@@ -114,8 +117,9 @@ def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any])
     from retfiner.text.tokenizer import load_tokenizer
     from retfiner.training.build import describe
     from retfiner.training.distributed.launch import resolve_hardware
+    from retfiner.training.recipe import choose_recipe, settings_of, train_interpolation
     from retfiner.training.trainer import begin
-    from retfiner.vision import load_backbone
+    from retfiner.vision import evaluation_transform, load_backbone
 
     begin(config.seed)
     hardware = resolve_hardware(
@@ -129,34 +133,43 @@ def build(config: RefineConfig, tables: Tables | None, settings: dict[str, Any])
     )
     backbone = load_backbone(config.model_weights, config.backbone, config.image_size)
     text, tokenizer = load_text_encoder(config.text_encoder), load_tokenizer(config.text_encoder)
-    batches = load_batches(config, tables, backbone, tokenizer)
+    given = settings_of(config)
+    validation = evaluation_transform(backbone)
+    train = replace(validation, interpolation=train_interpolation(config.recipe, given))
+    pairs = load_pairs(config, tables, (train, validation))
+    basis = basis_of(config, backbone, pairs, hardware.processes)
+    choice = choose_recipe(config.recipe, given, basis)
+    batches = load_batches(config, choice.recipe, pairs, tokenizer, backbone.input_shape)
     steps = batches.steps_per_epoch(hardware.processes)
-    data = describe_data(batches.pairs, config.dataset)
-    module = build_module(config, backbone, text, tokenizer.mask_token_id)
+    module = build_module(config, choice.recipe, backbone, text, tokenizer.mask_token_id)
     module.description = describe(
-        backbone, text, tokenizer, settings=settings, data=data, lora_scale=config.lora_scale
+        backbone,
+        text,
+        tokenizer,
+        settings=as_plain(config) | as_plain(choice.recipe),
+        data=describe_data(pairs, config.dataset),
+        lora_scale=config.lora_scale,
     )
-    return Parts(hardware, module, batches, steps)
+    return Parts(hardware, choice, module, batches, steps)
 
 
 def load_batches(
     config: RefineConfig,
-    tables: Tables | None,
-    backbone: Backbone,
+    recipe: Recipe,
+    pairs: Pairs,
     tokenizer: PreTrainedTokenizerBase,
+    image_shape: tuple[int, int, int],
 ) -> PairsDataModule:
     """Make loaders of the data, as the backbone and the text encoder take them."""
     from retfiner.data.batch import Collate
     from retfiner.data.datamodule import PairsDataModule
     from retfiner.training.distributed.join import BatchJoiner
-    from retfiner.vision import evaluation_transform
 
-    pairs = load_pairs(config, tables, evaluation_transform(backbone))
     return PairsDataModule(
         pairs,
-        Collate(tokenizer, config.max_text_tokens, backbone.input_shape, config.on_bad_row),
+        Collate(tokenizer, config.max_text_tokens, image_shape, config.on_bad_row),
         BatchJoiner(),
-        batch_size=config.batch_size,
+        batch_size=recipe.batch_size,
         seed=config.seed,
         num_workers=config.num_workers,
         worker_start=None if config.worker_start == "auto" else config.worker_start,
@@ -165,6 +178,7 @@ def load_batches(
 
 def build_module(
     config: RefineConfig,
+    recipe: Recipe,
     backbone: Backbone,
     text: CrossAttentionBert,
     mask_token_id: int,
@@ -182,39 +196,43 @@ def build_module(
         max_text_tokens=config.max_text_tokens,
         temperature=config.contra_temp,
         exponential_temp=config.exponential_temp,
-        duplicate_reports=config.duplicate_reports,
+        duplicate_reports=recipe.duplicate_reports,
+        random_token_from=recipe.random_token_from,
+        redraw_masks=recipe.redraw_masks,
     )
     adapt(
         model,
         config.losses,
-        unfreeze_last_blocks=config.unfreeze_last,
+        unfreeze_last_blocks=0 if recipe.vision_lr == 0 else recipe.unfreeze_last,
+        freeze_text=recipe.text_lr == 0,
         lora_rank=config.lora_rank,
         lora_scale=config.lora_scale,
+        fixed_temp=recipe.fixed_temp,
+        drop_path=recipe.drop_path,
         gradient_checkpointing=config.gradient_checkpointing,
     )
     return RefinementModule(
         model,
         config.weights,
-        lr=config.lr,
-        vision_lr=config.vision_lr,
-        text_lr=config.text_lr,
+        {"itm": {"negatives": recipe.itm_negatives}},
+        lr=recipe.lr,
+        vision_lr=recipe.vision_lr,
+        text_lr=recipe.text_lr,
         weight_decay=config.weight_decay,
-        lr_schedule=config.lr_schedule,
-        warmup_steps=config.warmup_steps,
+        lr_schedule=recipe.lr_schedule,
+        warmup_steps=recipe.warmup_steps,
         layer_decay=config.layer_decay,
         seed=config.seed,
     )
 
 
-def load_pairs(
-    config: RefineConfig, tables: Tables | None, transform: EvaluationTransform
-) -> Pairs:
+def load_pairs(config: RefineConfig, tables: Tables | None, transforms: Transforms) -> Pairs:
     """Make data sets of the tables, or of the class that the settings name.
 
     Args:
         config: The settings.
         tables: What :func:`read_tables` returned.
-        transform: What turns a B-scan into the backbone's input.
+        transforms: What turns a B-scan into the backbone's input, in training and in validation.
 
     Raises:
         InputError: If the data cannot be used, or a part has fewer than two pairs.
@@ -222,15 +240,31 @@ def load_pairs(
     from retfiner.data.datamodule import pairs_of_dataset, pairs_of_tables
 
     if tables is not None:
-        return pairs_of_tables(tables, transform, config.image_cache)
+        return pairs_of_tables(tables, transforms, config.image_cache)
     assert config.dataset is not None
     return pairs_of_dataset(
         config.dataset,
-        transform,
+        transforms,
         image_root=config.image_root,
         patients_known=config.patient_column != NO_PATIENT_COLUMN,
         val_fraction=config.val_fraction,
         seed=config.seed,
+    )
+
+
+def basis_of(config: RefineConfig, backbone: Backbone, pairs: Pairs, processes: int) -> Basis:
+    """Collect what a recipe goes by."""
+    from retfiner.training.recipe import Basis
+
+    train, validation = (None, None) if pairs.manifests is None else pairs.manifests
+    return Basis(
+        backbone=backbone.spec.name,
+        blocks=len(backbone.encoder.blocks),  # type: ignore[arg-type]
+        is_adapted=config.lora_rank is not None or config.layer_decay != 1,
+        pairs=pairs.train_size,
+        patients=None if train is None else train.patient_count,
+        validation_patients=None if validation is None else validation.patient_count,
+        processes=processes,
     )
 
 
@@ -242,37 +276,44 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
     """
     from retfiner.training.callbacks.guard import build_guard
     from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
+    from retfiner.training.monitor import find_monitors
+    from retfiner.training.recipe import schedule_notes
     from retfiner.training.resume import choose_run, read_resumed_run
     from retfiner.training.run_folder import open_run_folder, run_name, write_config
     from retfiner.training.stop_signals import StopSignals
     from retfiner.training.summary import announce, report
     from retfiner.training.trainer import build_trainer, run_facts, train
 
-    hardware, module, batches, _ = parts
+    hardware, (recipe, reasons), module, batches, _ = parts
+    guard = build_guard(batches)
+    monitors = find_monitors(
+        recipe.monitor, config.losses, module.model.is_contrastive, bool(guard)
+    )
     name = run_name(
         module.description["backbone"],
         config.weights,
         temperature=config.contra_temp,
         exponential_temp=config.exponential_temp,
-        lr=config.lr,
-        batch_size=config.batch_size,
+        lr=recipe.lr,
+        batch_size=recipe.batch_size,
         note=config.note,
     )
     run = choose_run(config.resume, config.output_dir, name, module.description)
     existing = None if run is None else run.folder
     with open_run_folder(config.output_dir, name, existing) as folder, StopSignals() as signals:
         run = None if run is None else read_resumed_run(run.path)  # now that it is ours
-        if run is not None and run.is_finished(config.max_epochs, config.patience):
+        if run is not None and run.is_finished(recipe.max_epochs, recipe.patience):
             rank_zero_print(f"The run in {folder} is finished: {run.epochs} epochs.")
-            return report(folder, batches.pairs)
+            return report(folder, batches.pairs, monitors[0])
         trainer = build_trainer(
             hardware,
             folder,
             signals,
-            build_guard(batches),
+            guard,
+            monitors=monitors,
             steps_per_epoch=parts.steps_per_epoch,
-            max_epochs=config.max_epochs,
-            patience=config.patience,
+            max_epochs=recipe.max_epochs,
+            patience=recipe.patience,
             accumulate_grad_batches=config.accumulate_grad_batches,
             gradient_clip_val=config.gradient_clip_val,
             checkpoint_every_n_steps=config.checkpoint_every_n_steps,
@@ -281,6 +322,9 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
         )
         if is_rank_zero():
             write_config(folder, module.description["settings"], run_facts(trainer, module))
-        announce(trainer, module, batches, folder)
+        steps = recipe.max_epochs * -(-parts.steps_per_epoch // config.accumulate_grad_batches)
+        before = None if run is None else run.description["settings"]["max_epochs"]
+        notes = schedule_notes(recipe, steps, before)
+        announce(trainer, module, batches, folder, [*reasons, *notes])
         train(trainer, module, batches, None if run is None else run.path, compile=config.compile)
-    return report(folder, batches.pairs)
+    return report(folder, batches.pairs, monitors[0])

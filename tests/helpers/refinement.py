@@ -174,6 +174,13 @@ def settings(material: Material, output_dir: Path, **changes: Any) -> RefineConf
         "lr": 1e-3,
         "num_workers": 0,
         "precision": "32-true",
+        "recipe": "published",
+        "fixed_temp": False,
+        "duplicate_reports": "shared",
+        "redraw_masks": False,
+        "random_token_from": 0,
+        "train_interpolation": "bilinear",
+        "drop_path": 0.0,
         "accelerator": "cpu",
     }
     return RefineConfig(**(values | changes))
@@ -182,7 +189,7 @@ def settings(material: Material, output_dir: Path, **changes: Any) -> RefineConf
 def load_pairs(config: RefineConfig, transform: Any) -> Pairs:
     """Read, check and split the data as a run does."""
     tables = None if config.train_csv is None else refine.read_tables(config)
-    return refine.load_pairs(config, tables, transform)
+    return refine.load_pairs(config, tables, (transform, transform))
 
 
 def model_of(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert) -> RetFiner:
@@ -194,7 +201,9 @@ def model_of(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert)
         losses=config.losses,
         temperature=config.contra_temp,
         exponential_temp=config.exponential_temp,
-        duplicate_reports=config.duplicate_reports,
+        duplicate_reports=config.duplicate_reports or "shared",
+        random_token_from=config.random_token_from or 0,
+        redraw_masks=config.redraw_masks or False,
     )
     adapt(
         model,
@@ -202,6 +211,8 @@ def model_of(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert)
         unfreeze_last_blocks=config.unfreeze_last,
         lora_rank=config.lora_rank,
         lora_scale=config.lora_scale,
+        fixed_temp=config.fixed_temp or False,
+        drop_path=config.drop_path or 0.0,
         gradient_checkpointing=config.gradient_checkpointing,
     )
     return model

@@ -12,9 +12,12 @@ import torch
 import yaml
 from PIL import Image
 
+from retfiner.common.cli import as_plain
 from retfiner.common.errors import InputError
 from retfiner.data.sampler import BalancedBatchSampler
-from retfiner.refine import refine
+from retfiner.refine import build, read_tables, refine
+from retfiner.training.callbacks.guard import build_guard
+from retfiner.training.guard import Change
 from retfiner.training.module import RefinementModule
 from tests.helpers.refinement import (
     HEADS,
@@ -153,6 +156,18 @@ def test_checkpoints_can_be_read_without_running_anything(base):
     assert "optimizer_states" in checkpoint(base.folder, "last.ckpt")
 
 
+def test_checkpoints_carry_what_was_found_of_their_encoder(base):
+    steps = [int(row["step"]) for row in metrics_of(base.folder) if row["val/loss"]]
+    losses = column(base.folder, "val/loss")
+    best = 1 + int(np.argmin(losses[1:]))
+    for name, row in (("best-model.ckpt", best), ("last.ckpt", len(losses) - 1)):
+        content = checkpoint(base.folder, name)
+        found = content["retfiner"]["guard"]
+        assert found["step"] == content["global_step"] == steps[row] + 1
+        for value in Change._fields:
+            assert found[value] == pytest.approx(column(base.folder, f"guard/{value}")[row])
+
+
 def test_the_whole_model_trains(base, material):
     before = start(material)
     after = encoder_of(base.folder)
@@ -243,6 +258,13 @@ def test_loss_weights_weigh(base, run):
         assert column(folder, f"{phase}/loss")[-1] == pytest.approx(total, rel=1e-5)
     assert first_losses(folder) == first_losses(base.folder)
     assert "_itc0.5-itm0-mlm2-gm_" in folder.name
+
+
+def test_training_images_alone_can_be_resized_bicubically(base, run):
+    folder = run(train_interpolation="bicubic", max_epochs=1)
+    assert first_losses(folder) == first_losses(base.folder)
+    assert column(folder, "guard/base") == column(base.folder, "guard/base")[:2]
+    assert column(folder, "train/loss")[0] != column(base.folder, "train/loss")[0]
 
 
 def test_contra_temp_scales_the_similarities(base, run):
@@ -395,9 +417,29 @@ def test_image_root_and_columns_lead_to_the_same_numbers(base, material, run, tm
     assert (folder / "metrics.csv").read_bytes() == (base.folder / "metrics.csv").read_bytes()
 
 
-def test_a_data_set_of_ones_own_leads_to_the_same_numbers(base, material, run):
+def test_few_validation_patients_are_said(run, capsys):
+    run(max_epochs=1)
+    out = capsys.readouterr().out
+    assert "Encoder:        too few patients to say whether it is better on your own reports" in out
+    assert "5 validation patients)" in out
+    assert "try: a larger --val_fraction, or more pairs" in out
+
+
+def test_what_is_not_measured_is_said(run, capsys):
+    folder = run(max_epochs=1, patient_column="none")
+    assert "Encoder:        not measured: it is not known which scans are of one patient" in (
+        capsys.readouterr().out
+    )
+    assert not any(name.startswith("guard/") for name in metrics_of(folder)[0])
+    assert "guard" not in checkpoint(folder)["retfiner"]
+
+
+def test_a_data_set_of_ones_own_leads_to_the_same_numbers(base, material, run, capsys):
     root = material.csv.parent
     folder = run(train_csv=None, dataset=f"{root / 'mine.py'}:Pairs", image_root=root)
+    assert "Encoder:        not measured: reports and patients are read from a table" in (
+        capsys.readouterr().out
+    )
     assert metrics_of(folder) == [
         {name: value for name, value in row.items() if not name.startswith("guard/")}
         for row in metrics_of(base.folder)  # the guard goes by a table's patients and reports
@@ -566,6 +608,17 @@ def test_a_resumed_run_is_the_same_run(resumed):
     between, result = resumed
     ids = [checkpoint(f)["retfiner"]["provenance"]["run_id"] for f in (between, result.folder)]
     assert ids[0] == ids[1]
+
+
+def test_a_resumed_run_carries_on_what_was_found(base, material, tmp_path):
+    """Stopped before it is measured again, a run still says what was found last."""
+    folder = shutil.copytree(base.folder, tmp_path / "copy" / base.folder.name)
+    config = settings(material, tmp_path, max_epochs=3, resume=folder)
+    parts = build(config, read_tables(config), as_plain(config))
+    module = parts.module
+    found = checkpoint(folder, "last.ckpt")
+    build_guard(parts.batches)[0].on_load_checkpoint(None, module, found)
+    assert module.description["guard"] == found["retfiner"]["guard"]
 
 
 def test_resuming_goes_on_from_the_optimisers_state(resumed):

@@ -93,6 +93,6 @@ def _build(reference: str, offered: dict[str, Any]) -> Any:
     return dataset
 
 
-def takes_split(reference: str) -> bool:
-    """Say whether the user's class makes its own training and validation parts."""
-    return "split" in inspect.signature(load_dataset_class(reference)).parameters
+def takes(reference: str, argument: str) -> bool:
+    """Say whether the user's class names an argument; with ``split`` it makes its own parts."""
+    return argument in inspect.signature(load_dataset_class(reference)).parameters

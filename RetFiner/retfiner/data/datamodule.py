@@ -20,12 +20,15 @@ from retfiner.common.errors import InputError
 from retfiner.common.processes import SIGNALS, count_workers
 from retfiner.common.seeds import generator
 from retfiner.data.batch import Collate, Collated
-from retfiner.data.custom import UserDataset, takes_split
+from retfiner.data.custom import UserDataset, takes
 from retfiner.data.manifest import Manifest, split_groups
 from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
 from retfiner.data.sampler import BalancedBatchSampler, ResumableDataLoader
 from retfiner.model import Batch
 from retfiner.vision.preprocessing import EvaluationTransform
+
+Transforms = tuple[EvaluationTransform, EvaluationTransform]
+"""What turns B-scans into the backbone's input, in training and in validation."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +57,23 @@ class Pairs:
 
 
 def pairs_of_tables(
-    tables: tuple[Manifest, Manifest], transform: EvaluationTransform, image_cache: bool = False
+    tables: tuple[Manifest, Manifest], transforms: Transforms, image_cache: bool = False
 ) -> Pairs:
     """Make data sets of the checked tables to train on and to validate on.
 
     Raises:
         InputError: If a part has fewer than two pairs.
     """
-    train, validation = (ImageCaptionDataset(t, transform, image_cache) for t in tables)
+    train, validation = (
+        ImageCaptionDataset(table, transform, image_cache)
+        for table, transform in zip(tables, transforms, strict=True)
+    )
     return _checked(Pairs(train, validation, tables, tables[0].rows, tables[1].rows))
 
 
 def pairs_of_dataset(
     reference: str,
-    transform: EvaluationTransform,
+    transforms: Transforms,
     *,
     image_root: Path | None = None,
     patients_known: bool = True,
@@ -82,11 +88,20 @@ def pairs_of_dataset(
     Raises:
         InputError: If the data cannot be used, or a part has fewer than two pairs.
     """
-    offered = {"transform": transform, "image_root": image_root}
-    if takes_split(reference):
-        train, val = (UserDataset(reference, split=s, **offered) for s in ("train", "validation"))
+    if transforms[0] != transforms[1] and not takes(reference, "transform"):
+        raise InputError(
+            f"--train_interpolation has no effect on {reference}, which takes no `transform`",
+            got=f"--train_interpolation {transforms[0].interpolation}",
+            remedy="leave it out, or resize with the argument `transform`",
+        )
+    offered = [{"transform": transform, "image_root": image_root} for transform in transforms]
+    if takes(reference, "split"):
+        train, val = (
+            UserDataset(reference, split=split, **arguments)
+            for split, arguments in zip(("train", "validation"), offered, strict=True)
+        )
         return _checked(Pairs(train, val))
-    whole = UserDataset(reference, **offered)
+    whole = UserDataset(reference, **offered[1])
     patients = getattr(whole.pairs, "patients", None)
     if patients is not None and len(patients) != len(whole):
         raise InputError(
@@ -103,7 +118,9 @@ def pairs_of_dataset(
         )
     groups = [str(p) for p in (range(len(whole)) if patients is None else patients)]
     chosen, held_out = split_groups(groups, val_fraction, seed, reference)
-    return _checked(Pairs(Subset(whole, chosen), Subset(whole, held_out), None, chosen, held_out))
+    as_trained = whole if offered[0] == offered[1] else UserDataset(reference, **offered[0])
+    parts = Subset(as_trained, chosen), Subset(whole, held_out)
+    return _checked(Pairs(*parts, None, chosen, held_out))
 
 
 def _checked(pairs: Pairs) -> Pairs:

@@ -100,6 +100,11 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def patient_count(self) -> int | None:
+        """How many patients there are; None where they are not known."""
+        return None if self.patients is None else len(set(self.patients))
+
     def select(self, indices: Sequence[int]) -> Manifest:
         """Return the pairs at ``indices``, in that order."""
         return Manifest(

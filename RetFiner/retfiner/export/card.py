@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from retfiner.common.errors import InputError
+from retfiner.training.guard import Change
 from retfiner.vision import Backbone
 
 HUB_LICENCES = {
@@ -65,8 +66,15 @@ def model_card(
         format=format,
         pairs=_pairs(description),
         rows=_settings(backbone, description),
+        change=measured_change(backbone),
         results=_results(results),
     )
+
+
+def measured_change(backbone: Backbone) -> Change | None:
+    """Return what refinement found of this encoder beside its base, None if it was not measured."""
+    found = backbone.provenance.get("guard")
+    return Change.read(found) if isinstance(found, dict) else None
 
 
 def _has_published_size(backbone: Backbone) -> bool:

@@ -8,11 +8,12 @@ from torch import Tensor
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import file_sha256, write_text
-from retfiner.export.card import model_card
+from retfiner.export.card import measured_change, model_card
 from retfiner.export.config import ExtractConfig, Format
 from retfiner.export.hf import hf_provenance, push_folder, save_hf
 from retfiner.export.onnx import onnx_provenance, save_onnx
 from retfiner.training.adaptation import merge_lora
+from retfiner.training.guard import encoder_advice
 from retfiner.vision import (
     Backbone,
     BackboneSpec,
@@ -42,6 +43,8 @@ def extract(config: ExtractConfig) -> Path:
     _save(output, backbone, config.format)
     print(f"Backbone:       {backbone.spec.name}, refined")
     print(f"Written to:     {output}")
+    if (found := encoder_finding(backbone)) is not None:
+        print(found)
     if backbone.spec.forbids_derivatives:
         print(f"Not to share:   {backbone.spec.licence} lets nobody pass on what is refined")
     if config.writes_card:
@@ -49,6 +52,20 @@ def extract(config: ExtractConfig) -> Path:
     if config.push is not None:
         print(f"Uploaded to:    {push_folder(output, config.push)}")
     return output
+
+
+def encoder_finding(backbone: Backbone) -> str | None:
+    """Say what refinement found of this encoder; None for a file that no run of ours wrote."""
+    about = backbone.provenance
+    if "refined_by" not in about:
+        return None
+    change, found = measured_change(backbone), about.get("guard")
+    if change is None or not isinstance(found, dict):
+        return "Encoder:        no file says if it is better than its base; probe it before use"
+    lines = [f"Encoder:        {change}", *encoder_advice(change)]
+    if found.get("step") != about.get("step"):
+        lines.insert(1, f"                as of step {found.get('step')}; it has gone on since")
+    return "\n".join(lines)
 
 
 def _require_sharing_allowed(spec: BackboneSpec) -> None:
@@ -124,6 +141,7 @@ def refined_backbone(
     refined.provenance = {
         **own.get("provenance", {}),
         **{name: done for name, done in progress.items() if isinstance(done, int)},
+        **({"guard": own["guard"]} if "guard" in own else {}),
         "run": path.resolve().parent.name,
     }
     return refined

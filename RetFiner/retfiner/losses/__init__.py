@@ -53,7 +53,7 @@ class Loss(Protocol):
         ...
 
 
-LOSSES: dict[str, Callable[[], Loss]] = {
+LOSSES: dict[str, Callable[..., Loss]] = {
     "itc": ImageTextContrastive,
     "itm": ImageTextMatching,
     "mlm": MaskedLanguageModelling,

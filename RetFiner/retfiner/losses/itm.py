@@ -1,6 +1,6 @@
 """Image-text matching loss (ITM) with hard negatives from the batch."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from retfiner.common.devices import send
 from retfiner.model import Batch, Encoded, RetFiner
+
+NegativesKind = Literal["hard", "uniform"]
 
 
 class ITMHead(nn.Module):
@@ -25,7 +27,7 @@ class ITMHead(nn.Module):
 
 
 class Negatives(NamedTuple):
-    """One hard negative for each text and for each image.
+    """One negative for each text and for each image.
 
     Attributes:
         image_for_text: (B,) index of a wrong image for text b, among those of all processes;
@@ -39,11 +41,13 @@ class Negatives(NamedTuple):
 
 
 class ImageTextMatching:
-    """Does this report describe this image? B true pairs against 2B hard negatives (ALBEF).
+    """Does this report describe this image? B true pairs against 2B wrong ones (ALBEF).
 
-    A wrong pair is drawn the more often the more similar the contrastive heads find it. Pairs that
-    carry the same report are never each other's negatives. Where several processes train together,
-    negatives come from all of them.
+    With ``hard`` negatives, a wrong pair is drawn the more often the more similar the contrastive
+    heads find it: as published. Where reports repeat findings in other words, most of those are
+    right as well and the loss stays at guessing; ``uniform`` draws all wrong pairs alike. Pairs
+    that carry the same report are never each other's negatives. Where several processes train
+    together, negatives come from all of them.
     """
 
     uses_similarity = True
@@ -51,16 +55,22 @@ class ImageTextMatching:
     trains_similarity = False
     predicts_tokens = False
 
+    def __init__(self, negatives: NegativesKind = "hard") -> None:
+        self.negatives = negatives
+
     def __call__(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
     ) -> Tensor:
         """Draw negatives and return the loss; see :class:`retfiner.losses.Loss`."""
-        assert encoded.similarity is not None
+        scores, text_scores = encoded.similarity, encoded.text_similarity
+        assert scores is not None and text_scores is not None
+        if self.negatives == "uniform":
+            scores, text_scores = torch.zeros_like(scores), torch.zeros_like(text_scores)
         negatives = draw_negatives(
-            encoded.similarity,
+            scores,
             encoded.same_report,
             generator,
-            encoded.text_similarity,
+            text_scores,
             0 if batch.joined is None else batch.joined.first,
         )
         # The share of negatives that exist is the same in every process: all, or none where the
@@ -120,7 +130,7 @@ def draw_negatives(
     text_similarity: Tensor | None = None,
     first: int = 0,
 ) -> Negatives:
-    """Draw hard negatives in proportion to softmax(similarity) + 1e-4, matches excluded.
+    """Draw negatives in proportion to softmax(similarity) + 1e-4, matches excluded.
 
     Noise is drawn for the batch of all processes, of which each keeps its rows: the draws are the
     same however many processes there are.

@@ -46,6 +46,8 @@ class MaskedModelling:
             generator,
             first=0 if joined is None else joined.first,
             width=None if joined is None else joined.input_ids.shape[1],
+            random_from=model.random_token_from,
+            redraw=model.redraw_masks,
         )
 
 

@@ -35,13 +35,17 @@ def mask_tokens(
     generator: torch.Generator,
     first: int = 0,
     width: int | None = None,
+    random_from: int = 0,
+    redraw: bool = False,
 ) -> MaskedTokens:
     """Hide a share of each report's tokens; of those, 80 % become [MASK], 10 % a random token.
 
     The first position and padding are never hidden, [SEP] may be, and every report has at least one
-    hidden token (the rule of the published method). All rows are handled at once. What is hidden is
-    decided on the CPU, where the lengths are known: nothing waits for the device, and every device
-    hides the same tokens.
+    hidden token (the rule of the published method): the one with the smallest draw is hidden too;
+    or, as in the published code, a report is drawn again until it has one (``redraw``). The ids of
+    random tokens begin at ``random_from``. All rows are handled at once. What is hidden is decided
+    on the CPU, where the lengths are known: nothing waits for the device, and every device hides
+    the same tokens.
 
     Where several processes share a batch, each draws for the whole of it and keeps its own rows:
     the same tokens are hidden however many processes there are.
@@ -56,10 +60,11 @@ def mask_tokens(
     if not 0 < probability <= 1:
         raise ValueError(f"probability must be in (0, 1], got {probability}")
     rows, length = input_ids.shape
-    everywhere = _choose(lengths, width or length, probability, generator)
+    choose = _choose_again if redraw else _choose
+    everywhere = choose(lengths, width or length, probability, generator)
     total = int(everywhere.sum())
     fate = torch.rand(total, generator=generator)
-    random_ids = torch.randint(vocab_size, (total,), generator=generator)
+    random_ids = torch.randint(random_from, vocab_size, (total,), generator=generator)
 
     hidden = everywhere[first : first + rows, :length]
     positions = hidden.flatten().nonzero().squeeze(1)
@@ -81,9 +86,34 @@ def _choose(
 ) -> Tensor:
     """Return (B, L), true where a token is hidden."""
     chance = torch.rand((len(lengths), width), generator=generator)
-    column = torch.arange(width)
-    eligible = (column > 0) & (column < torch.tensor(lengths)[:, None])
+    eligible = _eligible(lengths, width)
     chance = chance.masked_fill(~eligible, 2.0)  # above every probability: never hidden
     hidden = chance < probability
     # The eligible token with the smallest draw is hidden in any case: at least one a report.
     return hidden.scatter_(1, chance.argmin(1, keepdim=True), True) & eligible
+
+
+def _choose_again(
+    lengths: Sequence[int], width: int, probability: float, generator: torch.Generator
+) -> Tensor:
+    """Return what :func:`_choose` does where reports are drawn again until they hide a token.
+
+    That is the distribution of independent draws given that one of them hides its token: the first
+    to be hidden among n is the k-th with probability p (1 - p)^(k - 1) / (1 - (1 - p)^n), the
+    geometric distribution cut at n, and those after it are as independent as ever.
+    """
+    chance = torch.rand((len(lengths), width), generator=generator)
+    draw = torch.rand((len(lengths), 1), generator=generator, dtype=torch.float64)
+    count = torch.tensor(lengths, dtype=torch.float64)[:, None] - 1
+    log_kept = torch.log1p(torch.tensor(-probability, dtype=torch.float64))
+    skipped = (torch.log1p(draw * torch.expm1(count * log_kept)) / log_kept).floor()
+    first = 1 + torch.minimum(skipped, count - 1)  # rounding may reach the count itself
+    column = torch.arange(width)
+    hidden = (column == first) | (column > first) & (chance < probability)
+    return hidden & _eligible(lengths, width)
+
+
+def _eligible(lengths: Sequence[int], width: int) -> Tensor:
+    """Return (B, L), true for tokens that may be hidden: neither the first nor padding."""
+    column = torch.arange(width)
+    return (column > 0) & (column < torch.tensor(lengths)[:, None])

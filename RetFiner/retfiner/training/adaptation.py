@@ -6,9 +6,11 @@ the last.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from timm.layers import DropPath, calculate_drop_path_rates
 from timm.models import group_parameters
 from torch import Tensor, nn
 
@@ -18,6 +20,7 @@ from retfiner.model import RetFiner
 
 LORA_TARGETS = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]
 """Every matrix of every block, as LoRA works best (Dettmers et al., QLoRA, 2023)."""
+_DROP_PATH = re.compile(r"(?:.*\.)?drop_path\d*")
 _LORA_A, _LORA_B, _BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
 
 
@@ -26,8 +29,11 @@ def adapt(
     losses: Iterable[str],
     *,
     unfreeze_last_blocks: int | None = None,
+    freeze_text: bool = False,
     lora_rank: int | None = None,
     lora_scale: float | None = None,
+    fixed_temp: bool = False,
+    drop_path: float = 0.0,
     gradient_checkpointing: bool = False,
 ) -> None:
     """Choose what of a model trains, and how activations are kept.
@@ -36,18 +42,29 @@ def adapt(
         model: The model; changed in place.
         losses: Names of the active losses: what none of them reads is frozen.
         unfreeze_last_blocks: Vision blocks that train, counted from the last; None for all.
+        freeze_text: Whether the text encoder keeps its pretrained weights: cross-attention and what
+            predicts words from its states train all the same.
         lora_rank: Rank of updates that train in place of the vision encoder's weights.
         lora_scale: What these are multiplied by.
+        fixed_temp: Whether the contrastive temperature stays what it is.
+        drop_path: Stochastic depth of the last vision block in training.
         gradient_checkpointing: Whether activations are computed again in the backward pass.
 
     Raises:
-        InputError: If more blocks are to train than there are.
+        InputError: If more blocks are to train than there are, or blocks know no stochastic depth.
     """
     encoder = model.vision_encoder
     if unfreeze_last_blocks is not None:
         unfreeze_last(encoder, unfreeze_last_blocks)
+    if freeze_text:
+        for name, parameter in model.multimodal_encoder.named_parameters():
+            parameter.requires_grad_(is_new_text(name))
     if lora_rank is not None and lora_scale is not None:
         add_lora(encoder, lora_rank, lora_scale)
+    if fixed_temp:
+        model.contra_temp.requires_grad_(False)
+    if drop_path:
+        set_drop_path(encoder, drop_path)
     if gradient_checkpointing:
         checkpoint_activations(model)
     freeze_unread(model, [LOSSES[name]() for name in losses])
@@ -80,7 +97,8 @@ def unfreeze_last(encoder: nn.Module, blocks: int) -> None:
 
     Args:
         encoder: The vision encoder.
-        blocks: How many blocks train; 0 freezes the whole encoder.
+        blocks: How many blocks train; 0 freezes the whole encoder, and with all of them the
+            embeddings train as well.
 
     Raises:
         InputError: If there are fewer blocks.
@@ -91,11 +109,21 @@ def unfreeze_last(encoder: nn.Module, blocks: int) -> None:
             "--unfreeze_last is more than there are blocks",
             got=blocks,
             expected=f"at most {depth}",
-            remedy="leave it out to train the whole encoder",
+            remedy=f"--unfreeze_last {depth} to train the whole encoder",
         )
     layers = layers_of(encoder)
     for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(layers[name] > depth - blocks)
+        parameter.requires_grad_(blocks == depth or layers[name] > depth - blocks)
+
+
+def is_new_text(name: str) -> bool:
+    """Say whether a parameter of the text encoder is new: no pretrained BERT has it, or must.
+
+    Sentence encoders come without what predicts words; its matrix is the embedding.
+    """
+    return (
+        ".crossattention." in name or "predictions.transform" in name or "predictions.bias" in name
+    )
 
 
 def add_lora(encoder: nn.Module, rank: int, scale: float) -> None:
@@ -161,6 +189,33 @@ def vision_groups(encoder: nn.Module, lr: float, decay: float) -> list[dict[str,
     return [
         {"params": layers[layer], "lr": lr * decay ** (last - layer)} for layer in sorted(layers)
     ]
+
+
+def set_drop_path(encoder: nn.Module, rate: float) -> None:
+    """Let blocks be left out in training, image by image (Huang et al., stochastic depth, 2016).
+
+    The rate rises linearly from 0 at the first block to ``rate`` at the last, as when timm builds a
+    model or MAE fine-tunes one. Draws are the global generator's, as dropout's are.
+
+    Args:
+        encoder: The vision encoder, its blocks timm's; changed in place, its weights' names kept.
+        rate: Probability in [0, 1) with which each half of the last block is left out.
+
+    Raises:
+        InputError: If a block has no place for it.
+    """
+    blocks: Any = encoder.blocks
+    for block, share in zip(blocks, calculate_drop_path_rates(rate, len(blocks)), strict=True):
+        places = [n for n, _ in block.named_modules() if _DROP_PATH.fullmatch(n)]
+        if not places:
+            raise InputError(
+                "--drop_path does not fit the backbone",
+                got=f"blocks of the class {type(block).__name__}",
+                expected="blocks with timm's drop_path modules",
+                remedy="leave it out",
+            )
+        for name in places:
+            block.set_submodule(name, DropPath(share).train(block.training))
 
 
 def checkpoint_activations(model: RetFiner) -> None:

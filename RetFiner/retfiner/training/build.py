@@ -33,6 +33,8 @@ def build_model(
     temperature: float = 0.07,
     exponential_temp: bool = False,
     duplicate_reports: DuplicateReports = "shared",
+    random_token_from: int = 0,
+    redraw_masks: bool = False,
 ) -> RetFiner:
     """Assemble the model; only what an active loss needs is built.
 
@@ -45,6 +47,8 @@ def build_model(
         temperature: Contrastive temperature to start from.
         exponential_temp: Whether its logarithm is learned.
         duplicate_reports: ``shared`` or ``ignore``.
+        random_token_from: Smallest id of the random tokens that replace words.
+        redraw_masks: Whether masks of a report are drawn until they hide a word.
 
     Raises:
         InputError: If the parts do not fit each other.
@@ -56,6 +60,13 @@ def build_model(
             got=max_text_tokens,
             expected=f"at most {longest}",
         )
+    if random_token_from >= text.config.vocab_size:
+        raise InputError(
+            "--random_token_from leaves no token to draw",
+            got=random_token_from,
+            expected=f"below {text.config.vocab_size}, the text encoder's vocabulary",
+            remedy="how many special tokens its vocabulary begins with, or leave it out",
+        )
     is_contrastive = any(LOSSES[name]().uses_similarity for name in losses)
     model = RetFiner(
         backbone=backbone,
@@ -66,6 +77,8 @@ def build_model(
         temperature=temperature,
         exponential_temp=exponential_temp,
         duplicate_reports=duplicate_reports,
+        random_token_from=random_token_from,
+        redraw_masks=redraw_masks,
     )
     if backbone.projection:
         _load_projection(model.vision_proj, backbone)

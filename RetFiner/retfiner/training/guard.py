@@ -8,7 +8,8 @@ refined encoder are compared over the same scans, patients drawn with replacemen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,10 +17,13 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 FloatArray = NDArray[np.float64]
-Finding = Literal["better", "no difference seen", "worse"]
+Finding = Literal["better", "no difference seen", "worse", "too few patients to say"]
 
 NEIGHBOURS = 5
 RESAMPLES = 2000
+FEWEST_PATIENTS = 30
+"""Below, nothing is said: on 3 to 7 validation patients the sign of the change agreed with that of
+probing in a third of the runs, on 34 in 85 to 90 %."""
 
 
 class Change(NamedTuple):
@@ -31,6 +35,7 @@ class Change(NamedTuple):
         low: Lower end of the 95 % interval of refined minus base.
         high: Its upper end.
         chance: Mean similarity to the reports of all scans of other patients.
+        patients: How many patients the scans that are asked about come from.
     """
 
     base: float
@@ -38,13 +43,49 @@ class Change(NamedTuple):
     low: float
     high: float
     chance: float
+    patients: int
+
+    @classmethod
+    def read(cls, numbers: Mapping[str, float], prefix: str = "") -> Change | None:
+        """Take a change from metrics or a checkpoint; None where nothing was measured."""
+        found = [numbers.get(f"{prefix}{name}", math.nan) for name in cls._fields]
+        if any(math.isnan(value) for value in found):
+            return None
+        base, refined, low, high, chance, patients = found
+        return cls(base, refined, low, high, chance, int(patients))
 
     @property
     def finding(self) -> Finding:
-        """What may be said: nothing, where the interval holds 0."""
+        """What may be said: nothing, where the interval holds 0 or the patients are few."""
+        if self.patients < FEWEST_PATIENTS:
+            return "too few patients to say"
         if self.low > 0:
             return "better"
         return "worse" if self.high < 0 else "no difference seen"
+
+    def __str__(self) -> str:
+        """Say in a line what was found, and by what numbers."""
+        where = "whether it is better " if self.patients < FEWEST_PATIENTS else ""
+        return (
+            f"{self.finding} {where}on your own reports ({self.refined:.3f} against the "
+            f"base's {self.base:.3f}, interval of the change {self.low:+.3f} to {self.high:+.3f}, "
+            f"{self.patients} validation patients)"
+        )
+
+
+def encoder_advice(change: Change) -> list[str]:
+    """Say in lines for the terminal what to do about a finding; nothing where all is well."""
+    if change.finding == "worse":
+        return [
+            "warning: refinement made the encoder worse on patients it has not seen; do not use it",
+            "         without probing. Try a lower --vision_lr, --lora_rank 8, or more pairs.",
+        ]
+    if change.finding == "too few patients to say":
+        return [
+            f"note: from {FEWEST_PATIENTS} validation patients on it can be said; try: a larger "
+            "--val_fraction, or more pairs"
+        ]
+    return []
 
 
 def report_vectors(reports: Sequence[str]) -> csr_matrix:
@@ -128,4 +169,4 @@ def compare(
     sizes = np.bincount(owner, minlength=units)
     counts = generator.multinomial(units, np.full(units, 1 / units), resamples)
     low, high = np.quantile(counts @ sums / (counts @ sizes), [0.025, 0.975])
-    return Change(float(base.mean()), float(refined.mean()), float(low), float(high), chance)
+    return Change(float(base.mean()), float(refined.mean()), float(low), float(high), chance, units)

@@ -27,6 +27,7 @@ class RefinementModule(pl.LightningModule):
     Args:
         model: The model.
         loss_weights: The active losses by name, each with its weight.
+        loss_options: Arguments of a loss by its name, where it has any.
         lr: Learning rate of AdamW.
         vision_lr: That of the pretrained vision encoder; by default ``lr``.
         text_lr: That of the pretrained text encoder; by default ``lr``.
@@ -46,6 +47,7 @@ class RefinementModule(pl.LightningModule):
         self,
         model: RetFiner,
         loss_weights: Mapping[str, float],
+        loss_options: Mapping[str, Mapping[str, Any]] | None = None,
         lr: float = 1e-4,
         vision_lr: float | None = None,
         text_lr: float | None = None,
@@ -59,7 +61,9 @@ class RefinementModule(pl.LightningModule):
         super().__init__()
         # Loaded encoders come in evaluation mode, and Lightning keeps whatever mode it finds.
         self.model = model.train()
-        self.losses: dict[str, Loss] = {name: LOSSES[name]() for name in loss_weights}
+        self.losses: dict[str, Loss] = {
+            name: LOSSES[name](**(loss_options or {}).get(name, {})) for name in loss_weights
+        }
         self.loss_weights = dict(loss_weights)
         self.lr = lr
         self.vision_lr = vision_lr

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from retfiner.model import RetFiner
-from retfiner.training.adaptation import vision_groups
+from retfiner.training.adaptation import is_new_text, vision_groups
 
 LrSchedule = Literal["constant", "cosine"]
 
@@ -32,7 +32,12 @@ def parameter_groups(
     Returns:
         Groups with a ``name``: ``new``, ``temperature``, ``text`` and ``vision``.
     """
-    rates = {"new": lr, "temperature": lr, "text": text_lr or lr, "vision": vision_lr or lr}
+    rates = {
+        "new": lr,
+        "temperature": lr,
+        "text": lr if text_lr is None else text_lr,
+        "vision": lr if vision_lr is None else vision_lr,
+    }
     groups: dict[str, list[Tensor]] = {name: [] for name in rates}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -59,7 +64,7 @@ def _group_of(name: str) -> str:
         return "temperature"
     if name.startswith("vision_encoder.") and ".lora_" not in name:
         return "vision"
-    if name.startswith("multimodal_encoder.") and ".crossattention." not in name:
+    if name.startswith("multimodal_encoder.") and not is_new_text(name):
         return "text"
     return "new"
 

@@ -67,10 +67,10 @@ def chance_recall(report_ids: Tensor) -> dict[str, float]:
     Returns:
         The same names as :func:`retrieval_recall`, each in [0, 1].
     """
-    _, inverse, counts = report_ids.unique(return_inverse=True, return_counts=True)
+    counts = report_ids.unique(return_counts=True)[1].numpy()
     directions = {
         "image_to_text": (len(counts), np.ones(1, np.int64)),
-        "text_to_image": (len(report_ids), counts[inverse].numpy()),
+        "text_to_image": (len(report_ids), counts),
     }
     return {
         f"{name}_recall@{k}": chance_recall_at(k, total, n_right)
@@ -84,8 +84,10 @@ def retrieval_recall(
 ) -> dict[str, float]:
     """Compute recall@k between images and reports, in both directions.
 
-    Identical reports are one report. An image looks for its own among the distinct reports: copies
-    of a wrong one would otherwise fill the first places. A report finds any image that carries it.
+    Identical reports are one report, as a query and as a candidate: copies are found or missed
+    together and would count one answer many times, and copies of a wrong one would fill the first
+    places. Each image looks for its own among the distinct reports, each distinct report for any
+    image that carries it.
 
     Args:
         image_embeddings: (N, E) unit vectors.
@@ -101,7 +103,7 @@ def retrieval_recall(
     first = torch.full_like(ids, len(inverse)).scatter_reduce(0, inverse, place, "amin")
     directions = {
         "image_to_text": best_ranks(images, texts[first], report_ids, ids),
-        "text_to_image": best_ranks(texts, images, report_ids, report_ids),
+        "text_to_image": best_ranks(texts[first], images, ids, report_ids),
     }
     return {
         f"{name}_recall@{k}": (ranks < k).float().mean().item()

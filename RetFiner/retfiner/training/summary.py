@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,14 @@ from retfiner.data.batch import Collate, identify_reports
 from retfiner.data.datamodule import Pairs, PairsDataModule
 from retfiner.data.manifest import Manifest
 from retfiner.text.tokenizer import report_lengths
+from retfiner.training.callbacks.guard import lacks_for_guard
 from retfiner.training.curves import draw_curves
 from retfiner.training.distributed.collectives import all_gather_objects, world_size
 from retfiner.training.distributed.fsdp import ShardedStrategy
 from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
-from retfiner.training.guard import Change
+from retfiner.training.guard import Change, encoder_advice
 from retfiner.training.module import RefinementModule
+from retfiner.training.monitor import Monitor
 from retfiner.training.recall import chance_recall
 from retfiner.training.verdict import ADVICE, Objective, loss_names, read_objectives
 
@@ -42,9 +43,13 @@ class RunResult:
 
 
 def announce(
-    trainer: pl.Trainer, module: RefinementModule, batches: PairsDataModule, folder: Path
+    trainer: pl.Trainer,
+    module: RefinementModule,
+    batches: PairsDataModule,
+    folder: Path,
+    reasons: Sequence[str],
 ) -> None:
-    """Print what is about to be trained, on what and where."""
+    """Print what is about to be trained, on what, where, and by which recipe."""
     backbone, pairs = module.model.backbone, batches.pairs
     rank_zero_print(
         f"Backbone:       {backbone.spec.name}, {backbone.width} wide, "
@@ -61,6 +66,7 @@ def announce(
     )
     if pairs.manifests is not None and is_rank_zero():
         _announce_reports(*pairs.manifests, batches.collate)
+    rank_zero_print("Recipe:         " + "\n                ".join(reasons))
     rank_zero_print(f"Run folder:     {folder}\n")
 
 
@@ -81,16 +87,18 @@ def _announce_reports(train: Manifest, validation: Manifest, collate: Collate) -
     )
 
 
-def report(folder: Path, pairs: Pairs) -> RunResult:
+def report(folder: Path, pairs: Pairs, monitor: Monitor) -> RunResult:
     """Say what a finished run achieved, and where it lies."""
     if is_rank_zero() and not (folder / "curves.png").is_file():
         draw_curves(folder / "metrics.csv", folder / "curves.png")  # killed before they were
     # The first process alone knows the folder and what lies in it.
     knows = is_rank_zero() or world_size() == 1
     folder, (before, best) = all_gather_objects(
-        (folder, _read_metrics(folder) if knows else ({}, {}))
+        (folder, _read_metrics(folder, monitor) if knows else ({}, {}))
     )[0]
     rank_zero_print(f"\n{format_summary(before, best, _chance(pairs))}")
+    unmeasured = lacks_for_guard(pairs) or "no scan of another patient can be read"
+    rank_zero_print("\n".join(["", *describe_encoder(Change.read(best, "guard/"), unmeasured)]))
     rank_zero_print(
         f"\nRefined model:  {folder / 'best-model.ckpt'}"
         f"\nCurves:         {folder / 'curves.png'}"
@@ -99,14 +107,14 @@ def report(folder: Path, pairs: Pairs) -> RunResult:
     return RunResult(folder, before, best)
 
 
-def _read_metrics(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the validation metrics before training, and of the epoch with the lowest loss."""
+def _read_metrics(folder: Path, monitor: Monitor) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the validation metrics before training, and of the epoch that was kept."""
     import pandas as pd
 
     table = pd.read_csv(folder / "metrics.csv").dropna(subset=["val/loss"])
     names = [name for name in table if name.split("/")[0] in _SHOWN]
     trained = table.iloc[1:]  # the first row is the validation before training
-    rows = table.iloc[0], trained.loc[trained["val/loss"].idxmin()]
+    rows = table.iloc[0], monitor.best_row(trained)
     before, best = ({name: float(row[name]) for name in names} for row in rows)
     return before, best
 
@@ -146,7 +154,7 @@ def format_summary(
         values = [before.get(f"val/{name}"), best[f"val/{name}"], chance.get(name)]
         shown = [None if value is None else 100 * value for value in values]
         lines.append(_row(name.replace("_", " "), shown, "{:.1f} %"))
-    return "\n".join([*lines, *_advice(objectives), *_encoder(best)])
+    return "\n".join([*lines, *_advice(objectives)])
 
 
 _LABEL = 30
@@ -173,25 +181,21 @@ def _advice(objectives: Mapping[str, Objective]) -> list[str]:
     return lines
 
 
-def _encoder(metrics: Mapping[str, float]) -> list[str]:
-    """Say whether the encoder is better than the one the run began with."""
-    if "guard/refined" not in metrics or math.isnan(metrics["guard/refined"]):
-        return []
-    change = Change(*(metrics[f"guard/{name}"] for name in Change._fields))
+def describe_encoder(change: Change | None, unmeasured: str) -> list[str]:
+    """Say whether the encoder is better than the one the run began with, and what to try if not.
+
+    Args:
+        change: What was found, None where it was not measured.
+        unmeasured: Why it was not.
+    """
+    if change is None:
+        return [f"Encoder:        not measured: {unmeasured}"]
     lines = [
-        "",
-        f"Encoder:        {change.finding} on your own reports: those of a scan's neighbours among",
-        f"                other patients are {change.refined:.3f} alike to its own, "
-        f"{change.base:.3f} with the base",
-        f"                (95 % interval of the change {change.low:+.3f} to {change.high:+.3f}, "
-        f"by chance {change.chance:.3f})",
+        f"Encoder:        {change}",
+        "                how alike the reports of a scan and of its nearest among other patients",
+        f"                are; {change.chance:.3f} by chance",
     ]
-    if change.finding == "worse":
-        lines += [
-            "warning: refinement made the encoder worse on patients it has not seen; do not use it",
-            "         without probing. Try a lower --vision_lr, --lora_rank 8, or more pairs.",
-        ]
-    return lines
+    return [*lines, *encoder_advice(change)]
 
 
 _IS = {"at chance": "is at chance", "does not use the image": "does not use the image"}

@@ -27,6 +27,7 @@ from retfiner.training.callbacks.throughput import DataLoadingMonitor
 from retfiner.training.checkpoint_io import AtomicCheckpointIO
 from retfiner.training.distributed.launch import Hardware
 from retfiner.training.module import RefinementModule
+from retfiner.training.monitor import Monitor
 from retfiner.training.precision import precision_plugin
 from retfiner.training.stop_signals import StopSignals
 
@@ -54,6 +55,7 @@ def build_trainer(
     signals: StopSignals,
     watching: Sequence[pl.Callback] = (),
     *,
+    monitors: Sequence[Monitor],
     steps_per_epoch: int,
     max_epochs: int,
     patience: int,
@@ -65,14 +67,18 @@ def build_trainer(
 ) -> pl.Trainer:
     """Set up Lightning: device, arithmetic, checkpoints, early stopping, logs.
 
-    ``watching`` measure at validation, before other callbacks read what they log. What is not named
-    here is named as Lightning and ``train.py --help`` name it.
+    ``watching`` measure at validation, before other callbacks read what they log. The first of
+    ``monitors`` decides what ``best-model.ckpt`` holds and when to stop; each other one keeps a
+    checkpoint beside it. What is not named here is named as Lightning and ``train.py --help`` name
+    it.
 
     Raises:
         InputError: If there is no such device.
     """
     accelerator = hardware.accelerator
     metrics = MetricsCsv(folder)
+    first, *others = monitors
+    stopping = [] if first.column is None else [ResumableEarlyStopping(first, patience)]
     try:
         return pl.Trainer(
             accelerator=accelerator,
@@ -94,11 +100,12 @@ def build_trainer(
                 ResumableCheckpoint(folder, checkpoint_every_n_steps, signals, metrics),
                 EpochMeans(),
                 *watching,
-                ResumableEarlyStopping(patience),
+                *stopping,
                 LearningRateMonitor("step"),
-                BestCheckpoint(folder),
+                BestCheckpoint(folder, first),
+                *(BestCheckpoint(folder, other, other.file) for other in others),
                 DataLoadingMonitor(image_cache),
-                EpochSummary(folder),
+                EpochSummary(folder, first),
                 ProgressBar(),
             ],
             logger=[

@@ -5,6 +5,7 @@ random comes from the generator passed along. ``images/`` reads the files.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ class ImageTransform:
         image_size: Side length of the result in pixels; the aspect ratio is not kept.
         in_chans: Number of channels, all equal before the normalisation.
         min_max: Whether the image's intensities are first stretched to [0, 1] (MIRAGE).
+        interpolation: How images are resized. Bicubic ones are clamped to [0, 1], beyond which its
+            negative weights reach.
     """
 
     image_size: int
@@ -32,9 +35,10 @@ class ImageTransform:
     std: tuple[float, ...]
     in_chans: int = 3
     min_max: bool = False
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     def resized(self, image: np.ndarray) -> Tensor:
-        """Resize (H, W) in [0, 1] to (1, S, S), bilinear with antialiasing.
+        """Resize (H, W) in [0, 1] to (1, S, S), with antialiasing.
 
         Raises:
             InputError: If the array is not (H, W).
@@ -47,7 +51,9 @@ class ImageTransform:
             # A constant image has nothing to stretch and stays as it is.
             gray = (gray - low) / (high - low) if high > low else gray
         size = (self.image_size, self.image_size)
-        return F.interpolate(gray, size, mode="bilinear", antialias=True, align_corners=False)[0]
+        mode = self.interpolation
+        gray = F.interpolate(gray, size, mode=mode, antialias=True, align_corners=False)[0]
+        return gray.clamp(0, 1) if mode == "bicubic" else gray
 
     def normalised(self, gray: Tensor) -> Tensor:
         """Repeat (1, S, S) over the channels and normalise each."""

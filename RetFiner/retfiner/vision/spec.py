@@ -136,7 +136,7 @@ class Backbone:
     encoder: nn.Module
     image_size: int
     num_heads: int
-    provenance: dict[str, str | int | float | list] = field(default_factory=dict)
+    provenance: dict[str, str | int | float | list | dict] = field(default_factory=dict)
     projection: dict[str, Tensor] = field(default_factory=dict)
 
     @property

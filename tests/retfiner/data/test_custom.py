@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from retfiner.common.errors import InputError
-from retfiner.data.custom import UserDataset, load_dataset_class, takes_split
+from retfiner.data.custom import UserDataset, load_dataset_class, takes
 
 PLAIN = """
 class Pairs:
@@ -32,7 +32,7 @@ def test_a_class_gets_what_it_asks_for(tmp_path):
     reference = write(tmp_path, PLAIN)
     data = UserDataset(reference, transform=double, image_root=None)
     assert (len(data), data[3]) == (4, [6, "report 3"])
-    assert not takes_split(reference)
+    assert not takes(reference, "split")
 
 
 def test_keyword_arguments_get_everything(tmp_path):
@@ -44,7 +44,7 @@ def test_keyword_arguments_get_everything(tmp_path):
 def test_a_split_argument_is_seen(tmp_path):
     text = "class Pairs(list):\n    def __init__(self, split):\n        super().__init__([split])\n"
     reference = write(tmp_path, text)
-    assert takes_split(reference)
+    assert takes(reference, "split")
     assert UserDataset(reference, split="validation", transform=double)[0] == "validation"
 
 

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from retfiner import refine
 from retfiner.common import processes
 from retfiner.common.errors import InputError
 from retfiner.common.processes import count_workers
@@ -47,6 +49,10 @@ class Split(Whole):
     def __init__(self, transform, image_root, split):
         super().__init__(transform, image_root)
         self.rows = self.rows[:16] if split == "train" else self.rows[16:]
+
+class Plain(Whole):
+    def __init__(self, image_root):
+        super().__init__(None, image_root)
 """
 
 
@@ -156,6 +162,26 @@ def test_a_data_set_with_patients_is_split_as_the_same_csv(material, transform, 
     image, report = mine.train[3]
     assert torch.equal(image, csv.train[3][0])
     assert report == csv.train[3][1]
+
+
+@pytest.mark.parametrize("name", [None, "Whole", "Split"])
+def test_training_and_validation_have_a_transform_each(material, transform, tmp_path, name):
+    config = settings(material, tmp_path) if name is None else own(material, name, tmp_path)
+    bicubic = replace(transform, interpolation="bicubic")
+    tables = refine.read_tables(config)
+    mixed = refine.load_pairs(config, tables, (bicubic, transform))
+    bilinear = refine.load_pairs(config, tables, (transform, transform))
+    assert (mixed.train_size, mixed.train_numbers) == (bilinear.train_size, bilinear.train_numbers)
+    assert not torch.equal(mixed.train[0][0], bilinear.train[0][0])
+    assert torch.equal(mixed.validation[0][0], bilinear.validation[0][0])
+    all_bicubic = refine.load_pairs(config, tables, (bicubic, bicubic))
+    assert torch.equal(mixed.train[0][0], all_bicubic.train[0][0])
+
+
+def test_a_class_that_takes_no_transform_cannot_be_resized_otherwise(material, transform, tmp_path):
+    config = own(material, "Plain", tmp_path)
+    with pytest.raises(InputError, match="--train_interpolation has no effect"):
+        refine.load_pairs(config, None, (replace(transform, interpolation="bicubic"), transform))
 
 
 def test_a_data_set_with_split_makes_its_own_parts(material, transform, tmp_path):

@@ -99,6 +99,53 @@ def test_the_file_says_what_it_is(run):
     assert (about["provenance"]["epoch"], about["provenance"]["step"]) == (0, 1)
 
 
+def changed_guard(run, folder, **changes):
+    """The run's checkpoint, with other numbers of the guard; None drops it."""
+    content = torch.load(run / "best-model.ckpt", weights_only=True)
+    guard = content["retfiner"].pop("guard")
+    if changes:
+        content["retfiner"]["guard"] = guard | changes
+    folder.mkdir()
+    torch.save(content, folder / "best-model.ckpt")
+    return folder / "best-model.ckpt"
+
+
+def test_extraction_repeats_what_was_found_of_the_encoder(run, tmp_path, capsys):
+    numbers = {"base": 0.33, "refined": 0.41, "low": 0.03, "high": 0.12, "patients": 120}
+    path = changed_guard(run, tmp_path / "better", **numbers)
+    extracted = extract(ExtractConfig(path))
+    expected = (
+        "Encoder:        better on your own reports (0.410 against the base's 0.330, interval of "
+        "the change +0.030 to +0.120, 120 validation patients)\n"
+    )
+    out = capsys.readouterr().out
+    assert expected in out
+    assert "warning" not in out
+    assert "as of step" not in out
+    extract(ExtractConfig(extracted, output=tmp_path / "again.pth"))  # a file that travels alone
+    assert expected in capsys.readouterr().out
+    extract(ExtractConfig(changed_guard(run, tmp_path / "older", **numbers, step=0)))
+    assert "as of step 0; it has gone on since" in capsys.readouterr().out
+
+
+def test_extraction_warns_of_a_worse_encoder(run, tmp_path, capsys):
+    numbers = {"base": 0.41, "refined": 0.33, "low": -0.12, "high": -0.03, "patients": 120}
+    extract(ExtractConfig(changed_guard(run, tmp_path / "worse", **numbers)))
+    out = capsys.readouterr().out
+    assert "Encoder:        worse on your own reports" in out
+    assert "warning: refinement made the encoder worse on patients it has not seen" in out
+    assert "Try a lower --vision_lr, --lora_rank 8, or more pairs." in out
+
+
+def test_extraction_says_where_nothing_was_measured(run, tmp_path, capsys):
+    extract(ExtractConfig(run / "best-model.ckpt"))
+    assert "Encoder:        too few patients to say" in capsys.readouterr().out
+    extract(ExtractConfig(changed_guard(run, tmp_path / "none")))
+    assert "no file says if it is better than its base; probe it before use" in (
+        capsys.readouterr().out
+    )
+
+
 def test_the_file_loads_without_being_told_anything(run, weights_folder):
     backbone = load_backbone(extract(ExtractConfig(run / "best-model.ckpt")))
     assert backbone.spec.name == "RETFound"

@@ -57,6 +57,19 @@ def test_each_loss_hides_its_share_and_looks_its_way(loss, probability, causal):
     assert ours.item() == pytest.approx(naive(model, batch, masked, causal).item(), abs=1e-10)
 
 
+def test_how_words_are_hidden_is_the_models_setting():
+    rules = {"random_token_from": 100, "redraw_masks": True}
+    model, batch, loss = small_model(**rules), random_batch(), MaskedLanguageModelling()
+    ours = loss(model, batch, model.encode(batch), torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    masked = mask_tokens(
+        batch.input_ids, batch.lengths, 0.15, 4, 120, generator, random_from=100, redraw=True
+    )
+    assert ours.item() == pytest.approx(naive(model, batch, masked, False).item(), abs=1e-10)
+    counts = loss.guesses(model, batch, torch.Generator().manual_seed(3))
+    assert torch.equal(counts, torch.bincount(masked.labels, minlength=120).float())
+
+
 def test_gm_does_not_look_ahead():
     """Changing what follows a hidden token changes what MLM makes of it, not what GM does."""
     model, batch = small_model(), random_batch()

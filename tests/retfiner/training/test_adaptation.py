@@ -13,12 +13,13 @@ from retfiner.training.adaptation import (
     checkpoint_activations,
     layers_of,
     merge_lora,
+    set_drop_path,
     unfreeze_last,
     vision_groups,
 )
 from retfiner.vision import load_backbone
 from retfiner.vision.mirage import MirageEncoder
-from tests.helpers.refinement import make_material, settings
+from tests.helpers.refinement import column, make_material, settings
 from tests.helpers.small import fill, random_batch, small_model, small_vit
 
 torch.set_num_threads(1)
@@ -132,10 +133,64 @@ def test_lora_starts_as_the_base_model_and_merges_into_what_it_computes():
     torch.testing.assert_close(plain.forward_features(images), after, rtol=1e-10, atol=1e-10)
 
 
-def test_checkpointed_activations_give_the_same_gradients():
+def test_drop_path_is_that_of_a_model_which_timm_builds_with_it():
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 4, "num_heads": 4}
+    ours, theirs = (
+        VisionTransformer(**sizes, num_classes=0, global_pool="", init_values=1e-1, **rate)
+        for rate in ({}, {"drop_path_rate": 0.6})
+    )
+    keys = list(ours.state_dict())
+    set_drop_path(ours, 0.6)
+    assert list(ours.state_dict()) == keys
+    rates = [getattr(b.drop_path2, "drop_prob", 0.0) for b in ours.blocks]
+    assert rates == pytest.approx([0.0, 0.2, 0.4, 0.6])
+    for encoder in (ours, theirs):
+        fill(encoder)
+    images, outputs = torch.randn(16, 3, 32, 32), []
+    for encoder in (ours.train(), theirs.train()):
+        torch.manual_seed(5)
+        outputs.append(encoder(images))
+    assert torch.equal(*outputs)
+    assert not torch.allclose(outputs[0], ours.eval()(images))
+
+
+@pytest.mark.parametrize(("make", "channels"), [(small_vit, 3), (mirage, 1)])
+def test_drop_path_leaves_layers_out_image_by_image_and_only_in_training(make, channels):
+    """An image whose last block is left out has the tokens that enter it; others are scaled up."""
+    encoder = make(depth=2)
+    fill(encoder)
+    images = torch.randn(400, channels, 32, 32)
+    plain = encoder.eval()(images)
+    keys = list(encoder.state_dict())
+    set_drop_path(encoder, 0.5)
+    assert list(encoder.state_dict()) == keys
+    state = torch.get_rng_state()
+    for one, two in zip(plain, encoder(images), strict=True):
+        assert torch.equal(one, two)
+    assert torch.equal(torch.get_rng_state(), state), "nothing is drawn in evaluation"
+    seen = {}
+    encoder.blocks[-1].register_forward_hook(lambda _, given, made: seen.update(x=given[0], y=made))
+    torch.manual_seed(0)
+    encoder.train()(images)
+    untouched = (seen["x"] == seen["y"]).flatten(1).all(1).float().mean().item()
+    # both halves of the last block: 0.5 x 0.5, four standard errors of 400 images
+    assert untouched == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 400) ** 0.5)
+
+
+def test_blocks_without_a_place_for_drop_path_are_refused():
+    encoder = torch.nn.Module()
+    encoder.blocks = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    with pytest.raises(InputError, match=r"--drop_path does not fit[\s\S]*Linear[\s\S]*timm's"):
+        set_drop_path(encoder, 0.1)
+
+
+@pytest.mark.parametrize("drop_path", [0.0, 0.5])
+def test_checkpointed_activations_give_the_same_gradients(drop_path):
     gradients = []
     for again in (False, True):
         model = small_model().train()
+        if drop_path:
+            set_drop_path(model.vision_encoder, drop_path)
         if again:
             checkpoint_activations(model)
         torch.manual_seed(3)  # dropout draws the same in both
@@ -230,6 +285,32 @@ def test_gradient_checkpointing_changes_no_number_of_a_run(material, tmp_path):
     assert runs[0].best == pytest.approx(runs[1].best, rel=1e-5)
 
 
+def test_drop_path_changes_training_alone_and_goes_on_to_the_bit(material, tmp_path):
+    plain = refine(settings(material, tmp_path / "plain", max_epochs=1))
+    whole = refine(settings(material, tmp_path / "whole", drop_path=0.5, max_epochs=2))
+    assert whole.before == plain.before
+    assert column(whole.folder, "train/loss")[0] != column(plain.folder, "train/loss")[0]
+    half = refine(settings(material, tmp_path / "half", drop_path=0.5, max_epochs=1)).folder
+    refine(settings(material, tmp_path, drop_path=0.5, max_epochs=2, resume=half))
+    expected, found = (
+        torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+        for folder in (whole.folder, half)
+    )
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    base = torch.load(plain.folder / "last.ckpt", weights_only=True)["state_dict"]
+    assert found.keys() == base.keys()
+
+
+def test_a_fixed_temperature_stays_to_the_bit(material, tmp_path):
+    folder = refine(settings(material, tmp_path, fixed_temp=True, max_epochs=1)).folder
+    content = torch.load(folder / "last.ckpt", weights_only=True)
+    assert content["state_dict"]["model.contra_temp"].item() == torch.tensor(0.07).item()
+    groups = content["optimizer_states"][0]["param_groups"]
+    assert "temperature" not in [group["name"] for group in groups]
+    assert column(folder, "val/itc")[0] != column(folder, "val/itc")[1]
+
+
 @pytest.mark.slow
 def test_compiled_encoders_give_the_numbers_of_plain_ones(material, tmp_path):
     runs = [
@@ -247,6 +328,11 @@ def test_compiled_encoders_give_the_numbers_of_plain_ones(material, tmp_path):
         ({"lora_rank": 2, "layer_decay": 0.5}, "frozen encoder"),
         ({"unfreeze_last": 0, "layer_decay": 0.5}, "frozen encoder"),
         ({"layer_decay": 1.5}, "is a share"),
+        ({"drop_path": 1.0}, "probability"),
+        ({"fixed_temp": True, "exponential_temp": True}, "--exponential_temp has no effect"),
+        ({"fixed_temp": True, "losses": ["itm", "gm"]}, "--fixed_temp has no effect"),
+        ({"redraw_masks": True, "losses": ["itc"]}, "--redraw_masks without effect"),
+        ({"random_token_from": 106, "losses": ["itm"]}, "--random_token_from without effect"),
     ],
 )
 def test_settings_that_do_not_go_together(changes, words):

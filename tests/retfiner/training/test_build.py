@@ -43,11 +43,24 @@ def test_only_what_an_active_loss_needs_is_built(material, tmp_path, losses, hea
 
 
 def test_settings_reach_the_model(material, tmp_path):
-    model = build(material, tmp_path, contra_temp=0.5, duplicate_reports="ignore")
+    model = build(
+        material, tmp_path, contra_temp=0.5, duplicate_reports="ignore", random_token_from=5,
+        redraw_masks=True, drop_path=0.2, fixed_temp=True,
+    )  # fmt: skip
+    assert (model.random_token_from, model.redraw_masks) == (5, True)
+    assert not model.contra_temp.requires_grad
+    assert model.backbone.blocks[-1].drop_path1.drop_prob == pytest.approx(0.2)
     assert model.temperature.item() == 0.5
     assert model.duplicate_reports == "ignore"
     assert model.mask_token_id == load_tokenizer(material.text_encoder).mask_token_id
     assert model.contra_head_v.linear.weight.shape == (512, 32)
+
+
+def test_random_tokens_must_be_of_the_vocabulary(material, tmp_path):
+    size = len(load_tokenizer(material.text_encoder))
+    build(material, tmp_path, random_token_from=size - 1)
+    with pytest.raises(InputError, match=rf"no token to draw[\s\S]*below {size}"):
+        build(material, tmp_path, random_token_from=size)
 
 
 def test_a_published_projection_is_gone_on_with(material, tmp_path):

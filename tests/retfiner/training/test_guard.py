@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from retfiner.training.guard import compare, neighbour_agreement, report_vectors
+from retfiner.training.guard import (
+    FEWEST_PATIENTS,
+    Change,
+    compare,
+    encoder_advice,
+    neighbour_agreement,
+    report_vectors,
+)
 
 REPORTS = ["Large drusen.", "large  DRUSEN", "Subretinal fluid.", "Subretinal fluid, large."]
 
@@ -63,6 +70,41 @@ def test_what_is_found(before, after, finding):
     change = compare(base, refined, patients, 0.25, np.random.default_rng(0))
     assert change.finding == finding
     assert change.low <= change.refined - change.base <= change.high
+
+
+def test_few_patients_say_nothing_and_the_numbers_stand():
+    patients = [f"p{i}" for i in range(FEWEST_PATIENTS)]
+    ones, rng = np.ones(FEWEST_PATIENTS), np.random.default_rng(0)
+    enough = compare(0 * ones, ones, patients, 0.25, rng)
+    assert (enough.finding, enough.patients) == ("better", 30)
+    few = compare(0 * ones[1:], ones[1:], patients[1:], 0.25, rng)
+    assert (few.finding, few.low, few.patients) == ("too few patients to say", 1.0, 29)
+    assert "try: a larger --val_fraction, or more pairs" in encoder_advice(few)[0]
+    assert encoder_advice(enough) == []
+
+
+def test_a_finding_in_a_line():
+    change = Change(0.33, 0.41, 0.03, 0.12, 0.2, 120)
+    assert str(change) == (
+        "better on your own reports (0.410 against the base's 0.330, interval of the change +0.030 "
+        "to +0.120, 120 validation patients)"
+    )
+    assert str(change._replace(patients=7)).startswith(
+        "too few patients to say whether it is better on your own reports (0.410 against"
+    )
+    assert (
+        "warning: refinement made the encoder worse"
+        in encoder_advice(change._replace(low=-0.12, high=-0.03))[0]
+    )
+
+
+def test_a_change_is_read_from_metrics_and_from_checkpoints():
+    change = Change(0.33, 0.41, 0.03, 0.12, 0.2, 120)
+    assert Change.read({**change._asdict(), "step": 7}) == change
+    row = {f"guard/{name}": float(value) for name, value in change._asdict().items()}
+    assert Change.read(row, "guard/") == change
+    assert Change.read({}) is None
+    assert Change.read(row | {"guard/low": float("nan")}, "guard/") is None
 
 
 def test_the_interval_covers_by_patient():

@@ -11,6 +11,7 @@ import yaml
 from retfiner.common.cli import as_plain, parse
 from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
+from retfiner.training.recipe import Sizes, choose_recipe, settings_of
 from retfiner.training.resume import find_resume_checkpoint
 from retfiner.training.run_folder import (
     git_revision,
@@ -25,14 +26,15 @@ def config(**changes):
 
 
 def name_of(backbone, **changes):
-    settings = config(**changes)
+    settings = config(recipe="published", **changes)
+    recipe = choose_recipe(settings.recipe, settings_of(settings), Sizes(100, 10, 1, 1)).recipe
     return run_name(
         backbone,
         settings.weights,
         temperature=settings.contra_temp,
         exponential_temp=settings.exponential_temp,
-        lr=settings.lr,
-        batch_size=settings.batch_size,
+        lr=recipe.lr,
+        batch_size=recipe.batch_size,
         note=settings.note,
     )
 

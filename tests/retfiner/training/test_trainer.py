@@ -1,6 +1,7 @@
 """What Lightning is told."""
 
 from retfiner.training.distributed.launch import resolve_hardware
+from retfiner.training.monitor import Monitor
 from retfiner.training.stop_signals import StopSignals
 from retfiner.training.trainer import build_trainer
 
@@ -11,6 +12,7 @@ def test_no_stage_runs_in_inference_mode(tmp_path):
         resolve_hardware("cpu"),
         tmp_path,
         StopSignals(),
+        monitors=[Monitor("last", None, "max")],
         steps_per_epoch=10,
         max_epochs=1,
         patience=1,

@@ -46,6 +46,16 @@ def test_resizing_is_pillows_bilinear(size):
     np.testing.assert_allclose(got[0].numpy(), expected, atol=2e-6)
 
 
+@pytest.mark.parametrize("size", [16, 37, 224])
+def test_bicubic_resizing_is_pillows_within_the_range_of_intensities(size):
+    gray = (EIGHT > 127).astype(np.float32)  # edges, beyond which a cubic overshoots
+    got = EvaluationTransform(size, (0.0,), (1.0,), 1, interpolation="bicubic")(gray)
+    expected = np.asarray(Image.fromarray(gray).resize((size, size), Image.Resampling.BICUBIC))
+    assert expected.min() < -0.02 and expected.max() > 1.02
+    # Pillow's weights are in double precision, torch's are not.
+    np.testing.assert_allclose(got[0].numpy(), expected.clip(0, 1), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", BACKBONES)
 def test_normalisation_of_each_backbone(name):
     spec = BACKBONES[name]

@@ -48,18 +48,33 @@ class Retrieval:
         """The distinct reports."""
         return [self.manifest.reports[position] for position in self.first]
 
+    @property
+    def owners(self) -> list[str] | None:
+        """What the bootstrap draws for each distinct report: its patient, or the report itself.
+
+        A report that several patients carry is nobody's, and found or missed for all of them.
+        """
+        if self.manifest.patients is None:
+            return None
+        carriers: list[set[str]] = [set() for _ in self.first]
+        for report, patient in zip(self.report, self.manifest.patients, strict=True):
+            carriers[report].add(patient)
+        return [
+            f"patient {next(iter(who))}" if len(who) == 1 else f"report {number}"
+            for number, who in enumerate(carriers)
+        ]
+
     def score(self, resamples: int, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
-        """Score each direction, a query for each pair: frequent reports count as often."""
-        images, texts = self.rankings["image_to_text"], self.rankings["text_to_image"]
-        per_pair = {
-            "image_to_text": (images, len(self.first)),
-            "text_to_image": (texts.take(torch.from_numpy(self.report)), len(self.report)),
+        """Score each direction: a query for each image, and one for each distinct report."""
+        queries = {
+            "image_to_text": (len(self.first), self.manifest.patients),
+            "text_to_image": (len(self.report), self.owners),
         }
         numbers = {}
-        for direction, (ranking, candidates) in per_pair.items():
+        for direction, (candidates, units) in queries.items():
             rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
-            patients = self.manifest.patients
-            numbers[direction] = score(ranking, candidates, patients, resamples, rng)
+            ranking = self.rankings[direction]
+            numbers[direction] = score(ranking, candidates, units, resamples, rng)
         return numbers
 
 

@@ -23,7 +23,7 @@ def score(
     resamples: int,
     generator: np.random.Generator,
 ) -> dict[str, dict[str, Any]]:
-    """Score one direction of a retrieval; ``patients`` are those of the queries.
+    """Score one direction of a retrieval; ``patients`` are those of the queries, or other units.
 
     Returns:
         By metric: ``value``, ``interval`` (or None) and ``chance``.

@@ -38,11 +38,6 @@ class Ranking:
     scores: Tensor
     is_right: Tensor
 
-    def take(self, index: Tensor) -> Ranking:
-        """Give each pair the ranking of its query: (Q,) queries to (N,) pairs."""
-        fields = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return Ranking(*(values[index] for values in fields))
-
 
 def rank(
     queries: Tensor, candidates: Tensor, query_ids: Tensor, candidate_ids: Tensor, shortlist: int

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from retfiner.common.errors import Stopped
 from retfiner.training.callbacks.metrics_csv import MetricsCsv, rewrite_tensorboard
+from retfiner.training.monitor import Monitor
 from retfiner.training.rng_states import collect_rng_states, restore_rng_states
 from retfiner.training.stop_signals import StopSignals
 
@@ -227,21 +228,27 @@ def _gather(state: dict[str, Any], processes: int) -> list[dict[str, Any]]:
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keep the weights of the epoch with the lowest validation loss, also in a moved folder."""
+    """Keep the weights of the epoch that a metric finds best, also in a moved folder.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: The run's folder.
+        monitor: The metric.
+        filename: Name of the checkpoint without its ending.
+    """
+
+    def __init__(self, folder: Path, monitor: Monitor, filename: str = "best-model") -> None:
         super().__init__(
             dirpath=folder,
-            filename="best-model",
-            monitor="val/loss",
-            mode="min",
+            filename=filename,
+            monitor=monitor.column,
+            mode=monitor.mode,
             save_weights_only=True,  # nothing resumes from it; optimiser states are two thirds
             enable_version_counter=False,
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the lowest loss so far, wherever the folder lay then."""
-        path = str(Path(str(self.dirpath)) / "best-model.ckpt")
+        """Go on from the best epoch so far, wherever the folder lay then."""
+        path = str(Path(str(self.dirpath)) / f"{self.filename}.ckpt")
         here = dict(state_dict, dirpath=self.dirpath)
         for name in ("best_model_path", "kth_best_model_path"):
             here[name] = path if state_dict[name] else ""

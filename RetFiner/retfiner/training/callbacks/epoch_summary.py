@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from tqdm import tqdm
 
 from retfiner.training.curves import draw_curves
+from retfiner.training.monitor import Monitor
 from retfiner.training.verdict import loss_names, read_objectives
 
 
@@ -17,25 +18,28 @@ class EpochSummary(pl.Callback):
 
     Args:
         folder: The run's folder, where ``metrics.csv`` lies.
+        monitor: What decides which epoch is best.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, monitor: Monitor) -> None:
         self.folder = folder
-        self.best = math.inf
+        self.monitor = monitor
+        self.best: float | None = None
 
-    def state_dict(self) -> dict[str, float]:
-        """Return the lowest validation loss so far, for a checkpoint."""
+    def state_dict(self) -> dict[str, float | None]:
+        """Return the best value so far, for a checkpoint."""
         return {"best": self.best}
 
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on from the lowest validation loss of the run that is resumed."""
+    def load_state_dict(self, state_dict: dict[str, float | None]) -> None:
+        """Go on from the best value of the run that is resumed."""
         self.best = state_dict["best"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the epoch's figures."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        is_best = metrics["val/loss"] < self.best
-        self.best = min(self.best, metrics["val/loss"])
+        value = metrics.get(self.monitor.column or "", math.nan)
+        is_best = self.monitor.is_better(value, self.best)
+        self.best = value if is_best else self.best
         if trainer.is_global_zero:
             tqdm.write(format_epoch(trainer.current_epoch + 1, metrics, is_best))
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from retfiner.common.errors import InputError
 from retfiner.common.processes import count_workers
 from retfiner.common.seeds import derive_seed
-from retfiner.data.datamodule import PairsDataModule
+from retfiner.data.datamodule import Pairs, PairsDataModule
 from retfiner.data.manifest import Manifest
 from retfiner.training.guard import FloatArray, compare, neighbour_agreement, report_vectors
 from retfiner.training.module import RefinementModule
@@ -84,7 +84,17 @@ class EncoderGuard(pl.Callback):
             generator=np.random.default_rng(derive_seed(self.seed, "guard", "interval")),
         )
         for name, value in change._asdict().items():
-            pl_module.log(f"guard/{name}", value)
+            pl_module.log(f"guard/{name}", float(value))
+        # Each checkpoint carries what was found of its weights, or of those of an earlier step.
+        pl_module.description["guard"] = {**change._asdict(), "step": trainer.global_step}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Carry on what was found last, until it is measured anew."""
+        assert isinstance(pl_module, RefinementModule)
+        if "guard" in checkpoint["retfiner"]:
+            pl_module.description["guard"] = checkpoint["retfiner"]["guard"]
 
     def _read(self, shows_progress: bool) -> None:
         """Decode the scans once, to 8 bit: every epoch looks at the same."""
@@ -129,13 +139,20 @@ class EncoderGuard(pl.Callback):
 
 def build_guard(batches: PairsDataModule) -> list[EncoderGuard]:
     """Return the guard, or none where reports or patients are not at hand to go by."""
-    if batches.pairs.manifests is None:
+    if batches.pairs.manifests is None or lacks_for_guard(batches.pairs) is not None:
         return []
     train, validation = batches.pairs.manifests
-    if train.patients is None or validation.patients is None:
-        return []
-    transform = batches.pairs.train.transform  # type: ignore[attr-defined]
+    transform = batches.pairs.validation.transform  # type: ignore[attr-defined]
     return [EncoderGuard(train, validation, transform, batches.batch_size, batches.seed)]
+
+
+def lacks_for_guard(pairs: Pairs) -> str | None:
+    """Say what data lack for the guard; None where they lack nothing."""
+    if pairs.manifests is None:
+        return "reports and patients are read from a table (--train_csv) only"
+    if any(table.patients is None for table in pairs.manifests):
+        return "it is not known which scans are of one patient (--patient_column none)"
+    return None
 
 
 def _sample(manifest: Manifest, most: int, generator: np.random.Generator) -> Manifest:

@@ -61,7 +61,7 @@ def resolve_hardware(
     num_nodes: int | None = None,
     strategy: str = "auto",
     *,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     precision: str = "auto",
     compile: bool = False,
 ) -> Hardware:
@@ -72,7 +72,7 @@ def resolve_hardware(
         devices: Devices of each machine: a number, ``all`` or ``auto``.
         num_nodes: Machines; by default one, or as torchrun started.
         strategy: ``auto``, ``ddp`` or ``fsdp``.
-        batch_size: Pairs in a batch of one device.
+        batch_size: Pairs in a batch of one device, if the user said how many.
         precision: As asked for; float16 does not go with split weights.
         compile: Whether the encoders are compiled, which does not either.
 
@@ -94,7 +94,7 @@ def resolve_hardware(
         )
     if strategy == "auto" and count * nodes > 1:
         strategy = "ddp"
-    if count * nodes > 1 and batch_size < 2:
+    if count * nodes > 1 and batch_size == 1:
         raise InputError(
             "a batch of one for each device is too small",
             got=f"--batch_size {batch_size} with {count * nodes} devices",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from retfiner.common.errors import InputError
+from retfiner.common.seeds import derive_seed
 from retfiner.data.manifest import read_manifest, split_by_patient
 from retfiner.evaluation.config import EvaluateConfig
+from retfiner.evaluation.retrieval.evaluate import Retrieval
+from retfiner.evaluation.retrieval.ranking import Ranking
 from retfiner.evaluation.run import evaluate
 from retfiner.export.loading import read_model
 from retfiner.vision import evaluation_transform, read_image
@@ -49,7 +53,7 @@ def naive(folder, manifest, top):
             again = sorted(order[:top], key=lambda t: -match(pair, t)) + order[top:]
             for kind, listed in enumerate((order, again)):
                 found["image_to_text"][kind].append([t == own[pair] for t in listed])
-            text = own[pair]
+        for text in range(len(reports)):
             order = sorted(range(len(images)), key=lambda i: -(images[i] @ texts[text]).item())
             again = sorted(order[:top], key=lambda i: -match(i, text)) + order[top:]
             for kind, listed in enumerate((order, again)):
@@ -84,6 +88,39 @@ def test_all_numbers_are_the_oracles(refined):
                 assert ours[metric]["value"] == pytest.approx(value, abs=1e-9), (name, metric)
                 low, high = ours[metric]["interval"]
                 assert low <= high
+
+
+def retrieved(n_right, ranks, manifest_rows):
+    """A retrieval of reports by hand: who carries which, and where each report finds an image."""
+    patients, reports = zip(*manifest_rows, strict=True)
+    some = torch.zeros(len(ranks), 1)
+    ranking = Ranking(torch.tensor(ranks), some[:, 0], torch.tensor(n_right), some, some, some)
+    distinct = sorted(set(reports))
+    images = torch.zeros(len(reports), dtype=torch.int64)
+    ones = torch.ones_like(images)
+    of_images = Ranking(images, images.double(), ones, images, images, images)
+    return Retrieval(
+        SimpleNamespace(patients=list(patients), reports=list(reports)),
+        np.array([reports.index(report) for report in distinct]),
+        np.array([distinct.index(report) for report in reports]),
+        {"image_to_text": of_images, "text_to_image": ranking},
+    )
+
+
+def test_a_report_that_several_patients_carry_is_one_query_and_one_draw():
+    """Four patients share report a, which finds none; b and c are of p, d of q: all three do."""
+    rows = [("p", "a"), ("q", "a"), ("r", "a"), ("s", "a"), ("p", "b"), ("p", "c"), ("q", "d")]
+    found = retrieved([4, 1, 1, 1], [6, 0, 0, 0], rows)
+    assert found.owners == ["report 0", "patient p", "patient p", "patient q"]
+    numbers = found.score(400, 0)["text_to_image"]["recall@1"]
+    assert numbers["value"] == pytest.approx(3 / 4)
+    assert numbers["chance"] == pytest.approx((4 + 1 + 1 + 1) / 7 / 4)
+    rng = np.random.default_rng(derive_seed(0, "bootstrap"))
+    hits = {0: [1.0, 1.0], 1: [1.0], 2: [0.0]}  # patient p, patient q, report a
+    drawn = [
+        np.mean([hit for unit in rng.integers(3, size=3) for hit in hits[unit]]) for _ in range(400)
+    ]
+    assert numbers["interval"] == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
 
 
 def test_rankings_name_rows_of_the_table(refined, tmp_path):

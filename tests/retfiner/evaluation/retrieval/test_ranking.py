@@ -124,11 +124,11 @@ def test_half_of_single_right_candidates_are_found_within_half_the_places(total)
 
 def test_chance_agrees_with_trainings_own():
     ids = torch.tensor([5, 5, 5, 8, 9, 9, 1, 2, 3, 4, 6, 7])
-    _, inverse, counts = ids.unique(return_inverse=True, return_counts=True)
+    counts = ids.unique(return_counts=True)[1].numpy()
     theirs = chance_recall(ids)
     for k in (1, 5, 10):
         image = chance_recall_at(k, len(counts), np.ones(len(ids), dtype=int))
-        text = chance_recall_at(k, len(ids), counts[inverse].numpy())
+        text = chance_recall_at(k, len(ids), counts)
         assert math.isclose(image, theirs[f"image_to_text_recall@{k}"], abs_tol=1e-9)
         assert math.isclose(text, theirs[f"text_to_image_recall@{k}"], abs_tol=1e-9)
 

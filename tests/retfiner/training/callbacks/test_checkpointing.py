@@ -7,10 +7,13 @@ from retfiner.training.callbacks.checkpointing import BestCheckpoint, rewind_pro
 from retfiner.training.callbacks.early_stopping import ResumableEarlyStopping
 from retfiner.training.callbacks.epoch_means import EpochMeans
 from retfiner.training.module import RefinementModule
+from retfiner.training.monitor import Monitor
+
+LOSS = Monitor("loss", "val/loss", "min")
 
 
 def test_the_lowest_loss_is_known_in_a_moved_folder(tmp_path):
-    old, new = BestCheckpoint(tmp_path / "old"), BestCheckpoint(tmp_path / "new")
+    old, new = BestCheckpoint(tmp_path / "old", LOSS), BestCheckpoint(tmp_path / "new", LOSS)
     path = str(tmp_path / "old" / "best-model.ckpt")
     old.best_model_score = old.kth_value = torch.tensor(2.0)
     old.best_model_path = old.kth_best_model_path = path
@@ -22,8 +25,8 @@ def test_the_lowest_loss_is_known_in_a_moved_folder(tmp_path):
 
 
 def test_without_an_epoch_there_is_no_lowest_loss(tmp_path):
-    new = BestCheckpoint(tmp_path / "new")
-    new.load_state_dict(BestCheckpoint(tmp_path / "old").state_dict())
+    new = BestCheckpoint(tmp_path / "new", LOSS)
+    new.load_state_dict(BestCheckpoint(tmp_path / "old", LOSS).state_dict())
     assert new.check_monitor_top_k(_Alone(), torch.tensor(9.0))
 
 
@@ -37,7 +40,7 @@ class _Alone:
 
 
 def test_patience_is_what_was_asked_for_now():
-    old, new = ResumableEarlyStopping(3), ResumableEarlyStopping(9)
+    old, new = ResumableEarlyStopping(LOSS, 3), ResumableEarlyStopping(LOSS, 9)
     old.wait_count = 3
     new.load_state_dict(old.state_dict())
     assert (new.patience, new.wait_count) == (9, 3)

@@ -86,7 +86,7 @@ def several(rank, losses, sizes, options):
     [
         ([5, 3], ["itc"], {}),
         ([4, 4], ["itm"], {}),
-        ([3, 5], ["mlm"], {}),
+        ([3, 5], ["mlm"], {"redraw_masks": True, "random_token_from": 50}),
         ([5, 3], ["gm"], {}),
         ([5, 3], ["itc", "itm", "mlm", "gm"], {"duplicate_reports": "ignore"}),
         ([3, 2, 2, 1], ["itc", "itm", "mlm", "gm"], {"exponential_temp": True}),

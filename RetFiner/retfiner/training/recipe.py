@@ -1,0 +1,220 @@
+"""How to train, by how much there is to train on: the recipe, and why it is that one.
+
+A hundred pairs and a hundred thousand ask for other learning rates, batches and lengths. What the
+user does not set, the recipe does; :data:`PUBLISHED` is the run of the paper whatever the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, NamedTuple
+
+from retfiner.training.monitor import LAST
+
+FEW_PATIENTS = 30
+"""Below so many validation patients the guard says nothing: see ``docs/evidence.md``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Settings that depend on the data; named and meant as in ``train.py --help``."""
+
+    batch_size: int
+    max_epochs: int
+    lr: float
+    vision_lr: float
+    text_lr: float
+    unfreeze_last: int | None
+    lr_schedule: Literal["constant", "cosine"]
+    warmup_steps: int
+    itm_negatives: Literal["hard", "uniform"]
+    monitor: list[str]
+    patience: int
+    fixed_temp: bool = False
+    duplicate_reports: Literal["shared", "ignore"] = "shared"
+    random_token_from: int = 0
+    redraw_masks: bool = False
+    train_interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    drop_path: float = 0.0
+
+
+PUBLISHED = Recipe(
+    batch_size=128,  # [P]
+    max_epochs=20,  # [P]
+    lr=1e-4,  # [P] one rate for everything
+    vision_lr=1e-4,
+    text_lr=1e-4,
+    unfreeze_last=None,  # [P] every weight of both encoders trains
+    lr_schedule="constant",  # [C]
+    warmup_steps=0,  # [C]
+    itm_negatives="hard",  # [P]
+    monitor=["loss"],  # [P]
+    patience=3,  # [P]
+    fixed_temp=True,  # [C] on a GPU the parameter is no leaf, and the optimiser never gets it
+    duplicate_reports="ignore",  # [C] targets and negatives go by the place in the batch alone
+    random_token_from=106,  # [C] ids 106 to 30,521 of bert-base-uncased
+    redraw_masks=True,  # [C]
+    train_interpolation="bicubic",  # [C]
+    drop_path=0.1,  # [C] of RETFound's ViT alone
+)
+"""The published run. [P]: the paper (MICCAI 2025); [C]: the released training code.
+
+``docs/published.md`` says for each detail of [C] what we do by default, and why.
+"""
+
+
+class Basis(NamedTuple):
+    """What a recipe goes by.
+
+    Attributes:
+        backbone: The backbone's name.
+        blocks: How many blocks it has.
+        is_adapted: Whether the user chose low-rank updates or rates that fall from block to block.
+        pairs: Pairs to train on.
+        patients: Patients among them; None where they are unknown.
+        validation_patients: Patients to validate on; None where they are unknown.
+        processes: How many processes share a batch.
+    """
+
+    backbone: str
+    blocks: int
+    is_adapted: bool
+    pairs: int
+    patients: int | None
+    validation_patients: int | None
+    processes: int
+
+
+class Choice(NamedTuple):
+    """A recipe, and three lines that say what was chosen and why."""
+
+    recipe: Recipe
+    lines: list[str]
+
+
+def choose_recipe(
+    name: Literal["auto", "published"], given: Mapping[str, Any], basis: Basis
+) -> Choice:
+    """Choose what the user has not set.
+
+    Args:
+        name: ``auto``, or ``published`` for :data:`PUBLISHED`.
+        given: What the user set, by the names of :class:`Recipe`; what follows from it follows it.
+        basis: What to go by.
+
+    Raises:
+        TypeError: If a name of ``given`` is none of the recipe's.
+    """
+    lr = given.get("lr", PUBLISHED.lr)
+    if name == "published":
+        depth = PUBLISHED.drop_path if basis.backbone == "RETFound" else 0.0
+        recipe = replace(PUBLISHED, vision_lr=lr, text_lr=lr, drop_path=depth)
+    else:
+        recipe = _by_size(lr, given, basis)
+    recipe = replace(recipe, **given)
+    return Choice(recipe, _explain(name, recipe, given, basis))
+
+
+def train_interpolation(name: str, given: Mapping[str, Any]) -> Literal["bilinear", "bicubic"]:
+    """Say how training images are resized: it is known before the data are."""
+    default = (PUBLISHED if name == "published" else Recipe).train_interpolation
+    return given.get("train_interpolation", default)
+
+
+def schedule_notes(recipe: Recipe, steps: int, epochs_before: int | None = None) -> list[str]:
+    """Say where the learning rate's course is not what one would think.
+
+    Args:
+        recipe: How the run trains.
+        steps: Its optimiser steps.
+        epochs_before: ``max_epochs`` when a resumed run began.
+    """
+    notes = []
+    if recipe.warmup_steps >= steps:
+        notes.append(
+            f"warning: the warm-up of {recipe.warmup_steps} steps is as long as the run of {steps}"
+            f" or longer, so the learning rate is never reached; try --warmup_steps {steps // 10}"
+        )
+    resumed = epochs_before is not None and epochs_before != recipe.max_epochs
+    if resumed and recipe.lr_schedule == "cosine":
+        notes.append(
+            f"note: the cosine was to end after {epochs_before} epochs and now ends after"
+            f" {recipe.max_epochs}: the learning rate jumps where the run goes on, and the result"
+            " is not that of one run of this length"
+        )
+    return notes
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """Return those of a configuration's settings that a recipe has as well and the user set."""
+    named = {field.name: getattr(config, field.name) for field in fields(Recipe)}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+FEW_PAIRS, MANY_PAIRS = 300, 30_000
+"""Up to the first, a pretrained encoder learns slowly; from the second, as in the paper."""
+FEW_STEPS = 200
+"""Optimiser steps below which a run does not end, up to :data:`MOST_EPOCHS`."""
+MOST_EPOCHS = 40
+
+
+def _by_size(lr: float, given: Mapping[str, Any], basis: Basis) -> Recipe:
+    """Choose by the number of pairs; see ``docs/evidence.md`` for what was measured."""
+    batch_size = given.get("batch_size", _batch_size(basis))
+    steps = math.ceil(basis.pairs / (batch_size * basis.processes))
+    pretrained = lr * _share_of_rate(basis.pairs)
+    epochs = min(MOST_EPOCHS, max(PUBLISHED.max_epochs, math.ceil(FEW_STEPS / steps)))
+    can_tell = basis.validation_patients is not None and basis.validation_patients >= FEW_PATIENTS
+    return Recipe(
+        batch_size=batch_size,
+        max_epochs=epochs,
+        lr=lr,
+        vision_lr=pretrained,
+        text_lr=lr,
+        unfreeze_last=None,
+        lr_schedule="cosine",
+        warmup_steps=min(100, steps * epochs // 20),
+        itm_negatives="uniform",
+        monitor=["guard" if can_tell else LAST],
+        patience=5,
+    )
+
+
+def _batch_size(basis: Basis) -> int:
+    """Return a power of two from 16 to 128 that makes at least eight steps an epoch, if it can."""
+    wanted = max(1, basis.pairs // (8 * basis.processes))
+    return min(128, max(16, 2 ** int(math.log2(wanted))))
+
+
+def _share_of_rate(pairs: int) -> float:
+    """Return the learning rate of pretrained weights as a share of that of new ones.
+
+    From a tenth to all of it, in even steps of the logarithm of the number of pairs.
+    """
+    way = math.log(pairs / FEW_PAIRS) / math.log(MANY_PAIRS / FEW_PAIRS)
+    return float(10 ** (min(1.0, max(0.0, way)) - 1))
+
+
+def _explain(name: str, recipe: Recipe, given: Mapping[str, Any], basis: Basis) -> list[str]:
+    steps = recipe.max_epochs * math.ceil(basis.pairs / (recipe.batch_size * basis.processes))
+    people = "" if basis.patients is None else f" of {basis.patients} patients"
+    yours = f"; yours: {', '.join(sorted(given))}" if given else ""
+    rates = f"learning rate {recipe.lr:g}, pretrained ViT {recipe.vision_lr:.2g}"
+    if recipe.text_lr != recipe.lr:
+        rates += f", BERT {recipe.text_lr:.2g}"
+    kept = f"kept: the epoch that {recipe.monitor[0]} finds best"
+    if recipe.monitor[0] == LAST:
+        held = basis.validation_patients
+        kept = "kept: the last epoch" + (
+            f", since {held} validation patients cannot tell which is best"
+            if held is not None and held < FEW_PATIENTS
+            else ""
+        )
+    return [
+        f"{name}, for {basis.pairs} pairs{people}{yours}",
+        f"{recipe.batch_size} pairs a batch, {recipe.max_epochs} epochs, {steps} steps, "
+        f"{recipe.lr_schedule}; {rates}",
+        kept,
+    ]
