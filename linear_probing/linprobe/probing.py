@@ -125,6 +125,7 @@ class Sweep:
         """Give what is kept for the record but identifies nothing."""
         return {
             **self.probed.context,
+            "notes_on_weights": self.probed.notes,
             "data_root": str(self.config.data_root),
             "device": str(self.device),
             "feature_width": feature_width(self.probed.backbone.width, self.method),
@@ -269,9 +270,8 @@ def _write(
 ) -> None:
     """Write a run: its predictions, all about it, the learning curve, the head, the features."""
     data, root = task.data, sweep.config.results
-    notes = [*sweep.probed.notes, *data.notes]
     context = sweep.context(data, rows, outcome)
-    about = {"settings": settings, "context": context, "notes": notes}
+    about = {"settings": settings, "context": context, "notes": data.notes}
     files: dict[str, Callable[[Path], object]] = {}
     if outcome.curve:
         files["learning_curve.csv"] = partial(pd.DataFrame(outcome.curve).to_csv, index=False)

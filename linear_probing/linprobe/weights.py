@@ -29,8 +29,18 @@ class ProbedModel:
     @property
     def notes(self) -> list[str]:
         """What training and extraction wrote into the weights for a reader of their results."""
-        found = self.context.get("provenance", {}).get("notes", [])
-        return [str(note) for note in found] if isinstance(found, list) else []
+        about = self.context.get("provenance", {})
+        notes = [str(note) for note in about.get("notes", [])]
+        guard = about.get("guard")
+        needed = {"base", "refined", "low", "high", "patients"}
+        if isinstance(guard, dict) and needed <= guard.keys():
+            notes.append(
+                "the guard of its refinement found an agreement of neighbours' reports of "
+                f"{guard['refined']:.3f}, the base's {guard['base']:.3f} (interval of the change "
+                f"{guard['low']:+.3f} to {guard['high']:+.3f}, {guard['patients']:.0f} validation "
+                "patients)."
+            )
+        return notes
 
 
 @dataclass(frozen=True)

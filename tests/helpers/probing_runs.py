@@ -64,7 +64,8 @@ def write_predictions(
     }
     protocol = {k: v for k, v in settings.items() if not k.startswith(("weights", "data", "train"))}
     table = table.assign(protocol=fingerprint(protocol)[:16])
-    about = {"settings": settings, "context": {"device": "cpu"}, "notes": list(notes)}
+    context = {"device": "cpu", "notes_on_weights": [f"{first['model']} is small."]}
+    about = {"settings": settings, "context": context, "notes": list(notes)}
     scores = table[[name for name in table.columns if name.startswith("p_")]].to_numpy(np.float16)
     files = {"features.npy": lambda path: np.save(path, np.tile(scores, 4))}
     return write_run(root, table, about, files if features else None)

@@ -113,7 +113,14 @@ def test_three_models_one_of_them_a_table_and_label_efficiency(tmp_path):
     stems = {path.stem for path in (tmp_path / "out" / "figures").glob("*.png")}
     assert {"ranks", "label_efficiency"} <= stems
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
-    for expected in ("Leaderboard", "Every pair", "Quadratic kappa", "OCTID [b]", "A note."):
+    for expected in (
+        "Leaderboard",
+        "Every pair",
+        "Quadratic kappa",
+        "OCTID [b]",
+        "A note.",
+        "refined/RETFound: refined/RETFound is small.",
+    ):
         assert expected in page
     table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert "All models: Balanced accuracy" in table

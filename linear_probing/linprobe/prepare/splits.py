@@ -228,7 +228,7 @@ class _Places:
                     continue
                 rare = int(label) if split == 0 else None
                 having = np.flatnonzero(self.has[:, label])
-                movable = [patient for patient in having if self._can_leave(patient, rare)]
+                movable = [patient for patient in having if self._can_leave(int(patient), rare)]
                 if movable:
                     self._move(self._smallest(np.array(movable)), split)
 

@@ -228,7 +228,11 @@ def _leaks(loaded: Loaded) -> list[str]:
 
 def _notes(loaded: Loaded) -> list[str]:
     """Say what a table of these runs does not show by itself."""
-    notes = []
+    notes = [
+        f"{run['name']}: {note}"
+        for run in {run["name"]: run for run in loaded.runs}.values()
+        for note in run["context"].get("notes_on_weights", [])
+    ]
     if loaded.main_fraction != 1:
         notes.append(
             f"No run used all training images; the table shows those that used "

@@ -265,7 +265,7 @@ def metrics_table(summary: Summary) -> Table:
 
 
 def _ends(low: float, high: float) -> str:
-    return "–" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
+    return "–" if math.isnan(low) else f"{low:.2f} to {high:.2f}".replace("-", "−")
 
 
 def class_tables(summary: Summary) -> list[Table]:
@@ -316,8 +316,8 @@ def _reading(summary: Summary) -> list[str]:
         notes.append(
             f"Footnote, {pair[0]} → {pair[1]}: the paper's Wilcoxon test over data sets and seeds "
             f"pooled gives p = {p_text(test.p)} (n = {test.n}). It takes seeds of one data set for "
-            "independent; where nothing differs but chance it still finds p<0.05 in a fifth to a "
-            "third of all tables (docs/statistics.md), so it bears no star here."
+            "independent; where nothing differs but chance it still finds p<0.05 in 29 to "
+            "40 % of all tables (docs/statistics.md), so it bears no star here."
         )
     return notes
 
