@@ -75,9 +75,9 @@ def _next_commands(config: ProbeConfig, model: str) -> str:
     name = model.rpartition("-")[0]
     other_version = "baseline" if config.ft_weights is not None else "refined"
     other_name = f"{other_version}/{name.partition('/')[2]}"
-    probed = sorted(path.name for path in config.results.glob(f"{other_name}-*"))
-    other = f"{other_version}/{probed[0]}" if len(probed) == 1 else other_name
-    base, refined = (other, model) if config.ft_weights is not None else (model, other)
+    probed = list(config.results.glob(f"{other_name}-*"))
+    own = name if len(list(config.results.glob(f"{name}-*"))) == 1 else model
+    base, refined = (other_name, own) if config.ft_weights is not None else (own, other_name)
     words = ("--results", config.results, "--base", base, "--refined", refined)
     report = command("linear_probing/report.py", *words)
     if probed:
