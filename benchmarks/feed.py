@@ -77,7 +77,9 @@ def main() -> None:
         for suffix in ("png", "jpg", "npy"):
             manifest = read_manifest(write_pairs(Path(name), suffix, scans))
             for cached in (False, True):
-                numbered = NumberedPairs(ImageCaptionDataset(manifest, transform, cached))
+                numbered = NumberedPairs(
+                    ImageCaptionDataset(manifest, transform, cached), None, manifest.images
+                )
                 rates[suffix + (", --image_cache" if cached else "")] = pairs_a_second(
                     lambda d=numbered: collate([d[i] for i in range(len(d))]),
                     config.pairs,

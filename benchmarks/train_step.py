@@ -3,6 +3,7 @@
     python benchmarks/train_step.py --batch_size 16                  # ours
     python benchmarks/train_step.py --batch_size 16 --naive          # beside the published way
     python benchmarks/train_step.py --batch_size 16 --compile --gradient_checkpointing
+    python benchmarks/train_step.py --batch_size 64 --chunk_size 16  # --contrast_batch 64
     python benchmarks/train_step.py --backbone vit_large --batch_size 128 --precision bf16-mixed \
         --device cuda --naive
 
@@ -71,6 +72,9 @@ class BenchmarkConfig:
     naive: bool = flag("measure the published way beside ours", False)
     compile: bool = flag("measure compiled encoders beside ours", False)
     gradient_checkpointing: bool = flag("measure a step that checkpoints beside ours", False)
+    chunk_size: PositiveInt | None = flag(
+        "measure a step that computes so many pairs at a time beside ours", None
+    )
     unfreeze_last: NonNegativeInt | None = flag("vision blocks that train", None)
     lora_rank: PositiveInt | None = flag("rank of low-rank updates", None)
     without: list[Lever] = flag("measure a step beside ours that lacks a lever, for each", [])
@@ -125,7 +129,7 @@ def make_batch(config: BenchmarkConfig, step: int) -> Batch:
         config.batch_size, 3, config.image_size, config.image_size, generator=draws
     )
     numbers = torch.arange(config.batch_size)
-    return Batch(images, ids, mask, tuple(lengths.tolist()), numbers, numbers)
+    return Batch(images, ids, mask, tuple(lengths.tolist()), numbers, numbers, numbers)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -143,7 +147,8 @@ def our_losses(
     """Give the losses as training has them, timing what is shared and each of them."""
     losses = {name: LOSSES[name]() for name in names}
     with clock.phase("vision"):
-        tokens = model.encode_images(batch.images)
+        images = batch.images
+        tokens = model.in_chunks(len(images), lambda _, rows: model.encode_images(images[rows]))
     with clock.phase("text and keys"):
         encoded = model.relate(
             batch,
@@ -314,6 +319,9 @@ def main() -> None:
     if config.gradient_checkpointing:
         extra = changes_of(partial(checkpoint_activations, model), model)
         ways["checkpointing"] = Stepper(config, model, fused, extra=extra)
+    if config.chunk_size is not None:
+        extra = [(model, "chunk_size", config.chunk_size)]
+        ways["in chunks"] = Stepper(config, model, fused, extra=extra)
     if config.channels_last:
         ways["channels last"] = Stepper(config, model, fused, channels_last=True)
     if config.naive:

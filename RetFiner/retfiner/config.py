@@ -18,6 +18,7 @@ from retfiner.common.numbers import (
 from retfiner.text.folder import DEFAULT_TEXT_ENCODER
 
 LossName = Literal["itc", "itm", "mlm", "gm"]
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 RecipeName = Literal["auto", "published"]
 
@@ -60,8 +61,11 @@ class DataSettings:
         None,
     )
     on_bad_row: Literal["error", "skip"] = flag("what to do with rows that cannot be used", "error")
+    augment: bool | None = flag(
+        "flip, turn, shift and brighten training images at random; by default the recipe's", None
+    )
     train_interpolation: Literal["bilinear", "bicubic"] | None = flag(
-        "how training images are resized, all others are bilinear; by default the recipe's", None
+        "how training images are resized; by default the recipe's", None
     )
     dataset: str | None = flag(
         "a data set of your own instead of a CSV; the file is run, also if a --config names it",
@@ -80,7 +84,15 @@ class ObjectiveSettings:
     loss_weights: list[NonNegativeFloat] | None = flag(
         "a weight for each of the losses; by default 1 each", None
     )
-    contra_temp: PositiveFloat = flag("contrastive temperature to start from; it is learned", 0.07)
+    contrast: Literal["softmax", "sigmoid"] = flag(
+        "how itc compares: the right one among all (InfoNCE), or each pair by itself (SigLIP)",
+        "softmax",
+    )
+    contra_temp: PositiveFloat | None = flag(
+        "contrastive temperature to start from; it is learned; by default 0.07, with"
+        " --contrast sigmoid 0.1",
+        None,
+    )
     fixed_temp: bool | None = flag(
         "keep the temperature at contra_temp; by default the recipe's", None
     )
@@ -88,20 +100,18 @@ class ObjectiveSettings:
         "learn the temperature's logarithm instead of the temperature", False
     )
     itm_negatives: Literal["hard", "uniform"] | None = flag(
-        "which wrong pairs ITM sees: those the contrast finds similar, or any; by default the"
-        " recipe's",
+        "wrong pairs that ITM sees: those found similar, or any; by default the recipe's",
         None,
     )
-    duplicate_reports: Literal["shared", "ignore"] | None = flag(
-        "do identical reports match; by default the recipe's", None
+    duplicate_reports: Literal["shared", "ignore", "similar"] | None = flag(
+        "do pairs of one report or image match; by default the recipe's",
+        None,
     )
     random_token_from: NonNegativeInt | None = flag(
         "smallest id of the random tokens that replace words; by default the recipe's", None
     )
     redraw_masks: bool | None = flag(
-        "draw masks of a report until they hide a word instead of hiding one more; by default the"
-        " recipe's",
-        None,
+        "draw masks anew until one hides a word; by default the recipe's", None
     )
 
 
@@ -116,11 +126,11 @@ class OptimisationSettings:
         "learning rate of AdamW, for what is new; by default the recipe's", None
     )
     vision_lr: NonNegativeFloat | None = flag(
-        "learning rate of the pretrained vision encoder, 0 freezes it; by default the recipe's",
+        "that of the pretrained vision encoder, 0 freezes it; by default the recipe's",
         None,
     )
     text_lr: NonNegativeFloat | None = flag(
-        "learning rate of the pretrained text encoder, 0 freezes it; by default the recipe's", None
+        "that of the pretrained text encoder, 0 freezes it; by default the recipe's", None
     )
     weight_decay: NonNegativeFloat = flag("weight decay of AdamW", 0.01)
     lr_schedule: Literal["constant", "cosine"] | None = flag(
@@ -129,10 +139,18 @@ class OptimisationSettings:
     warmup_steps: NonNegativeInt | None = flag(
         "optimiser steps of linear warm-up; by default the recipe's", None
     )
+    fusion_warmup_steps: NonNegativeInt | None = flag(
+        "optimiser steps before itm, mlm and gm train the ViT too; by default the recipe's", None
+    )
     batch_size: PositiveInt | None = flag(
-        "most pairs in a batch of one device, which several devices multiply; by default the"
-        " recipe's",
+        "most pairs in a batch of one device; by default the recipe's",
         None,
+    )
+    contrast_batch: PositiveInt | None = flag(
+        "pairs that the losses see together, computed batch_size at a time: less memory, a slower"
+        " step; by default batch_size",
+        None,
+        metavar="N",
     )
     accumulate_grad_batches: PositiveInt = flag(
         "batches whose gradients make one optimiser step", 1
@@ -142,16 +160,15 @@ class OptimisationSettings:
     )
     max_epochs: PositiveInt | None = flag("most epochs; by default the recipe's", None)
     monitor: list[str] | None = flag(
-        "metric that decides which epoch is kept: last (none), guard, loss, a loss or a recall such"
-        " as image_to_text_recall@5; others are kept beside it; by default the recipe's",
+        "which epoch is kept: last, guard, loss, a loss or a recall; by default the recipe's",
         None,
     )
     patience: PositiveInt | None = flag(
         "epochs in which it gets no better before the run ends; by default the recipe's", None
     )
     unfreeze_last: NonNegativeInt | None = flag(
-        "vision blocks that train, counted from the last; with all of them the embeddings do too;"
-        " 0 freezes the encoder; by default the recipe's",
+        "vision blocks that train, counted from the last; all of them: embeddings too; 0: none; by"
+        " default the recipe's",
         None,
     )
     layer_decay: PositiveFloat = flag(
@@ -164,8 +181,7 @@ class OptimisationSettings:
         "scale of these updates times their rank; by default twice the rank", None
     )
     drop_path: NonNegativeFloat | None = flag(
-        "stochastic depth of the last vision block in training, rising linearly from 0 at the"
-        " first; by default the recipe's",
+        "stochastic depth of the last vision block, from 0 at the first; by default the recipe's",
         None,
     )
 
@@ -212,6 +228,10 @@ class RunSettings:
     output_dir: Path = flag("folder that gets a folder a run", Path("models"))
     note: str = flag("a word of yours for the run's name", "", metavar="WORD")
     seed: NonNegativeInt = flag("seed of everything random", 0)
+    logger: list[LoggerName] = flag(
+        "what logs beside metrics.csv",
+        ["tensorboard"],
+    )
     checkpoint_every_n_steps: PositiveInt = flag(
         "optimiser steps between two writes of last.ckpt", 1000
     )
@@ -245,6 +265,8 @@ class RefineConfig(
         self._check_losses()
         self._check_tuning()
         self._check_effects()
+        if len(set(self.logger)) != len(self.logger):
+            raise InputError("a logger is named twice", got=" ".join(self.logger))
         if self.seed >= 2**32:
             raise InputError("--seed is too large", got=self.seed, expected="less than 2**32")
         if self.train_csv is None and self.dataset is None:
@@ -256,19 +278,61 @@ class RefineConfig(
             )
         if self.dataset is not None and (self.train_csv is not None or self.val_csv is not None):
             raise InputError("--dataset and a CSV are both given", expected="one of the two")
-        is_contrastive = {"itc", "itm"} & set(self.losses)
-        if is_contrastive and self.batch_size == 1:
-            raise InputError(
-                "a batch of one has nothing to contrast",
-                got=f"--batch_size {self.batch_size} with {' and '.join(sorted(is_contrastive))}",
-                expected="at least 2; the method was published with 128",
-            )
+        self._check_contrast()
         if self.max_text_tokens < 3:
             raise InputError(
                 "--max_text_tokens leaves no room for a word",
                 got=self.max_text_tokens,
                 expected="at least 3: [CLS], one WordPiece, [SEP]",
             )
+
+    def _check_contrast(self) -> None:
+        is_contrastive = {"itc", "itm"} & set(self.losses)
+        if is_contrastive and (self.contrast_batch or self.batch_size) == 1:
+            raise InputError(
+                "a batch of one has nothing to contrast",
+                got=f"--batch_size {self.batch_size} with {' and '.join(sorted(is_contrastive))}",
+                expected="at least 2; the method was published with 128",
+            )
+        given = self.contrast_batch is not None and self.batch_size is not None
+        if given and self.contrast_batch < self.batch_size:  # type: ignore[operator]
+            raise InputError(
+                "--contrast_batch is smaller than --batch_size",
+                got=f"{self.contrast_batch} to contrast, computed {self.batch_size} at a time",
+                expected="at least as many as are computed at a time",
+                remedy=f"--contrast_batch {self.contrast_batch} with a smaller --batch_size",
+            )
+        if self.contrast_batch is not None and not is_contrastive:
+            raise InputError(
+                "--contrast_batch has nothing to contrast",
+                got=f"--losses {' '.join(self.losses)}",
+                expected="itc or itm among them",
+                remedy="--accumulate_grad_batches, which does the same for the other losses",
+            )
+        if self.contrast_batch is not None and self.strategy == "fsdp":
+            raise InputError(
+                "--contrast_batch and --strategy fsdp do not go together",
+                got="both",
+                expected="one of the two: devices would wait for one that has a chunk less",
+                remedy="--strategy ddp, or --gradient_checkpointing in place of --contrast_batch",
+            )
+        if self.contrast == "sigmoid" and "itc" not in self.losses:
+            raise InputError(
+                "--contrast sigmoid has no effect without itc", got=" ".join(self.losses)
+            )
+        if self.contrast == "sigmoid" and self.exponential_temp:
+            raise InputError(
+                "--exponential_temp has no effect with --contrast sigmoid",
+                got="both",
+                remedy="leave it out: a sigmoid contrast always learns the logarithm",
+            )
+
+    @property
+    def temperature(self) -> float:
+        """The contrastive temperature to start from."""
+        if self.contra_temp is not None:
+            return self.contra_temp
+        return 0.1 if self.contrast == "sigmoid" else 0.07
 
     def _check_tuning(self) -> None:
         if self.lora_alpha is not None and self.lora_rank is None:
@@ -295,6 +359,13 @@ class RefineConfig(
             )
 
     def _check_effects(self) -> None:
+        if self.fusion_warmup_steps and "itc" not in self.losses:
+            raise InputError(
+                "--fusion_warmup_steps leaves the vision encoder nothing to learn from",
+                got=f"--losses {' '.join(self.losses)}",
+                expected="itc among them: it alone trains the encoder in these steps",
+                remedy="leave it out, or --unfreeze_last 0",
+            )
         if self.fixed_temp and self.exponential_temp:
             raise InputError(
                 "--exponential_temp has no effect with --fixed_temp",

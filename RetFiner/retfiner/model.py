@@ -1,20 +1,32 @@
 """The model that refinement trains: ViT, BERT with cross-attention, what the losses share."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from retfiner.common.devices import without_autocast
 from retfiner.common.errors import InputError
 from retfiner.text.encoder import CrossAttentionBert
 from retfiner.text.layer import KeysValues
+from retfiner.text.overlap import shared_words
 from retfiner.text.packing import Packing, packing_of
 from retfiner.vision import Backbone
 
-DuplicateReports = Literal["shared", "ignore"]
+DuplicateReports = Literal["shared", "ignore", "similar"]
+Contrast = Literal["softmax", "sigmoid"]
+
+SHARPNESS = 8
+"""Power of the reports' similarity that makes it a target; half the words in common are 0.004."""
+TOO_SIMILAR = 0.9
+"""Similarity of reports from which they are no negatives, where similar ones count."""
+SIGMOID_BIAS = -10.0
+"""Where the bias of a sigmoid contrast starts: nearly all pairs are wrong ones (SigLIP)."""
 
 MIN_TEMPERATURE = 1e-3
 """The temperature is held above this, so that it stays positive whatever the optimiser does."""
@@ -25,7 +37,7 @@ class Joined(NamedTuple):
 
     Attributes:
         input_ids: (W, L) WordPiece ids of all W reports, padded to the longest; from here to
-            ``report_ids`` as in :class:`Batch`.
+            ``image_ids`` as in :class:`Batch`.
         sizes: How many of the pairs each process has.
         rank: Which process this is.
         gather: Gathers this process's rows, (B, ...), with those of the others, (W, ...); gradients
@@ -36,6 +48,7 @@ class Joined(NamedTuple):
     attention_mask: Tensor
     lengths: tuple[int, ...]
     report_ids: Tensor
+    image_ids: Tensor
     sizes: tuple[int, ...]
     rank: int
     gather: Callable[[Tensor], Tensor]
@@ -59,7 +72,8 @@ class Batch(NamedTuple):
         input_ids: (B, L) WordPiece ids, padded to the longest report.
         attention_mask: (B, L), 1 for a token and 0 for padding.
         lengths: B counts of tokens, padding not included, on the CPU whatever the device is.
-        report_ids: (B,) int64, equal for reports that are identical word for word.
+        report_ids: (B,) int64, equal for reports of the same WordPieces.
+        image_ids: (B,) int64, equal for pairs of the same image.
         rows: (B,) int64, the number each pair is known by (its row in the CSV), for messages.
         joined: What other processes hold, where several train together; None for one alone.
     """
@@ -69,6 +83,7 @@ class Batch(NamedTuple):
     attention_mask: Tensor
     lengths: tuple[int, ...]
     report_ids: Tensor
+    image_ids: Tensor
     rows: Tensor
     joined: Joined | None = None
 
@@ -76,6 +91,11 @@ class Batch(NamedTuple):
     def total(self) -> int:
         """Number of pairs, those of other processes included."""
         return len(self.images) if self.joined is None else sum(self.joined.sizes)
+
+    @property
+    def own(self) -> slice:
+        """Places of this process's pairs among those of all processes."""
+        return slice(0, len(self.images)) if self.joined is None else self.joined.rows
 
     @property
     def weight(self) -> float:
@@ -89,19 +109,35 @@ class Batch(NamedTuple):
         return sizes[self.joined.rank] * len(sizes) / sum(sizes)
 
 
+class Relation(NamedTuple):
+    """Which pairs go together.
+
+    Attributes:
+        matches: True where report j and image i are no negatives of each other: it is their own,
+            that of another pair that is equal, or one too similar to tell.
+        affinity: How far report j is the right one for image i, from 0 to 1 (matches themselves,
+            unless similar reports count).
+    """
+
+    matches: Tensor
+    affinity: Tensor
+
+
 class Encoded(NamedTuple):
     """What a step computes once and its losses share; None where no active loss needs it.
 
     Attributes:
         image_tokens: (B, T, H) image tokens in the text encoder's width, CLS first.
-        image: The image tokens' keys and values for every cross-attention layer.
+        image: The image tokens' keys and values for every cross-attention layer; None also where
+            batches are computed in chunks, each of which projects its own.
         image_embedding: (W, E) unit vectors of the images; W is B, or where several processes train
             together, the pairs of all of them, in the order of ranks.
         text_embedding: (W, E) unit vectors of the reports.
         similarity: (B, W) cosine of image i and report j, divided by the temperature.
         text_similarity: (B, W) the same of report i and image j.
-        same_report: (B, W) true where report j counts as the report of image i.
-        packing: Where the words of the batch's reports are; None where there is no padding.
+        relation: How pair i goes with pair j, (B, W).
+        packing: Where the words of the batch's reports are, a part for each chunk of the batch;
+            None where there is no padding.
     """
 
     image_tokens: Tensor
@@ -110,8 +146,8 @@ class Encoded(NamedTuple):
     text_embedding: Tensor | None
     similarity: Tensor | None
     text_similarity: Tensor | None
-    same_report: Tensor
-    packing: Packing | None
+    relation: Relation
+    packing: list[Packing | None]
 
 
 class ContrastiveHead(nn.Module):
@@ -122,8 +158,8 @@ class ContrastiveHead(nn.Module):
         self.linear = nn.Linear(width, dim, bias=False)
 
     def forward(self, cls_tokens: Tensor) -> Tensor:
-        """Project (B, width) CLS tokens to (B, dim) unit vectors."""
-        return F.normalize(self.linear(cls_tokens), dim=-1)
+        """Project (B, width) CLS tokens to (B, dim) unit vectors, float32 also where mixed."""
+        return F.normalize(_at_least_float32(self.linear(cls_tokens)), dim=-1)
 
 
 class RetFiner(nn.Module):
@@ -137,9 +173,12 @@ class RetFiner(nn.Module):
     ``contrastive_dim`` is the width of the shared space, 512 as published; None builds no
     contrastive heads, for runs without ITC and ITM. ``temperature`` is the one to start from, 0.07
     as published; with ``exponential_temp``, its logarithm is learned. Where ``duplicate_reports``
-    is ``shared``, identical reports are each other's match; with ``ignore`` (as published), only a
-    pair's own report is. ``random_token_from`` and ``redraw_masks`` say how words are hidden, see
-    :func:`retfiner.text.masking.mask_tokens`.
+    is ``shared``, pairs of the same report or image are each other's match; with ``ignore`` (as
+    published), only a pair's own report is; with ``similar``, reports are also by as many words as
+    they have in common. A ``sigmoid`` contrast learns a bias as well, and always the temperature's
+    logarithm. With ``chunk_size``, no more pairs than that have their activations in memory: those
+    of a larger batch are computed in chunks, and anew in the backward pass. ``random_token_from``
+    and ``redraw_masks`` say how words are hidden, see :func:`retfiner.text.masking.mask_tokens`.
 
     Raises:
         InputError: If the temperature is below :data:`MIN_TEMPERATURE`.
@@ -157,6 +196,8 @@ class RetFiner(nn.Module):
         duplicate_reports: DuplicateReports = "shared",
         random_token_from: int = 0,
         redraw_masks: bool = False,
+        contrast: Contrast = "softmax",
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
         if temperature < MIN_TEMPERATURE:
@@ -176,16 +217,20 @@ class RetFiner(nn.Module):
         self.multimodal_encoder = text
         self.mask_token_id = mask_token_id
         self.vocab_size = text.config.vocab_size
-        self.exponential_temp = exponential_temp
+        self.exponential_temp = exponential_temp or contrast == "sigmoid"
         self.duplicate_reports = duplicate_reports
         self.random_token_from = random_token_from
         self.redraw_masks = redraw_masks
+        self.contrast = contrast
+        self.chunk_size = chunk_size
         if contrastive_dim is not None:
             self.contra_head_t = ContrastiveHead(width, contrastive_dim)
             self.contra_head_v = ContrastiveHead(width, contrastive_dim)
             # A float32 parameter of the module itself: it moves to the device, trains and is saved.
-            start = math.log(temperature) if exponential_temp else temperature
+            start = math.log(temperature) if self.exponential_temp else temperature
             self.contra_temp = nn.Parameter(torch.tensor(start))
+            if contrast == "sigmoid":
+                self.contra_bias = nn.Parameter(torch.tensor(SIGMOID_BIAS))
         if itm_head is not None:
             self.itm_head = itm_head
 
@@ -227,39 +272,65 @@ class RetFiner(nn.Module):
         states = self.multimodal_encoder.encode_text(input_ids, attention_mask, packing)
         return self.contra_head_t(states[:, 0])
 
-    def encode(self, batch: Batch, similarity: bool = True, fusion: bool = True) -> Encoded:
+    def encode(
+        self,
+        batch: Batch,
+        similarity: bool = True,
+        fusion: bool = True,
+        fusion_trains_images: bool = True,
+    ) -> Encoded:
         """Compute once what the losses of a step share.
 
         ``similarity`` is for losses that compare images and reports (ITC, ITM), ``fusion`` for
-        those that read reports over images (ITM, MLM, GM).
+        those that read reports over images (ITM, MLM, GM). Without ``fusion_trains_images``, the
+        latter have no gradient into the vision encoder.
         """
-        return self.relate(batch, self.encode_images(batch.images), similarity, fusion)
+        images = batch.images
+        tokens = self.in_chunks(len(images), lambda _, rows: self.encode_images(images[rows]))
+        return self.relate(batch, tokens, similarity, fusion, fusion_trains_images)
 
     def relate(
-        self, batch: Batch, image_tokens: Tensor, similarity: bool = True, fusion: bool = True
+        self,
+        batch: Batch,
+        image_tokens: Tensor,
+        similarity: bool = True,
+        fusion: bool = True,
+        fusion_trains_images: bool = True,
     ) -> Encoded:
         """Do what :meth:`encode` does, from (B, T, H) image tokens that are there already."""
-        packing = packing_of(batch.lengths, batch.input_ids.shape[1], batch.input_ids.device)
+        chunks, length = self.chunks_of(len(batch.lengths)), batch.input_ids.shape[1]
+        packing = [packing_of(batch.lengths[c], length, batch.input_ids.device) for c in chunks]
         image_embedding = text_embedding = scores = text_scores = None
         if similarity:
             image_embedding = self.embed_images(image_tokens)
-            text_embedding = self.embed_texts(batch.input_ids, batch.attention_mask, packing)
+            text_embedding = self.in_chunks(
+                len(batch.lengths),
+                lambda number, rows: self.embed_texts(
+                    batch.input_ids[rows], batch.attention_mask[rows], packing[number]
+                ),
+            )
             own = (image_embedding, text_embedding)
             if batch.joined is not None:
                 both = batch.joined.gather(torch.cat(own, 1))
                 image_embedding, text_embedding = both.chunk(2, 1)
-            scores = own[0] @ text_embedding.T / self.temperature
-            text_scores = scores.T
-            if batch.joined is not None:
-                text_scores = own[1] @ image_embedding.T / self.temperature
+            # Divided by the temperature, an error of half-precision would be ten times as large.
+            with without_autocast(image_tokens.device):
+                scores = own[0] @ text_embedding.T / self.temperature
+                text_scores = scores.T
+                if batch.joined is not None:
+                    text_scores = own[1] @ image_embedding.T / self.temperature
+        if not fusion_trains_images:
+            image_tokens = image_tokens.detach()
+        # Chunks project their own images: keys and values of all would be most of the memory.
+        shares_image = fusion and len(chunks) == 1
         return Encoded(
             image_tokens=image_tokens,
-            image=self.multimodal_encoder.project_image(image_tokens) if fusion else None,
+            image=self.multimodal_encoder.project_image(image_tokens) if shares_image else None,
             image_embedding=image_embedding,
             text_embedding=text_embedding,
             similarity=scores,
             text_similarity=text_scores,
-            same_report=self._same_report(batch),
+            relation=Relation(*(part[batch.own] for part in self.relation(batch))),
             packing=packing,
         )
 
@@ -270,23 +341,77 @@ class RetFiner(nn.Module):
         encoded: Encoded,
         image_index: Tensor | None = None,
         causal: bool = False,
-        packing: Packing | None = None,
+        packing: Sequence[Packing | None] | None = None,
     ) -> Tensor:
         """Read texts over the step's images; see :meth:`CrossAttentionBert.fuse`.
 
-        Raises:
-            ValueError: If ``encoded`` was made without ``fusion``.
+        Keys and values of the images are those of ``encoded``; where it has none, the images of
+        each chunk are projected here. ``packing`` has a part for each chunk.
         """
-        if encoded.image is None:
-            raise ValueError("encode() was called with fusion=False, so there is nothing to fuse")
-        return self.multimodal_encoder.fuse(
-            input_ids, attention_mask, encoded.image, image_index, causal, packing
+        text = self.multimodal_encoder
+        if encoded.image is not None:
+            own = None if packing is None else packing[0]
+            return text.fuse(input_ids, attention_mask, encoded.image, image_index, causal, own)
+
+        def read(number: int, rows: slice) -> Tensor:
+            tokens = encoded.image_tokens
+            chosen = (
+                tokens[rows] if image_index is None else tokens.index_select(0, image_index[rows])
+            )
+            own = None if packing is None else packing[number]
+            image = text.project_image(chosen)
+            return text.fuse(input_ids[rows], attention_mask[rows], image, None, causal, own)
+
+        return self.in_chunks(len(input_ids), read)
+
+    # -- a batch in chunks -------------------------------------------------------------------------
+
+    def chunks_of(self, pairs: int, rows: int | None = None) -> list[slice]:
+        """Cut rows, one a pair unless said, into almost equal chunks of at most so many pairs."""
+        count = 1 if self.chunk_size is None else math.ceil(pairs / self.chunk_size)
+        rows = rows or pairs
+        return [slice(*ends) for ends in pairwise(rows * i // count for i in range(count + 1))]
+
+    def in_chunks(
+        self, pairs: int, function: Callable[[int, slice], Tensor], rows: int | None = None
+    ) -> Tensor:
+        """Join what ``function(number, rows)`` gives for each chunk; see :meth:`chunks_of`.
+
+        Of several chunks, none keeps its activations: the backward pass computes them anew, with
+        the same dropout (gradients cached as in Gao et al., GradCache, 2021).
+        """
+        chunks = self.chunks_of(pairs, rows)
+        if len(chunks) == 1:
+            return function(0, chunks[0])
+        if not torch.is_grad_enabled():
+            return torch.cat([function(*chunk) for chunk in enumerate(chunks)])
+        # checkpoint() looks at its arguments for the device whose dropout it is to repeat.
+        device = next(self.parameters())
+
+        def on(_: Tensor, number: int, rows: slice) -> Tensor:
+            return function(number, rows)
+
+        return torch.cat(
+            [checkpoint(on, device, *chunk, use_reentrant=False) for chunk in enumerate(chunks)]
         )
 
-    def _same_report(self, batch: Batch) -> Tensor:
-        joined = batch.joined
-        report_ids = batch.report_ids if joined is None else joined.report_ids
-        own = slice(None) if joined is None else joined.rows
+    # -- which pairs go together -------------------------------------------------------------------
+
+    def relation(self, batch: Batch) -> Relation:
+        """Say how the W pairs of all processes go with each other: (W, W)."""
+        everyone = batch if batch.joined is None else batch.joined
+        if self.duplicate_reports == "ignore":
+            ids = everyone.report_ids
+            own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
+            return Relation(own, own)
+        reports, images = everyone.report_ids, everyone.image_ids
+        equal = (reports[:, None] == reports) | (images[:, None] == images)
         if self.duplicate_reports == "shared":
-            return batch.report_ids[:, None] == report_ids[None, :]
-        return torch.eye(len(report_ids), dtype=torch.bool, device=report_ids.device)[own]
+            return Relation(equal, equal)
+        similarity = shared_words(everyone.input_ids, everyone.attention_mask, self.vocab_size)
+        affinity = similarity.pow(SHARPNESS).masked_fill(equal, 1.0)
+        return Relation(equal | (similarity >= TOO_SIMILAR), affinity)
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))

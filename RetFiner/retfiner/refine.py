@@ -15,6 +15,7 @@ from retfiner.config import RefineConfig
 from retfiner.data.manifest import NO_PATIENT_COLUMN, Manifest, read_splits
 from retfiner.data.reference import split_reference
 from retfiner.text.folder import require_text_encoder
+from retfiner.training.logger_packages import require_logger_packages
 from retfiner.training.resume_path import AUTO, find_resume_checkpoint
 from retfiner.vision.sniff import require_checkpoint_file
 
@@ -67,8 +68,10 @@ def check_paths(config: RefineConfig) -> None:
     """Check that what the settings name is there; torch is not imported for it.
 
     Raises:
-        InputError: If a file or a folder is missing, or something else than it should be.
+        InputError: If a file, a folder or a package is missing, or something else than it should
+            be.
     """
+    require_logger_packages(config.logger)
     if config.resume not in (None, AUTO):
         find_resume_checkpoint(config.resume)
     if config.dataset is not None:
@@ -127,8 +130,9 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
         config.devices,
         config.num_nodes,
         config.strategy,
-        batch_size=config.batch_size,
+        batch_size=config.contrast_batch or config.batch_size,
         precision=config.precision,
+        prefers_float16=config.recipe == "published",
         compile=config.compile,
     )
     backbone = load_backbone(config.model_weights, config.backbone, config.image_size)
@@ -137,7 +141,7 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     validation = evaluation_transform(backbone)
     train = replace(validation, interpolation=train_interpolation(config.recipe, given))
     pairs = load_pairs(config, tables, (train, validation))
-    basis = basis_of(config, backbone, pairs, hardware.processes)
+    basis = basis_of(config, backbone, text, pairs, hardware.processes)
     choice = choose_recipe(config.recipe, given, basis)
     batches = load_batches(config, choice.recipe, pairs, tokenizer, backbone.input_shape)
     steps = batches.steps_per_epoch(hardware.processes)
@@ -169,7 +173,7 @@ def load_batches(
         pairs,
         Collate(tokenizer, config.max_text_tokens, image_shape, config.on_bad_row),
         BatchJoiner(),
-        batch_size=recipe.batch_size,
+        batch_size=recipe.pairs_per_batch,
         seed=config.seed,
         num_workers=config.num_workers,
         worker_start=None if config.worker_start == "auto" else config.worker_start,
@@ -194,11 +198,13 @@ def build_module(
         mask_token_id,
         losses=config.losses,
         max_text_tokens=config.max_text_tokens,
-        temperature=config.contra_temp,
+        temperature=config.temperature,
         exponential_temp=config.exponential_temp,
         duplicate_reports=recipe.duplicate_reports,
         random_token_from=recipe.random_token_from,
         redraw_masks=recipe.redraw_masks,
+        contrast=config.contrast,
+        chunk_size=None if recipe.contrast_batch is None else recipe.batch_size,
     )
     adapt(
         model,
@@ -221,7 +227,9 @@ def build_module(
         weight_decay=config.weight_decay,
         lr_schedule=recipe.lr_schedule,
         warmup_steps=recipe.warmup_steps,
+        fusion_warmup_steps=recipe.fusion_warmup_steps if "itc" in config.losses else 0,
         layer_decay=config.layer_decay,
+        augment=recipe.augment,
         seed=config.seed,
     )
 
@@ -252,19 +260,27 @@ def load_pairs(config: RefineConfig, tables: Tables | None, transforms: Transfor
     )
 
 
-def basis_of(config: RefineConfig, backbone: Backbone, pairs: Pairs, processes: int) -> Basis:
+def basis_of(
+    config: RefineConfig,
+    backbone: Backbone,
+    text: CrossAttentionBert,
+    pairs: Pairs,
+    processes: int,
+) -> Basis:
     """Collect what a recipe goes by."""
+    from retfiner.text.encoder import RANDOM_WEIGHTS
     from retfiner.training.recipe import Basis
 
     train, validation = (None, None) if pairs.manifests is None else pairs.manifests
     return Basis(
         backbone=backbone.spec.name,
         blocks=len(backbone.encoder.blocks),  # type: ignore[arg-type]
+        text_is_new=getattr(text.config, RANDOM_WEIGHTS, False),
         is_adapted=config.lora_rank is not None or config.layer_decay != 1,
         pairs=pairs.train_size,
         patients=None if train is None else train.patient_count,
         validation_patients=None if validation is None else validation.patient_count,
-        processes=processes,
+        batches_per_step=processes * config.accumulate_grad_batches,
     )
 
 
@@ -276,6 +292,7 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
     """
     from retfiner.training.callbacks.guard import build_guard
     from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
+    from retfiner.training.loggers import build_loggers
     from retfiner.training.monitor import find_monitors
     from retfiner.training.recipe import schedule_notes
     from retfiner.training.resume import choose_run, read_resumed_run
@@ -285,17 +302,17 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
     from retfiner.training.trainer import build_trainer, run_facts, train
 
     hardware, (recipe, reasons), module, batches, _ = parts
-    guard = build_guard(batches)
+    guard = build_guard(batches, recipe.batch_size)
     monitors = find_monitors(
         recipe.monitor, config.losses, module.model.is_contrastive, bool(guard)
     )
     name = run_name(
         module.description["backbone"],
         config.weights,
-        temperature=config.contra_temp,
+        temperature=config.temperature,
         exponential_temp=config.exponential_temp,
         lr=recipe.lr,
-        batch_size=recipe.batch_size,
+        batch_size=recipe.pairs_per_batch,
         note=config.note,
     )
     run = choose_run(config.resume, config.output_dir, name, module.description)
@@ -304,12 +321,13 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
         run = None if run is None else read_resumed_run(run.path)  # now that it is ours
         if run is not None and run.is_finished(recipe.max_epochs, recipe.patience):
             rank_zero_print(f"The run in {folder} is finished: {run.epochs} epochs.")
-            return report(folder, batches.pairs, monitors[0])
+            return report(folder, batches, monitors[0])
         trainer = build_trainer(
             hardware,
             folder,
             signals,
             guard,
+            build_loggers(config.logger, folder, module.description["provenance"]["run_id"]),
             monitors=monitors,
             steps_per_epoch=parts.steps_per_epoch,
             max_epochs=recipe.max_epochs,
@@ -327,4 +345,4 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
         notes = schedule_notes(recipe, steps, before)
         announce(trainer, module, batches, folder, [*reasons, *notes])
         train(trainer, module, batches, None if run is None else run.path, compile=config.compile)
-    return report(folder, batches.pairs, monitors[0])
+    return report(folder, batches, monitors[0])

@@ -65,6 +65,7 @@ def share_of(batch: Batch, sizes: list[int], rank: int) -> Batch:
                 attention_mask=batch.attention_mask[own, : max(lengths)],
                 lengths=lengths,
                 report_ids=batch.report_ids[own],
+                image_ids=batch.image_ids[own],
                 rows=batch.rows[own],
             )
         )

@@ -199,11 +199,12 @@ def model_of(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert)
         text,
         load_tokenizer(config.text_encoder).mask_token_id,
         losses=config.losses,
-        temperature=config.contra_temp,
+        temperature=config.temperature,
         exponential_temp=config.exponential_temp,
         duplicate_reports=config.duplicate_reports or "shared",
         random_token_from=config.random_token_from or 0,
         redraw_masks=config.redraw_masks or False,
+        contrast=config.contrast,
     )
     adapt(
         model,

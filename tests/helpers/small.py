@@ -28,7 +28,9 @@ def parity_name(name: str) -> str:
 
 
 @torch.no_grad()
-def fill(module: nn.Module, keep: frozenset[str] = frozenset({"contra_temp"})) -> None:
+def fill(
+    module: nn.Module, keep: frozenset[str] = frozenset({"contra_temp", "contra_bias"})
+) -> None:
     """Fill parameters by name: 0.2 x standard normal seeded by the name's CRC, norms around 1."""
     for ours, parameter in module.named_parameters():
         name = parity_name(ours)
@@ -95,6 +97,7 @@ def make_batch(
         attention_mask=attention_mask,
         lengths=tuple(attention_mask.sum(1).tolist()),
         report_ids=torch.arange(len(images)) if report_ids is None else report_ids,
+        image_ids=torch.arange(len(images)),
         rows=torch.arange(len(images)),
     )
 

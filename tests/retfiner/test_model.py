@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
 import torch
 
 from retfiner.common.errors import InputError
-from retfiner.losses import LOSSES
+from retfiner.losses import LOSSES, build_losses
 from retfiner.model import MIN_TEMPERATURE
 from tests.helpers.small import make_batch, random_batch, small_model
 
@@ -111,19 +112,76 @@ def test_parts_of_inactive_losses_are_not_built():
     assert not [k for k in model.state_dict() if k.startswith(("contra", "itm"))]
 
 
-def test_fuse_without_fusion_is_an_error():
+def test_fuse_projects_images_that_were_not_projected_before():
     model, batch = small_model(), random_batch()
-    encoded = model.encode(batch, fusion=False)
-    with pytest.raises(ValueError, match="fusion=False"):
-        model.fuse(batch.input_ids, batch.attention_mask, encoded)
+    index = torch.tensor([3, 0, 3, 1, 5, 2])
+    for chosen in (None, index):
+        with_keys, without = (
+            model.fuse(
+                batch.input_ids, batch.attention_mask, model.encode(batch, fusion=fusion), chosen
+            )
+            for fusion in (True, False)
+        )
+        torch.testing.assert_close(without, with_keys, rtol=0, atol=1e-12)
 
 
-def test_same_report_follows_the_setting():
-    batch = random_batch()._replace(report_ids=torch.tensor([5, 5, 7, 8, 5, 9]))
-    shared = small_model(duplicate_reports="shared").encode(batch).same_report
-    ignored = small_model(duplicate_reports="ignore").encode(batch).same_report
-    assert shared[0].tolist() == [True, True, False, False, True, False]
-    assert torch.equal(ignored, torch.eye(6, dtype=torch.bool))
+def test_pairs_match_by_report_or_image_unless_that_is_ignored():
+    batch = random_batch()._replace(
+        report_ids=torch.tensor([5, 5, 7, 8, 5, 9]), image_ids=torch.tensor([1, 2, 3, 1, 4, 5])
+    )
+    shared = small_model(duplicate_reports="shared").encode(batch).relation
+    ignored = small_model(duplicate_reports="ignore").encode(batch).relation
+    assert shared.matches[0].tolist() == [True, True, False, True, True, False]
+    assert shared.matches[3].tolist() == [True, False, False, True, False, False]
+    assert torch.equal(shared.affinity, shared.matches)
+    assert torch.equal(ignored.matches, torch.eye(6, dtype=torch.bool))
+    assert torch.equal(ignored.affinity, ignored.matches)
+
+
+def test_similar_reports_are_right_by_the_words_they_share():
+    """Sets of 10, 10, 9 and 1 words: cosines by hand, to the 8th power, equal pairs at 1."""
+    words = [range(10, 20), range(19, 9, -1), range(10, 19), [40], [41]]
+    ids, mask = torch.zeros(5, 12, dtype=torch.long), torch.zeros(5, 12, dtype=torch.long)
+    for row, of in enumerate(words):
+        ids[row, : len(of) + 2] = torch.tensor([2, *of, 3])
+        mask[row, : len(of) + 2] = 1
+    batch = make_batch(torch.zeros(5, 3, 32, 32), ids, mask)._replace(
+        image_ids=torch.tensor([0, 1, 2, 3, 3])
+    )
+    found = small_model(duplicate_reports="similar").relation(batch)
+    near = 9 / 90**0.5  # 0.949: too similar to be a negative
+    cosine = torch.tensor(
+        [[1, 1, near, 0, 0], [1, 1, near, 0, 0], [near, near, 1, 0, 0], [0] * 3 + [1, 1]]
+    )
+    torch.testing.assert_close(found.affinity[:4], cosine**8, rtol=0, atol=1e-6)
+    assert torch.equal(found.matches[:4], cosine > 0.9)
+    assert torch.equal(found.affinity, found.affinity.T)
+
+
+def test_logits_are_float32_under_mixed_precision():
+    """A cosine in bfloat16 moves in steps of 0.004, which a temperature of 0.07 makes 0.06."""
+    model, batch = small_model().float(), random_batch()
+    batch = batch._replace(images=batch.images.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        encoded = model.encode(batch)
+        assert encoded.image_tokens.dtype == torch.bfloat16, "mixed precision is on"
+        loss = LOSSES["itc"]()(model, batch, encoded, torch.Generator())
+    images, texts = encoded.image_embedding, encoded.text_embedding
+    for values in (images, texts, encoded.similarity, encoded.text_similarity, loss):
+        assert values.dtype == torch.float32
+    assert torch.equal(encoded.similarity, images @ texts.T / model.temperature)
+    assert torch.equal(encoded.text_similarity, encoded.similarity.T)
+    for unit in (images, texts):
+        torch.testing.assert_close(unit.norm(dim=1), torch.ones(6), rtol=0, atol=1e-6)
+
+
+def test_a_sigmoid_contrast_starts_as_its_paper_says():
+    """t' = log 10 and b = -10: the logits are 10 x cosine - 10, both scalars are learned."""
+    model = small_model(contrast="sigmoid", temperature=0.1)
+    assert model.contra_temp.item() == pytest.approx(-math.log(10))
+    assert model.contra_bias.item() == -10.0
+    keys = set(model.state_dict()) - set(small_model().state_dict())
+    assert keys == {"contra_bias"}
 
 
 @pytest.mark.parametrize("exponential", [False, True])
@@ -181,22 +239,29 @@ def test_temperature_moves_with_the_module():
     assert any(parameter is model.contra_temp for parameter in model.parameters())
 
 
-def test_nothing_in_a_step_depends_on_the_values_on_the_device():
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"chunk_size": 2}, {"contrast": "sigmoid"}, {"duplicate_reports": "similar"}],
+    ids=str,
+)
+def test_nothing_in_a_step_depends_on_the_values_on_the_device(options):
     """On the meta device tensors have no values, so any wait for one is an error."""
     batch = random_batch()
-    model = small_model().to("meta")
+    model = small_model(**options).to("meta")
     on_device = make_batch(
         batch.images.to("meta"), batch.input_ids, batch.attention_mask, batch.report_ids
     )._replace(
         input_ids=batch.input_ids.to("meta"),
         attention_mask=batch.attention_mask.to("meta"),
         report_ids=batch.report_ids.to("meta"),
+        image_ids=batch.image_ids.to("meta"),
     )
     with pytest.raises((NotImplementedError, RuntimeError)):
         on_device.input_ids.nonzero()  # the kind of thing that is looked for
     encoded = model.encode(on_device)
     generator = torch.Generator().manual_seed(0)
-    values = {name: loss()(model, on_device, encoded, generator) for name, loss in LOSSES.items()}
+    losses = build_losses(LOSSES, model.contrast)
+    values = {name: loss(model, on_device, encoded, generator) for name, loss in losses.items()}
     for name, value in values.items():
         assert value.shape == () and value.device.type == "meta", name
     sum(values.values()).backward()

@@ -1,6 +1,7 @@
 """Whole runs in miniature: what each setting does to the numbers and to the files."""
 
 import gc
+import json
 import math
 import re
 import shutil
@@ -12,7 +13,6 @@ import torch
 import yaml
 from PIL import Image
 
-from retfiner.common.cli import as_plain
 from retfiner.common.errors import InputError
 from retfiner.data.sampler import BalancedBatchSampler
 from retfiner.refine import build, read_tables, refine
@@ -300,6 +300,50 @@ def test_duplicate_reports_count_as_matches_unless_ignored(material, run, tmp_pa
     assert first_losses(shared)["itm"] != first_losses(ignore)["itm"]
 
 
+def test_a_batch_in_chunks_gives_the_run_of_the_whole_batch(run, material, tmp_path, capsys):
+    """Steps, chance and all numbers, but for what dropout draws: this text encoder has none."""
+    encoder = without_dropout(material.text_encoder, tmp_path / "bert")
+    whole = run(batch_size=8, text_encoder=encoder, output_dir=tmp_path / "whole")
+    assert "Contrast:" not in capsys.readouterr().out
+    chunked = run(batch_size=3, contrast_batch=8, text_encoder=encoder)
+    assert "up to 8 pairs together, computed 3 at a time" in capsys.readouterr().out
+    assert chunked.name == whole.name == "RETFound_itc-itm-mlm-gm_temp0.07_lr0.001_bs8"
+    rows = [metrics_of(folder) for folder in (whole, chunked)]
+    assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
+    for name in [name for name in rows[0][0] if name.split("/")[0] in ("val", "train", "chance")]:
+        values = column(whole, name)
+        assert column(chunked, name) == pytest.approx(values, rel=1e-4), name
+    assert column(chunked, "chance/itc")[0] == pytest.approx(math.log(5), rel=1e-6)
+
+
+def without_dropout(source, folder):
+    shutil.copytree(source, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_sigmoid_contrast_trains_beside_its_guess(base, run, capsys):
+    folder = run(contrast="sigmoid", losses=["itc"], max_epochs=2)
+    state = checkpoint(folder)["state_dict"]
+    assert state["model.contra_temp"] == pytest.approx(-math.log(10), abs=0.05)
+    assert state["model.contra_bias"] == pytest.approx(-10.0, abs=0.05) and (
+        state["model.contra_bias"] != -10.0
+    )
+    assert "_temp0.1_" in folder.name
+    # batches of five distinct pairs: five questions an image, one of them right
+    share = -5 * (0.2 * math.log(0.2) + 0.8 * math.log(0.8))
+    assert column(folder, "chance/itc")[0] == pytest.approx(share, rel=1e-5)
+    assert "model.contra_bias" not in checkpoint(base.folder)["state_dict"]
+
+
+def test_similar_reports_share_the_target(base, run):
+    folder = run(duplicate_reports="similar", max_epochs=1)
+    assert first_losses(folder)["itc"] != first_losses(base.folder)["itc"]
+    assert first_losses(folder)["mlm"] == first_losses(base.folder)["mlm"]
+
+
 def test_duplicate_reports_make_no_difference_without_duplicates(base, run):
     folder = run(duplicate_reports="ignore", max_epochs=1)
     assert first_losses(folder) == first_losses(base.folder)
@@ -307,7 +351,11 @@ def test_duplicate_reports_make_no_difference_without_duplicates(base, run):
 
 def test_max_text_tokens_cuts_reports_and_says_how_many(base, run, capsys):
     folder = run(max_text_tokens=6, max_epochs=1)
-    assert "24 of 24 (100.0 %) are longer than 6 WordPieces and are cut" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "24 of 24 (100.0 %) are longer than 6 WordPieces and are cut" in said
+    # [CLS] b - scan with [SEP]: all of them begin alike.
+    assert "24 of 24 distinct reports are the same as another after the cut at 6 Word" in said
+    assert column(folder, "chance/itm") == [0.0, 0.0], "and none is a negative of another"
     assert first_losses(folder)["mlm"] != first_losses(base.folder)["mlm"]
 
 
@@ -614,10 +662,10 @@ def test_a_resumed_run_carries_on_what_was_found(base, material, tmp_path):
     """Stopped before it is measured again, a run still says what was found last."""
     folder = shutil.copytree(base.folder, tmp_path / "copy" / base.folder.name)
     config = settings(material, tmp_path, max_epochs=3, resume=folder)
-    parts = build(config, read_tables(config), as_plain(config))
+    parts = build(config, read_tables(config))
     module = parts.module
     found = checkpoint(folder, "last.ckpt")
-    build_guard(parts.batches)[0].on_load_checkpoint(None, module, found)
+    build_guard(parts.batches, 8)[0].on_load_checkpoint(None, module, found)
     assert module.description["guard"] == found["retfiner"]["guard"]
 
 

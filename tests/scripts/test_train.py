@@ -35,7 +35,7 @@ def trained(material):
         "--output_dir", folder / "models", "--note", "script",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return folder / "models" / "RETFound_itc-gm_temp0.07_lr0.0001_bs4_script", done
+    return folder / "models" / "RETFound_itc-gm_temp0.07_lr0.001_bs4_script", done
 
 
 def test_a_run_leaves_its_files_and_says_where(trained):
@@ -102,4 +102,4 @@ def test_help():
     done = run_script("train.py", "--help")
     assert done.returncode == 0
     assert "--checkpoint_every_n_steps" in done.stdout
-    assert "default: 0.0001" in " ".join(done.stdout.split())
+    assert "default: 0.01" in " ".join(done.stdout.split())

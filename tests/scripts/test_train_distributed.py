@@ -118,9 +118,11 @@ def test_torchrun_gives_the_run_of_one_process_also_when_it_is_resumed(
     assert_same_run(folder, one)
 
 
-def test_devices_alone_start_the_processes(material, one, tmp_path):
+@pytest.mark.parametrize("sizes", [{"batch_size": 4}, {"batch_size": 3, "contrast_batch": 4}])
+def test_devices_alone_start_the_processes(material, one, tmp_path, sizes):
+    """Also where each of them computes its part of the batch in chunks."""
     done = run_script(
-        "train.py", *words(material, batch_size=4, devices=2, output_dir=tmp_path / "models")
+        "train.py", *words(material, devices=2, output_dir=tmp_path / "models", **sizes)
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Refined model:") == 1

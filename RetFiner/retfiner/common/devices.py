@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,13 @@ def send(values: Tensor, device: torch.device) -> Tensor:
         # Copied from ordinary memory, more than 64 KiB may wait for all work queued before them.
         values = values.pin_memory()
     return values.to(device, non_blocking=True)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context that computes in the types of its tensors, also where precision is mixed."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -28,8 +28,9 @@ _WORKER_WORDS = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) .*")
 DISK = "make room on the disk, or give a folder on another one; what was complete is still there"
 MEMORY = "a machine or GPU with more memory, or fewer processes with --num_workers"
 TRAINING_MEMORY = (
-    "a smaller --batch_size, --gradient_checkpointing, --precision bf16-mixed, or, where it is the "
-    "computer's memory that is short, fewer processes with --num_workers"
+    "a smaller --batch_size (--contrast_batch keeps what is contrasted), --gradient_checkpointing, "
+    "--precision bf16-mixed, or, where it is the computer's memory that is short, fewer processes "
+    "with --num_workers"
 )
 PROBING_MEMORY = (
     "a smaller --inference_batch_size, fewer --views, or, where it is the computer's memory that "

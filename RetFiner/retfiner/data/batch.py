@@ -1,4 +1,4 @@
-"""How pairs become a batch: images stacked, reports tokenised, identical reports found."""
+"""How pairs become a batch: images stacked, reports tokenised, identical ones of both found."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,7 +29,7 @@ class Collated(NamedTuple):
 
 @dataclass
 class Collate:
-    """Put pairs together to a batch: stack images, tokenise reports, find identical ones.
+    """Put pairs together to a batch: stack images, tokenise reports, find identical ones of both.
 
     Reports are cut at ``max_tokens`` WordPieces; ``image_shape`` is the (C, H, W) that the backbone
     expects; ``on_bad_row`` says whether an unreadable pair is an error or left out.
@@ -63,14 +64,18 @@ class Collate:
                 remedy="mend the image files; --on_bad_row error names each",
             )
         pairs = [self._check(n.row, n.item) for n in kept]
-        reports = [report for _, report in pairs]
-        tokens = tokenize(self.tokenizer, reports, self.max_tokens)
+        tokens = tokenize(self.tokenizer, [report for _, report in pairs], self.max_tokens)
+        lengths = tuple(tokens.attention_mask.sum(1).tolist())
+        read = [ids[:n].tolist() for ids, n in zip(tokens.input_ids, lengths, strict=True)]
         return Batch(
             images=torch.stack([image for image, _ in pairs]),
             input_ids=tokens.input_ids,
             attention_mask=tokens.attention_mask,
-            lengths=tuple(tokens.attention_mask.sum(1).tolist()),
-            report_ids=identify_reports(reports),
+            lengths=lengths,
+            report_ids=torch.tensor([_hash_tokens(ids) for ids in read]),
+            image_ids=torch.tensor(
+                [_hash_image(n, image) for n, (image, _) in zip(kept, pairs, strict=True)]
+            ),
             rows=torch.tensor([n.row for n in kept]),
         )
 
@@ -104,22 +109,39 @@ def join_reports(parts: Sequence[Batch], rank: int, gather: Callable[[Tensor], T
         attention_mask=padded([part.attention_mask for part in parts]),
         lengths=tuple(length for part in parts for length in part.lengths),
         report_ids=torch.cat([part.report_ids for part in parts]),
+        image_ids=torch.cat([part.image_ids for part in parts]),
         sizes=tuple(len(part.lengths) for part in parts),
         rank=rank,
         gather=gather,
     )
 
 
-def normalise_report(report: str) -> str:
-    """Bring a report into the form in which two are compared: case and white space do not count."""
-    return " ".join(report.casefold().split())
+def identify_reports(
+    tokenizer: PreTrainedTokenizerBase, reports: Sequence[str], max_tokens: int | None
+) -> Tensor:
+    """Return (N,) int64, equal for reports that the text encoder reads as the same WordPieces.
+
+    They are those of a batch's ``report_ids``, the same on every machine. Reports are cut at
+    ``max_tokens``; None compares whole ones.
+    """
+    distinct = list(dict.fromkeys(reports))
+    cut = {"truncation": True, "max_length": max_tokens} if max_tokens else {"verbose": False}
+    encoded = tokenizer(distinct, **cut)["input_ids"]
+    numbers = {text: _hash_tokens(ids) for text, ids in zip(distinct, encoded, strict=True)}
+    return torch.tensor([numbers[report] for report in reports])
 
 
-def identify_reports(reports: Sequence[str]) -> Tensor:
-    """Return (B,) int64: 63 bits of a hash of each report, the same on every machine."""
-    return torch.tensor([_hash(report) for report in reports], dtype=torch.int64)
+def _hash_tokens(ids: Sequence[int]) -> int:
+    return _hash(np.array(ids, dtype="<i8").tobytes())
 
 
-def _hash(report: str) -> int:
-    digest = hashlib.blake2b(normalise_report(report).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+def _hash_image(numbered: Numbered, image: Tensor) -> int:
+    """Identify an image by where it lies, or by its pixels where a user's class made it."""
+    if numbered.address is not None:
+        return _hash(str(numbered.address).encode())
+    return _hash(image.detach().contiguous().view(torch.uint8).numpy().tobytes())
+
+
+def _hash(content: bytes) -> int:
+    """Return 63 bits of a hash, so that it is a non-negative int64."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big") >> 1

@@ -46,6 +46,16 @@ class Pairs:
     validation_numbers: list[int] | None = None
 
     @property
+    def numbered(self) -> tuple[NumberedPairs, NumberedPairs]:
+        """Both parts, each pair with its number and, of a table, the address of its image."""
+        tables = self.manifests
+        train, validation = (None, None) if tables is None else (t.images for t in tables)
+        return (
+            NumberedPairs(self.train, self.train_numbers, train),
+            NumberedPairs(self.validation, self.validation_numbers, validation),
+        )
+
+    @property
     def train_size(self) -> int:
         """Number of pairs to train on."""
         return len(self.train)  # type: ignore[arg-type]
@@ -189,16 +199,14 @@ class PairsDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in another order each epoch."""
-        numbered = NumberedPairs(self.pairs.train, self.pairs.train_numbers)
-        self._training = self._loader(numbered, shuffle=True)
+        self._training = self._loader(self.pairs.numbered[0], shuffle=True)
         if self._resumed:
             self._training.load_state_dict(self._resumed)
         return self._training
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches in one order, mixed once: neighbours in a CSV are often of one patient."""
-        numbered = NumberedPairs(self.pairs.validation, self.pairs.validation_numbers)
-        return self._loader(numbered, shuffle=False)
+        return self._loader(self.pairs.numbered[1], shuffle=False)
 
     def state_dict(self) -> dict[str, int]:
         """Return where in its epoch the training is, for a checkpoint."""

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import Manifest
-from retfiner.vision.images import read_image
+from retfiner.vision.images import ImageAddress, read_image
 from retfiner.vision.preprocessing import EvaluationTransform
 
 
@@ -123,15 +123,21 @@ class ImageCaptionDataset(Dataset[tuple[Tensor, str]]):
 
 
 class Numbered(NamedTuple):
-    """An item of a data set, or why it cannot be read, with the number its owner knows it by."""
+    """An item of a data set, or why it cannot be read, with the number its owner knows it by.
+
+    ``address`` says where its image lies; None where the data set alone knows.
+    """
 
     row: int
     item: Any
+    address: ImageAddress | None = None
 
 
 @dataclass(eq=False)
 class NumberedPairs(Dataset[Numbered]):
     """Any data set of [image, report], with each item's number beside it: by default its position.
+
+    ``addresses`` say where images lie, so that rows of the same image are known.
 
     An item that cannot be read is returned as its error instead of raised: workers hand exceptions
     on as a page of traceback, and whether a bad row matters is decided where batches are made.
@@ -139,6 +145,7 @@ class NumberedPairs(Dataset[Numbered]):
 
     pairs: Dataset[Any]
     numbers: Sequence[int] | None = None
+    addresses: Sequence[ImageAddress] | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)  # type: ignore[arg-type]
@@ -146,7 +153,8 @@ class NumberedPairs(Dataset[Numbered]):
     def __getitem__(self, index: int) -> Numbered:
         """Return the item at ``index``, or the error in its place."""
         number = index if self.numbers is None else self.numbers[index]
+        address = None if self.addresses is None else self.addresses[index]
         try:
-            return Numbered(number, self.pairs[index])
+            return Numbered(number, self.pairs[index], address)
         except InputError as error:
-            return Numbered(number, error)
+            return Numbered(number, error, address)

@@ -198,6 +198,7 @@ def _assemble(path: Path, raw: RawCheckpoint, mask_token_id: int) -> RetFiner:
         itm_head=ITMHead(config.hidden_size) if "itm" in settings["losses"] else None,
         exponential_temp=settings["exponential_temp"],
         duplicate_reports=settings["duplicate_reports"],
+        contrast=settings["contrast"],
     )
     rest = {
         key.removeprefix(PREFIX): value

@@ -3,8 +3,8 @@
 To add one, write ``losses/<name>.py`` and add its line to ``LOSSES``.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,9 +13,10 @@ from retfiner.losses.gm import GenerativeModelling
 from retfiner.losses.itc import ImageTextContrastive
 from retfiner.losses.itm import ImageTextMatching, ITMHead
 from retfiner.losses.mlm import MaskedLanguageModelling
-from retfiner.model import Batch, Encoded, RetFiner
+from retfiner.losses.sigmoid import SigmoidContrast
+from retfiner.model import Batch, Contrast, Encoded, RetFiner
 
-__all__ = ["LOSSES", "ITMHead", "Loss"]
+__all__ = ["LOSSES", "ITMHead", "Loss", "build_losses"]
 
 
 class Loss(Protocol):
@@ -49,6 +50,7 @@ class Loss(Protocol):
 
         Returns:
             (answers,) counts. The entropy of their shares is what a model that knows nothing pays.
+            Where a pair is asked several questions, (questions, answers): it pays for each.
         """
         ...
 
@@ -59,3 +61,13 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "mlm": MaskedLanguageModelling,
     "gm": GenerativeModelling,
 }
+
+
+def build_losses(
+    names: Iterable[str],
+    contrast: Contrast = "softmax",
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Loss]:
+    """Build losses by name, with their arguments; ``sigmoid`` is another contrast for ITC."""
+    losses = LOSSES | ({"itc": SigmoidContrast} if contrast == "sigmoid" else {})
+    return {name: losses[name](**(options or {}).get(name, {})) for name in names}

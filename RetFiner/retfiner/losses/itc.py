@@ -11,7 +11,7 @@ class ImageTextContrastive:
     """Symmetric InfoNCE over a batch (CLIP, ALBEF) with label smoothing.
 
     Each image is to find its report among the batch's and each report its image. Where several
-    pairs carry the same report, they share the target in equal parts.
+    reports are right for an image, they share its target, by how right they are.
 
     Raises:
         ValueError: If ``label_smoothing`` is not in [0, 1).
@@ -33,7 +33,7 @@ class ImageTextContrastive:
         """Return the mean of both directions; see :class:`retfiner.losses.Loss`."""
         assert encoded.similarity is not None and encoded.text_similarity is not None
         loss = self.from_similarity(
-            encoded.similarity, encoded.same_report, encoded.text_similarity
+            encoded.similarity, encoded.relation.affinity, encoded.text_similarity
         )
         return loss * batch.weight
 
@@ -45,19 +45,19 @@ class ImageTextContrastive:
         return torch.ones(batch.total)
 
     def from_similarity(
-        self, similarity: Tensor, same_report: Tensor, text_similarity: Tensor | None = None
+        self, similarity: Tensor, affinity: Tensor, text_similarity: Tensor | None = None
     ) -> Tensor:
         """Return the loss of given scores: the mean over B images and B reports.
 
         The scores, (B, W), are those of :class:`Encoded`; by default ``text_similarity`` is the
-        transpose of ``similarity``.
+        transpose of ``similarity``. ``affinity``, (B, W), is that of :class:`Relation`.
         """
         if text_similarity is None:
             text_similarity = similarity.T
-        target = same_report.to(similarity.dtype)
+        target = affinity.to(similarity.dtype)
         target = target / target.sum(1, keepdim=True)
         image_to_text = F.cross_entropy(similarity, target, label_smoothing=self.label_smoothing)
-        # Sharing a report is symmetric, so one target serves both directions.
+        # How right a report is is symmetric, so one target serves both directions.
         text_to_image = F.cross_entropy(
             text_similarity, target, label_smoothing=self.label_smoothing
         )

@@ -32,7 +32,7 @@ class Negatives(NamedTuple):
     Attributes:
         image_for_text: (B,) index of a wrong image for text b, among those of all processes;
             ``text_for_image`` likewise.
-        exists: (B,) false where every pair of the batch carries the same report as pair b.
+        exists: (B,) false where every pair of the batch matches pair b.
     """
 
     image_for_text: Tensor
@@ -46,8 +46,8 @@ class ImageTextMatching:
     With ``hard`` negatives, a wrong pair is drawn the more often the more similar the contrastive
     heads find it: as published. Where reports repeat findings in other words, most of those are
     right as well and the loss stays at guessing; ``uniform`` draws all wrong pairs alike. Pairs
-    that carry the same report are never each other's negatives. Where several processes train
-    together, negatives come from all of them.
+    that match each other (the same report or image) are never each other's negatives. Where several
+    processes train together, negatives come from all of them.
     """
 
     uses_similarity = True
@@ -68,20 +68,28 @@ class ImageTextMatching:
             scores, text_scores = torch.zeros_like(scores), torch.zeros_like(text_scores)
         negatives = draw_negatives(
             scores,
-            encoded.same_report,
+            encoded.relation.matches,
             generator,
             text_scores,
             0 if batch.joined is None else batch.joined.first,
         )
-        # The share of negatives that exist is the same in every process: all, or none where the
-        # whole batch carries one report. So the processes' mean is the mean over all pairs.
-        return self.from_negatives(model, batch, encoded, negatives) * batch.weight
+        loss = self.from_negatives(model, batch, encoded, negatives)
+        if batch.joined is None:
+            return loss
+        # A mean over this process's true and wrong pairs, of which others may have more or fewer.
+        counted = 1 + 2 * self._has_negative(model, batch)
+        share = counted[batch.own].sum().to(loss.dtype) / counted.sum()
+        return loss * share * len(batch.joined.sizes)
 
     def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
         """Count false and true pairs; see :class:`retfiner.losses.Loss`."""
-        everyone = batch.report_ids if batch.joined is None else batch.joined.report_ids
-        has_negative = everyone[:, None].ne(everyone).any(1)
+        has_negative = self._has_negative(model, batch)
         return torch.tensor([2.0 * int(has_negative.sum()), len(has_negative)])
+
+    @staticmethod
+    def _has_negative(model: RetFiner, batch: Batch) -> Tensor:
+        """Return (W,) whether there is a wrong pair to draw for each pair of all processes."""
+        return ~model.relation(batch).matches.all(1)
 
     def from_negatives(
         self, model: RetFiner, batch: Batch, encoded: Encoded, negatives: Negatives
@@ -117,15 +125,14 @@ class ImageTextMatching:
         if torch.is_autocast_enabled(device):
             # The projection reads them in this type in any case; half the bytes travel.
             tokens = tokens.to(torch.get_autocast_dtype(device))
-        tokens = batch.joined.gather(tokens).index_select(0, image_index)
-        drawn = encoded._replace(image=model.multimodal_encoder.project_image(tokens))
-        return model.fuse(ids, mask, drawn, packing=packing)
+        everyone = encoded._replace(image_tokens=batch.joined.gather(tokens), image=None)
+        return model.fuse(ids, mask, everyone, image_index, packing=packing)
 
 
 @torch.no_grad()
 def draw_negatives(
     similarity: Tensor,
-    same_report: Tensor,
+    matches: Tensor,
     generator: torch.Generator,
     text_similarity: Tensor | None = None,
     first: int = 0,
@@ -136,7 +143,8 @@ def draw_negatives(
     same however many processes there are.
 
     The scores, (B, W), are those of :class:`Encoded`; by default ``text_similarity`` is the
-    transpose of ``similarity``. ``first`` is the place of the first of the B pairs among the W.
+    transpose of ``similarity``. ``matches``, (B, W), is that of :class:`Relation`. ``first`` is the
+    place of the first of the B pairs among the W.
     The generator is one of the CPU's.
     """
     images = similarity.float()
@@ -145,9 +153,9 @@ def draw_negatives(
     noise = torch.empty(2, total, total).exponential_(generator=generator)
     noise = send(noise[:, first : first + size].contiguous(), images.device)
     return Negatives(
-        image_for_text=_draw(texts, same_report, noise[0]),
-        text_for_image=_draw(images, same_report, noise[1]),
-        exists=~same_report.all(1),
+        image_for_text=_draw(texts, matches, noise[0]),
+        text_for_image=_draw(images, matches, noise[1]),
+        exists=~matches.all(1),
     )
 
 

@@ -62,6 +62,12 @@ def masked_prediction(
         masked.input_ids, batch.attention_mask, encoded, causal=causal, packing=encoded.packing
     )
     # Only the hidden positions meet the vocabulary: it is the widest product of the step.
-    logits = model.multimodal_encoder.predict_tokens(states.flatten(0, 1)[masked.positions])
-    loss = F.cross_entropy(logits, masked.labels)
+    hidden, labels = states.flatten(0, 1)[masked.positions], masked.labels
+
+    def share_of_mean(_: int, rows: slice) -> Tensor:
+        logits = model.multimodal_encoder.predict_tokens(hidden[rows])
+        loss = F.cross_entropy(logits, labels[rows])
+        return loss[None] * (len(logits) / len(labels))
+
+    loss = model.in_chunks(len(batch.lengths), share_of_mean, len(labels)).sum()
     return loss if batch.joined is None else loss * masked.share * len(batch.joined.sizes)

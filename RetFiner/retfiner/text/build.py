@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
 from retfiner.text.config import TextEncoderConfig
-from retfiner.text.encoder import CrossAttentionBert, load_bert
+from retfiner.text.encoder import RANDOM_WEIGHTS, CrossAttentionBert, load_bert
 from retfiner.text.tokenizer import load_tokenizer, train_tokenizer
 
 UNUSED_PARTS = ("pooler.", "seq_relationship.")
@@ -72,6 +72,7 @@ def small_bert(vocab_size: int, width: int, layers: int) -> BertConfig:
         initializer_range=width**-0.5,
         is_decoder=True,
         add_cross_attention=True,
+        **{RANDOM_WEIGHTS: True},
     )
 
 

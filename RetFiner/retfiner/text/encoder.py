@@ -28,6 +28,9 @@ _MOST = {
 }
 """The largest sizes of a configuration that are believed."""
 
+RANDOM_WEIGHTS = "retfiner_random_weights"
+"""Entry of a text encoder's ``config.json``: it was made from reports alone and never trained."""
+
 
 class CrossAttentionBert(BertLMHeadModel):
     """A BERT that reads text alone or over image tokens (ALBEF's fusion in every layer).

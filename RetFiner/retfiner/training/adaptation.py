@@ -80,9 +80,8 @@ def freeze_unread(model: RetFiner, losses: Iterable[Loss]) -> None:
         unread += [p for p in text.cls.parameters() if p is not embedding]
     if not any(loss.uses_fusion for loss in losses):
         unread += [p for name, p in text.named_parameters() if ".crossattention." in name]
-    if model.is_contrastive and not any(loss.trains_similarity for loss in losses):
-        heads = (model.contra_head_t, model.contra_head_v)
-        unread += [model.contra_temp, *(p for head in heads for p in head.parameters())]
+    if not any(loss.trains_similarity for loss in losses):
+        unread += [p for name, p in model.named_parameters() if name.startswith("contra_")]
     for parameter in unread:
         parameter.requires_grad_(False)
 

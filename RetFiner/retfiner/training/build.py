@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from retfiner.common.errors import InputError
 from retfiner.common.files import file_sha256
 from retfiner.losses import LOSSES, ITMHead
-from retfiner.model import DuplicateReports, RetFiner
+from retfiner.model import Contrast, DuplicateReports, RetFiner
 from retfiner.text.encoder import CrossAttentionBert
 from retfiner.text.tokenizer import tokenizer_as_text
 from retfiner.vision import Backbone
@@ -35,6 +35,8 @@ def build_model(
     duplicate_reports: DuplicateReports = "shared",
     random_token_from: int = 0,
     redraw_masks: bool = False,
+    contrast: Contrast = "softmax",
+    chunk_size: int | None = None,
 ) -> RetFiner:
     """Assemble the model; only what an active loss needs is built.
 
@@ -46,9 +48,11 @@ def build_model(
         max_text_tokens: Reports are cut at this many WordPieces.
         temperature: Contrastive temperature to start from.
         exponential_temp: Whether its logarithm is learned.
-        duplicate_reports: ``shared`` or ``ignore``.
+        duplicate_reports: ``shared``, ``ignore`` or ``similar``.
         random_token_from: Smallest id of the random tokens that replace words.
         redraw_masks: Whether masks of a report are drawn until they hide a word.
+        contrast: ``softmax`` or ``sigmoid``.
+        chunk_size: Pairs whose activations are in memory together; None for all of a batch.
 
     Raises:
         InputError: If the parts do not fit each other.
@@ -79,6 +83,8 @@ def build_model(
         duplicate_reports=duplicate_reports,
         random_token_from=random_token_from,
         redraw_masks=redraw_masks,
+        contrast=contrast,
+        chunk_size=chunk_size,
     )
     if backbone.projection:
         _load_projection(model.vision_proj, backbone)

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import derive_seed, generator
-from retfiner.losses import LOSSES, Loss
+from retfiner.losses import build_losses
 from retfiner.model import Batch, Encoded, RetFiner
 from retfiner.training.distributed.collectives import all_gather_objects, all_reduce_mean
 from retfiner.training.distributed.fsdp import clip_by_norm
 from retfiner.training.optim import LrSchedule, lr_factor, parameter_groups
 from retfiner.training.recall import retrieval_recall
 from retfiner.training.verdict import deal_anew, entropy
+from retfiner.vision.preprocessing import augment_batch
 
 
 class RefinementModule(pl.LightningModule):
@@ -34,8 +35,11 @@ class RefinementModule(pl.LightningModule):
         weight_decay: Weight decay of AdamW; the temperature is left out of it.
         lr_schedule: Course of the learning rate after warm-up.
         warmup_steps: Optimiser steps of linear warm-up.
+        fusion_warmup_steps: Optimiser steps in which ITM, MLM and GM do not reach the vision
+            encoder: through cross-attention that is still noise they harm it.
         layer_decay: Learning rate of each vision block as a share of the next one's.
-        seed: What masks and negatives depend on.
+        augment: Whether training images are flipped, turned, shifted and brightened at random.
+        seed: What masks, negatives and augmentation depend on.
         description: Plain data that each checkpoint carries, so that it can be read alone.
 
     Attributes:
@@ -54,16 +58,16 @@ class RefinementModule(pl.LightningModule):
         weight_decay: float = 0.01,
         lr_schedule: LrSchedule = "constant",
         warmup_steps: int = 0,
+        fusion_warmup_steps: int = 0,
         layer_decay: float = 1.0,
+        augment: bool = False,
         seed: int = 0,
         description: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         # Loaded encoders come in evaluation mode, and Lightning keeps whatever mode it finds.
         self.model = model.train()
-        self.losses: dict[str, Loss] = {
-            name: LOSSES[name](**(loss_options or {}).get(name, {})) for name in loss_weights
-        }
+        self.losses = build_losses(loss_weights, model.contrast, loss_options)
         self.loss_weights = dict(loss_weights)
         self.lr = lr
         self.vision_lr = vision_lr
@@ -71,7 +75,9 @@ class RefinementModule(pl.LightningModule):
         self.weight_decay = weight_decay
         self.lr_schedule = lr_schedule
         self.warmup_steps = warmup_steps
+        self.fusion_warmup_steps = fusion_warmup_steps
         self.layer_decay = layer_decay
+        self.augment = augment
         self.seed = seed
         self.description = dict(description or {})
         self.uses_similarity = any(loss.uses_similarity for loss in self.losses.values())
@@ -99,6 +105,8 @@ class RefinementModule(pl.LightningModule):
         Raises:
             InputError: If a loss is not finite; nothing has been changed by then.
         """
+        if self.augment:
+            batch = batch._replace(images=self._augmented(batch, batch_idx))
         values, _ = self._batch_losses(batch, "train", self.current_epoch, batch_idx)
         total = self._weighted_sum(values)
         logged = _over_processes(values | {"loss": total})
@@ -142,7 +150,7 @@ class RefinementModule(pl.LightningModule):
 
     def _look_at_objectives(self, batch: Batch, batch_idx: int, encoded: Encoded) -> None:
         """Note what guessing gives, and log the losses with the images dealt out anew."""
-        images = encoded.image_tokens[deal_anew(batch.report_ids)]
+        images = encoded.image_tokens[deal_anew(batch.report_ids, batch.image_ids)]
         others = self.model.relate(batch, images, self.uses_similarity, self.uses_fusion)
         shuffled = self._losses_of(batch, others, "validation", 0, batch_idx)
         for name, value in _over_processes(shuffled).items():
@@ -168,10 +176,23 @@ class RefinementModule(pl.LightningModule):
             recall = retrieval_recall(images, texts, report_ids)
             self.log_dict({f"val/{name}": value for name, value in recall.items()})
 
+    def _augmented(self, batch: Batch, batch_idx: int) -> Tensor:
+        spec = self.model.backbone.spec
+        mean, std = (torch.tensor(values) for values in (spec.mean, spec.std))
+        return augment_batch(
+            batch.images,
+            black=-mean / std,
+            white=(1 - mean) / std,
+            generator=generator(self.seed, "augment", self.current_epoch, batch_idx),
+            total=batch.total,
+            first=0 if batch.joined is None else batch.joined.first,
+        )
+
     def _batch_losses(
         self, batch: Batch, phase: str, epoch: int, batch_idx: int
     ) -> tuple[dict[str, Tensor], Encoded]:
-        encoded = self.model.encode(batch, self.uses_similarity, self.uses_fusion)
+        warm = self.global_step >= self.fusion_warmup_steps
+        encoded = self.model.encode(batch, self.uses_similarity, self.uses_fusion, warm)
         return self._losses_of(batch, encoded, phase, epoch, batch_idx), encoded
 
     def _losses_of(

@@ -60,7 +60,7 @@ def parameter_groups(
 
 def _group_of(name: str) -> str:
     """Say which group a parameter of the model is in."""
-    if name == "contra_temp":
+    if name in ("contra_temp", "contra_bias"):
         return "temperature"
     if name.startswith("vision_encoder.") and ".lora_" not in name:
         return "vision"

@@ -13,9 +13,6 @@ from typing import Any, Literal, NamedTuple
 
 from retfiner.training.monitor import LAST
 
-FEW_PATIENTS = 30
-"""Below so many validation patients the guard says nothing: see ``docs/evidence.md``."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -29,15 +26,23 @@ class Recipe:
     unfreeze_last: int | None
     lr_schedule: Literal["constant", "cosine"]
     warmup_steps: int
+    fusion_warmup_steps: int
     itm_negatives: Literal["hard", "uniform"]
     monitor: list[str]
     patience: int
     fixed_temp: bool = False
-    duplicate_reports: Literal["shared", "ignore"] = "shared"
+    duplicate_reports: Literal["shared", "ignore", "similar"] = "shared"
     random_token_from: int = 0
     redraw_masks: bool = False
     train_interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     drop_path: float = 0.0
+    augment: bool = False
+    contrast_batch: int | None = None
+
+    @property
+    def pairs_per_batch(self) -> int:
+        """Most pairs that the losses of one device see together."""
+        return self.contrast_batch or self.batch_size
 
 
 PUBLISHED = Recipe(
@@ -49,6 +54,7 @@ PUBLISHED = Recipe(
     unfreeze_last=None,  # [P] every weight of both encoders trains
     lr_schedule="constant",  # [C]
     warmup_steps=0,  # [C]
+    fusion_warmup_steps=0,
     itm_negatives="hard",  # [P]
     monitor=["loss"],  # [P]
     patience=3,  # [P]
@@ -71,20 +77,22 @@ class Basis(NamedTuple):
     Attributes:
         backbone: The backbone's name.
         blocks: How many blocks it has.
+        text_is_new: Whether the text encoder has never been trained.
         is_adapted: Whether the user chose low-rank updates or rates that fall from block to block.
         pairs: Pairs to train on.
         patients: Patients among them; None where they are unknown.
         validation_patients: Patients to validate on; None where they are unknown.
-        processes: How many processes share a batch.
+        batches_per_step: Batches that make an optimiser step: those of all processes, accumulated.
     """
 
     backbone: str
     blocks: int
+    text_is_new: bool
     is_adapted: bool
     pairs: int
     patients: int | None
     validation_patients: int | None
-    processes: int
+    batches_per_step: int
 
 
 class Choice(NamedTuple):
@@ -107,12 +115,14 @@ def choose_recipe(
     Raises:
         TypeError: If a name of ``given`` is none of the recipe's.
     """
-    lr = given.get("lr", PUBLISHED.lr)
     if name == "published":
+        lr = given.get("lr", PUBLISHED.lr)
         depth = PUBLISHED.drop_path if basis.backbone == "RETFound" else 0.0
-        recipe = replace(PUBLISHED, vision_lr=lr, text_lr=lr, drop_path=depth)
+        first = 5 if basis.text_is_new else PUBLISHED.random_token_from  # after special tokens
+        rates = {"vision_lr": lr, "text_lr": lr}
+        recipe = replace(PUBLISHED, **rates, drop_path=depth, random_token_from=first)
     else:
-        recipe = _by_size(lr, given, basis)
+        recipe = _by_size(given, basis)
     recipe = replace(recipe, **given)
     return Choice(recipe, _explain(name, recipe, given, basis))
 
@@ -153,68 +163,80 @@ def settings_of(config: Any) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-FEW_PAIRS, MANY_PAIRS = 300, 30_000
-"""Up to the first, a pretrained encoder learns slowly; from the second, as in the paper."""
-FEW_STEPS = 200
-"""Optimiser steps below which a run does not end, up to :data:`MOST_EPOCHS`."""
-MOST_EPOCHS = 40
+FEW_PAIRS, MANY_PAIRS = 1_000, 30_000
+"""Below the first, pretrained weights mostly stay as they are; from the second, as in the paper."""
+FEW_PATIENTS = 30
+"""Below so many validation patients the guard says nothing."""
+LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 90, 8, 20
 
 
-def _by_size(lr: float, given: Mapping[str, Any], basis: Basis) -> Recipe:
-    """Choose by the number of pairs; see ``docs/evidence.md`` for what was measured."""
-    batch_size = given.get("batch_size", _batch_size(basis))
-    steps = math.ceil(basis.pairs / (batch_size * basis.processes))
-    pretrained = lr * _share_of_rate(basis.pairs)
-    epochs = min(MOST_EPOCHS, max(PUBLISHED.max_epochs, math.ceil(FEW_STEPS / steps)))
+def _by_size(given: Mapping[str, Any], basis: Basis) -> Recipe:
+    """Choose by the number of pairs; ``docs/evidence.md`` tells what was measured."""
+    is_few = basis.pairs < FEW_PAIRS
+    batch_size = given.get("batch_size", _batch_size(given, basis))
+    together = given.get("contrast_batch", batch_size)
+    steps = math.ceil(basis.pairs / (together * basis.batches_per_step))
+    epochs = MOST_EPOCHS
+    if is_few:
+        epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps)))
+    whole = steps * given.get("max_epochs", epochs)
+    many = _way(basis.pairs, FEW_PAIRS, MANY_PAIRS)
+    lr = given.get("lr", 10 ** -(3 + many))
+    pretrained = lr / 10 if is_few else lr * 10 ** (many - 1)
+    text_lr = lr if basis.text_is_new else 0.0 if is_few else pretrained
     can_tell = basis.validation_patients is not None and basis.validation_patients >= FEW_PATIENTS
     return Recipe(
         batch_size=batch_size,
         max_epochs=epochs,
         lr=lr,
         vision_lr=pretrained,
-        text_lr=lr,
-        unfreeze_last=None,
+        text_lr=text_lr,
+        unfreeze_last=math.ceil(basis.blocks / 3) if is_few and not basis.is_adapted else None,
         lr_schedule="cosine",
-        warmup_steps=min(100, steps * epochs // 20),
+        warmup_steps=min(100, whole // 15),
+        fusion_warmup_steps=whole // 2 if is_few else min(500, whole // 10),
         itm_negatives="uniform",
         monitor=["guard" if can_tell else LAST],
         patience=5,
+        augment=True,
     )
 
 
-def _batch_size(basis: Basis) -> int:
-    """Return a power of two from 16 to 128 that makes at least eight steps an epoch, if it can."""
-    wanted = max(1, basis.pairs // (8 * basis.processes))
-    return min(128, max(16, 2 ** int(math.log2(wanted))))
+def _batch_size(given: Mapping[str, Any], basis: Basis) -> int:
+    """Return a power of two from 16 to 128 that makes at least sixteen steps an epoch, if it can.
 
-
-def _share_of_rate(pairs: int) -> float:
-    """Return the learning rate of pretrained weights as a share of that of new ones.
-
-    From a tenth to all of it, in even steps of the logarithm of the number of pairs.
+    A batch of 128 from 80 pairs would be one step an epoch.
     """
-    way = math.log(pairs / FEW_PAIRS) / math.log(MANY_PAIRS / FEW_PAIRS)
-    return float(10 ** (min(1.0, max(0.0, way)) - 1))
+    wanted = max(1, basis.pairs // (16 * basis.batches_per_step))
+    return min(128, max(16, 2 ** int(math.log2(wanted))), given.get("contrast_batch") or 128)
+
+
+def _way(value: float, low: float, high: float) -> float:
+    """Say how far a value is on the way from low to high, by its logarithm, in [0, 1]."""
+    return min(1.0, max(0.0, math.log(value / low) / math.log(high / low)))
 
 
 def _explain(name: str, recipe: Recipe, given: Mapping[str, Any], basis: Basis) -> list[str]:
-    steps = recipe.max_epochs * math.ceil(basis.pairs / (recipe.batch_size * basis.processes))
+    steps = recipe.max_epochs * math.ceil(
+        basis.pairs / (recipe.pairs_per_batch * basis.batches_per_step)
+    )
     people = "" if basis.patients is None else f" of {basis.patients} patients"
     yours = f"; yours: {', '.join(sorted(given))}" if given else ""
-    rates = f"learning rate {recipe.lr:g}, pretrained ViT {recipe.vision_lr:.2g}"
-    if recipe.text_lr != recipe.lr:
-        rates += f", BERT {recipe.text_lr:.2g}"
+    what = "the whole encoder trains" if recipe.vision_lr else "the encoder is frozen"
+    if recipe.unfreeze_last is not None and recipe.vision_lr:
+        what = f"the last {recipe.unfreeze_last} of {basis.blocks} blocks train"
+    text = f"BERT at {recipe.text_lr:.2g}" if recipe.text_lr else "BERT stays as it is"
     kept = f"kept: the epoch that {recipe.monitor[0]} finds best"
     if recipe.monitor[0] == LAST:
         held = basis.validation_patients
-        kept = "kept: the last epoch" + (
-            f", since {held} validation patients cannot tell which is best"
-            if held is not None and held < FEW_PATIENTS
-            else ""
-        )
+        kept = "kept: the last epoch"
+        if held is not None and held < FEW_PATIENTS:
+            kept += f", since {held} validation patients cannot tell which is best"
+    wait = recipe.fusion_warmup_steps
+    alone = f", by ITC alone up to step {wait}" if wait else ""
     return [
         f"{name}, for {basis.pairs} pairs{people}{yours}",
-        f"{recipe.batch_size} pairs a batch, {recipe.max_epochs} epochs, {steps} steps, "
-        f"{recipe.lr_schedule}; {rates}",
-        kept,
+        f"{recipe.max_epochs} epochs of {recipe.pairs_per_batch} pairs a batch, {steps} steps; "
+        f"{what} at {recipe.vision_lr:.2g}{alone};",
+        f"{text}, what is new at {recipe.lr:.2g}; {kept}",
     ]

@@ -17,8 +17,8 @@ from retfiner.vision import RawCheckpoint, read_checkpoint
 FREE_ON_RESUME = frozenset(
     {
         "accelerator", "checkpoint_every_n_steps", "devices", "gradient_checkpointing",
-        "max_epochs", "model_weights", "note", "num_nodes", "num_workers", "output_dir", "patience",
-        "resume", "strategy", "text_encoder", "worker_start",
+        "logger", "max_epochs", "model_weights", "note", "num_nodes", "num_workers", "output_dir",
+        "patience", "resume", "strategy", "text_encoder", "worker_start",
     }
 )  # fmt: skip
 """Settings that may differ when a run goes on; all others would change what the run is."""

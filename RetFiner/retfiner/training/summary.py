@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 
 from retfiner.common.commands import command
 from retfiner.data.batch import Collate, identify_reports
-from retfiner.data.datamodule import Pairs, PairsDataModule
+from retfiner.data.datamodule import PairsDataModule
 from retfiner.data.manifest import Manifest
 from retfiner.text.tokenizer import report_lengths
 from retfiner.training.callbacks.guard import lacks_for_guard
@@ -58,6 +59,10 @@ def announce(
     )
     losses = ", ".join(f"{name} x {w:g}" for name, w in module.loss_weights.items())
     rank_zero_print(f"Objectives:     {losses}")
+    if module.model.chunk_size is not None:
+        most = batches.batch_size * trainer.world_size
+        at_once = f"{module.model.chunk_size} at a time on each device"
+        rank_zero_print(f"Contrast:       up to {most} pairs together, computed {at_once}")
     split = " with split weights" if isinstance(trainer.strategy, ShardedStrategy) else ""
     several = f"{trainer.world_size} processes{split}, " if trainer.world_size > 1 else ""
     rank_zero_print(f"Device:         {several}{trainer.strategy.root_device}, {trainer.precision}")
@@ -78,16 +83,38 @@ def _announce_reports(train: Manifest, validation: Manifest, collate: Collate) -
         print(f"                {len(skipped)} rows left out because they cannot be used")
     reports = train.reports + validation.reports
     longest = collate.max_tokens
-    cut = sum(length > longest for length in report_lengths(collate.tokenizer, reports))
-    repeated = len(reports) - len(set(reports))
+    lengths = report_lengths(collate.tokenizer, reports)
+    cut = sum(length > longest for length in lengths)
+    distinct = len(set(reports))
+    repeated = len(reports) - distinct
     print(
         f"Reports:        {cut} of {len(reports)} ({100 * cut / len(reports):.1f} %) are "
         f"longer than {longest} WordPieces and are cut; "
         f"{100 * repeated / len(reports):.0f} % repeat another word for word"
     )
+    # A shorter one is not cut, nor as long as what is left of one that is.
+    long = [report for report, n in zip(reports, lengths, strict=True) if n >= longest]
+    alike = count_alike(collate, long) if cut else 0
+    if alike:
+        print(
+            f"                {alike} of {distinct} distinct reports are the same as another after "
+            f"the cut at {longest} WordPieces: raise --max_text_tokens"
+        )
 
 
-def report(folder: Path, pairs: Pairs, monitor: Monitor) -> RunResult:
+def count_alike(collate: Collate, reports: Sequence[str]) -> int:
+    """Count the distinct reports that become the same as another by the cut.
+
+    Reports are distinct if a text encoder without a limit would read other WordPieces.
+    """
+    whole = identify_reports(collate.tokenizer, reports, None)
+    cut = identify_reports(collate.tokenizer, reports, collate.max_tokens)
+    distinct = torch.stack([cut, whole], 1).unique(dim=0)
+    _, sizes = distinct[:, 0].unique(return_counts=True)
+    return int(sizes[sizes > 1].sum())
+
+
+def report(folder: Path, batches: PairsDataModule, monitor: Monitor) -> RunResult:
     """Say what a finished run achieved, and where it lies."""
     if is_rank_zero() and not (folder / "curves.png").is_file():
         draw_curves(folder / "metrics.csv", folder / "curves.png")  # killed before they were
@@ -96,8 +123,8 @@ def report(folder: Path, pairs: Pairs, monitor: Monitor) -> RunResult:
     folder, (before, best) = all_gather_objects(
         (folder, _read_metrics(folder, monitor) if knows else ({}, {}))
     )[0]
-    rank_zero_print(f"\n{format_summary(before, best, _chance(pairs))}")
-    unmeasured = lacks_for_guard(pairs) or "no scan of another patient can be read"
+    rank_zero_print(f"\n{format_summary(before, best, _chance(batches))}")
+    unmeasured = lacks_for_guard(batches.pairs) or "no scan of another patient can be read"
     rank_zero_print("\n".join(["", *describe_encoder(Change.read(best, "guard/"), unmeasured)]))
     rank_zero_print(
         f"\nRefined model:  {folder / 'best-model.ckpt'}"
@@ -122,11 +149,12 @@ def _read_metrics(folder: Path, monitor: Monitor) -> tuple[dict[str, float], dic
 _SHOWN = ("val", "chance", "shuffled", "guard")
 
 
-def _chance(pairs: Pairs) -> dict[str, float]:
+def _chance(batches: PairsDataModule) -> dict[str, float]:
     """Return the recall of a random order on validation, where the reports are at hand."""
-    if pairs.manifests is None:
+    if batches.pairs.manifests is None:
         return {}
-    return chance_recall(identify_reports(pairs.manifests[1].reports))
+    reports, collate = batches.pairs.manifests[1].reports, batches.collate
+    return chance_recall(identify_reports(collate.tokenizer, reports, collate.max_tokens))
 
 
 def format_summary(

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.callbacks import LearningRateMonitor
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import Logger
 from transformers.utils import logging as transformers_logging
 
 from retfiner.common.errors import InputError
@@ -26,6 +26,7 @@ from retfiner.training.callbacks.progress import ProgressBar
 from retfiner.training.callbacks.throughput import DataLoadingMonitor
 from retfiner.training.checkpoint_io import AtomicCheckpointIO
 from retfiner.training.distributed.launch import Hardware
+from retfiner.training.loggers import open_runs
 from retfiner.training.module import RefinementModule
 from retfiner.training.monitor import Monitor
 from retfiner.training.precision import precision_plugin
@@ -54,6 +55,7 @@ def build_trainer(
     folder: Path,
     signals: StopSignals,
     watching: Sequence[pl.Callback] = (),
+    loggers: Sequence[Logger] = (),
     *,
     monitors: Sequence[Monitor],
     steps_per_epoch: int,
@@ -67,10 +69,10 @@ def build_trainer(
 ) -> pl.Trainer:
     """Set up Lightning: device, arithmetic, checkpoints, early stopping, logs.
 
-    ``watching`` measure at validation, before other callbacks read what they log. The first of
-    ``monitors`` decides what ``best-model.ckpt`` holds and when to stop; each other one keeps a
-    checkpoint beside it. What is not named here is named as Lightning and ``train.py --help`` name
-    it.
+    ``watching`` measure at validation, before other callbacks read what they log; ``loggers`` stand
+    beside ``metrics.csv``. The first of ``monitors`` decides what ``best-model.ckpt`` holds and
+    when to stop; each other one keeps a checkpoint beside it. What is not named here is named as
+    Lightning and ``train.py --help`` do.
 
     Raises:
         InputError: If there is no such device.
@@ -108,10 +110,7 @@ def build_trainer(
                 EpochSummary(folder, first),
                 ProgressBar(),
             ],
-            logger=[
-                metrics,
-                TensorBoardLogger(folder, "", "tensorboard"),
-            ],
+            logger=[metrics, *loggers],
             num_sanity_val_steps=0,
             # A validation before training gathers split weights into tensors that training goes on
             # with, and those of inference mode take no gradients.
@@ -146,9 +145,10 @@ def train(
     """
     if compile:
         module.model.compile_encoders()
-    if resumed is None:
-        trainer.validate(module, batches, verbose=False)
-    trainer.fit(module, batches, ckpt_path=resumed, weights_only=True)
+    with open_runs(trainer.loggers, module.description["settings"]):
+        if resumed is None:
+            trainer.validate(module, batches, verbose=False)
+        trainer.fit(module, batches, ckpt_path=resumed, weights_only=True)
 
 
 def run_facts(trainer: pl.Trainer, module: RefinementModule) -> dict[str, Any]:

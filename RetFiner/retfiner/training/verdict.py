@@ -23,7 +23,8 @@ MARGIN = 0.02
 """Share of what guessing gives that counts as a difference."""
 
 ADVICE = {
-    ("itc", "at chance"): "more epochs or pairs; a larger --batch_size has more to contrast",
+    ("itc", "at chance"): "more epochs or pairs; a larger --batch_size has more to contrast, and "
+    "--contrast_batch with as little memory",
     ("itm", "at chance"): "it needs a contrast that works, and more steps: more epochs or pairs",
     ("mlm", "at chance"): "more epochs, or a text encoder that knows the language of the reports",
     ("gm", "at chance"): "more epochs, or a text encoder that knows the language of the reports",
@@ -89,17 +90,23 @@ def read_objectives(metrics: Mapping[str, float]) -> dict[str, Objective]:
 
 
 def entropy(counts: Tensor) -> float:
-    """Return the entropy in nats of counts (V,): what guessing by frequency gives."""
+    """Return the entropy in nats of counts (V,): what guessing by frequency gives.
+
+    Of counts (Q, V), the sum over questions.
+    """
+    if counts.dim() > 1:
+        return math.fsum(map(entropy, counts))
     shares = counts[counts > 0].double()
     shares = shares / shares.sum()
     return float(-(shares * shares.log()).sum())
 
 
-def deal_anew(report_ids: Tensor) -> Tensor:
-    """Deal images out anew, so that as few as can be get an image with their own report.
+def deal_anew(report_ids: Tensor, image_ids: Tensor) -> Tensor:
+    """Deal images out anew, so that as few as can be get their own, or one with their own report.
 
     Args:
         report_ids: (B,), equal for identical reports.
+        image_ids: (B,), equal for identical images.
 
     Returns:
         (B,) indices of the images: a rotation, the identity only for a batch of one.
@@ -109,5 +116,5 @@ def deal_anew(report_ids: Tensor) -> Tensor:
         return torch.arange(size, device=report_ids.device)
     rotations = torch.stack([torch.arange(size).roll(-shift) for shift in range(1, size)])
     rotations = rotations.to(report_ids.device)
-    kept = (report_ids[rotations] == report_ids).sum(1)
+    kept = ((report_ids[rotations] == report_ids) | (image_ids[rotations] == image_ids)).sum(1)
     return rotations[kept.argmin()]

@@ -113,8 +113,12 @@ class AugmentedTransform(ImageTransform):
 
     def augmented(self, gray: Tensor, generator: torch.Generator) -> Tensor:
         """Augment and normalise (1, S, S) that :meth:`resized` gave, which many views can share."""
+        draws = torch.rand(8, generator=generator, dtype=torch.float64)
+        return self.augmented_by(gray, draws.tolist())
+
+    def augmented_by(self, gray: Tensor, draws: list[float]) -> Tensor:
+        """Do what :meth:`augmented` does, with given draws from U(0, 1)."""
         by = self.augmentation
-        draws = torch.rand(8, generator=generator, dtype=torch.float64).tolist()
         flip, gain, apply, angle, right, down, scale, shear = draws
         if flip < by.flip:
             gray = gray.flip(-1)
@@ -131,6 +135,53 @@ class AugmentedTransform(ImageTransform):
                 fill=[0.0],
             )
         return self.normalised(gray)
+
+
+def augment_batch(
+    images: Tensor,
+    black: Tensor,
+    white: Tensor,
+    generator: torch.Generator,
+    total: int | None = None,
+    first: int = 0,
+    augmentation: Augmentation | None = None,
+) -> Tensor:
+    """Augment normalised images where they are, each in its own way.
+
+    The same map as :class:`AugmentedTransform` for each image, without a loop over them. Numbers
+    are drawn on the CPU for the batch of all processes, of which each takes its rows: images are
+    the same however many processes there are, and on every device.
+
+    Args:
+        images: (B, C, S, S), normalised.
+        black: (C,) what 0 became by the normalisation.
+        white: (C,) what 1 became.
+        generator: One of the CPU's.
+        total: Images of all processes; by default B.
+        first: Place of the first of the B among them.
+        augmentation: Its numbers; by default those of the probing protocol.
+    """
+    by, size = augmentation or Augmentation(), len(images)
+    draws = torch.rand(size if total is None else total, 8, generator=generator)
+    flip, gain, apply, angle, right, down, scale, shear = draws[first : first + size].T
+    turn = torch.deg2rad((2 * angle - 1) * by.rotation) * (apply < by.affine)
+    slant = torch.tan(torch.deg2rad((2 * shear - 1) * by.shear)) * (apply < by.affine)
+    zoom = torch.where(apply < by.affine, 1 + (2 * scale - 1) * by.scale, 1.0)
+    shift = (2 * torch.stack([right, down], 1) - 1) * 2 * by.translation
+    shift = shift * (apply < by.affine)[:, None]
+    cos, sin = turn.cos(), turn.sin()
+    # From places in the result to places in the image, both in [-1, 1], as torchvision's affine.
+    linear = torch.stack([cos - sin * slant, cos * slant + sin, -sin, cos], 1).view(-1, 2, 2)
+    linear = linear / zoom[:, None, None]
+    offset = -(linear @ shift[:, :, None])
+    linear[:, 0] *= torch.where(flip < by.flip, -1.0, 1.0)[:, None]  # the image is flipped first
+    offset[:, 0] *= torch.where(flip < by.flip, -1.0, 1.0)[:, None]
+    maps = torch.cat([linear, offset], 2).to(images)
+    low, high = (bound.to(images)[:, None, None] for bound in (black, white))
+    gray = (images - low) / (high - low)
+    gray = (gray * (1 + (2 * gain - 1) * by.intensity).to(images)[:, None, None, None]).clamp(0, 1)
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    return F.grid_sample(gray, grid, align_corners=False) * (high - low) + low
 
 
 def evaluation_transform(backbone: Backbone | BackboneSpec) -> EvaluationTransform:

@@ -94,6 +94,33 @@ def rows_of(loader):
     return [collated.batch.rows.tolist() for collated in loader]
 
 
+@pytest.mark.parametrize("kind", ["table", "class"])
+def test_rows_of_one_image_are_known(material, transform, tmp_path, kind):
+    """Rows 3 and 9 of a patient's: the same image with two reports."""
+    folder = tmp_path / "same"
+    table = write_pairs(folder, pairs=12, patients=6)
+    rows = read_csv(table)
+    rows[9][0], rows[9][2] = rows[3][0], rows[3][2]
+    write_csv(table, rows)
+    changes = {"train_csv": table, "batch_size": 12, "val_fraction": 0.2}
+    if kind == "class":
+        (folder / "mine.py").write_text(DATASET)
+        changes |= {
+            "train_csv": None,
+            "dataset": f"{folder / 'mine.py'}:Whole",
+            "image_root": folder,
+        }
+    loaded = module(settings(material, tmp_path, **changes), transform)
+    seen = {}
+    for loader in (loaded.train_dataloader(), loaded.val_dataloader()):
+        for collated in loader:
+            batch = collated.batch
+            seen |= dict(zip(batch.rows.tolist(), batch.image_ids.tolist(), strict=True))
+    first = 2 if kind == "table" else 0  # a spreadsheet's second row is the first of the table
+    assert len(seen) == 12 and len(set(seen.values())) == 11
+    assert seen[first + 3] == seen[first + 9]
+
+
 def test_a_run_goes_on_with_as_many_processes(material, transform, tmp_path):
     loaded = module(settings(material, tmp_path), transform)
     loaded.load_state_dict({"batches_given": 1})  # of before there were several

@@ -85,14 +85,6 @@ def test_reports_are_cut_at_max_tokens_with_sep_kept(tmp_path, tokenizer):
     assert batch.input_ids[:, -1].eq(tokenizer.sep_token_id).all()
 
 
-def test_identical_reports_share_an_id_whatever_their_case_and_spaces(tokenizer):
-    image = torch.zeros(SHAPE)
-    reports = ["No fluid.", "no  FLUID. ", "fluid"]
-    items = [NumberedPairs([[image, r] for r in reports])[i] for i in range(3)]
-    ids = Collate(tokenizer, 30, SHAPE)(items).batch.report_ids.tolist()
-    assert ids[0] == ids[1] != ids[2]
-
-
 def test_an_unreadable_pair_is_an_error(tmp_path, tokenizer):
     pairs = numbered(dataset(tmp_path, damaged=[2]))
     outcome, left_out = Collate(tokenizer, 30, SHAPE)([pairs[i] for i in range(4)])

@@ -25,7 +25,7 @@ def batch_of(tokenizer, longest):
     reports = [report_of(index) for index in range(4)]
     tokens = tokenize(tokenizer, reports, longest)
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    return make_batch(images, *tokens, identify_reports(reports))
+    return make_batch(images, *tokens, identify_reports(tokenizer, reports, longest))
 
 
 @torch.no_grad()
@@ -36,7 +36,9 @@ def outputs(model, batch):
     return encoded.similarity, words, model.itm_head(states[:, 0])
 
 
-@pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}, {"exponential_temp": True}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"lora_rank": 2}, {"exponential_temp": True}, {"contrast": "sigmoid"}]
+)
 def test_the_model_is_that_of_the_run(material, tmp_path, changes):
     config = settings(material, tmp_path, max_epochs=1, **changes)
     folder = refine(config).folder

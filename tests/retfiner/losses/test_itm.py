@@ -134,6 +134,33 @@ def test_pairs_with_the_same_report_are_never_negatives():
         assert drawn.exists.all()
 
 
+@pytest.mark.parametrize("how", ["shared", "similar"])
+def test_pairs_of_the_same_image_are_never_negatives(how):
+    batch = random_batch()._replace(image_ids=torch.tensor([0, 1, 0, 2, 3, 0]))
+    model, images = small_model(duplicate_reports=how), batch.image_ids
+    encoded, generator = model.encode(batch), torch.Generator().manual_seed(0)
+    for _ in range(300):
+        drawn = draw_negatives(encoded.similarity, encoded.relation.matches, generator)
+        assert (images[drawn.image_for_text] != images).all()
+        assert (images[drawn.text_for_image] != images).all()
+
+
+def test_reports_too_similar_are_never_negatives():
+    batch = random_batch()
+    ids = batch.input_ids.clone()
+    ids[1], ids[1, 1:3] = ids[0], ids[0, 1:3].flip(0)  # the same words in another order
+    batch = batch._replace(
+        input_ids=ids, attention_mask=batch.attention_mask.index_copy(
+            0, torch.tensor([1]), batch.attention_mask[:1]
+        ), lengths=(batch.lengths[0], batch.lengths[0], *batch.lengths[2:]),
+    )  # fmt: skip
+    encoded = small_model(duplicate_reports="similar").encode(batch)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        drawn = draw_negatives(encoded.similarity, encoded.relation.matches, generator)
+        assert drawn.text_for_image[0] != 1 and drawn.image_for_text[1] != 0
+
+
 def test_pairs_without_any_negative_do_not_count():
     model = small_model()
     batch = random_batch()._replace(report_ids=torch.full((6,), 3))

@@ -40,7 +40,7 @@ def batch():
 def compute(name, model, batch):
     encoded = model.encode(batch)
     if name == "itc":
-        return ImageTextContrastive().from_similarity(encoded.similarity, encoded.same_report)
+        return ImageTextContrastive().from_similarity(encoded.similarity, encoded.relation.affinity)
     if name == "itm":
         negatives = Negatives(
             torch.tensor(EXPECTED["itm"]["negative_image_for_text"]),

@@ -52,6 +52,41 @@ def test_total_is_the_weighted_sum_and_each_loss_is_logged_by_name():
     assert {f"val/image_to_text_recall@{k}" for k in (1, 5, 10)} <= metrics.keys()
 
 
+def gradients(weights, **options):
+    """Return those of the first step, by the part of the model."""
+    module = make_module(weights, seed=3, **options)
+    batch = random_batch()
+    torch.manual_seed(0)
+    encoded = module.model.encode(batch, True, True, module.fusion_warmup_steps == 0)
+    module._weighted_sum(module._losses_of(batch, encoded, "train", 0, 0)).backward()
+    return {name: p.grad for name, p in module.model.named_parameters() if p.grad is not None}
+
+
+def test_in_the_warm_up_of_fusion_the_contrast_alone_trains_the_vision_encoder():
+    alone, together = gradients({"itc": 1.0}), gradients(ALL)
+    waiting = gradients(ALL, fusion_warmup_steps=1)
+    seen = 0
+    for name, gradient in alone.items():
+        if name.startswith(("vision_encoder.", "vision_proj.")):
+            torch.testing.assert_close(waiting[name], gradient, rtol=1e-4, atol=1e-6)
+            seen += not torch.allclose(together[name], gradient, rtol=1e-2)
+    assert seen > 5
+    crossing = [name for name in waiting if ".crossattention." in name]
+    assert crossing
+    for name in crossing:
+        torch.testing.assert_close(waiting[name], together[name], rtol=1e-4, atol=1e-6)
+
+
+def test_the_warm_up_of_fusion_ends_at_its_step():
+    modules = [make_module(fusion_warmup_steps=steps) for steps in (0, 2, 9)]
+    for module in modules:
+        torch.manual_seed(0)
+        run(module)  # three steps
+    first, ended, whole = (m.model.vision_encoder.blocks[0].mlp.fc1.weight for m in modules)
+    assert not torch.equal(first, ended)
+    assert not torch.equal(ended, whole)
+
+
 def test_the_same_weights_give_the_same_validation_twice():
     module = make_module().eval()
     batch = random_batch()

@@ -47,6 +47,12 @@ def test_what_is_pretrained_has_a_learning_rate_of_its_own():
     assert [n for n, group in groups.items() if group.get("weight_decay") == 0] == ["temperature"]
 
 
+def test_the_bias_of_a_sigmoid_contrast_does_not_decay_either():
+    model = small_model(contrast="sigmoid")
+    groups = by_name(parameter_groups(model, 1e-3))
+    assert names_in(model, groups["temperature"]) == {"contra_temp", "contra_bias"}
+
+
 def test_low_rank_updates_are_new():
     model = small_model()
     add_lora(model.vision_encoder, 2, 2.0)

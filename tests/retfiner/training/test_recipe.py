@@ -8,58 +8,106 @@ import pytest
 from retfiner.config import RefineConfig
 from retfiner.training.recipe import (
     PUBLISHED,
+    Basis,
     Recipe,
-    Sizes,
     choose_recipe,
     schedule_notes,
     settings_of,
 )
 
 
-def sizes(pairs=136, patients=30, validation_patients=4, processes=1):
-    return Sizes(pairs, patients, validation_patients, processes)
+def basis(**changes):
+    values = {
+        "backbone": "RETFound",
+        "blocks": 12,
+        "text_is_new": False,
+        "is_adapted": False,
+        "pairs": 136,
+        "patients": 30,
+        "validation_patients": 4,
+        "batches_per_step": 1,
+    }
+    return Basis(**(values | changes))
 
 
 def auto(given=None, **of):
-    return choose_recipe("auto", given or {}, sizes(**of)).recipe
+    return choose_recipe("auto", given or {}, basis(**of)).recipe
 
 
 def test_published_is_the_same_for_any_amount_of_data():
     for pairs in (80, 100_000):
-        assert choose_recipe("published", {}, sizes(pairs)).recipe == PUBLISHED
-    assert dataclasses.asdict(PUBLISHED) | {"monitor": 0} == {
+        assert choose_recipe("published", {}, basis(pairs=pairs)).recipe == PUBLISHED
+    assert dataclasses.asdict(PUBLISHED) == {
         "batch_size": 128, "max_epochs": 20, "lr": 1e-4, "vision_lr": 1e-4, "text_lr": 1e-4,
-        "lr_schedule": "constant", "warmup_steps": 0, "itm_negatives": "hard", "monitor": 0,
-        "patience": 3,
+        "unfreeze_last": None, "lr_schedule": "constant", "warmup_steps": 0,
+        "fusion_warmup_steps": 0,
+        "itm_negatives": "hard", "monitor": ["loss"], "patience": 3, "fixed_temp": True,
+        "duplicate_reports": "ignore", "random_token_from": 106, "redraw_masks": True,
+        "train_interpolation": "bicubic", "drop_path": 0.1, "augment": False,
+        "contrast_batch": None,
     }  # fmt: skip
+
+
+def test_stochastic_depth_is_retfounds_alone():
+    assert choose_recipe("published", {}, basis(backbone="UrFound")).recipe.drop_path == 0
+
+
+def test_a_vocabulary_of_ones_own_has_five_special_tokens():
+    chosen = choose_recipe("published", {}, basis(text_is_new=True)).recipe
+    assert chosen.random_token_from == 5
 
 
 @pytest.mark.parametrize("name", ["auto", "published"])
 def test_what_the_user_sets_stays(name):
     given = {"batch_size": 24, "vision_lr": 3e-6, "monitor": ["itc", "loss"], "max_epochs": 7}
-    recipe = choose_recipe(name, given, sizes()).recipe
+    recipe = choose_recipe(name, given, basis()).recipe
     assert {key: getattr(recipe, key) for key in given} == given
 
 
 def test_the_learning_rate_of_new_layers_takes_those_of_pretrained_ones_along():
-    assert choose_recipe("published", {"lr": 3e-4}, sizes()).recipe.vision_lr == 3e-4
-    assert auto({"lr": 1e-3}).vision_lr == pytest.approx(10 * auto().vision_lr)
+    assert choose_recipe("published", {"lr": 3e-4}, basis()).recipe.vision_lr == 3e-4
+    assert auto({"lr": 1e-2}).vision_lr == pytest.approx(10 * auto().vision_lr)
 
 
-def test_few_pairs_make_small_batches_and_many_epochs():
+def test_few_pairs_make_small_batches_and_enough_steps():
     few = auto(pairs=80)
-    assert few.batch_size == 16
-    assert few.max_epochs * 5 >= 200
-    assert auto(pairs=100_000).batch_size == 128
-    assert auto(pairs=100_000).max_epochs == 20
-    several = auto(pairs=512, processes=4)
-    assert several.batch_size == 16  # each of four
+    assert (few.batch_size, few.max_epochs) == (16, 18)  # five steps an epoch, ninety in all
+    assert (auto(pairs=900).batch_size, auto(pairs=900).max_epochs) == (32, 8)
+    assert (auto(pairs=100_000).batch_size, auto(pairs=100_000).max_epochs) == (128, 20)
+    assert auto(pairs=2_048, batches_per_step=4).batch_size == 32  # each of four
 
 
-def test_a_pretrained_encoder_learns_the_faster_the_more_pairs_there_are():
-    rates = [auto(pairs=n).vision_lr for n in (80, 300, 3_000, 30_000, 10**6)]
-    assert rates[0] == rates[1] < rates[2] < rates[3] == rates[4] == pytest.approx(1e-4)
-    assert rates[2] == pytest.approx(10**-4.5)
+def test_a_larger_contrast_makes_fewer_steps_and_chunks_no_larger_than_it():
+    recipe = auto({"contrast_batch": 8})
+    assert (recipe.batch_size, recipe.pairs_per_batch) == (8, 8)
+    recipe = auto({"contrast_batch": 64}, pairs=640)
+    assert (recipe.batch_size, recipe.pairs_per_batch, recipe.max_epochs) == (32, 64, 9)
+
+
+def test_fusion_waits_for_half_of_a_short_run_and_a_tenth_of_a_long_one():
+    assert auto(pairs=80).fusion_warmup_steps == 45
+    assert auto({"max_epochs": 4}, pairs=80).fusion_warmup_steps == 10
+    assert auto(pairs=12_800).fusion_warmup_steps == 200
+    assert auto(pairs=10**6).fusion_warmup_steps == 500
+
+
+def test_with_few_pairs_a_third_of_the_encoder_trains_and_bert_stays():
+    few = auto(pairs=999)
+    assert (few.unfreeze_last, few.text_lr) == (4, 0.0)
+    assert few.vision_lr == pytest.approx(1e-4)
+    assert (auto(pairs=1_000).unfreeze_last, auto(pairs=80, is_adapted=True).unfreeze_last) == (
+        None,
+        None,
+    )
+    assert auto(pairs=80, text_is_new=True).text_lr == pytest.approx(1e-3)
+
+
+def test_rates_go_to_the_published_one_with_the_number_of_pairs():
+    new = [auto(pairs=n).lr for n in (1_000, 30_000**0.5 * 1_000**0.5, 30_000, 10**6)]
+    assert new == pytest.approx([1e-3, 10**-3.5, 1e-4, 1e-4])
+    pretrained = [auto(pairs=n).vision_lr for n in (1_000, 30_000, 10**6)]
+    assert pretrained == pytest.approx([1e-4, 1e-4, 1e-4])
+    assert auto(pairs=30_000).text_lr == pytest.approx(1e-4)
 
 
 def test_the_guard_decides_only_where_there_are_patients_enough():
@@ -69,11 +117,11 @@ def test_the_guard_decides_only_where_there_are_patients_enough():
 
 
 def test_three_lines_say_what_and_why():
-    lines = choose_recipe("auto", {"lr": 2e-4}, sizes()).lines
+    lines = choose_recipe("auto", {"lr": 2e-4}, basis()).lines
     assert len(lines) == 3
     assert "136 pairs of 30 patients" in lines[0]
     assert "yours: lr" in lines[0]
-    assert "16 pairs a batch" in lines[1]
+    assert "last 4 of 12 blocks train" in lines[1]
     assert "4 validation patients cannot tell" in lines[2]
 
 

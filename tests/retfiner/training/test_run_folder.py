@@ -11,7 +11,7 @@ import yaml
 from retfiner.common.cli import as_plain, parse
 from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
-from retfiner.training.recipe import Sizes, choose_recipe, settings_of
+from retfiner.training.recipe import Basis, choose_recipe, settings_of
 from retfiner.training.resume import find_resume_checkpoint
 from retfiner.training.run_folder import (
     git_revision,
@@ -27,11 +27,13 @@ def config(**changes):
 
 def name_of(backbone, **changes):
     settings = config(recipe="published", **changes)
-    recipe = choose_recipe(settings.recipe, settings_of(settings), Sizes(100, 10, 1, 1)).recipe
+    recipe = choose_recipe(
+        settings.recipe, settings_of(settings), Basis(backbone, 12, False, False, 100, 10, 1, 1)
+    ).recipe
     return run_name(
         backbone,
         settings.weights,
-        temperature=settings.contra_temp,
+        temperature=settings.temperature,
         exponential_temp=settings.exponential_temp,
         lr=recipe.lr,
         batch_size=recipe.batch_size,

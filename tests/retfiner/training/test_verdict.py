@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from retfiner.losses import LOSSES
+from retfiner.losses import LOSSES, build_losses
 from retfiner.training.verdict import Objective, deal_anew, entropy, read_objectives
 from tests.helpers.small import random_batch, small_model
 
@@ -39,15 +39,21 @@ def test_entropy_is_what_guessing_by_frequency_costs():
 @pytest.mark.parametrize("ids", [[1, 2, 3, 4], [1, 1, 2, 2], [1, 1, 1, 2, 3], [5, 5], [5]])
 def test_images_dealt_anew_keep_as_few_reports_as_can_be(ids):
     ids = torch.tensor(ids)
-    order = deal_anew(ids)
+    order = deal_anew(ids, torch.arange(len(ids)))
     assert sorted(order.tolist()) == list(range(len(ids)))
     kept = int((ids[order] == ids).sum())
     rotations = [int((ids.roll(-shift) == ids).sum()) for shift in range(1, len(ids))]
     assert kept == min(rotations, default=len(ids))
 
 
-def guessed(name, batch):
-    model, loss = small_model(), LOSSES[name]()
+def test_images_dealt_anew_are_not_their_own_copies():
+    order = deal_anew(torch.arange(4), torch.tensor([1, 2, 1, 2]))
+    assert order.tolist() in ([1, 2, 3, 0], [3, 0, 1, 2]), "a rotation by two would change nothing"
+
+
+def guessed(name, batch, **options):
+    model = small_model(**options)
+    loss = build_losses([name], model.contrast)[name]
     draws = torch.Generator().manual_seed(0)
     return entropy(loss.guesses(model, batch, draws))
 
@@ -61,6 +67,26 @@ def test_equal_scores_cost_what_guessing_is_said_to_cost():
     assert guessed("itm", batch) == pytest.approx(-(math.log(1 / 3) + 2 * math.log(2 / 3)) / 3)
     one_report = batch._replace(report_ids=torch.zeros(6, dtype=torch.long))
     assert guessed("itm", one_report) == 0.0
+    ignored = guessed("itm", one_report, duplicate_reports="ignore")
+    assert ignored == pytest.approx(-(math.log(1 / 3) + 2 * math.log(2 / 3)) / 3)
+
+
+def test_guessing_in_a_sigmoid_contrast_costs_the_entropy_of_each_question():
+    """8 of 36 pairs are right; a model that gives each of them 8 / 36 is asked six times an image.
+
+    No constant costs less: those beside it cost more.
+    """
+    batch = random_batch(6)._replace(report_ids=torch.tensor([0, 0, 1, 2, 3, 4]))
+    costs = []
+    for right in (7 / 36, 8 / 36, 9 / 36):
+        model = small_model(contrast="sigmoid")
+        encoded = model.encode(batch)._replace(similarity=torch.zeros(6, 6).double())
+        with torch.no_grad():
+            model.contra_bias.fill_(math.log(right / (1 - right)))
+        loss = build_losses(["itc"], "sigmoid")["itc"]
+        costs.append(loss(model, batch, encoded, torch.Generator()).item())
+    assert guessed("itc", batch, contrast="sigmoid") == pytest.approx(costs[1], abs=1e-12)
+    assert costs[1] < min(costs[0], costs[2])
 
 
 @pytest.mark.parametrize("name", ["mlm", "gm"])

@@ -21,6 +21,7 @@ from retfiner.vision import (
     augmented_transform,
     backbone_from_state,
     evaluation_transform,
+    preprocessing,
 )
 
 from . import layouts
@@ -215,3 +216,49 @@ def test_every_number_of_the_augmentation_has_an_effect(name):
         for transform in (AUGMENTED, less)
     ]
     assert any(not torch.equal(*pair) for pair in zip(*views, strict=True))
+
+
+def smooth(count: int = 6, size: int = 64) -> torch.Tensor:
+    """Give images without an edge at the border, where zeros come in."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
+    bump = (1 - x**2).clamp(0) ** 2 * (1 - y**2).clamp(0) ** 2
+    waves = [0.5 + 0.4 * torch.sin(5 * x * (k + 1) + 3 * y) for k in range(count)]
+    return torch.stack([bump * wave for wave in waves])[:, None]
+
+
+def test_a_batch_is_augmented_as_each_image_alone():
+    gray = smooth()
+    transform = AugmentedTransform(64, (0.4,), (0.2,), 1)
+    draws = torch.rand(6, 8, generator=torch.Generator().manual_seed(3))
+    black, white = (torch.tensor([(v - 0.4) / 0.2]) for v in (0.0, 1.0))
+    normalised = torch.stack([transform.normalised(image) for image in gray])
+    got = preprocessing.augment_batch(normalised, black, white, torch.Generator().manual_seed(3))
+    flips = 0
+    for image, row, result in zip(gray, draws, got, strict=True):
+        expected = transform.augmented_by(image, row.tolist())
+        assert (result - expected).abs().max() < 0.02  # of a range of 5
+        flips += bool(row[0] < 0.5)
+    assert 0 < flips < 6
+    assert (got - normalised).abs().amax((1, 2, 3)).min() > 0.5
+
+
+def test_each_process_augments_its_rows_as_one_alone_would():
+    images = smooth()
+    black, white = torch.zeros(1), torch.ones(1)
+
+    def augment(part, **place):
+        return preprocessing.augment_batch(
+            part, black, white, torch.Generator().manual_seed(5), **place
+        )
+
+    halves = [augment(images[:2], total=6), augment(images[2:], total=6, first=2)]
+    torch.testing.assert_close(torch.cat(halves), augment(images), rtol=0, atol=1e-6)
+
+
+def test_nothing_to_augment_by_leaves_images_as_they_are():
+    nothing = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    images = smooth()
+    got = preprocessing.augment_batch(
+        images, torch.zeros(1), torch.ones(1), torch.Generator(), augmentation=nothing
+    )
+    torch.testing.assert_close(got, images, rtol=0, atol=1e-6)

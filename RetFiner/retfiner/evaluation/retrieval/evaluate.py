@@ -118,7 +118,7 @@ def retrieve(
     loaded: LoadedModel, manifest: Manifest, images: torch.Tensor, shortlist: int
 ) -> Retrieval:
     """Embed the distinct reports of N pairs; rank them and the images (N, E) for each other."""
-    ids = identify_reports(manifest.reports).numpy()
+    ids = identify_reports(loaded.tokenizer, manifest.reports, loaded.max_text_tokens).numpy()
     _, first, report = np.unique(ids, return_index=True, return_inverse=True)
     texts = loaded.embed_texts([manifest.reports[position] for position in first])
     device, carried = loaded.device, torch.from_numpy(report)

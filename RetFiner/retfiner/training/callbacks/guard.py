@@ -137,13 +137,16 @@ class EncoderGuard(pl.Callback):
         self.base = None if base is None else base.numpy()
 
 
-def build_guard(batches: PairsDataModule) -> list[EncoderGuard]:
-    """Return the guard, or none where reports or patients are not at hand to go by."""
+def build_guard(batches: PairsDataModule, batch_size: int) -> list[EncoderGuard]:
+    """Return the guard, or none where reports or patients are not at hand to go by.
+
+    It encodes ``batch_size`` scans at a time.
+    """
     if batches.pairs.manifests is None or lacks_for_guard(batches.pairs) is not None:
         return []
     train, validation = batches.pairs.manifests
     transform = batches.pairs.validation.transform  # type: ignore[attr-defined]
-    return [EncoderGuard(train, validation, transform, batches.batch_size, batches.seed)]
+    return [EncoderGuard(train, validation, transform, batch_size, batches.seed)]
 
 
 def lacks_for_guard(pairs: Pairs) -> str | None:

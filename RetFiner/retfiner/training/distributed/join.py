@@ -69,4 +69,5 @@ def _pinned(joined: Joined) -> Joined:
         input_ids=joined.input_ids.pin_memory(),
         attention_mask=joined.attention_mask.pin_memory(),
         report_ids=joined.report_ids.pin_memory(),
+        image_ids=joined.image_ids.pin_memory(),
     )

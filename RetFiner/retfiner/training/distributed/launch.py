@@ -63,6 +63,7 @@ def resolve_hardware(
     *,
     batch_size: int | None = None,
     precision: str = "auto",
+    prefers_float16: bool = False,
     compile: bool = False,
 ) -> Hardware:
     """Decide where a run trains.
@@ -74,6 +75,7 @@ def resolve_hardware(
         strategy: ``auto``, ``ddp`` or ``fsdp``.
         batch_size: Pairs in a batch of one device, if the user said how many.
         precision: As asked for; float16 does not go with split weights.
+        prefers_float16: Whether ``auto`` is float16 on a GPU: the published arithmetic.
         compile: Whether the encoders are compiled, which does not either.
 
     Raises:
@@ -81,6 +83,8 @@ def resolve_hardware(
             weights cannot be split as asked.
     """
     accelerator = _resolve_accelerator(accelerator)
+    if precision == "auto" and prefers_float16 and accelerator == "cuda":
+        precision = "16-mixed"
     count = _count_devices(devices, accelerator)
     precision = resolve_precision(precision, accelerator)
     started = _started_by_torchrun()

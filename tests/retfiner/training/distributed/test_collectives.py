@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
 from retfiner.data.batch import Collated
-from retfiner.losses import LOSSES
+from retfiner.losses import build_losses
 from retfiner.training.adaptation import freeze_unread
 from retfiner.training.distributed.collectives import (
     all_gather_objects,
@@ -27,6 +27,10 @@ from tests.helpers.small import random_batch, small_model
 
 REPORTS = torch.tensor([4, 1, 2, 4, 3, 7, 2, 9])
 """Equal reports within a process and across processes, whatever the split."""
+IMAGES = torch.tensor([0, 1, 2, 3, 4, 2, 6, 1])
+"""Equal images likewise."""
+MATCHES_ALL = (torch.tensor([0, 0, 0, 0, 1, 2, 3, 4]), torch.tensor([5, 0, 1, 2, 5, 5, 5, 5]))
+"""Pair 0 has its report or its image in common with every other, which have nothing in common."""
 
 
 class Step(torch.nn.Module):
@@ -38,7 +42,7 @@ class Step(torch.nn.Module):
         if "itm" not in losses:
             parts["itm_head"] = None
         self.model = small_model(**parts, **options)
-        self.losses = {name: LOSSES[name]() for name in losses}
+        self.losses = build_losses(losses, self.model.contrast)
         freeze_unread(self.model, self.losses.values())
 
     def forward(self, batch):
@@ -54,22 +58,25 @@ class Step(torch.nn.Module):
         return values, encoded
 
 
-def one(losses, options):
+def batch_of(ids):
+    return random_batch(8)._replace(report_ids=ids[0], image_ids=ids[1])
+
+
+def one(losses, options, ids):
     """Losses and gradients of one process."""
     step = Step(losses, **options)
-    values, encoded = step(random_batch(8)._replace(report_ids=REPORTS))
+    values, encoded = step(batch_of(ids))
     sum(values.values()).backward()
     gradients = {name: p.grad for name, p in step.named_parameters() if p.requires_grad}
     return {name: value.detach() for name, value in values.items()}, gradients, encoded
 
 
-def several(rank, losses, sizes, options):
+def several(rank, losses, sizes, options, ids):
     """The same with a part of the batch; twice, since wrong use of DDP shows in a second step."""
     step = DistributedDataParallel(Step(losses, **options))
-    batch = random_batch(8)._replace(report_ids=REPORTS)
     for _ in range(2):
         step.zero_grad()
-        values, encoded = step(share_of(batch, sizes, rank))
+        values, encoded = step(share_of(batch_of(ids), sizes, rank))
         sum(values.values()).backward()
     stacked = all_reduce_mean(torch.stack(list(values.values())))
     gradients = {name: p.grad for name, p in step.module.named_parameters() if p.requires_grad}
@@ -90,12 +97,24 @@ def several(rank, losses, sizes, options):
         ([5, 3], ["gm"], {}),
         ([5, 3], ["itc", "itm", "mlm", "gm"], {"duplicate_reports": "ignore"}),
         ([3, 2, 2, 1], ["itc", "itm", "mlm", "gm"], {"exponential_temp": True}),
+        ([5, 3], ["itc", "itm", "mlm", "gm"], {"chunk_size": 2}),
+        ([5, 3], ["itc", "itm"], {"contrast": "sigmoid"}),
+        ([3, 5], ["itc", "itm"], {"duplicate_reports": "similar"}),
     ],
     ids=lambda value: "-".join(map(str, value)),
 )
 def test_losses_and_gradients_are_those_of_one_process(tmp_path, sizes, losses, options):
-    expected, gradients, encoded = one(losses, options)
-    for values, found, embedded in together(len(sizes), tmp_path, several, losses, sizes, options):
+    assert_as_one(tmp_path, sizes, losses, options, (REPORTS, IMAGES))
+
+
+def test_a_pair_without_negatives_counts_once_in_whichever_process(tmp_path):
+    assert_as_one(tmp_path, [5, 3], ["itc", "itm"], {}, MATCHES_ALL)
+
+
+def assert_as_one(tmp_path, sizes, losses, options, ids):
+    expected, gradients, encoded = one(losses, options, ids)
+    given = (losses, sizes, options, ids)
+    for values, found, embedded in together(len(sizes), tmp_path, several, *given):
         for name in losses:
             assert values[name].item() == pytest.approx(expected[name].item(), abs=1e-8)
         assert found.keys() == gradients.keys()
