@@ -6,9 +6,9 @@ Rules, not a model, so that what counts can be read here:
    so that a "lamellar macular hole" is no macular hole and a "drusenoid PED" no drusen.
 2. Words of denial deny what follows them up to the end of their scope: a full stop, a semicolon, a
    colon, a comma, or a word like "but" or "with". A comma ends the scope unless a list of findings
-   goes on to an "or": "no drusen, fluid or atrophy" denies all three, "no fluid, drusen" denies the
-   fluid alone.
-3. Words after a finding can deny it too: "SRF has resolved", "drusen not seen", "ERM: none", up to
+   goes on to an "or", or to the end with nothing but findings: "no drusen, fluid or atrophy" denies
+   all three, "no SRF, IRF" both, "no fluid, drusen nasally" the fluid alone.
+3. Words after a finding can deny it too: "SRF has resolved", "drusen not seen", "ERM: no", up to
    the comma; so can "resolved SRF" and "resolution of the SRF", unless it is partial. What "cannot
    be excluded" is stated, as all that is possible.
 4. "No change", "no increase" and their like deny the change and not the finding.
@@ -115,9 +115,11 @@ _UNCHANGED = re.compile(
     r"(?:change|increase|decrease|progression|improvement|growth|difference)s?\b"
 )
 _AFTER = re.compile(
+    r"^ ?(?:\(-\)|-(?=[,;.]|$))|"
     r"^(?:(?!\b(?:with|but|and|no|not|partially|partly|incompletely|cannot|never)\b)[^,;.]){0,30}?"
     r"\b(?:(?:is |are |were |was |has |have |had )?(?:completely |fully |now |been )*"
-    r"(?:resolved|absent|disappeared|ruled out|excluded|none|nil|negative)|no longer|"
+    r"(?:resolved|absent|disappeared|gone|cleared|closed|ruled out|excluded|none|nil|negative|"
+    r"no(?=[,;.]|$))|no longer|"
     r"not (?:be )?(?:seen|visible|present|detected|found|identified|noted|observed|evident|"
     r"appreciated|demonstrated))\b"
 )
@@ -224,7 +226,7 @@ def _denied_spans(text: str) -> list[tuple[int, int]]:
 
 
 def _comma_end(text: str, start: int, end: int) -> int:
-    """End a scope at its first comma that is not one of a list of findings with "or" in it."""
+    """End a scope at its first comma that is not one of a list of findings."""
     comma = text.find(",", start, end)
     while comma >= 0:
         rest = text[comma + 1 : end].lstrip()
@@ -232,7 +234,10 @@ def _comma_end(text: str, start: int, end: int) -> int:
         is_list = bool(re.search(r"\b(?:or|nor)\b", rest)) and any(
             pattern.match(item) for pattern, _, _ in _PATTERNS
         )
-        if not is_list or _BEFORE.search(rest.partition(",")[0]):
+        items = filter(None, (part.strip() for part in re.split(r",|\b(?:and|or|nor)\b", rest)))
+        is_list = is_list or all(any(p.fullmatch(i) for p, _, _ in _PATTERNS) for i in items)
+        alone = not text[start:comma].strip()  # "SRF: no, ERM: yes"
+        if alone or not is_list or _BEFORE.search(rest.partition(",")[0]):
             return comma
         comma = text.find(",", comma + 1, end)
     return end
