@@ -64,6 +64,8 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
             )
     elif is_own:
         notes.append("The model was trained on these pairs: the numbers say nothing of others.")
+    else:
+        notes += _overlap(manifest, settings)
     if len(manifest) < 2:
         raise InputError("there is nothing to compare", got="one pair", expected="at least two")
     return SelectedPairs(manifest, part, notes)
@@ -89,6 +91,38 @@ def _holds_own_pairs(manifest: Manifest, description: Mapping[str, Any]) -> bool
         return False  # too few patients for that split: another table
     found = describe_data(Pairs(*tables, tables))["data_sha256"]  # type: ignore[arg-type]
     return found == description["provenance"]["data_sha256"]
+
+
+def _overlap(manifest: Manifest, settings: Mapping[str, Any]) -> list[str]:
+    """Say how many pairs have an image or a patient that the model was trained on.
+
+    That is known as long as its training table is there. Images are compared by their bytes,
+    wherever they lie and whatever they are called.
+    """
+    if settings["train_csv"] is None or not Path(settings["train_csv"]).is_file():
+        return []
+    columns = {name: settings[name] for name in _COLUMNS}
+    root = settings["image_root"] and Path(settings["image_root"])
+    try:
+        seen = read_manifest(Path(settings["train_csv"]), root, on_bad_row="skip", **columns)
+        if settings["val_csv"] is None:
+            seen, _ = split_by_patient(seen, settings["val_fraction"], settings["seed"])
+    except InputError:
+        return []  # the table is no longer what it was
+    sizes = {image.path.stat().st_size for image in seen.images}
+    images = [image for image in manifest.images if image.path.stat().st_size in sizes]
+    sizes = {image.path.stat().st_size for image in images}
+    hashes = {
+        path: file_sha256(path)
+        for path in {image.path for image in (*seen.images, *images)}
+        if path.stat().st_size in sizes
+    }
+    keys = {(hashes.get(image.path), image.index, image.member) for image in seen.images}
+    shared = sum((hashes[image.path], image.index, image.member) in keys for image in images)
+    patients = set(manifest.patients or ()) & set(seen.patients or ())
+    told = [f"{shared} of these images, by their content"] * bool(shared)
+    told += [f"{len(patients)} of these patients, by their names"] * bool(patients)
+    return [f"The model was trained on {' and '.join(told)}."] if told else []
 
 
 def describe_pairs(selected: SelectedPairs, used: Manifest) -> dict[str, Any]:
