@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -88,7 +89,8 @@ def draw_changes(summary: Summary) -> Drawing:
         ax.set_yticks(range(len(own)), [shorten_name(one.data_set, 24) for one in own])
         ax.set_ylim(-0.6, len(own) - 0.3)
         if len(summary.pairs) > 1:
-            ax.set_title(f"{pair[0]} →\n{pair[1]}", fontsize=SMALL)
+            between = " " if len("".join(pair)) < 24 else "\n"
+            ax.set_title(f"{pair[0]} →{between}{pair[1]}", fontsize=SMALL + 1)
         tidy(ax)
     _one_scale(axes, Axes.get_xlim, Axes.set_xlim)
     unit = " (points)" if METRICS[summary.metric].scale == 100 else ""
@@ -145,13 +147,14 @@ def draw_scores(summary: Summary) -> Drawing:
     for place, name in enumerate(names):
         values = [summary.scores[model, name].mean for model in summary.models]
         ax.hlines(place, min(values), max(values), color=LIGHT, linewidth=2.5, zorder=0)
-        chance = summary.chance_on(name)
-        if chance is not None:
-            ax.plot(chance, place, "|", color=GREY, markersize=9, label="chance" * (place == 0))
     for index, model in enumerate(summary.models):
         style = model_style(index) | {"linestyle": "none", "markersize": 6}
         values = [summary.scores[model, name].mean for name in names]
         ax.plot(values, range(len(names)), label=shorten_name(model, 26), **style)
+    chances = [chance for name in names if (chance := summary.chance_on(name)) is not None]
+    if len(chances) == len(names):
+        ax.plot(chances, range(len(names)), "|", color=GREY, markersize=9, label="chance")
+    ax.set_ylim(-0.5, len(names) - 0.5)
     ax.set_yticks(range(len(names)), [shorten_name(name, 24) for name in names])
     ax.set_xlabel(_label(summary.metric), fontsize=SMALL + 1)
     tidy(ax)
@@ -168,7 +171,7 @@ def draw_scores(summary: Summary) -> Drawing:
 def draw_ranks(summary: Summary) -> Drawing:
     """Draw mean ranks with the critical difference (Demsar, 2006)."""
     order = sorted(summary.models, key=lambda model: summary.ranks[model])
-    figure = new_figure(COLUMN, 0.26 * len(order) + 1.0)
+    figure = new_figure(COLUMN, 0.26 * len(order) + 0.7)
     ax = figure.subplots()
     for place, model in enumerate(reversed(order)):
         rank = summary.ranks[model]
@@ -176,6 +179,7 @@ def draw_ranks(summary: Summary) -> Drawing:
         ax.hlines(place, rank, rank + summary.critical, color=LIGHT, linewidth=2.5, zorder=0)
         ax.plot(rank, place, markersize=6, **style)
     ax.set_yticks(range(len(order)), [shorten_name(model, 26) for model in reversed(order)])
+    ax.set_ylim(-0.5, len(order) - 0.5)
     ax.set_xlim(0.8, max(len(order), *summary.ranks.values()) + 0.2)
     ax.set_xlabel("Mean rank over data sets (1 is best)", fontsize=SMALL + 1)
     tidy(ax)
@@ -222,7 +226,7 @@ def draw_efficiency(points: Sequence[EfficiencyPoint], metric: str, word: str) -
 
 def _grid_figure(n: int) -> tuple[Figure, list[Axes]]:
     columns = max(1, min(GRID_COLUMNS, n))
-    figure = new_figure(2.4 * columns + 0.4, 2.6 * -(-n // columns) + 0.3)
+    figure = new_figure(2.4 * columns + 0.4, 2.4 * -(-n // columns) + 0.2)
     return figure, grid(figure, n, columns)
 
 
@@ -287,7 +291,10 @@ def draw_calibration(summary: Summary) -> Drawing:
                 label=f"{shorten_name(model)} {ece:.1f}",
             )
         _square(ax, one.name, "Confidence", "Accuracy")
-        ax.legend(title="ECE (%)", title_fontsize=SMALL - 1, fontsize=SMALL - 1, loc="best")
+        legend = ax.legend(title="ECE (%)", title_fontsize=SMALL - 1, fontsize=SMALL - 1)
+        for handle in legend.legend_handles:
+            if isinstance(handle, PathCollection):
+                handle.set_sizes([25.0])
     return Drawing(
         "calibration",
         "Calibration",
@@ -302,7 +309,9 @@ def draw_confusion(summary: Summary) -> Drawing:
     """Draw confusion matrices in percent of each true class, a row a data set."""
     heights = [max(2, len(one.classes)) for one in summary.sets]
     n = len(summary.models)
-    figure = new_figure(3.4 * n + 0.4, sum(0.34 * max(3, h) + 1.2 for h in heights))
+    figure = new_figure(
+        (0.34 * max(heights) + 1.5) * n, sum(0.34 * max(3, h) + 1.2 for h in heights)
+    )
     axes = figure.subplots(len(heights), n, squeeze=False, gridspec_kw={"height_ratios": heights})
     for row, one in zip(axes, summary.sets, strict=True):
         for ax, model in zip(row, summary.models, strict=True):

@@ -312,12 +312,16 @@ def _reading(summary: Summary) -> list[str]:
             "claim that it helps over data sets. Stars are for p (Holm), corrected for all single "
             "data sets, or all means, of the table: * p<0.05, ** p<0.01, *** p<0.001.",
         ]
-    for pair, test in summary.pooled.items():
+    if summary.pooled:
+        found = "; ".join(
+            f"{base} → {model}, p = {p_text(test.p)} (n = {test.n})"
+            for (base, model), test in summary.pooled.items()
+        )
         notes.append(
-            f"Footnote, {pair[0]} → {pair[1]}: the paper's Wilcoxon test over data sets and seeds "
-            f"pooled gives p = {p_text(test.p)} (n = {test.n}). It takes seeds of one data set for "
-            "independent; where nothing differs but chance it still finds p<0.05 in 29 to "
-            "40 % of all tables (docs/statistics.md), so it bears no star here."
+            f"Footnote: the paper's Wilcoxon test over data sets and seeds pooled gives {found}. "
+            "It takes seeds of one data set for independent; where nothing differs but chance it "
+            "still finds p<0.05 in 29 to 40 % of all tables (docs/statistics.md), so it bears no "
+            "star here."
         )
     return notes
 
