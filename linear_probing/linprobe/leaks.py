@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from linprobe.datasets import DataSet, Split, read_bscan
 from linprobe.store import FeatureStore, images_key
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
-from retfiner.vision.images import is_image_file
+from retfiner.vision.images import ImageAddress, count_images, is_image_file, iter_images
 
 SIDE = 16
 SAME = 40
@@ -47,7 +47,11 @@ def perceptual_hash(image: NDArray[np.float32]) -> Bits:
 
 
 def hash_images(
-    paths: Sequence[Path], digests: Sequence[str], store: FeatureStore, title: str
+    paths: Sequence[Path],
+    digests: Sequence[str],
+    store: FeatureStore,
+    title: str,
+    counts: Sequence[int] | None = None,
 ) -> Bits:
     """Hash images as :func:`perceptual_hash` does, or take the hashes from the store.
 
@@ -56,21 +60,27 @@ def hash_images(
         digests: SHA-256 of each one's bytes.
         store: Where the hashes are kept.
         title: What to call it in the progress bar.
+        counts: How many images each file holds, where they may be volumes.
 
     Returns:
-        (N, 256).
+        (N, 256), or as many rows as there are images in all.
 
     Raises:
         InputError: If an image cannot be read.
     """
     key = images_key("perceptual hash", digests)
-    kept = store.read(key, len(paths))
+    kept = store.read(key, len(paths) if counts is None else sum(counts))
     if kept is not None:
         return kept > 0
+
+    def look(path: Path) -> list[Bits]:
+        images = [read_bscan(path)] if counts is None else iter_images(path)
+        return [perceptual_hash(image) for image in images]
+
     with ThreadPoolExecutor(4) as pool:
-        hashes = pool.map(lambda path: perceptual_hash(read_bscan(path)), paths)
-        bar = tqdm(hashes, title, len(paths), unit="image", disable=None, leave=False)
-        found = np.stack(list(bar))
+        hashes = pool.map(look, paths)
+        bar = tqdm(hashes, title, len(paths), unit="file", disable=None, leave=False)
+        found = np.stack(list(chain.from_iterable(bar)))
     store.write(key, found.astype(np.float16))
     return found
 
@@ -147,7 +157,8 @@ class TrainingPairs:
     """The image-report pairs that a model was refined on, to be compared with test images.
 
     Args:
-        table: CSV with an ``image`` column (paths from its own folder) and maybe ``patient_id``.
+        table: CSV with an ``image`` column (paths from its own folder) and maybe ``patient_id``; of
+            a volume, all B-scans are compared.
         store: Where perceptual hashes are kept.
 
     Raises:
@@ -159,36 +170,40 @@ class TrainingPairs:
             rows = pd.read_csv(table, dtype=str, keep_default_na=False)
         except (OSError, ValueError) as error:
             raise InputError(f"{table} cannot be read as a CSV", got=error) from error
-        if "image" not in rows:
+        if "image" not in rows or rows.empty:
             raise InputError(
-                f"{table} has no column image", got=", ".join(rows.columns), expected="image"
+                f"{table} has no column image, or no row",
+                got=f"{', '.join(rows.columns)} of {len(rows)} rows",
+                expected="image among the columns",
             )
-        paths = [table.parent / name for name in dict.fromkeys(rows["image"])]
-        absent = [str(path) for path in paths if not path.exists()]
+        addresses = (ImageAddress.parse(table.parent / name) for name in rows["image"])
+        paths = list(dict.fromkeys(address.path for address in addresses))
+        absent = [str(path) for path in paths if not is_image_file(path)]
         if absent:
             raise InputError(
                 f"{len(absent)} images of {table} are not there",
                 got=shorten(absent, 3),
-                expected="paths from the table's own folder",
+                expected="paths of images from the table's own folder",
             )
-        self.paths = [path for path in paths if path.is_file() and is_image_file(path)]
-        self.volumes = len(paths) - len(self.paths)
+        counts = [count_images(path) for path in paths]
+        self.names = [
+            path.name if count == 1 else f"{path.name}#{k}"
+            for path, count in zip(paths, counts, strict=True)
+            for k in range(count)
+        ]
         self.patients = set(rows["patient_id"]) - {""} if "patient_id" in rows else set()
-        self.digests = [file_sha256(path) for path in self.paths]
-        self.hashes = self._hash(store)
+        digests = [file_sha256(path) for path in paths]
+        self.hashes = hash_images(paths, digests, store, "hashing the training pairs", counts)
         self.table = table
-
-    def _hash(self, store: FeatureStore) -> Bits:
-        return hash_images(self.paths, self.digests, store, "hashing the training pairs")
 
     def leaks(self, data: DataSet, store: FeatureStore) -> list[str]:
         """Say which test images and patients of a data set are among the pairs."""
         split = data.splits["test"]
         hashes = hash_images(split.paths, split.digests, store, f"{data.name}: comparing test")
         found = []
-        pairs = same_images(self.hashes, hashes) if len(self.hashes) else []
+        pairs = same_images(self.hashes, hashes)
         if pairs:
-            names = [f"{self.paths[i].name} = {split.names[k]}" for i, k in pairs]
+            names = [f"{self.names[i]} = {split.names[k]}" for i, k in pairs]
             found.append(
                 f"{len(pairs)} test images are among the training pairs of {self.table.name}, as "
                 f"they look: {shorten(names, 5)}."
@@ -198,10 +213,6 @@ class TrainingPairs:
             found.append(
                 f"{len(shared)} test patients are among the training pairs of {self.table.name}, "
                 f"by their names: {shorten(shared, 5)}."
-            )
-        if self.volumes:
-            found.append(
-                f"{self.volumes} volumes of {self.table.name} were not compared as pictures."
             )
         return found
 

@@ -110,9 +110,23 @@ def test_training_pairs_are_compared_by_picture_and_patient(tmp_path, store):
         refuse(data, leaks, allow=False)
 
 
+def test_every_bscan_of_a_training_volume_is_compared(tmp_path, store):
+    data = read_data_set(write_data_set(tmp_path / "OCTID"))
+    with Image.open(data.splits["test"].paths[3]) as image:
+        bscan = np.array(image.convert("L"))
+    np.save(tmp_path / "volume.npy", np.stack([bscan.T[::-1, ::-1].T, bscan]))
+    (tmp_path / "pairs.csv").write_text("image,report\nvolume.npy#0,a\nvolume.npy#1,b\n")
+    [leak] = TrainingPairs(tmp_path / "pairs.csv", store).leaks(data, store)
+    assert f"volume.npy#1 = {data.splits['test'].names[3]}" in leak
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("image,report\nnowhere.png,a\n", "not there"), ("picture\na\n", "no column image")],
+    [
+        ("image,report\nnowhere.png,a\n", "not there"),
+        ("picture\na\n", "no column image"),
+        ("image\n", "no row"),
+    ],
 )
 def test_tables_that_cannot_be_compared(tmp_path, store, text, message):
     (tmp_path / "t.csv").write_text(text)
