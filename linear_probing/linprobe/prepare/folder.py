@@ -77,7 +77,9 @@ def list_bscans(folder: Path, options: Options) -> Listing:
                 got=shorten([str(path) for path in files if len(path.parts) < 2]) or "no picture",
                 expected="<Class>/<picture>, or a table with --labels",
             )
+    told = {bscan.patient for bscan in bscans}
     bscans = [_with_patient(bscan, options.patient_regex) for bscan in bscans]
+    notes += _in_several_classes([bscan for bscan in bscans if bscan.patient not in told])
     notes += _check_names(sorted({bscan.label for bscan in bscans}))
     bscans, more = _readable_and_together(bscans)
     return Listing(renamed(bscans), [*notes, *more, *_few(bscans)])
@@ -127,6 +129,22 @@ def _with_patient(bscan: BScan, pattern: str | None) -> BScan:
             got=f"{pattern}: {error}",
             expected="a regular expression with one group, as (\\d+)_OD",
         ) from error
+
+
+def _in_several_classes(bscans: list[BScan]) -> list[str]:
+    """Point out patients, known by names alone, whose number may restart in each class."""
+    classes: dict[str, set[str]] = defaultdict(set)
+    for bscan in bscans:
+        classes[bscan.patient or ""].add(bscan.label)
+    classes.pop("", None)
+    several = sorted(patient for patient, labels in classes.items() if len(labels) > 1)
+    if not several:
+        return []
+    return [
+        f"{len(several)} patients, known by names alone, are in several classes "
+        f"({shorten(several, 3)}), and kept in one split: where numbers restart in each class, a "
+        "--patient_regex that takes the class in tells them apart."
+    ]
 
 
 def _check_names(labels: list[str]) -> list[str]:

@@ -57,6 +57,15 @@ def test_an_image_folder_with_patients_in_its_names(pictures, tmp_path):
     assert about["done"]["patient_regex"] == r"pat(\d+)-"
 
 
+def test_patients_whose_numbers_may_restart_in_each_class_are_told(pictures, tmp_path):
+    write(pictures / "AMD" / "pat07-99.png", 99)
+    by_number = run(pictures, tmp_path / "number", patient_regex=r"pat(\d+)-")
+    assert any("1 patients, known by names alone, are in several" in n for n in by_number.notes)
+    by_class = run(pictures, tmp_path / "class", patient_regex=r"([^/]+/pat\d+)-")
+    assert len({row["patient"] for row in rows(by_class)}) == 13
+    assert not any("several classes" in note for note in by_class.notes)
+
+
 def test_a_table_of_labels(pictures, tmp_path):
     table = tmp_path / "labels.csv"
     lines = [f"{p.name},{'x' if k % 2 else 'y'},P{k // 3}"
