@@ -114,7 +114,7 @@ def coverage_study(task: tuple[int, int, int, float, float, float]) -> list[bool
     number, patients, classes, gain, prevalence, truth = task
     rng = np.random.default_rng([1, number, patients, classes])
     scored = draw_set(rng, patients, classes, {"base": 0.0, "other": gain}, prevalence)
-    ends = bootstrap_interval(draws_of(scored, rng), scored.n_units)
+    ends = bootstrap_interval(draws_of(scored, rng), [scored.units_of_classes])
     return [low <= truth <= high for low, high in (ends, over_seeds(change_of(scored)))]
 
 
@@ -133,7 +133,7 @@ def null_study(task: tuple[int, int, float, int]) -> dict[str, float]:
         found["any data set, after Holm"] = min(holm(p)) < 0.05
         draws = [draws_of(one, rng) for one in sets]
         mean = np.mean([one[: min(map(len, draws))] for one in draws], axis=0)
-        low, high = bootstrap_interval(mean, sum(one.n_units for one in sets))
+        low, high = bootstrap_interval(mean, [one.units_of_classes for one in sets])
         found["interval of the mean without 0"] = not low <= 0 <= high
     return found
 

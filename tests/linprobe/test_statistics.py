@@ -26,18 +26,25 @@ from retfiner.common.errors import InputError
 
 def test_the_interval_is_as_wide_as_students_for_normal_draws():
     draws = stats.norm(3, 2).ppf((np.arange(200_000) + 0.5) / 200_000)
-    low, high = bootstrap_interval(draws, 10)
+    low, high = bootstrap_interval(draws, [[10]])
     half = 2 * np.sqrt(10 / 9) * stats.t.ppf(0.975, 9)
     assert (low, high) == pytest.approx((3 - half, 3 + half), abs=1e-2)
-    assert bootstrap_interval(draws, 10**6) == pytest.approx(
+    for counts, n in (([[10, 10]], 20), ([[10], [10]], 10)):  # 9 degrees of freedom each
+        low, high = bootstrap_interval(draws, counts)
+        half = 2 * np.sqrt(n / (n - 1)) * stats.t.ppf(0.975, 18)
+        assert (low, high) == pytest.approx((3 - half, 3 + half), abs=1e-2)
+    low, high = bootstrap_interval(draws, [[8, 10**9]])  # the rare class alone counts
+    half = 2 * stats.t.ppf(0.975, 7)
+    assert (low, high) == pytest.approx((3 - half, 3 + half), abs=1e-2)
+    assert bootstrap_interval(draws, [[10**6]]) == pytest.approx(
         tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-3
     )
 
 
 def test_no_interval_without_units_or_finite_draws():
-    assert bootstrap_interval(np.ones(5), 1) is None
-    assert bootstrap_interval(np.ones(0), 9) is None
-    assert bootstrap_interval(np.array([1.0, np.nan]), 9) is None
+    assert bootstrap_interval(np.ones(5), [[1]]) is None
+    assert bootstrap_interval(np.ones(0), [[9]]) is None
+    assert bootstrap_interval(np.array([1.0, np.nan]), [[9]]) is None
 
 
 def test_swaps_of_a_mean_are_the_sign_flips_of_its_units():

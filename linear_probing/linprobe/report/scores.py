@@ -6,6 +6,7 @@ All models are scored on the same images, resampled together, so that every diff
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,12 @@ class ScoredSet:
     def n_units(self) -> int:
         """Number of units."""
         return len(set(self.units))
+
+    @property
+    def units_of_classes(self) -> list[int]:
+        """Number of units with an image of each class, of those that the test set has."""
+        owned = set(zip(self.labels.tolist(), self.units, strict=True))
+        return sorted(Counter(label for label, _ in owned).values())
 
     def exists(self, metric: str) -> bool:
         """Say whether a metric has a meaning: an ordered one needs ordered classes."""

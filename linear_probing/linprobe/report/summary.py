@@ -201,8 +201,8 @@ def _mean_draws(draws: Draws, metric: str, model: str) -> FloatArray:
     return np.asarray(np.mean([one[:shortest] for one in found], axis=0))
 
 
-def _units(sets: Sequence[ScoredSet], data_set: str) -> int:
-    return sum(one.n_units for one in sets if data_set in (MEAN, one.name))
+def _units(sets: Sequence[ScoredSet], data_set: str) -> list[list[int]]:
+    return [one.units_of_classes for one in sets if data_set in (MEAN, one.name)]
 
 
 def _draws_on(draws: Draws, metric: str, model: str, data_set: str) -> FloatArray:
@@ -279,18 +279,22 @@ def _metric_rows(sets: Sequence[ScoredSet], draws: Draws) -> Iterator[dict[str, 
             means = one.observed(_names_of(one), model)
             for name, value in means.items():
                 drawn = draws[one.name][name][model]
-                yield _metric_row(model, one.name, name, value, drawn, one.n_units)
+                yield _metric_row(model, [one], one.name, name, value, drawn)
         for name in METRICS:
             if all(one.exists(name) for one in sets):
                 value = float(np.mean([one.observed([name], model)[name] for one in sets]))
-                drawn, units = _mean_draws(draws, name, model), _units(sets, MEAN)
-                yield _metric_row(model, MEAN, name, value, drawn, units)
+                yield _metric_row(model, sets, MEAN, name, value, _mean_draws(draws, name, model))
 
 
 def _metric_row(
-    model: str, data_set: str, name: str, value: float, drawn: FloatArray, units: int
+    model: str,
+    sets: Sequence[ScoredSet],
+    data_set: str,
+    name: str,
+    value: float,
+    drawn: FloatArray,
 ) -> dict[str, object]:
     kind, _, label = name.partition("/")
-    low, high = bootstrap_interval(drawn, units) or (float("nan"),) * 2
+    low, high = bootstrap_interval(drawn, _units(sets, MEAN)) or (float("nan"),) * 2
     return {"model": model, "data_set": data_set, "metric": kind, "class": label, "value": value,
-            "low": low, "high": high, "units": units}  # fmt: skip
+            "low": low, "high": high, "units": sum(one.n_units for one in sets)}  # fmt: skip

@@ -17,8 +17,8 @@ from linprobe.report.summary import MEAN, Change, Interval, Summary
 from linprobe.statistics import data_sets_needed, stars
 from retfiner.common.metrics import METRICS, PER_CLASS
 
-FEW_UNITS = 10
-"""With fewer patients of a class, intervals are somewhat too narrow (docs/statistics.md)."""
+FEW_UNITS = 5
+"""With fewer patients of a class nothing was simulated (docs/statistics.md)."""
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -342,7 +342,7 @@ def warnings(summary: Summary) -> list[str]:
         rare += [f"{one.name} ({fewest} {one.unit}s)"] * (fewest < FEW_UNITS)
     if rare:
         notes.append(
-            f"Fewer than {FEW_UNITS} of some class, so that intervals are a little too narrow: "
+            f"Fewer than {FEW_UNITS} of some class, of which intervals and tests can say little: "
             f"{', '.join(rare)}."
         )
     if summary.undefined:

@@ -36,6 +36,7 @@ def test_draws_resample_patients_together_for_all_models():
     found = one.draws(["balanced_accuracy", "recall/AMD"], 300, np.random.default_rng(0))
     assert set(found["balanced_accuracy"]) == {"a", "b"}
     assert one.n_units == 10
+    assert one.units_of_classes == [4, 5, 6]
     # Each draw must be the score of whole patients: two images each, counted equally often.
     rng, expected = np.random.default_rng(0), []
     drawn = rng.integers(10, size=(300, 10))
