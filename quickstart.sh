@@ -28,7 +28,7 @@ echo; echo "== 4  Refinement: the base model learns from the reports"
 if [ -f "$out/refined.done" ]; then
   cat "$out/refined.done"
 else
-  rm -rf "$out/models" "$out/results/refined"  # of an interrupted or an older run
+  rm -rf "$out/models"  # of an interrupted or an older run
   python train.py --model_weights "$out/base.pth" --text_encoder "$out/bert" \
     --train_csv "$out/phantoms/pairs.csv" --output_dir "$out/models" --note quickstart \
     --batch_size 32 --lr 2e-3 --exponential_temp --max_epochs 8 --image_cache --num_workers 1
@@ -41,11 +41,5 @@ python get_vision_backbone_for_linprobing.py \
 
 echo; echo "== 6  Probing: do the refined features tell more? Four tasks of patients never seen, five seeds"
 cd ../linear_probing
-probe() {
-  python probe.py --init_weights "$out/base.pth" --data_root "$out/phantoms/tasks" \
-    --results "$out/results" --feature_store "$out/features" --model small-ViT "$@"
-}
-probe
-probe --ft_weights "$out/refined.pth"
-python report.py --results "$out/results" --output "$out/report" \
-  --base baseline/small-ViT --refined refined/small-ViT
+python probe.py --weights base="$out/base.pth" refined="$out/refined.pth" \
+  --data_root "$out/phantoms/tasks" --results "$out/results" --feature_store "$out/features"

@@ -86,5 +86,5 @@ done
 [ ${#variants[@]} -gt 1 ] || { echo "full alone: nothing to compare with"; exit 0; }
 others=("${variants[@]:1}")
 echo
-"$python" ablation.py --results "$output/results" --output "$output" --base ablation/base \
-  --full ablation/full --variants "${others[@]/#/ablation/}"
+"$python" report.py --results "$output/results" --output "$output/report" --base ablation/full \
+  --refined ablation/base "${others[@]/#/ablation/}"

@@ -156,7 +156,6 @@ def probe(config: LongRunConfig, root: Path, new_features: bool) -> None:
         data_set=["OCTDL", "Duke_iAMD"],
         device="cpu",
         num_workers=0,
-        bootstrap=100,
     )
     seeds = [0] if new_features else list(range(5))
     for number in range(config.rounds):

@@ -112,7 +112,7 @@ def main() -> None:
     scan.set_title("a B-scan", fontsize=11)
     draw_report(report, explained.report)
     draw_map(where, explained.image, maps[config.word], config.word)
-    draw_gain(gain, read_rows(config.quickstart / "report" / "table.csv"))
+    draw_gain(gain, read_rows(config.quickstart / "results" / "report" / "changes.csv"))
     config.output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(config.output, dpi=160)
 

@@ -1,6 +1,7 @@
-"""Turn a data set as downloaded into the layout that probing reads.
+r"""Turn a data set as downloaded into the layout that probing reads.
 
     python prepare_dataset.py OCTDL --source OCTDL.zip --output _data
+    python prepare_dataset.py folder --source DIR --patient_regex "(P\d+)_"
     python prepare_dataset.py --list
 
 ``docs/data_sets.md`` has a page on each.
@@ -19,6 +20,7 @@ def main() -> None:
 
     description = "Turn a data set as downloaded into the layout that probing reads."
     config = parse(PrepareConfig, description)
+    from linprobe.prepare import folder
     from linprobe.prepare.prepare import prepare
     from linprobe.prepare.registry import DATASETS, find_spec
     from linprobe.prepare.show import console, show_prepared, table_of_data_sets
@@ -26,8 +28,10 @@ def main() -> None:
     if config.list or config.name is None:
         console().print(table_of_data_sets(DATASETS.values()))
         return
-    spec, aliases = find_spec(config.name)
-    show_prepared(prepare(config, spec, aliases))
+    if config.name == folder.NAME:
+        show_prepared(prepare(config, folder.spec_of(config.source[0].resolve().stem)))
+    else:
+        show_prepared(prepare(config, *find_spec(config.name)))
 
 
 if __name__ == "__main__":

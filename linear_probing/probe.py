@@ -1,9 +1,11 @@
-"""Probe a frozen backbone on labelled B-scans.
+"""Probe frozen backbones on labelled B-scans.
 
     python probe.py --init_weights _weights/base.pth --data_root _data --data_set OCTID OCTDL
     python probe.py --init_weights _weights/base.pth --ft_weights _weights/refined.pth ...
+    python probe.py --weights base=_weights/base.pth refined=_weights/refined.pth other=other.pth
 
-``--help`` lists every number of the protocol. ``report.py`` compares what this writes.
+``--help`` lists every number of the protocol. ``report.py`` compares what this writes; the last
+form ends in the report.
 """
 
 from __future__ import annotations
@@ -29,38 +31,60 @@ def main() -> None:
     from retfiner.common.cli import parse
     from retfiner.vision.sniff import require_checkpoint_file
 
-    config = parse(ProbeConfig, "Probe a frozen backbone on labelled B-scans.")
+    config = parse(ProbeConfig, "Probe frozen backbones on labelled B-scans.")
     config = find_weights(config, Path(__file__).resolve().parent)
-    for weights in (config.init_weights, config.ft_weights):
+    given = [Path(word.partition("=")[2]) for word in config.weights]
+    for weights in (*given, config.init_weights, config.ft_weights):
         if weights is not None:
             require_checkpoint_file(weights)
     list_data_sets(config.data_root, config.data_set)
     from linprobe.probing import run_sweep  # needs torch, which a wrong path does not wait for
 
     print("Test balanced accuracy in percent, mean ± standard deviation over seeds")
-    path, _ = run_sweep(config, _print_summary)
-    print(f"\nResults: {config.results / path}")
-    print(f"Next:    {_next_commands(config, path)}")
+    models, summaries = run_sweep(config, _print_summary)
+    print(f"\nResults: {', '.join(str(config.results / model) for model in models)}")
+    if config.weights:
+        _report(config, models, summaries)
+    else:
+        print(f"Next:    {_next_commands(config, models[0])}")
 
 
-def _next_commands(config: ProbeConfig, path: str) -> str:
+def _report(config: ProbeConfig, models: list[str], summaries: list[Summary]) -> None:
+    """Compare the models that were probed, the first as the base."""
+    from linprobe.report.build import build_report, say
+    from linprobe.report.config import ReportConfig
+
+    output = config.results / "report"
+    report = ReportConfig(
+        base=models[:1],
+        refined=models[1:],
+        results=config.results,
+        data_set=sorted({summary.data_set for summary in summaries}),
+        protocol=sorted({summary.protocol for summary in summaries}),
+        output=output,
+    )
+    print()
+    say(build_report(report), output)
+
+
+def _next_commands(config: ProbeConfig, model: str) -> str:
     """Say how the other model is probed, unless it was, and both are compared."""
     from linprobe.config import as_words
     from retfiner.common.commands import command
 
-    model = path.partition("/")[2]
-    if config.ft_weights is not None:
-        base, refined = f"baseline/{model}", path
-        other = replace(config, ft_weights=None, version="baseline", model=model)
-    else:
-        base, refined = path, f"refined/{model}"
-        weights = Path("path/to/refined.pth")
-        other = replace(config, ft_weights=weights, version="refined", model=model)
+    name = model.rpartition("-")[0]
+    other_version = "baseline" if config.ft_weights is not None else "refined"
+    other_name = f"{other_version}/{name.partition('/')[2]}"
+    probed = list(config.results.glob(f"{other_name}-*"))
+    own = name if len(list(config.results.glob(f"{name}-*"))) == 1 else model
+    base, refined = (other_name, own) if config.ft_weights is not None else (own, other_name)
     words = ("--results", config.results, "--base", base, "--refined", refined)
     report = command("linear_probing/report.py", *words)
-    if all((config.results / name).is_dir() for name in (base, refined)):
+    if probed:
         return report
-    return f"{command('linear_probing/probe.py', *as_words(other))}\n         {report}"
+    weights = None if config.ft_weights is not None else Path("path/to/refined.pth")
+    again = replace(config, ft_weights=weights, version=None)
+    return f"{command('linear_probing/probe.py', *as_words(again))}\n         {report}"
 
 
 def _print_summary(summary: Summary) -> None:
@@ -69,9 +93,10 @@ def _print_summary(summary: Summary) -> None:
     spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
     share = "" if summary.fraction == 1 else f", {summary.fraction:.3g} of the training images"
     done = f", {summary.skipped} of them finished before" if summary.skipped else ""
+    runs = f"{len(scores)} seeds" if len(scores) > 1 else "1 run"
     print(
-        f"{summary.data_set}{share}: {mean:.2f}{spread} ({len(scores)} seeds{done}), "
-        f"{summary.seconds:.1f} s",
+        f"{summary.model} on {summary.data_set}{share}: {mean:.2f}{spread} "
+        f"(chance {100 * summary.chance:.1f}; {runs}{done}), {summary.seconds:.1f} s",
         flush=True,
     )
     for note in summary.notes:

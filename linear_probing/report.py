@@ -1,7 +1,7 @@
-"""Compare base and refined models: table, significance, figures, and one page.
+"""Compare models: table, intervals, tests, figures, and one page.
 
-Example:
-    python report.py --base baseline/RETFound --refined refined/RETFound
+python report.py --base baseline/RETFound --refined refined/RETFound
+python report.py --base base --refined refined other --predictions theirs.csv
 """
 
 from __future__ import annotations
@@ -14,34 +14,17 @@ def main() -> None:
     """Build a report and print its table."""
     from linprobe.report.config import ReportConfig
     from retfiner.common.cli import parse
-    from retfiner.common.results import model_folder
+    from retfiner.common.errors import InputError
 
-    config = parse(ReportConfig, "Compare base and refined models.")
-    for model in (*config.base, *config.refined, *config.zero_shot):
-        model_folder(config.results, model)
-    from rich.console import Console
+    config = parse(ReportConfig, "Compare models by the predictions of their probes.")
+    if not config.results.is_dir() and not config.predictions:
+        raise InputError(
+            f"There are no results in {config.results}",
+            remedy="run probe.py first, or say with --results or --predictions where they are",
+        )
+    from linprobe.report.build import build_report, say
 
-    from linprobe.report.build import build_report
-    from linprobe.report.render import render_terminal
-
-    report = build_report(
-        config.results,
-        config.base,
-        config.refined,
-        config.output,
-        metric=config.metric,
-        fingerprints=config.fingerprint,
-        zero_shot=config.zero_shot,
-        map_points=config.map_points,
-        seed=config.seed,
-    )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=110)  # a log file has no width; the table needs its own
-    console.print(render_terminal(report.table))
-    console.print(f"\nPage:    {report.files[0]}", soft_wrap=True, highlight=False)
-    console.print(f"Tables:  {config.output}/table.{{md,tex,csv}}, runs.csv", soft_wrap=True)
-    console.print(f"Figures: {config.output}/figures (PNG and PDF)", soft_wrap=True)
+    say(build_report(config), config.output)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ FORBIDDEN = {
     "retfiner": ("linprobe",),
     "linprobe": ("retfiner.",),
     "linprobe.report": ("torch", "linprobe."),
+    "linprobe.statistics": ("torch", "linprobe."),
 }
 _LOWER = ("retfiner.common", "retfiner.vision", "retfiner.text")
 ALLOWED = {
@@ -66,7 +67,8 @@ ALLOWED = {
         "retfiner.vision",
     ),
     "linprobe": ("retfiner.common", "retfiner.vision"),
-    "linprobe.report": ("linprobe.report",),
+    "linprobe.report": ("linprobe.report", "linprobe.statistics"),
+    "linprobe.statistics": ("linprobe.statistics",),
 }
 
 

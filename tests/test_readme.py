@@ -20,7 +20,7 @@ import pytest
 
 from linprobe.config import ProbeConfig
 from linprobe.prepare.config import PrepareConfig
-from linprobe.report.config import AblationConfig, ReportConfig
+from linprobe.report.config import ReportConfig
 from retfiner.browse.config import BrowseConfig
 from retfiner.common.cli import build_parser
 from retfiner.config import RefineConfig
@@ -56,7 +56,6 @@ SCRIPTS = {
     "report.py": ReportConfig,
     "prepare_dataset.py": PrepareConfig,
     "prepare_pairs.py": PreparePairsConfig,
-    "ablation.py": AblationConfig,
     "explain.py": ExplainConfig,
     "retfiner.browse": BrowseConfig,
     "retfiner.explanation.pointing": PointingConfig,
@@ -339,7 +338,7 @@ def test_the_picture_of_the_readme_is_drawn(small_quickstart):
     quickstart, output = small_quickstart / "quickstart", small_quickstart / "overview.png"
     header = ["data_set", "base_mean", "refined_mean"]
     rows = [["Fluid_type", "30.0", "50.0"], ["Mean", "30.0", "50.0"]]
-    write_csv(quickstart / "report" / "table.csv", rows, header)
+    write_csv(quickstart / "results" / "report" / "changes.csv", rows, header)
     script = ROOT / "benchmarks" / "overview.py"
     subprocess.run(
         [sys.executable, script, "--quickstart", quickstart, "--output", output],

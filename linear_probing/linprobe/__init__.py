@@ -1,7 +1,8 @@
 """Linear probing of retinal foundation models: features, heads, and the report.
 
-A run is described by :mod:`retfiner.common.results`, scored by
-:mod:`retfiner.common.classification`, and compared with others by :mod:`linprobe.report`.
+A run ends in a table of predictions (:mod:`retfiner.common.predictions`), of which metrics
+(:mod:`retfiner.common.metrics`), statistics (:mod:`linprobe.statistics`) and :mod:`linprobe.report`
+are functions.
 """
 
 import sys

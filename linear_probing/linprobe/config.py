@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,8 +32,14 @@ PUBLISHED_WEIGHT_DECAY = {"RETFound": 0.05}
 class ModelSettings:
     """Model."""
 
-    init_weights: Path = flag(
-        "checkpoint of the base model (.pth or .safetensors), or auto: --backbone as downloaded"
+    weights: list[str] = flag(
+        "several models at once, the first the one to compare with, and the report at the end",
+        [],
+        metavar="NAME=PATH",
+    )
+    init_weights: Path | None = flag(
+        "checkpoint of the base model (.pth or .safetensors), or auto: --backbone as downloaded",
+        None,
     )
     ft_weights: Path | None = flag(
         "checkpoint of the refined model, or auto: --backbone as extracted or downloaded; by"
@@ -56,6 +63,14 @@ class DataSettings:
     data_set: list[str] = flag(
         "data sets, each <data_root>/<name>/{train,val,test}/<Class>/; by default all of them", []
     )
+    train_csv: Path | None = flag(
+        "CSV of the pairs that models were refined on (image, patient_id): test images and patients"
+        " among them are an error",
+        None,
+    )
+    allow_leaks: bool = flag(
+        "probe although test images were trained on; the report says so beside the number", False
+    )
     train_fraction: list[PositiveFloat] = flag(
         "shares of the training images, for a label-efficiency curve", [1.0]
     )
@@ -67,12 +82,13 @@ class ResultSettings:
     """Results."""
 
     version: str | None = flag(
-        "first folder of the results; by default refined, or baseline without --ft_weights", None
+        "first word of the model's name in the results; by default refined, or baseline without"
+        " --ft_weights",
+        None,
     )
-    model: str | None = flag("second folder of the results; by default the backbone's name", None)
+    model: str | None = flag("second word of it; by default the backbone's name", None)
     results: Path = flag("folder of the results", Path("__results"))
     feature_store: Path = flag("folder of the stored features", Path("_features"))
-    bootstrap: NonNegativeInt = flag("resamples behind the 95 % intervals; 0 for none", 1000)
 
 
 @dataclass(frozen=True)
@@ -123,7 +139,7 @@ class AugmentationSettings:
 
     views: NonNegativeInt | None = flag(
         "stored augmented views a training image, 0 for none; by default as many as make 8192 in"
-        " all, at least 2, at most 64",
+        " all, at least 2, at most 8",
         None,
     )
     online_augmentation: bool = flag(
@@ -202,6 +218,7 @@ class ProbeConfig(
             InputError: If two settings do not go together.
         """
         self._check_lists()
+        self._check_weights()
         self._check_probe()
         self._check_protocol()
         self._check_augmentation()
@@ -215,6 +232,24 @@ class ProbeConfig(
             raise InputError(
                 "--train_fraction is a share", got=max(self.train_fraction), expected="0 to 1"
             )
+
+    def _check_weights(self) -> None:
+        if not self.weights and self.init_weights is None:
+            raise InputError(
+                "Which model is to be probed?",
+                expected="--init_weights of a base model, maybe with --ft_weights; or --weights",
+            )
+        beside = ("init_weights", "ft_weights", "version", "model")
+        stray = [f"--{name}" for name in beside if getattr(self, name) is not None]
+        if self.weights and stray:
+            raise InputError(f"{', '.join(stray)} would have no effect beside --weights")
+        names = [word.partition("=")[0] for word in self.weights]
+        if not all(re.fullmatch(r"[^=]+=.+", word) for word in self.weights):
+            raise InputError(
+                "--weights takes name=checkpoint", got=" ".join(self.weights), expected="base=A.pth"
+            )
+        if len(set(names)) < len(names):
+            raise InputError("--weights gives two models one name", got=", ".join(names))
 
     def _check_probe(self) -> None:
         for probe, names in _OF_PROBE.items():

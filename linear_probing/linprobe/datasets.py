@@ -7,18 +7,20 @@ them shifts no label.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
-from retfiner.common.patients import patient_of, read_split_table
+from retfiner.common.patients import Owner, owner_of, read_split_table
 from retfiner.vision.images import (
     READERS,
     ImageAddress,
@@ -40,24 +42,35 @@ class Split:
     Attributes:
         paths: Where they lie.
         labels: (N,) index of each one's class.
-        patients: Whose they are, or None where that is not known of all.
+        owners: Whose they are, as far as that is known.
         digests: SHA-256 of each file's bytes.
     """
 
     paths: list[Path]
     labels: NDArray[np.int64]
-    patients: list[str] | None
+    owners: list[Owner]
     digests: list[str]
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def names(self) -> list[str]:
+        """Class and file name of each image."""
+        return [f"{path.parent.name}/{path.name}" for path in self.paths]
+
+    @property
+    def units(self) -> list[str]:
+        """What belongs together: a patient's images, and each image of an unknown one."""
+        pairs = zip(self.owners, self.names, strict=True)
+        return [f"patient {o.patient}" if o.patient else f"image {name}" for o, name in pairs]
 
     def subset(self, rows: NDArray[np.int64]) -> Split:
         """Take some of the images, in the order given."""
         return Split(
             [self.paths[k] for k in rows],
             self.labels[rows],
-            None if self.patients is None else [self.patients[k] for k in rows],
+            [self.owners[k] for k in rows],
             [self.digests[k] for k in rows],
         )
 
@@ -79,6 +92,10 @@ class DataSet:
     splits: dict[str, Split]
     notes: list[str]
     sha256: str
+
+    def with_notes(self, notes: list[str]) -> DataSet:
+        """Add what else a reader of the results must know."""
+        return replace(self, notes=[*self.notes, *notes])
 
 
 def list_data_sets(data_root: Path, names: list[str]) -> list[Path]:
@@ -138,25 +155,18 @@ def read_data_set(folder: Path) -> DataSet:
             got=classes[0],
             expected="at least two: a folder for each below train, val and test",
         )
-    owners = {
-        path: patient_of(path, folder, table)
-        for by_class in found.values()
-        for paths in by_class.values()
-        for path in paths
-    }
-    known = all(owner is not None for owner in owners.values())
     splits = {}
     for split, by_class in found.items():
         paths = [path for name in classes for path in by_class.get(name, [])]
-        counts = [len(by_class.get(name, [])) for name in classes]
-        patients = [str(owners[path]) for path in paths] if known else None
-        labels = np.repeat(np.arange(len(classes)), counts)
-        splits[split] = Split(paths, labels, patients, _hashes(paths))
+        labels = np.repeat(np.arange(len(classes)), [len(by_class.get(n, [])) for n in classes])
+        owners = [owner_of(path, folder, table) for path in paths]
+        digests = _hashes(paths, f"{folder.name}: reading {split}")
+        splits[split] = Split(paths, labels, owners, digests)
     return DataSet(
         folder.name,
         classes,
         splits,
-        [*_notes(classes, splits, known), *_left_out(folder)],
+        [*_notes(classes, splits, by_name=not table), *_left_out(folder)],
         _fingerprint(classes, splits),
     )
 
@@ -212,9 +222,10 @@ def read_bscan(path: Path) -> np.ndarray:
         ) from error
 
 
-def _hashes(paths: list[Path]) -> list[str]:
+def _hashes(paths: list[Path], title: str) -> list[str]:
     with ThreadPoolExecutor(8) as pool:  # reading and hashing both release the interpreter
-        return list(pool.map(_hash, paths))
+        found = pool.map(_hash, paths)
+        return list(tqdm(found, title, len(paths), unit="image", disable=None, leave=False))
 
 
 def _hash(path: Path) -> str:
@@ -227,15 +238,14 @@ def _hash(path: Path) -> str:
 def _fingerprint(classes: list[str], splits: dict[str, Split]) -> str:
     digest = hashlib.sha256("\0".join(classes).encode())
     for name, split in splits.items():
-        patients = split.patients or [""] * len(split)
-        for path, image, label, patient in zip(
-            split.paths, split.digests, split.labels, patients, strict=True
+        for path, image, label, owner in zip(
+            split.paths, split.digests, split.labels, split.owners, strict=True
         ):
-            digest.update(f"\0{name}\0{label}\0{path.name}\0{image}\0{patient}".encode())
+            digest.update(f"\0{name}\0{label}\0{path.name}\0{image}\0{owner.patient}".encode())
     return digest.hexdigest()
 
 
-def _notes(classes: list[str], splits: dict[str, Split], known: bool) -> list[str]:
+def _notes(classes: list[str], splits: dict[str, Split], *, by_name: bool) -> list[str]:
     """Say what is odd about a data set: absent classes, unknown or shared patients."""
     notes = []
     for name, split in splits.items():
@@ -243,14 +253,36 @@ def _notes(classes: list[str], splits: dict[str, Split], known: bool) -> list[st
         absent = [label for k, label in enumerate(classes) if k not in present]
         if absent:
             notes.append(f"No image of {shorten(absent)} in {name}.")
-    if not known:
-        notes.append("Patients are not known: intervals and fractions go by image.")
-        return notes
-    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
-        shared = set(splits[first].patients or []) & set(splits[second].patients or [])
+    patients = {
+        name: {owner.patient for owner in split.owners} - {""} for name, split in splits.items()
+    }
+    total = sum(map(len, splits.values()))
+    unknown = sum(not owner.patient for split in splits.values() for owner in split.owners)
+    if unknown == total:
+        return [*notes, "Patients are not known: intervals and fractions go by image."]
+    if unknown:
+        notes.append(f"The patient of {unknown} of {total} images is not known: each is its own.")
+    for first, second in combinations(splits, 2):
+        shared = patients[first] & patients[second]
         if shared:
             notes.append(f"{len(shared)} patients are in both {first} and {second}.")
+    several = _in_several_classes(splits) if by_name else []
+    if several:
+        notes.append(
+            f"{len(several)} patients, known by file names alone, are in several classes "
+            f"({shorten(several, 3)}): where numbers restart in each class, these are different "
+            "people, and a split.csv should say so."
+        )
     return notes
+
+
+def _in_several_classes(splits: dict[str, Split]) -> list[str]:
+    classes: dict[str, set[int]] = defaultdict(set)
+    for split in splits.values():
+        for owner, label in zip(split.owners, split.labels.tolist(), strict=True):
+            classes[owner.patient].add(label)
+    classes.pop("", None)
+    return sorted(patient for patient, labels in classes.items() if len(labels) > 1)
 
 
 def _left_out(folder: Path) -> list[str]:

@@ -129,17 +129,13 @@ class Extractor:
         ]
         shape = (len(views), len(split), feature_width(self.backbone.width, self.method))
         features = torch.empty(shape, dtype=self._dtype)
-        missing = []
-        for index, key in enumerate(keys):
+        for index, (key, view) in enumerate(zip(keys, views, strict=True)):
             table = self.store.read(key, len(split))
             if table is None or table.shape[1] != shape[2]:
-                missing.append(index)
-            else:
-                features[index] = torch.from_numpy(table)
-        if missing:
-            features[missing] = self.fresh(split, [views[index] for index in missing], title)
-            for index in missing:
-                self.store.write(keys[index], features[index].numpy())
+                count = f" {index + 1}/{len(views)}" if len(views) > 1 else ""
+                table = self.fresh(split, [view], f"{title}{count}")[0].numpy()
+                self.store.write(key, table)  # one at a time: an interrupted run goes on from here
+            features[index] = torch.from_numpy(table)
         return features
 
     def fresh(self, split: Split, views: Sequence[View], title: str = "") -> Tensor:

@@ -48,6 +48,8 @@ def find_weights(config: ProbeConfig, home: Path) -> ProbeConfig:
         )
     folders = (home / "_weights", home.parent / "pretrained_weights")
     base, refined = config.init_weights, config.ft_weights
+    if base is None:
+        raise InputError("--ft_weights auto needs --init_weights, the model it was refined from")
     if base == AUTO:
         base = _find_base(config.backbone, folders)
         print(f"Base model:     {shorter(base)}")

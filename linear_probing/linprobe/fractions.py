@@ -12,7 +12,7 @@ IntArray = NDArray[np.int64]
 
 def draw_fraction(
     labels: IntArray,
-    patients: Sequence[str] | None,
+    units: Sequence[str],
     fraction: float,
     generator: np.random.Generator,
 ) -> IntArray:
@@ -25,7 +25,7 @@ def draw_fraction(
 
     Args:
         labels: (N,) class of each image.
-        patients: (N,) patient of each image, or None to draw images.
+        units: (N,) what is drawn together: the patient of each image, or itself.
         fraction: Share of the images, above 0; 1 takes all.
         generator: Draws the order in which patients are taken.
 
@@ -34,17 +34,15 @@ def draw_fraction(
     """
     if fraction >= 1:
         return np.arange(len(labels))
-    units = (
-        np.arange(len(labels)) if patients is None else np.unique(patients, return_inverse=True)[1]
-    )
+    unit = np.unique(units, return_inverse=True)[1]
     counts = np.bincount(labels)
     by_rarity = np.argsort(counts, kind="stable")
     rank = np.empty_like(by_rarity)
     rank[by_rarity] = np.arange(len(by_rarity))
-    n_units = int(units.max()) + 1
+    n_units = int(unit.max()) + 1
     home = np.full(n_units, len(counts))
-    np.minimum.at(home, units, rank[labels])
-    sizes = np.bincount(units, minlength=n_units)
+    np.minimum.at(home, unit, rank[labels])
+    sizes = np.bincount(unit, minlength=n_units)
     order = generator.permutation(n_units)
     taken = np.zeros(n_units, dtype=bool)
     for stratum in range(len(counts)):
@@ -53,7 +51,7 @@ def draw_fraction(
         before = np.cumsum(sizes[members]) - sizes[members]
         taken[members[before < wanted]] = True
     for label in np.unique(labels):
-        having = np.isin(order, units[labels == label])
+        having = np.isin(order, unit[labels == label])
         if not taken[order[having]].any():
             taken[order[having][0]] = True
-    return np.flatnonzero(taken[units])
+    return np.flatnonzero(taken[unit])

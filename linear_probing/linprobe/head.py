@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from linprobe.schedule import Progress, advance, learning_rate_at
-from retfiner.common.classification.metrics import compute_metric
 from retfiner.common.errors import InputError
+from retfiner.common.metrics import compute_metric
 
 BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
@@ -149,7 +150,8 @@ def train_heads(
     trained = [TrainedHead(w.clone(), b.clone()) for w, b in zip(*heads.parameters, strict=True)]
     progress = [Progress() for _ in sets]
     active = list(range(len(sets)))
-    for epoch in range(1, settings.epochs + 1):
+    epochs = range(1, settings.epochs + 1)
+    for epoch in tqdm(epochs, "training heads", unit="epoch", disable=None, leave=False):
         rate, losses = _train_epoch(heads, [sets[k] for k in active], epoch, batch_size, settings)
         scores = _validate(heads, val_features, val_labels)
         for row, k in enumerate(active):

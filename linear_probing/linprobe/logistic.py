@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from retfiner.common.classification.metrics import compute_metric
+from retfiner.common.metrics import compute_metric
 
 FloatArray = NDArray[np.floating[Any]]
 MAX_ITERATIONS = 2000

@@ -202,6 +202,8 @@ PROBES: dict[str, Callable[[ProbingTask, dict[int, Rows]], dict[int, Outcome]]] 
     "logistic": probe_logistic,
 }
 """Every kind of probe by the name ``--probe`` takes."""
+RANDOM = ("linear",)
+"""The kinds that draw random numbers themselves; others differ by their training images alone."""
 
 
 def save_head(head: dict[str, Tensor], about: dict[str, Any]) -> Callable[[Path], None]:

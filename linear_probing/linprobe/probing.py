@@ -1,82 +1,93 @@
-"""A sweep: every data set, share of the training images, and seed that is not there yet."""
+"""A sweep: every model, data set, share of the training images, and seed that is not there yet."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from linprobe.config import ProbeConfig
 from linprobe.datasets import DataSet, list_data_sets, read_data_set
 from linprobe.features import Extractor
 from linprobe.fractions import draw_fraction
-from linprobe.probes import PROBES, Outcome, save_head
+from linprobe.leaks import TrainingPairs, check_splits, refuse
+from linprobe.probes import PROBES, RANDOM, Outcome, save_head
 from linprobe.store import FeatureStore
 from linprobe.task import ProbingTask, Rows
-from linprobe.weights import ProbedModel, load_model
-from retfiner.common.classification.evaluation import evaluate
+from linprobe.weights import Candidate, candidates, load_model
 from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
 from retfiner.common.faults import PROBING_MEMORY, explained_faults
-from retfiner.common.processes import available_cores
-from retfiner.common.results import (
-    Run,
-    RunKey,
-    find_finished,
+from retfiner.common.metrics import chance, compute_metric
+from retfiner.common.predictions import (
+    classes_of,
     fingerprint,
+    make_table,
+    numbered,
     read_run,
-    software_versions,
+    run_folder,
     write_run,
 )
+from retfiner.common.processes import available_cores
 from retfiner.common.seeds import derive_seed
 from retfiner.vision import feature_width
+
+IDENTIFYING = ("weights", "data", "train_fraction")
+"""Beginnings of the settings that are no part of the protocol."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The runs of one data set and share of the training images.
+    """The runs of one model on one data set with one share of the training images.
 
     Attributes:
+        model: Its name.
         data_set: Its name.
+        protocol: Fingerprint of the settings that all runs of a comparison share.
         fraction: Share of the training images.
-        scores: Test balanced accuracy of each seed, NaN where undefined.
-        skipped: How many seeds had been finished before.
+        scores: Test balanced accuracy of each run, NaN where undefined.
+        chance: What guessing scores.
+        skipped: How many runs had been finished before.
         seconds: Time spent, features included.
-        folder: Where the runs lie.
         notes: What a reader must know.
     """
 
+    model: str
     data_set: str
+    protocol: str
     fraction: float
     scores: list[float]
+    chance: float
     skipped: int
     seconds: float
-    folder: Path
     notes: list[str]
 
 
 class Sweep:
-    """Everything the runs of a command line share.
+    """Everything the runs of one model share.
 
     Args:
         config: Settings.
+        candidate: The model.
 
     Raises:
         InputError: If the weights cannot be used.
     """
 
-    def __init__(self, config: ProbeConfig) -> None:
+    def __init__(self, config: ProbeConfig, candidate: Candidate) -> None:
         self.config = config
         self.device = resolve_device(config.device)
-        self.probed: ProbedModel = load_model(
-            config.init_weights,
-            config.ft_weights,
+        self.probed = load_model(
+            candidate.base,
+            candidate.refined,
             config.backbone,
             config.image_size,
             config.num_heads,
@@ -85,21 +96,16 @@ class Sweep:
         method = config.representation_method
         own = method is None or method == "concat"
         self.method = backbone.spec.representation if own else str(method)
-        self.version = config.version or ("refined" if config.ft_weights else "baseline")
-        self.model = config.model or backbone.spec.name.replace("/", "_")
+        self.model = candidate.name or _default_name(config, backbone.spec.name)
+        self.store = FeatureStore(config.feature_store)
         self.extractor = Extractor(
             backbone,
             self.method,
-            FeatureStore(config.feature_store),
+            self.store,
             device=self.device,
             num_workers=_workers(config.num_workers, self.device),
             batch_size=config.inference_batch_size,
         )
-
-    @property
-    def model_path(self) -> str:
-        """Where the results lie below their root."""
-        return f"{self.version}/{self.model}"
 
     def settings(self, data: DataSet, fraction: float) -> dict[str, Any]:
         """Give what identifies a run: all that was asked for and changes the result."""
@@ -110,7 +116,6 @@ class Sweep:
             "representation_method": self.method,
             "image_size": self.probed.backbone.image_size,
             **self.config.probe_settings(spec.name),
-            "bootstrap": self.config.bootstrap,
             "train_fraction": fraction,
             "weights_sha256": self.probed.sha256,
             "data_sha256": data.sha256,
@@ -120,42 +125,67 @@ class Sweep:
         """Give what is kept for the record but identifies nothing."""
         return {
             **self.probed.context,
+            "notes_on_weights": self.probed.notes,
             "data_root": str(self.config.data_root),
             "device": str(self.device),
             "feature_width": feature_width(self.probed.backbone.width, self.method),
             "images": {name: len(split) for name, split in data.splits.items()},
             "images_trained_on": len(rows),
-            "notes": data.notes,
             **outcome.context,
         }
+
+
+def _default_name(config: ProbeConfig, backbone: str) -> str:
+    version = config.version or ("refined" if config.ft_weights else "baseline")
+    return f"{version}/{config.model or backbone.replace('/', '_')}"
 
 
 @explained_faults(memory=PROBING_MEMORY)
 def run_sweep(
     config: ProbeConfig, report: Callable[[Summary], object] = lambda summary: None
-) -> tuple[str, list[Summary]]:
-    """Probe a model on data sets; finished runs with the same settings are left as they are.
+) -> tuple[list[str], list[Summary]]:
+    """Probe models on data sets; finished runs with the same settings are left as they are.
 
     Args:
         config: Settings.
         report: Called after each data set and share of the training images.
 
     Returns:
-        ``<version>/<model>`` of the results, and what was reported.
+        For each model ``<name>-<beginning of the weights' hash>``, as the report finds it; and
+        what was reported.
 
     Raises:
-        InputError: If weights, data or results cannot be used.
+        InputError: If weights, data or results cannot be used, or test images were trained on.
     """
     folders = list_data_sets(config.data_root, config.data_set)
-    sweep = Sweep(config)
-    summaries = []
-    for folder in folders:
-        data = read_data_set(folder)
-        task = ProbingTask(data, sweep.extractor, config)
-        for fraction in config.train_fraction:
-            summaries.append(_probe_fraction(sweep, task, fraction))
-            report(summaries[-1])
-    return sweep.model_path, summaries
+    store = FeatureStore(config.feature_store)
+    pairs = None if config.train_csv is None else TrainingPairs(config.train_csv, store)
+    models, summaries = [], []
+    data_sets: list[DataSet] = []
+    for candidate in candidates(config):
+        sweep = Sweep(config, candidate)
+        models.append(f"{sweep.model}-{sweep.probed.sha256[:8]}")
+        for k, folder in enumerate(folders):
+            if k == len(data_sets):  # read and compared once, when its turn comes
+                data_sets.append(_without_leaks(read_data_set(folder), store, pairs, config))
+            for summary in _probe_data_set(sweep, data_sets[k]):
+                summaries.append(summary)
+                report(summary)
+    return models, summaries
+
+
+def _without_leaks(
+    data: DataSet, store: FeatureStore, pairs: TrainingPairs | None, config: ProbeConfig
+) -> DataSet:
+    """Compare test images with all that was trained on; give the data set with notes on it."""
+    leaks = check_splits(data, store) + ([] if pairs is None else pairs.leaks(data, store))
+    return data.with_notes(refuse(data, leaks, config.allow_leaks))
+
+
+def _probe_data_set(sweep: Sweep, data: DataSet) -> Iterator[Summary]:
+    task = ProbingTask(data, sweep.extractor, sweep.config)
+    for fraction in sweep.config.train_fraction:
+        yield _probe_fraction(sweep, task, fraction)
 
 
 def _probe_fraction(sweep: Sweep, task: ProbingTask, fraction: float) -> Summary:
@@ -163,101 +193,118 @@ def _probe_fraction(sweep: Sweep, task: ProbingTask, fraction: float) -> Summary
     start = time.perf_counter()
     config, data = sweep.config, task.data
     settings = sweep.settings(data, fraction)
-    places = {}
-    for seed in config.seed:
-        key = RunKey(sweep.version, sweep.model, data.name, seed)
-        places[seed] = find_finished(config.results, key, fingerprint(settings))
+    # Where neither the probe nor the choice of images is random, all seeds are one run.
+    seeds = config.seed if config.probe in RANDOM or fraction < 1 else config.seed[:1]
+    place = partial(run_folder, config.results, sweep.model, data.name, settings=settings)
+    finished = [seed for seed in seeds if place(seed).is_dir()]
     train = data.splits["train"]
     subsets = {
         seed: draw_fraction(
             train.labels,
-            train.patients,
+            train.units,
             fraction,
             np.random.default_rng(derive_seed(seed, "fraction")),
         )
-        for seed, place in places.items()
-        if place is None
+        for seed in seeds
+        if seed not in finished
     }
     outcomes = PROBES[config.probe](task, subsets) if subsets else {}
     for seed, outcome in outcomes.items():
-        context = sweep.context(data, subsets[seed], outcome)
-        run = _make_run(sweep, task, seed, settings, context, outcome)
-        places[seed] = _write(config.results, run, outcome, sweep)
-    scores = [_score_of(place) for place in places.values() if place is not None]
+        _write(sweep, task, settings, seed, subsets[seed], outcome)
     return Summary(
+        sweep.model,
         data.name,
+        _protocol(settings),
         fraction,
-        scores,
-        len(config.seed) - len(subsets),
+        [_score(read_run(place(seed))[0]) for seed in seeds],
+        chance(data.splits["test"].labels, len(data.classes))["balanced_accuracy"] or math.nan,
+        len(finished),
         time.perf_counter() - start,
-        config.results / sweep.model_path / data.name,
         data.notes,
     )
 
 
-def _make_run(
+def _protocol(settings: dict[str, Any]) -> str:
+    shared = {k: v for k, v in settings.items() if not k.startswith(IDENTIFYING)}
+    return fingerprint(shared)[:16]
+
+
+def _table(
     sweep: Sweep,
     task: ProbingTask,
-    seed: int,
     settings: dict[str, Any],
-    context: dict[str, Any],
+    seed: int,
+    rows: Rows,
     outcome: Outcome,
-) -> Run:
-    data, test = task.data, task.data.splits["test"]
-    metrics = evaluate(
+) -> pd.DataFrame:
+    data, test, train = task.data, task.data.splits["test"], task.data.splits["train"]
+    owners = [train.owners[row].patient for row in rows]
+    return make_table(
         outcome.probabilities,
         test.labels,
         data.classes,
-        generator=np.random.default_rng(derive_seed(seed, "bootstrap")),
-        patients=test.patients,
-        resamples=sweep.config.bootstrap,
-    )
-    first = seed == sweep.config.seed[0]  # the features are the same for all
-    return Run(
-        key=RunKey(sweep.version, sweep.model, data.name, seed),
-        settings=settings,
-        metrics=metrics,
-        classes=data.classes,
-        probabilities=outcome.probabilities,
-        labels=test.labels,
-        names=[f"{path.parent.name}/{path.name}" for path in test.paths],
-        patients=_numbered(test.patients),
-        features=task.clean("test").numpy().astype(np.float16) if first else None,
-        context=context,
-        versions=software_versions(),
+        model=sweep.model,
+        weights=sweep.probed.sha256[:16],
+        data_set=data.name,
+        data_version=data.sha256[:16],
+        probe=sweep.config.probe,
+        protocol=_protocol(settings),
+        seed=seed,
+        fraction=settings["train_fraction"],
+        train_images=len(rows),
+        train_patients=len(set(owners)) if all(owners) else -1,
+        image=test.names,
+        eye=[owner.eye for owner in test.owners],
+        volume=numbered([owner.volume for owner in test.owners]),
+        patient=numbered([owner.patient for owner in test.owners]),
     )
 
 
-def _numbered(patients: list[str] | None) -> list[str] | None:
-    """Replace patients by numbers: results are passed on, and only who is the same matters."""
-    if patients is None:
-        return None
-    numbers = {patient: str(k) for k, patient in enumerate(sorted(set(patients)))}
-    return [numbers[patient] for patient in patients]
-
-
-def _write(root: Path, run: Run, outcome: Outcome, sweep: Sweep) -> Path:
-    about = {
-        "classes": run.classes,
-        "backbone": sweep.probed.backbone.spec.name,
-        "representation_method": sweep.method,
-        "image_size": sweep.probed.backbone.image_size,
-    }
-    head = None if outcome.head is None else save_head(outcome.head, about)
+def _write(
+    sweep: Sweep,
+    task: ProbingTask,
+    settings: dict[str, Any],
+    seed: int,
+    rows: Rows,
+    outcome: Outcome,
+) -> None:
+    """Write a run: its predictions, all about it, the learning curve, the head, the features."""
+    data, root = task.data, sweep.config.results
+    context = sweep.context(data, rows, outcome)
+    about = {"settings": settings, "context": context, "notes": data.notes}
+    files: dict[str, Callable[[Path], object]] = {}
+    if outcome.curve:
+        files["learning_curve.csv"] = partial(pd.DataFrame(outcome.curve).to_csv, index=False)
+    if outcome.head is not None:
+        files["head.pth"] = save_head(
+            outcome.head,
+            {
+                "classes": data.classes,
+                "backbone": sweep.probed.backbone.spec.name,
+                "representation_method": sweep.method,
+                "image_size": sweep.probed.backbone.image_size,
+            },
+        )
+    if seed == sweep.config.seed[0]:  # the features are the same for all
+        features = task.clean("test").numpy().astype(np.float16)
+        files["features.npy"] = lambda path: np.save(path, features)
+    table = _table(sweep, task, settings, seed, rows, outcome)
     try:
-        return write_run(root, run, curve=outcome.curve, save_head=head)
+        write_run(root, table, about, files)
     except OSError as error:
         raise InputError(
-            f"The results of {run.key.data_set}, seed {run.key.seed}, cannot be written to {root}",
+            f"The results of {data.name}, seed {seed}, cannot be written to {root}",
             got=error,
             remedy="make room or give another folder with --results, and run the same command "
             "again: what is finished is kept",
         ) from error
 
 
-def _score_of(place: Path) -> float:
-    value = read_run(place, features=False).metrics["values"]["balanced_accuracy"]
-    return math.nan if value is None else float(value)
+def _score(table: pd.DataFrame) -> float:
+    classes = classes_of(table)
+    scores = table[[f"p_{name}" for name in classes]].to_numpy()
+    labels = table["label"].map(classes.index).to_numpy()
+    return compute_metric("balanced_accuracy", scores, labels)
 
 
 def _workers(requested: int | None, device: torch.device) -> int:

@@ -40,11 +40,11 @@ def batch_size_of(n_images: int, largest: int = 64, share: float = 0.25) -> int:
     return max(1, min(largest, power, n_images))
 
 
-def views_of(n_images: int, wanted: int = 8192, least: int = 2, most: int = 64) -> int:
+def views_of(n_images: int, wanted: int = 8192, least: int = 2, most: int = 8) -> int:
     """Give the number of stored views a training image: many for few images, few for many.
 
-    What a head learns from stored views comes close to what it learns from fresh ones when it sees
-    enough different pictures in all; ``benchmarks/probe_sweep.py`` gives the measurements.
+    More than eight change nothing beyond the noise of a small test set on the features of trained
+    backbones, and cost most of the time: ``benchmarks/probe_sweep.py`` gives the measurements.
 
     Args:
         n_images: Number of training images.

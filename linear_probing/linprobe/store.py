@@ -12,6 +12,7 @@ import hashlib
 import json
 import tokenize
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from retfiner.common.errors import InputError
 from retfiner.common.files import whole_file
 from retfiner.vision import Backbone
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key. Raise it whenever a change of code changes what features come out."""
+LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow")
+"""Part of every key, with their versions: what decodes and encodes."""
 
 _UNUSABLE = (
     OSError,
@@ -69,6 +72,7 @@ def feature_key(
     """
     content = {
         "format": FORMAT,
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
         "encoder": encoder,
         "method": method,
         "transform": [type(transform).__name__, dataclasses.asdict(transform)],
@@ -76,6 +80,11 @@ def feature_key(
         "images": list(images),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def images_key(kind: str, images: Sequence[str]) -> str:
+    """Hash what decides a table that depends on images alone; arguments as above."""
+    return hashlib.sha256(json.dumps([FORMAT, kind, list(images)]).encode()).hexdigest()
 
 
 class FeatureStore:

@@ -1,4 +1,4 @@
-"""The model to be probed, and what identifies its weights."""
+"""The models to be probed, and what identifies their weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from linprobe.config import ProbeConfig
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
 from retfiner.vision import Backbone, load_backbone
@@ -24,6 +25,39 @@ class ProbedModel:
     backbone: Backbone
     sha256: str
     context: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> list[str]:
+        """What training and extraction wrote into the weights for a reader of their results."""
+        about = self.context.get("provenance", {})
+        notes = [str(note) for note in about.get("notes", [])]
+        guard = about.get("guard")
+        needed = {"base", "refined", "low", "high", "patients"}
+        if isinstance(guard, dict) and needed <= guard.keys():
+            notes.append(
+                "the guard of its refinement found an agreement of neighbours' reports of "
+                f"{guard['refined']:.3f}, the base's {guard['base']:.3f} (interval of the change "
+                f"{guard['low']:+.3f} to {guard['high']:+.3f}, {guard['patients']:.0f} validation "
+                "patients)."
+            )
+        return notes
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that was asked for: its name (None for the usual one) and its checkpoints."""
+
+    name: str | None
+    base: Path
+    refined: Path | None = None
+
+
+def candidates(config: ProbeConfig) -> list[Candidate]:
+    """List the models that settings ask for, in their order."""
+    if config.init_weights is not None:
+        return [Candidate(None, config.init_weights, config.ft_weights)]
+    words = (word.partition("=") for word in config.weights)
+    return [Candidate(name, Path(path)) for name, _, path in words]
 
 
 def load_model(

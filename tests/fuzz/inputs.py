@@ -26,7 +26,7 @@ from linprobe.prepare.table import read_table as read_split
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
 from retfiner.common.patients import read_split_table
-from retfiner.common.results.reading import read_run
+from retfiner.common.predictions import read_run
 from retfiner.config import RefineConfig
 from retfiner.data.manifest import read_manifest, read_reports
 from retfiner.vision import load_backbone, read_image
@@ -309,26 +309,17 @@ def _json(rng: random.Random, depth: int = 3) -> object:
 
 
 def results_target(rng: random.Random, folder: Path) -> None:
-    """A run's metrics and predictions."""
-    from tests.hostile.test_tables_and_settings import write_run
+    """A run's predictions, and what is known about it."""
+    from tests.hostile.test_tables_and_settings import PREDICTIONS, write_run
 
-    place = folder / "v" / "m" / "d" / "seed0"
-    names = (
-        "format",
-        "seed",
-        "settings",
-        "classes",
-        "metrics",
-        "context",
-        "versions",
-        "fingerprint",
-    )
+    place = folder / "v" / "m-00" / "d" / "seed0-00"
+    names = ("format", "seed", "settings", "context", "notes", "versions", "fingerprint", "model")
     change = {rng.choice(names): _json(rng)} if rng.random() < 0.6 else {}
-    write_run(place, change)
-    for name in ("metrics.json", "predictions.npz"):
-        if rng.random() < 0.4:
-            path = place / name
-            path.write_bytes(mutated(rng, path.read_bytes()))
+    text = mutated(rng, PREDICTIONS.encode()) if rng.random() < 0.6 else PREDICTIONS.encode()
+    write_run(place, change, text.decode("utf-8", "surrogateescape"))
+    if rng.random() < 0.4:
+        path = place / "run.json"
+        path.write_bytes(mutated(rng, path.read_bytes()))
     read_run(place)
 
 

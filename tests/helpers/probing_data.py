@@ -54,7 +54,6 @@ def small_probe(folder: Path, **changes: Any) -> ProbeConfig:
         "feature_store": folder / "features",
         "seed": [0, 1],
         "views": 4,
-        "bootstrap": 20,
         "device": "cpu",
         "num_workers": 0,
         "inference_batch_size": 16,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from retfiner.common.classification.evaluation import evaluate
-from retfiner.common.results import Run, RunKey, software_versions, write_run
+from retfiner.common.predictions import fingerprint, make_table, write_run
 
 CLASSES = {
     "Duke_iAMD": ["AMD", "Control"],
@@ -19,50 +19,56 @@ CLASSES = {
 }
 
 
-def make_run(
-    version: str,
-    model: str,
-    data_set: str,
-    seed: int,
-    *,
-    strength: float,
-    n: int = 80,
-    features: bool = False,
-    **settings: Any,
-) -> Run:
-    """Draw a run whose right class stands out by ``strength``; images are the same for all."""
-    classes = CLASSES[data_set]
+def make_predictions(
+    model: str, data_set: str, seed: int, *, strength: float, n: int = 80, **columns: Any
+) -> pd.DataFrame:
+    """Draw predictions whose right class stands out by ``strength``; images are the same for all.
+
+    ``columns`` replace what stands in others; a weights' name takes the place of its hash.
+    """
+    classes = CLASSES.get(data_set, ["AMD", "DME", "NORMAL"])
     labels = np.random.default_rng(len(data_set)).integers(len(classes), size=n)
-    rng = np.random.default_rng([seed, len(data_set), *model.encode(), *version.encode()])
-    logits = rng.normal(size=(n, len(classes)))
+    labels[: len(classes)] = np.arange(len(classes))
+    logits = np.random.default_rng([len(data_set), *model.encode()]).normal(size=(n, len(classes)))
+    logits += 0.3 * np.random.default_rng([seed, *model.encode()]).normal(size=logits.shape)
     logits[np.arange(n), labels] += strength
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    map_features = None
-    if features:
-        centres = np.random.default_rng(0).normal(size=(len(classes), 16)) * strength
-        map_features = (centres[labels] + rng.normal(size=(n, 16))).astype(np.float16)
-    patients = [f"{k // 2:03d}" for k in range(n)]
-    return Run(
-        key=RunKey(version, model, data_set, seed),
-        settings={
-            "probe": "linear",
-            "learning_rate": 1e-3,
-            "train_fraction": 1.0,
-            "weights_sha256": f"{version}-{model}",
-            "data_sha256": data_set,
-            **settings,
-        },
-        metrics=evaluate(
-            probabilities, labels, classes, generator=rng, patients=patients, resamples=30
-        ),
-        classes=classes,
-        probabilities=probabilities,
-        labels=labels,
-        names=[f"{data_set}_{k}.png" for k in range(n)],
-        patients=patients,
-        features=map_features,
-        versions=software_versions(),
-    )
+    values = {
+        "weights": fingerprint({"model": model})[:16],
+        "data_version": data_set,
+        "probe": "linear",
+        "seed": seed,
+        "fraction": 1.0,
+        "train_images": 100,
+        "train_patients": 50,
+        "patient": [str(k // 2) for k in range(n)],
+        "image": [f"{data_set}_{k:03d}.png" for k in range(n)],
+    }
+    values = {"model": model, "data_set": data_set, **values, **columns}
+    return make_table(probabilities, labels, classes, **values)
+
+
+def write_predictions(
+    root: Path, table: pd.DataFrame, notes: Iterable[str] = (), features: bool = False, **extra: Any
+) -> Path:
+    """Write predictions as a run whose settings are ``extra`` and what a run always has."""
+    first = table.iloc[0]
+    settings = {
+        "probe": first["probe"],
+        "backbone": "RETFound",
+        "learning_rate": 1e-3,
+        "train_fraction": float(first["fraction"]),
+        "weights_sha256": first["weights"] + "0" * 48,
+        "data_sha256": first["data_version"],
+        **extra,
+    }
+    protocol = {k: v for k, v in settings.items() if not k.startswith(("weights", "data", "train"))}
+    table = table.assign(protocol=fingerprint(protocol)[:16])
+    context = {"device": "cpu", "notes_on_weights": [f"{first['model']} is small."]}
+    about = {"settings": settings, "context": context, "notes": list(notes)}
+    scores = table[[name for name in table.columns if name.startswith("p_")]].to_numpy(np.float16)
+    files = {"features.npy": lambda path: np.save(path, np.tile(scores, 4))}
+    return write_run(root, table, about, files if features else None)
 
 
 def write_tree(
@@ -71,6 +77,7 @@ def write_tree(
     data_sets: Iterable[str] = ("Duke_iAMD", "OCTID"),
     seeds: Iterable[int] = (0, 1, 2),
     fractions: Iterable[float] = (1.0,),
+    n: int = 80,
     **options: Any,
 ) -> None:
     """Write base and refined runs of each model, data set, seed and share of training images."""
@@ -79,14 +86,14 @@ def write_tree(
             for model in models:
                 for data_set in data_sets:
                     for seed in seeds:
-                        run = make_run(
-                            version,
-                            model,
+                        table = make_predictions(
+                            f"{version}/{model}",
                             data_set,
                             seed,
                             strength=1.2 + gain + 0.3 * float(np.log10(fraction)),
-                            features=seed == 0,
-                            train_fraction=fraction,
-                            **options,
+                            n=n,
+                            fraction=fraction,
+                            train_images=int(100 * fraction),
+                            train_patients=int(40 * fraction),
                         )
-                        write_run(root, run)
+                        write_predictions(root, table, features=seed == 0, **options)

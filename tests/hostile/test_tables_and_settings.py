@@ -9,7 +9,6 @@ import struct
 import tarfile
 import zipfile
 
-import numpy as np
 import pytest
 
 from linprobe.prepare.metaimage import count_slices, read_slice
@@ -21,7 +20,8 @@ from linprobe.prepare.table import read_table as read_split
 from linprobe.store import FeatureStore
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
-from retfiner.common.results.reading import read_metrics_file, read_run
+from retfiner.common.files import file_sha256
+from retfiner.common.predictions import fingerprint, read_about, read_run, read_table
 from retfiner.config import RefineConfig
 from retfiner.data.manifest import read_manifest
 from retfiner.evaluation.zero_shot.prompts import read_prompts
@@ -29,7 +29,6 @@ from retfiner.vision import read_image
 from tests.helpers.bounded import assert_refused, bounded
 from tests.helpers.downloads import write_mhd
 from tests.helpers.refinement import write_csv, write_image
-from tests.hostile.test_checkpoints import Runs
 
 # ---- CSV
 
@@ -341,54 +340,48 @@ def test_metaimages_that_reach_elsewhere(tmp_path):
             assert_refused(read)
 
 
-def write_run(folder, metrics=None, **arrays):
+PREDICTIONS = "model,data_set,image,label,p_a,p_b\nm,d,x,a,0.5,0.5\nm,d,y,b,0.5,0.5\n"
+
+
+def write_run(folder, about=None, predictions=PREDICTIONS):
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "predictions.csv").write_text(predictions, encoding="utf-8", errors="surrogateescape")
     content = {
-        "format": 1, "seed": 0, "settings": {}, "classes": ["a", "b"], "metrics": {"values": {}},
-        "fingerprint": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+        "format": 2, "model": "m", "data_set": "d", "seed": 0, "settings": {}, "context": {},
+        "notes": [], "versions": {}, "fingerprint": fingerprint({}),
+        "predictions_sha256": file_sha256(folder / "predictions.csv"),
     }  # fmt: skip
-    text = metrics if isinstance(metrics, str) else json.dumps(content | (metrics or {}))
-    (folder / "metrics.json").write_text(text)
-    sound = {
-        "probabilities": np.full((2, 2), 0.5, np.float32),
-        "labels": np.array([0, 1]),
-        "names": np.array(["x", "y"]),
-    }
-    np.savez_compressed(folder / "predictions.npz", **(sound | arrays), allow_pickle=True)
+    text = about if isinstance(about, str) else json.dumps(content | (about or {}))
+    (folder / "run.json").write_text(text)
     return folder
 
 
 @pytest.mark.slow
 def test_results_that_are_damaged_or_worse(tmp_path):
-    folder = tmp_path / "v" / "m" / "d" / "seed0"
+    folder = tmp_path / "v" / "m-00" / "d" / "seed0-00"
     read_run(write_run(folder))
-    marker = tmp_path / "marker"
-    objects = np.array([Runs(os.system, f"touch {marker}")] * 2, dtype=object)
-    metrics = (
-        "[" * 100_000, "[]", "{}", "1", "", "\0", {"settings": []}, {"seed": "0"},
-        {"classes": {"a": 1}},
-        {"classes": [["a"], ["b"]]}, {"metrics": []}, {"format": 10**400}, {"context": 1},
-        {"versions": []}, {"seed": -(10**4000)},
-    )  # fmt: skip
-    for change in metrics:
-        write_run(folder, change)
-        assert_refused(lambda: read_run(folder))
-        if isinstance(change, str):
-            assert_refused(lambda: read_metrics_file(folder))
-    for arrays in (
-        {"names": objects}, {"labels": objects}, {"probabilities": objects},
-        {"labels": np.array([0.5, 1])}, {"labels": np.array([0, 9])}, {"names": np.zeros((2, 2))},
-        {"probabilities": np.zeros((2, 3))}, {"patients": np.zeros(2)}, {"features": np.zeros(2)},
+    for about in (
+        "[" * 100_000, "[]", "{}", "1", "", "\0", {"settings": []}, {"seed": "0"}, {"model": 1},
+        {"fingerprint": 1}, {"format": 10**400}, {"context": 1}, {"versions": []},
+        {"notes": {}}, {"predictions_sha256": "0"}, {"settings": {"a": 1}},
     ):  # fmt: skip
-        write_run(folder, **arrays)
+        write_run(folder, about)
         assert_refused(lambda: read_run(folder))
+        if isinstance(about, str):
+            assert_refused(lambda: read_about(folder))
+    for old, new in (
+        ("p_a", "p_c"), (",0.5,0.5\nm,d,y", ",nan,0.5\nm,d,y"), ("0.5,0.5\nm", "9,-8\nm"),
+        ("m,d,y", "m,d,x"), ("label", "lable"), ("0.5", "x"), (PREDICTIONS, ""),
+        ("m,d,x,a,0.5,0.5\n", '"' + "x" * 10**6), ("m,d,x", "m,d,x" + "," * 10**5),
+        (PREDICTIONS, "\udc80" * 1000),
+    ):  # fmt: skip
+        write_run(folder, predictions=PREDICTIONS.replace(old, new))
+        assert_refused(lambda: read_run(folder))
+        assert_refused(lambda: read_table(folder / "predictions.csv"))
     write_run(folder)
-    deflated(folder / "predictions.npz", labels=[npy((2**29,), "|i1"), *zeros(300)])
-    assert_refused(lambda: read_run(folder))
     for content in (b"", b"PK\x03\x04", os.urandom(500)):
-        (folder / "predictions.npz").write_bytes(content)
+        (folder / "predictions.csv").write_bytes(content)
         assert_refused(lambda: read_run(folder))
-    assert not marker.exists()
 
 
 # ---- archives: what tests/linprobe/prepare/test_source.py does not have

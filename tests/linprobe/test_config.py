@@ -78,6 +78,7 @@ def test_a_later_flag_wins_also_where_it_takes_several_values():
         ({"warmup_epochs": 10, "epochs": 10}, "--warmup_epochs"),
         ({"label_smoothing": 1.0}, "--label_smoothing"),
         ({"train_fraction": [0.5, 1.5]}, "--train_fraction"),
+        ({"weights": ["a=b.pth"]}, "--init_weights would have no effect"),
         ({"seed": [1, 1]}, "--seed"),
         ({"data_set": ["A", "A"]}, "--data_set"),
     ],
@@ -85,6 +86,20 @@ def test_a_later_flag_wins_also_where_it_takes_several_values():
 def test_settings_that_do_not_go_together_are_refused_by_name(changes, named):
     with pytest.raises(InputError, match=named):
         config(**changes)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ([], "Which model"),
+        (["a.pth"], "name=checkpoint"),
+        (["a=", "b=c"], "name=checkpoint"),
+        (["a=1", "a=2"], "one name"),
+    ],
+)
+def test_models_by_name(given, named):
+    with pytest.raises(InputError, match=named):
+        ProbeConfig(weights=given)
 
 
 def test_unknown_flags_are_refused(capsys):
@@ -109,7 +124,7 @@ def test_only_what_had_an_effect_is_recorded(changes, absent):
 
 
 def test_number_of_views():
-    assert config().n_views(1000) == 9
+    assert config().n_views(1000) == 8
     assert config(views=3).n_views(1000) == 3
     assert config(views=0).n_views(1000) == 0
 

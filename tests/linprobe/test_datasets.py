@@ -25,7 +25,9 @@ def test_images_labels_and_patients_go_together(folder):
     }  # fmt: skip
     train = data.splits["train"]
     assert [data.classes[k] for k in train.labels] == [p.parent.name for p in train.paths]
-    assert train.patients == [p.name.split("_")[0] for p in train.paths]
+    assert [(o.patient, o.eye) for o in train.owners] == [
+        tuple(p.name.split("_")[:2]) for p in train.paths
+    ]
     part = train.subset(np.array([5, 2]))
     assert (part.paths, part.labels.tolist()) == (
         [train.paths[5], train.paths[2]], [train.labels[5], train.labels[2]]
@@ -58,11 +60,25 @@ def test_fingerprint_follows_the_content_and_nothing_else(folder, tmp_path):
 def test_unknown_and_shared_patients_are_said(folder):
     first = next((folder / "train" / "AMD").iterdir())
     shutil.copy(first, folder / "test" / "AMD" / first.name)
-    assert "1 patients are in both train and test." in read_data_set(folder).notes[0]
+    assert "1 patients are in both train and test." in read_data_set(folder).notes
     first.rename(first.with_name("anonymous.png"))
-    data = read_data_set(folder)
-    assert data.splits["test"].patients is None
-    assert "Patients are not known" in data.notes[0]
+    data = read_data_set(folder)  # one name that tells nothing does not make all unknown
+    assert "The patient of 1 of 53 images is not known: each is its own." in data.notes
+    train = data.splits["train"]
+    assert train.units.count("image AMD/anonymous.png") == 1
+    assert len(set(train.units)) == 13
+    for path in folder.rglob("*.png"):
+        path.rename(path.with_name(f"scan{path.stem[1:5]}{path.stem[6:8]}.png"))
+    assert any("Patients are not known" in note for note in read_data_set(folder).notes)
+
+
+def test_numbers_that_restart_in_each_class_are_seen(folder):
+    for index, path in enumerate(sorted((folder / "train" / "AMD").iterdir())):
+        path.rename(path.with_name(f"CNV-{index}-1.png"))
+    for index, path in enumerate(sorted((folder / "train" / "DME").iterdir())):
+        path.rename(path.with_name(f"DME-{index}-1.png"))
+    [note] = read_data_set(folder).notes
+    assert note.startswith("8 patients, known by file names alone, are in several classes")
 
 
 def test_files_of_other_kinds_are_counted(folder):

@@ -10,24 +10,28 @@ from hypothesis import strategies as st
 from linprobe.fractions import draw_fraction
 
 
+def each(labels):
+    return [f"image {k:04d}" for k in range(len(labels))]
+
+
 def rng(seed=0):
     return np.random.default_rng(seed)
 
 
 def test_by_image_each_class_gives_its_share():
     labels = np.repeat([0, 1, 2], [100, 40, 20])
-    rows = draw_fraction(labels, None, 0.25, rng())
+    rows = draw_fraction(labels, each(labels), 0.25, rng())
     assert np.bincount(labels[rows]).tolist() == [25, 10, 5]
     assert (np.diff(rows) > 0).all()
 
 
 def test_all_of_them():
-    assert draw_fraction(np.array([0, 1, 1]), None, 1.0, rng()).tolist() == [0, 1, 2]
+    assert draw_fraction(np.array([0, 1, 1]), list("abc"), 1.0, rng()).tolist() == [0, 1, 2]
 
 
 def test_the_smallest_share_still_holds_every_class():
     labels = np.repeat([0, 2, 3], [500, 3, 1])  # class 1 has no training image
-    rows = draw_fraction(labels, None, 0.001, rng())
+    rows = draw_fraction(labels, each(labels), 0.001, rng())
     assert np.bincount(labels[rows]).tolist() == [1, 0, 1, 1]
 
 
@@ -42,7 +46,9 @@ def test_patients_are_never_torn_apart():
 
 def test_seeds_differ_and_repeat():
     labels = np.repeat([0, 1], 50)
-    first, again, other = (draw_fraction(labels, None, 0.1, rng(s)).tolist() for s in (1, 1, 2))
+    first, again, other = (
+        draw_fraction(labels, each(labels), 0.1, rng(seed)).tolist() for seed in (1, 1, 2)
+    )
     assert first == again != other
 
 
@@ -61,7 +67,7 @@ def test_every_draw_is_whole_and_holds_every_class(images, fraction, seed):
     assert set(labels[rows]) == set(labels)
 
 
-@pytest.mark.parametrize("patients", [None, [f"p{k // 3}" for k in range(300)]])
+@pytest.mark.parametrize("patients", [each(range(300)), [f"p{k // 3}" for k in range(300)]])
 def test_a_smaller_draw_lies_in_a_larger_one(patients):
     labels = np.repeat([0, 1, 2], 100)
     draws = [set(draw_fraction(labels, patients, f, rng(4))) for f in (0.05, 0.1, 0.4, 1.0)]

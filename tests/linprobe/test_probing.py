@@ -7,15 +7,17 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.helpers.disk import no_file_larger_than
 from tests.helpers.probing_data import CLASSES, small_probe, write_data_set
 from tests.helpers.refinement import write_base_model
 
 from linprobe.datasets import read_data_set
 from linprobe.probing import run_sweep
-from retfiner.common.classification.metrics import compute_metric
 from retfiner.common.errors import InputError
-from retfiner.common.results import read_run, read_runs
+from retfiner.common.files import file_sha256
+from retfiner.common.metrics import compute_metric
+from retfiner.common.predictions import find_runs, read_run
 
 
 @pytest.fixture(scope="module")
@@ -35,64 +37,80 @@ def copy(finished, tmp_path):
 
 
 def places(config):
-    return sorted(
-        p.parent.relative_to(config.results) for p in config.results.rglob("metrics.json")
-    )
+    return [path.relative_to(config.results) for path in find_runs(config.results)]
+
+
+def runs_of(config, model="baseline/RETFound", **settings):
+    """Read the runs of a model that have these settings: predictions, and all about them."""
+    runs = [read_run(path) for path in find_runs(config.results)]
+    return [
+        (table, about) for table, about in runs
+        if about["model"] == model and settings.items() <= about["settings"].items()
+    ]  # fmt: skip
+
+
+def scores_of(table):
+    return table[[f"p_{name}" for name in CLASSES]].to_numpy()
 
 
 def test_each_seed_leaves_a_whole_run(finished):
-    config, (path, [summary]) = finished
-    assert path == "baseline/RETFound"
-    runs = read_runs(config.results, path, features=True)
-    assert [run.key.seed for run in runs] == [0, 1]
-    for run in runs:
-        assert {p.name for p in run.folder.iterdir()} == {
-            "metrics.json", "predictions.npz", "learning_curve.csv", "head.pth"
-        }  # fmt: skip
-        assert run.classes == list(CLASSES)
-        assert run.names[0].startswith("AMD/P2")
-        assert set(run.patients) <= set(map(str, range(len(run.names))))  # numbers, no names
-        assert run.metrics["bootstrap"]["unit"] == "patient"
-        assert run.context["batch_size"] == 4  # the largest power of two in a quarter of 24
-        assert run.context["views"] == 4
-    assert (runs[0].features.dtype, runs[0].features.shape) == (np.float16, (16, 96))
-    assert runs[1].features is None
-    assert summary.scores == [run.metrics["values"]["balanced_accuracy"] for run in runs]
-    assert np.mean(summary.scores) > 0.5  # a third is chance
+    config, ([model], [summary]) = finished
+    assert [about["seed"] for _, about in runs_of(config)] == [0, 1]
+    for table, about in runs_of(config):
+        assert table["image"][0].startswith("AMD/P2")
+        assert set(table["patient"]) == {str(k) for k in range(8)}  # numbers, no names
+        assert set(table["eye"]) == {"OD", "OS"}
+        assert set(table["train_images"]) == {24} and set(table["train_patients"]) == {12}
+        assert about["context"]["batch_size"] == 4  # the largest power of two in a quarter of 24
+        assert about["context"]["views"] == 4
+        assert about["notes"] == []
+    first, second = find_runs(config.results)
+    files = {"run.json", "predictions.csv", "learning_curve.csv", "head.pth"}
+    assert {path.name for path in second.iterdir()} == files
+    assert {path.name for path in first.iterdir()} == {*files, "features.npy"}
+    assert first.parts[-3] == model.partition("/")[2]
+    assert model == f"baseline/RETFound-{file_sha256(config.init_weights)[:8]}"
+    features = np.load(first / "features.npy")
+    assert (features.dtype, features.shape) == (np.float16, (16, 96))
+    labels = read_data_set(config.data_root / "OCTID").splits["test"].labels
+    assert summary.scores == [
+        compute_metric("balanced_accuracy", scores_of(table), labels)
+        for table, _ in runs_of(config)
+    ]
+    assert np.mean(summary.scores) > 0.5 > summary.chance == pytest.approx(1 / 3)
 
 
 def test_the_written_head_gives_the_written_predictions(finished):
-    config, (path, _) = finished
-    run = read_runs(config.results, path, features=True)[0]
-    head = torch.load(run.folder / "head.pth", weights_only=True)
-    logits = torch.from_numpy(run.features).float() @ head["weight"].T + head["bias"]
-    np.testing.assert_allclose(logits.softmax(1), run.probabilities, atol=2e-2)  # float16 features
+    config, _ = finished
+    folder, (table, _) = find_runs(config.results)[0], runs_of(config)[0]
+    head = torch.load(folder / "head.pth", weights_only=True)
+    features = torch.from_numpy(np.load(folder / "features.npy")).float()
+    logits = features @ head["weight"].T + head["bias"]
+    np.testing.assert_allclose(logits.softmax(1), scores_of(table), atol=2e-2)  # float16 features
     assert head["classes"] == list(CLASSES)
     labels = read_data_set(config.data_root / "OCTID").splits["test"].labels
-    np.testing.assert_array_equal(run.labels, labels)
-    assert run.metrics["values"]["f1"] == pytest.approx(
-        compute_metric("f1", run.probabilities, labels)
-    )
+    assert table["label"].tolist() == [CLASSES[label] for label in labels]
 
 
 def test_settings_tell_weights_data_and_protocol_apart(finished):
-    config, (path, _) = finished
-    run = read_runs(config.results, path)[0]
-    assert run.settings["representation_method"] == "concat_prenorm"
-    assert not {"seed", "results", "device", "init_weights"} & run.settings.keys()
-    assert {key for key in run.settings if key.startswith(("weights", "data"))} == {
+    config, _ = finished
+    _, about = runs_of(config)[0]
+    settings = about["settings"]
+    assert settings["representation_method"] == "concat_prenorm"
+    assert not {"seed", "results", "device", "init_weights"} & settings.keys()
+    assert {key for key in settings if key.startswith(("weights", "data"))} == {
         "weights_sha256", "data_sha256"
     }  # fmt: skip
 
 
 def test_a_finished_run_is_skipped_and_only_the_rest_runs(copy):
-    before = {p: (copy.results / p / "metrics.json").stat().st_mtime_ns for p in places(copy)}
-    shutil.rmtree(copy.results / "baseline/RETFound/OCTID/seed1")
+    before = {p: (copy.results / p / "run.json").stat().st_mtime_ns for p in places(copy)}
+    shutil.rmtree(copy.results / places(copy)[1])
     _, [summary] = run_sweep(dataclasses.replace(copy, seed=[0, 1, 2]))
     assert summary.skipped == 1
-    assert [p.name for p in places(copy)] == ["seed0", "seed1", "seed2"]
-    seed0 = copy.results / "baseline/RETFound/OCTID/seed0"
-    assert (seed0 / "metrics.json").stat().st_mtime_ns in before.values()
+    assert [p.name[:5] for p in places(copy)] == ["seed0", "seed1", "seed2"]
+    seed0 = places(copy)[0]
+    assert (copy.results / seed0 / "run.json").stat().st_mtime_ns == before[seed0]
 
 
 def test_a_rerun_gives_the_same_numbers(copy, finished):
@@ -115,12 +133,12 @@ def test_a_rerun_gives_the_same_numbers(copy, finished):
     ],
 )
 def test_a_changed_setting_runs_anew_beside_it(copy, change):
-    before = {p: (copy.results / p / "metrics.json").read_bytes() for p in places(copy)}
+    before = {p: (copy.results / p / "run.json").read_bytes() for p in places(copy)}
     run_sweep(dataclasses.replace(copy, seed=[0], **change))
     after = places(copy)
     [new] = set(after) - before.keys()
     assert new.name.startswith("seed0-")
-    assert all((copy.results / p / "metrics.json").read_bytes() == c for p, c in before.items())
+    assert all((copy.results / p / "run.json").read_bytes() == c for p, c in before.items())
 
 
 def test_changed_data_or_weights_run_anew(copy):
@@ -134,41 +152,57 @@ def test_changed_data_or_weights_run_anew(copy):
 
 def test_base_and_refined_differ_in_their_weights_alone(copy):
     refined = write_base_model(copy.results.parent / "refined.pth", seed=3)
-    path, _ = run_sweep(dataclasses.replace(copy, ft_weights=refined))
-    assert path == "refined/RETFound"
-    [base, *_] = read_runs(copy.results, "baseline/RETFound")
-    [other, *_] = read_runs(copy.results, path)
-    differing = {k for k in base.settings if base.settings[k] != other.settings[k]}
-    assert differing == {"weights_sha256"}
-    assert base.names == other.names
-    assert not np.array_equal(base.probabilities, other.probabilities)
+    run_sweep(dataclasses.replace(copy, ft_weights=refined))
+    base, other = runs_of(copy)[0], runs_of(copy, "refined/RETFound")[0]
+    theirs, ours = other[1]["settings"], base[1]["settings"]
+    assert {k for k in ours if ours[k] != theirs[k]} == {"weights_sha256"}
+    assert base[0]["image"].equals(other[0]["image"])
+    assert not np.array_equal(scores_of(base[0]), scores_of(other[0]))
+
+
+def test_second_weights_never_land_under_the_name_of_the_first(copy):
+    for seed in (3, 4):
+        refined = write_base_model(copy.results.parent / f"refined{seed}.pth", seed=seed)
+        _, [summary] = run_sweep(dataclasses.replace(copy, ft_weights=refined, seed=[0]))
+        assert summary.skipped == 0
+    assert len(list((copy.results / "refined").iterdir())) == 2
+
+
+def test_several_models_by_name(copy):
+    other = write_base_model(copy.results.parent / "b.pth", seed=3)
+    words = [f"base={copy.init_weights}", f"other={other}"]
+    models, summaries = run_sweep(
+        dataclasses.replace(copy, init_weights=None, weights=words, seed=[0])
+    )
+    assert [model.partition("-")[0] for model in models] == ["base", "other"]
+    assert [summary.model for summary in summaries] == ["base", "other"]
 
 
 def test_names_of_folders_can_be_chosen(copy):
-    path, _ = run_sweep(dataclasses.replace(copy, seed=[7], version="trial", model="mine"))
-    assert path == "trial/mine"
-    assert (copy.results / "trial/mine/OCTID/seed7/head.pth").is_file()
+    [model], _ = run_sweep(dataclasses.replace(copy, seed=[7], version="trial", model="mine"))
+    assert model.startswith("trial/mine-")
+    assert list((copy.results / model / "OCTID").glob("seed7-*/head.pth"))
 
 
 @pytest.mark.parametrize("probe", ["knn", "logistic"])
-def test_other_probes_learn_from_the_same_features(copy, probe):
-    path, [summary] = run_sweep(dataclasses.replace(copy, probe=probe, views=None, model=probe))
+def test_other_probes_learn_from_the_same_features_and_run_once(copy, probe):
+    _, [summary] = run_sweep(dataclasses.replace(copy, probe=probe, views=None, model=probe))
+    assert len(summary.scores) == 1  # nothing is random: two seeds would be the same
     assert min(summary.scores) > 0.5
-    runs = read_runs(copy.results, path)
-    np.testing.assert_array_equal(runs[0].probabilities, runs[1].probabilities)  # nothing random
-    assert runs[0].settings.keys() >= {"neighbours" if probe == "knn" else "logistic_c"}
+    [(_, about)] = runs_of(copy, f"baseline/{probe}")
+    assert about["settings"].keys() >= {"neighbours" if probe == "knn" else "logistic_c"}
 
 
 def test_fractions_are_drawn_anew_by_each_seed(copy):
     config = dataclasses.replace(
         copy, train_fraction=[0.25, 1.0], probe="knn", views=None, neighbours=3
     )
-    path, summaries = run_sweep(config)
-    assert [s.fraction for s in summaries] == [0.25, 1.0]
-    runs = [r for r in read_runs(copy.results, path) if r.settings["probe"] == "knn"]
-    part = [run for run in runs if run.train_fraction == 0.25]
-    assert {run.context["images_trained_on"] for run in part} == {6}  # a patient of two a class
-    assert not np.array_equal(part[0].probabilities, part[1].probabilities)
+    _, summaries = run_sweep(config)
+    assert [(s.fraction, len(s.scores)) for s in summaries] == [(0.25, 2), (1.0, 1)]
+    part = [table for table, _ in runs_of(copy, probe="knn", train_fraction=0.25)]
+    assert {n for table in part for n in table["train_images"]} == {6}  # a patient of two a class
+    assert {n for table in part for n in table["train_patients"]} == {3}
+    assert not np.array_equal(scores_of(part[0]), scores_of(part[1]))
 
 
 def test_fresh_augmentation_each_epoch_stays_close_to_stored_views(tmp_path):
@@ -176,27 +210,28 @@ def test_fresh_augmentation_each_epoch_stays_close_to_stored_views(tmp_path):
     counts = {"train": 24, "val": 24, "test": 240}
     write_data_set(tmp_path / "data" / "OCTID", counts, CLASSES[:2])
     write_base_model(tmp_path / "base.pth")
-    short = {"patience": 10, "patience_start": 10, "bootstrap": 0}
+    short = {"patience": 10, "patience_start": 10}
     config = small_probe(tmp_path, seed=[0, 1, 2, 3, 4], views=16, **short)
     _, [stored] = run_sweep(config)
     slow = dataclasses.replace(config, views=None, online_augmentation=True, model="online")
-    path, [online] = run_sweep(slow)
+    _, [online] = run_sweep(slow)
     assert abs(np.mean(stored.scores) - np.mean(online.scores)) < 0.03
-    run = read_runs(config.results, path)[0]
-    assert run.settings["online_augmentation"] is True
-    assert run.context["views"] is None
-    assert len(list(config.feature_store.iterdir())) == 16 + 2  # fresh features are not kept
+    _, about = runs_of(config, "baseline/online")[0]
+    assert about["settings"]["online_augmentation"] is True
+    assert about["context"]["views"] is None
+    # Views, clean validation and test images, hashes of three splits; fresh features are not kept.
+    assert len(list(config.feature_store.iterdir())) == 16 + 2 + 3
 
 
 def test_a_class_that_training_never_saw_is_said_not_a_crash(copy):
     shutil.rmtree(copy.data_root / "OCTID" / "train" / "AMD")
     for probe, views in (("linear", 4), ("knn", None), ("logistic", None)):
         config = dataclasses.replace(copy, probe=probe, views=views, model=f"no-{probe}")
-        path, [summary] = run_sweep(config)
+        _, [summary] = run_sweep(config)
         assert summary.notes == ["No image of AMD in train."]
-        run = read_runs(copy.results, path)[0]
-        assert run.classes == list(CLASSES)
-        assert run.metrics["recall"]["AMD"] == 0
+        table, about = runs_of(copy, f"baseline/no-{probe}")[0]
+        assert about["notes"] == summary.notes
+        assert (scores_of(table).argmax(1) != 0).all()
 
 
 def test_earlier_data_sets_are_kept_when_a_later_one_fails(copy):
@@ -206,7 +241,7 @@ def test_earlier_data_sets_are_kept_when_a_later_one_fails(copy):
     config = dataclasses.replace(copy, model="both", data_set=["OCTID", "Zeta"])
     with pytest.raises(InputError, match=broken.name):
         run_sweep(config)
-    assert {p.parts[2] for p in places(copy) if "both" in p.parts} == {"OCTID"}
+    assert {p.parts[2] for p in places(copy) if "both" in p.parts[1]} == {"OCTID"}
     shutil.rmtree(copy.data_root / "Zeta")
     write_data_set(copy.data_root / "Zeta")
     _, [first, second] = run_sweep(config)
@@ -219,7 +254,7 @@ def test_a_batch_larger_than_the_data_is_refused(copy):
 
 
 def test_a_damaged_result_is_named_not_replaced(copy):
-    metrics = copy.results / "baseline/RETFound/OCTID/seed0/metrics.json"
+    metrics = find_runs(copy.results)[0] / "run.json"
     content = json.loads(metrics.read_text())
     content["settings"]["learning_rate"] = 0.5
     metrics.write_text(json.dumps(content))
@@ -243,4 +278,16 @@ def test_a_full_disk_is_a_clear_error_and_earlier_results_stay(copy):
         run_sweep(dataclasses.replace(config, views=6))
     assert (files(copy.results), files(copy.feature_store)) == before
     assert run_sweep(config)[1][0].skipped == 2
-    assert read_run(copy.results / "baseline/RETFound/OCTID/seed2").key.seed == 2
+    assert [about["seed"] for _, about in runs_of(copy)] == [0, 1, 2]
+
+
+def test_a_test_image_that_was_trained_on_is_an_error_and_can_be_allowed(copy):
+    folder = copy.data_root / "OCTID"
+    image = next((folder / "train" / "AMD").iterdir())
+    with Image.open(image) as picture:
+        picture.save(folder / "test" / "AMD" / "P77_OD_v1.jpg", quality=90)
+    with pytest.raises(InputError, match=f"AMD/{image.name} = AMD/P77_OD_v1.jpg"):
+        run_sweep(copy)
+    _, [summary] = run_sweep(dataclasses.replace(copy, allow_leaks=True))
+    assert any("1 images of test are in train" in note for note in summary.notes)
+    assert runs_of(copy)[-1][1]["notes"] == summary.notes

@@ -50,6 +50,18 @@ def test_refined_weights_of_another_model_are_refused(files, tmp_path, other, me
         load_model(files[0], path)
 
 
+def test_what_refinement_found_travels_with_the_weights(files, tmp_path):
+    backbone = load_backbone(files[1])
+    guard = {"base": 0.3, "refined": 0.35, "low": 0.01, "high": 0.09, "patients": 40}
+    backbone.provenance = {**backbone.provenance, "guard": guard, "notes": ["Few pairs."]}
+    path = tmp_path / "told.pth"
+    save_backbone(path, backbone)
+    first, second = load_model(path, None).notes
+    assert first == "Few pairs."
+    assert "0.350, the base's 0.300 (interval of the change +0.010 to +0.090, 40" in second
+    assert load_model(files[0], None).notes == []
+
+
 def test_a_common_image_size_can_be_asked_for(files, tmp_path):
     path = tmp_path / "other.pth"
     save_backbone(path, Backbone(small_backbone().spec, small_vit(size=48), 48, 4))

@@ -47,8 +47,9 @@ def test_a_table_comes_out_and_what_is_finished_is_kept(tmp_path):
     probing = ["--", "--seed", "0", "1", "--views", "2", "--device", "cpu", "--num_workers", "0"]
     first = ablate(tmp_path, *words, *probing)
     assert first.returncode == 0, first.stderr
-    table = (tmp_path / "out" / "ablation.md").read_text(encoding="utf-8")
-    assert [f"| {name} |" in table for name in ("base", "full", "itc alone")] == [True] * 3
+    table = (tmp_path / "out" / "report" / "table.md").read_text(encoding="utf-8")
+    names = ("ablation/base", "ablation/full", "ablation/itc_alone")
+    assert [f"| {name.replace('_', chr(92) + '_')} |" in table for name in names] == [True] * 3
     written = {p: p.stat().st_mtime_ns for p in tmp_path.glob("out/models/*/*/best-model.ckpt")}
     assert len(written) == 2
 

@@ -78,7 +78,7 @@ def test_each_next_line_can_be_pasted(repository):
     done = paste(extract, repository)
     assert done.returncode == 0, done.stderr
 
-    few = "--seed 0 --views 2 --device cpu --num_workers 0 --bootstrap 20"
+    few = "--seed 0 --views 2 --device cpu --num_workers 0"
     other, report = next_of(paste(f"./retfound.sh {few}", repository))
     assert next_of(paste(other, repository)) == [report]
     done = paste(f"{report} --map_points 0", repository)

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from linprobe.find_weights import PUBLISHED
-from retfiner.common.results import read_runs
+from retfiner.common.predictions import find_runs, read_run
 from tests.helpers.probing_data import write_data_set
 from tests.helpers.refinement import write_base_model
 
 PROBING = Path(__file__).parents[2] / "linear_probing"
 SHELL = sorted(PROBING.glob("*.sh"))
-QUICK = ["--num_workers", "0", "--bootstrap", "20", "--views", "4", "--device", "cpu"]
+QUICK = ["--num_workers", "0", "--views", "4", "--device", "cpu"]
 
 
 def start(folder, *words):
@@ -57,28 +57,36 @@ def test_from_images_to_the_report(material):
     base = ["--init_weights", "_weights/base.pth", "--data_set", "OCTID", "OCTDL", "--seed", 0, 1]
     code, out, err = finish(probe(material, *base))
     assert code == 0, err
-    assert re.search(r"OCTDL: \d+\.\d\d ± \d+\.\d\d \(2 seeds\), \d+\.\d s", out)
-    assert "Results: __results/baseline/RETFound" in out
+    assert re.search(
+        r"RETFound on OCTDL: \d+\.\d\d ± \d+\.\d\d \(chance 33\.3; 2 seeds\), \d+\.\d s", out
+    )
+    assert "Results: __results/baseline/RETFound-" in out
     # Two at once, on the same features and results, corrupt nothing.
     twins = [probe(material, *base, "--ft_weights", "_weights/mine.pth") for _ in range(2)]
     outcomes = [finish(twin) for twin in twins]
     assert [code for code, _, _ in outcomes] == [0, 0], outcomes
     [command] = re.findall(r"linear_probing/report\.py (.*)", outcomes[-1][1])
     assert command == "--results __results --base baseline/RETFound --refined refined/RETFound"
-    report = start(
-        material, sys.executable, PROBING / "report.py", *command.split(), "--map_points", 0
-    )
-    code, out, err = finish(report)
+    words = [*command.split(), "--map_points", 0, "--bootstrap", 50, "--swaps", 99]
+    code, out, err = finish(start(material, sys.executable, PROBING / "report.py", *words))
     assert code == 0, err
     assert "OCTDL" in out
     assert (material / "__results/report/index.html").is_file()
     for version in ("baseline", "refined"):
-        runs = read_runs(material / "__results", f"{version}/RETFound")
-        assert [(r.key.data_set, r.folder.name) for r in runs] == [
-            (name, f"seed{seed}") for name in ("OCTDL", "OCTID") for seed in (0, 1)
+        runs = [read_run(path)[1] for path in find_runs(material / "__results" / version)]
+        assert [(run["data_set"], run["seed"]) for run in runs] == [
+            (name, seed) for name in ("OCTDL", "OCTID") for seed in (0, 1)
         ]
     left = [path for path in material.rglob(".*") if path.parent.name != "AMD"]
     assert left == []
+
+
+def test_several_models_by_one_command_end_in_the_report(material, tmp_path):
+    words = ["--weights", "base=_weights/base.pth", "mine=_weights/mine.pth", "--seed", 0, 1]
+    code, out, err = finish(probe(material, *words, "--results", tmp_path / "r"))
+    assert code == 0, err
+    assert "base → mine" in out and "6 are needed for" in " ".join(out.split())
+    assert (tmp_path / "r" / "report" / "index.html").is_file()
 
 
 def test_a_sweep_cut_off_goes_on_where_it_stopped(material, tmp_path):
@@ -86,18 +94,18 @@ def test_a_sweep_cut_off_goes_on_where_it_stopped(material, tmp_path):
     process = probe(material, *words)
     assert process.stdout is not None
     for line in process.stdout:  # killed as soon as the first data set is done
-        if line.startswith("OCTDL"):
+        if " on OCTDL:" in line:
             process.send_signal(signal.SIGKILL)
             break
     process.wait(timeout=60)
     process.stdout.close()
-    done = {p: p.stat().st_mtime_ns for p in (tmp_path / "r").rglob("OCTDL/*/metrics.json")}
+    done = {p: p.stat().st_mtime_ns for p in (tmp_path / "r").rglob("OCTDL/*/run.json")}
     assert len(done) == 2
     code, out, err = finish(probe(material, *words))
     assert code == 0, err
-    assert "(2 seeds, 2 of them finished before)" in out
+    assert "2 seeds, 2 of them finished before)" in out
     assert all(path.stat().st_mtime_ns == when for path, when in done.items())
-    assert len(read_runs(tmp_path / "r", "baseline/RETFound")) == 4
+    assert len(find_runs(tmp_path / "r")) == 4
 
 
 @pytest.mark.parametrize(
@@ -164,7 +172,7 @@ def test_a_script_runs_from_any_folder_and_every_flag_of_it_can_be_overridden(ma
     )
     for code, _, err in (finish(base), finish(mine)):
         assert code == 0, err
-    assert (home / "__results/baseline/RETFound/OCTID/seed3/metrics.json").is_file()
-    assert (material / "elsewhere/refined/RETFound/OCTDL/seed3/metrics.json").is_file()
+    assert list(home.glob("__results/baseline/RETFound-*/OCTID/seed3-*/run.json"))
+    assert list(material.glob("elsewhere/refined/RETFound-*/OCTDL/seed3-*/run.json"))
     assert list(home.glob("_features/*.npy"))
     assert not (home / "__results/refined").exists()

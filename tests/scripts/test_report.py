@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.helpers.probing_runs import write_tree
+from tests.helpers.probing_runs import make_predictions, write_tree
 
+QUICK = ["--bootstrap", "50", "--swaps", "99"]
 SCRIPT = Path(__file__).parents[2] / "linear_probing" / "report.py"
 
 
 def run(folder, *words):
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *words],
+        [sys.executable, str(SCRIPT), *QUICK, *words],
         cwd=folder, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
@@ -34,12 +35,15 @@ def test_the_table_and_where_things_lie_are_printed(report):
     folder, printed = report
     for expected in ("Duke_iAMD", "OCTID", "Mean", "p (Holm)", "__results/report/index.html"):
         assert expected in printed
-    assert re.search(r"OCTID +\d+\.\d\d ± \d+\.\d\d +\d+\.\d\d ± \d+\.\d\d +[+−]\d+\.\d\d", printed)
+    cells = r"OCTID +20\.00 +\d+\.\d\d ± \d+\.\d\d +\d+\.\d\d ± \d+\.\d\d +[+−]\d+\.\d\d"
+    assert re.search(cells, printed)  # chance beside the scores
+    assert "at least 6 are needed" in printed
     assert sorted(path.name for path in folder.iterdir()) == [
+        "changes.csv",
         "figures",
         "index.html",
-        "runs.csv",
-        "table.csv",
+        "metrics.csv",
+        "predictions.csv",
         "table.md",
         "table.tex",
         "table_document.tex",
@@ -49,9 +53,7 @@ def test_the_table_and_where_things_lie_are_printed(report):
 def test_every_figure_is_there_as_png_and_pdf(report):
     figures = report[0] / "figures"
     stems = {path.stem for path in figures.iterdir()}
-    assert stems == {
-        "change", "confusion_RETFound", "map_RETFound", "reliability_RETFound", "roc_RETFound"
-    }  # fmt: skip
+    assert stems == {"change", "scores", "confusion", "map", "calibration", "roc"}
     for stem in stems:
         with Image.open(figures / f"{stem}.png") as image:
             assert min(image.size) > 300
@@ -63,7 +65,7 @@ def test_the_page_stands_alone(report):
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"https?:|//[a-z]|<link|<script|@import|url\(", page.split("base64,")[0])
     sources = re.findall(r'src="([^"]*)"', page)
-    assert len(sources) == 5
+    assert len(sources) == 6
     for source in sources:
         assert source.startswith("data:image/png;base64,")
         assert base64.b64decode(source.split(",")[1]).startswith(b"\x89PNG")
@@ -71,7 +73,7 @@ def test_the_page_stands_alone(report):
     assert not re.search(r"https?:|<link|<script|@import|url\(", without_images)
     assert "How to read this" in page
     assert 'name="viewport"' in page
-    assert "baseline-RETFound" in page  # the weights' fingerprint
+    assert "weights_sha256" in page
 
 
 def test_the_same_runs_give_the_same_files(report, tmp_path):
@@ -96,14 +98,55 @@ def test_the_metric_can_be_chosen_and_the_map_left_out(report, tmp_path):
     assert not list((tmp_path / "auroc" / "figures").glob("map*"))
 
 
+def test_three_models_one_of_them_a_table_and_label_efficiency(tmp_path):
+    write_tree(tmp_path / "r", seeds=(0,), n=24, fractions=(1.0, 0.25), notes=["A note."])
+    for name in ("Duke_iAMD", "OCTID"):
+        theirs = make_predictions("theirs", name, 0, strength=3.0, n=24)
+        place = tmp_path / f"{name}.csv"
+        theirs.drop(columns=["protocol", "probe", "data_version"]).to_csv(place, index=False)
+    done = run(
+        tmp_path, "--results", "r", "--output", "out", "--map_points", "0",
+        "--base", "baseline/RETFound", "--refined", "refined/RETFound", "theirs",
+        "--predictions", "Duke_iAMD.csv", "OCTID.csv", "--ordered", "OCTID=NORMAL,DR,CSR,MH,AMRD",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    stems = {path.stem for path in (tmp_path / "out" / "figures").glob("*.png")}
+    assert {"ranks", "label_efficiency"} <= stems
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    for expected in (
+        "Leaderboard",
+        "Every pair",
+        "Quadratic kappa",
+        "OCTID [b]",
+        "A note.",
+        "refined/RETFound: refined/RETFound is small.",
+    ):
+        assert expected in page
+    table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert "All models: Balanced accuracy" in table
+
+
+def test_a_model_alone_and_the_tables_of_a_report_are_read_again(report, tmp_path):
+    alone = ["--base", "baseline/RETFound", "--map_points", "0"]
+    done = run(tmp_path, "--results", str(report[0].parent), "--output", "one", *alone)
+    assert done.returncode == 0, done.stderr
+    again = run(
+        tmp_path, "--results", "none", "--output", "two", *alone,
+        "--predictions", "one/predictions.csv",
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    metrics = [(tmp_path / name / "metrics.csv").read_bytes() for name in ("one", "two")]
+    assert metrics[0] == metrics[1]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--refined", "refined/UrFound"], "No results of refined/UrFound"),
-        (["--refined", "refined/RETFound", "baseline/RETFound"], "do not pair up"),
+        (["--refined", "refined/UrFound"], "No predictions of a model called refined/UrFound"),
+        (["--refined", "baseline/RETFound"], "named twice"),
         (["--refined", "refined/RETFound", "--metric", "accuracy"], "No such metric"),
-        (["--refined", "refined/RETFound", "--map_points", "-1"], "is negative"),
-        (["--refined", "refined/RETFound", "--fingerprint", "0000"], "such a fingerprint"),
+        (["--refined", "refined/RETFound", "--map_points", "-1"], "map_points"),
+        (["--refined", "refined/RETFound", "--protocol", "0000"], "no such predictions"),
         (["--refined", "refined/RETFound", "--no_such_flag", "1"], "no_such_flag"),
     ],
 )

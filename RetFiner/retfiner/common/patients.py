@@ -1,4 +1,4 @@
-"""Whose image it is, as far as a table or the file's name says."""
+"""Whose image it is, of which eye and volume, as far as a table or the file's name says."""
 
 from __future__ import annotations
 
@@ -6,33 +6,43 @@ import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from retfiner.common.errors import InputError
 
 SPLIT_TABLE = "split.csv"
-"""Beside the splits of a data set; columns ``image`` and ``patient`` are read, others left."""
+"""Beside the splits of a data set; columns ``image`` and ``patient`` are read, and ``eye``,
+``volume`` and ``source`` where they are there."""
 
 _RULES = (
     re.compile(r"([A-Za-z]+\d+)_(?:OD|OS)(?:_.*)?"),  # P0001_OD_v1: a patient, an eye, a visit
     re.compile(r"(?:CNV|DME|DRUSEN|NORMAL)-(\d+)-\d+(?:_.*)?"),  # Kermany; ids recur across classes
     re.compile(r"(?:amd|dme|erm|no|rao|rvo|vid)_(\d+)_\d+", re.IGNORECASE),  # OCTDL
 )
+_EYE = re.compile(r"(?:^|_)(OD|OS)(?:_|$)")
 
 
-def patient_in_name(stem: str) -> str | None:
-    """Read the patient off an image's name without suffix, None where no known rule fits."""
-    for rule in _RULES:
-        match = rule.fullmatch(stem)
-        if match:
-            return match[1]
-    return None
+class Owner(NamedTuple):
+    """Whose an image is, of which eye and volume; empty where nobody knows."""
+
+    patient: str = ""
+    eye: str = ""
+    volume: str = ""
 
 
-def read_split_table(data_set: Path) -> dict[str, str]:
-    """Read the patients of ``split.csv``, where the data set has one.
+def owner_in_name(stem: str) -> Owner:
+    """Read the owner off an image's name without suffix, as far as a known rule fits."""
+    eye = _EYE.search(stem)
+    matches = (rule.fullmatch(stem) for rule in _RULES)
+    patient = next((match[1] for match in matches if match), "")
+    return Owner(patient, eye[1] if eye else "")
+
+
+def read_split_table(data_set: Path) -> dict[str, Owner]:
+    """Read the owners of ``split.csv``, where the data set has one.
 
     Returns:
-        Patient by image (the path as written in the table); rows without a patient are left out.
+        Owner by image (the path as written in the table).
 
     Raises:
         InputError: If the table lacks a column or cannot be read.
@@ -51,20 +61,24 @@ def read_split_table(data_set: Path) -> dict[str, str]:
                     expected="image and patient among its columns",
                     remedy="prepare the data set again, or delete the table",
                 )
-            return {row["image"]: row["patient"] for row in reader if row["patient"]}
+            return {row["image"]: _owner(row) for row in reader}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is no CSV in UTF-8", got=error) from error
 
 
-def patient_of(path: Path, data_set: Path, table: Mapping[str, str]) -> str | None:
+def _owner(row: Mapping[str, str | None]) -> Owner:
+    source, _, scan = (row.get("source") or "").partition("#")  # file#k is B-scan k of a volume
+    eye = row.get("eye") or owner_in_name(Path(row["image"] or "").stem).eye
+    return Owner(row["patient"] or "", eye, row.get("volume") or (source if scan else ""))
+
+
+def owner_of(path: Path, data_set: Path, table: Mapping[str, Owner]) -> Owner:
     """Find whose ``<data_set>/<split>/<class>/<name>`` is, by the name where there is no table.
 
     A table may name images by their path below the data set, by class and name, or by name alone.
     """
     if not table:
-        return patient_in_name(path.stem)
+        return owner_in_name(path.stem)
     split, class_name, name = path.relative_to(data_set).parts
-    for key in (f"{split}/{class_name}/{name}", f"{class_name}/{name}", name):
-        if key in table:
-            return table[key]
-    return None
+    keys = (f"{split}/{class_name}/{name}", f"{class_name}/{name}", name)
+    return next((table[key] for key in keys if key in table), Owner())

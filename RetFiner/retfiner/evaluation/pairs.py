@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from retfiner.common.errors import InputError
+from retfiner.common.files import file_sha256
+from retfiner.data.datamodule import Pairs
+from retfiner.data.fingerprint import describe_data
 from retfiner.data.manifest import Manifest, read_manifest, split_by_patient
 from retfiner.evaluation.config import EvaluateConfig, Part
 
@@ -32,9 +35,7 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
         InputError: If the table cannot be used, or has no such part.
     """
     settings = description["settings"]
-    stored = settings["train_csv"]
-    is_own = stored is not None and Path(stored).resolve() == config.data.resolve()
-    part: Part = config.part or ("validation" if is_own and settings["val_csv"] is None else "all")
+    is_own = _is_own_file(config.data, settings["train_csv"])
     columns = {
         name: settings[name] if getattr(config, name) is None else getattr(config, name)
         for name in _COLUMNS
@@ -43,6 +44,8 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
     if root is None and is_own and settings["image_root"] is not None:
         root = Path(settings["image_root"])
     manifest = read_manifest(config.data, root, on_bad_row=config.on_bad_row, **columns)
+    is_own = is_own or _holds_own_pairs(manifest, description)
+    part: Part = config.part or ("validation" if is_own and settings["val_csv"] is None else "all")
     notes = []
     if part == "validation":
         if settings["val_csv"] is not None:
@@ -56,14 +59,70 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
         _, manifest = split_by_patient(manifest, settings["val_fraction"], settings["seed"])
         if not is_own:
             notes.append(
-                f"{config.data} does not lie where the model's training CSV lay: the part is that "
-                "of its training only if the table is the same."
+                f"{config.data} holds other pairs than the model's training CSV: the part is not "
+                "that of its training."
             )
     elif is_own:
         notes.append("The model was trained on these pairs: the numbers say nothing of others.")
+    else:
+        notes += _overlap(manifest, settings)
     if len(manifest) < 2:
         raise InputError("there is nothing to compare", got="one pair", expected="at least two")
     return SelectedPairs(manifest, part, notes)
+
+
+def _is_own_file(table: Path, trained_on: str | None) -> bool:
+    """Say whether a table is the one of a training, or a copy of it."""
+    if trained_on is None:
+        return False
+    own = Path(trained_on)
+    same_place = own.resolve() == table.resolve()
+    return same_place or (own.is_file() and file_sha256(own) == file_sha256(table))
+
+
+def _holds_own_pairs(manifest: Manifest, description: Mapping[str, Any]) -> bool:
+    """Say whether a table holds the very pairs of a training, wherever it and they lie now."""
+    settings = description["settings"]
+    if settings["train_csv"] is None or settings["val_csv"] is not None or len(manifest) < 2:
+        return False
+    try:
+        tables = split_by_patient(manifest, settings["val_fraction"], settings["seed"])
+    except InputError:
+        return False  # too few patients for that split: another table
+    found = describe_data(Pairs(*tables, tables))["data_sha256"]  # type: ignore[arg-type]
+    return found == description["provenance"]["data_sha256"]
+
+
+def _overlap(manifest: Manifest, settings: Mapping[str, Any]) -> list[str]:
+    """Say how many pairs have an image or a patient that the model was trained on.
+
+    That is known as long as its training table is there. Images are compared by their bytes,
+    wherever they lie and whatever they are called.
+    """
+    if settings["train_csv"] is None or not Path(settings["train_csv"]).is_file():
+        return []
+    columns = {name: settings[name] for name in _COLUMNS}
+    root = settings["image_root"] and Path(settings["image_root"])
+    try:
+        seen = read_manifest(Path(settings["train_csv"]), root, on_bad_row="skip", **columns)
+        if settings["val_csv"] is None:
+            seen, _ = split_by_patient(seen, settings["val_fraction"], settings["seed"])
+    except InputError:
+        return []  # the table is no longer what it was
+    sizes = {image.path.stat().st_size for image in seen.images}
+    images = [image for image in manifest.images if image.path.stat().st_size in sizes]
+    sizes = {image.path.stat().st_size for image in images}
+    hashes = {
+        path: file_sha256(path)
+        for path in {image.path for image in (*seen.images, *images)}
+        if path.stat().st_size in sizes
+    }
+    keys = {(hashes.get(image.path), image.index, image.member) for image in seen.images}
+    shared = sum((hashes[image.path], image.index, image.member) in keys for image in images)
+    patients = set(manifest.patients or ()) & set(seen.patients or ())
+    told = [f"{shared} of these images, by their content"] * bool(shared)
+    told += [f"{len(patients)} of these patients, by their names"] * bool(patients)
+    return [f"The model was trained on {' and '.join(told)}."] if told else []
 
 
 def describe_pairs(selected: SelectedPairs, used: Manifest) -> dict[str, Any]:

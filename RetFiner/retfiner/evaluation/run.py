@@ -14,7 +14,7 @@ from rich.table import Table
 
 from retfiner.common.cli import as_plain
 from retfiner.common.files import write_text
-from retfiner.common.results import METRIC_INFO
+from retfiner.common.metrics import METRICS
 from retfiner.data.table import read_table
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.zero_shot.image_folder import read_image_folder
@@ -144,7 +144,8 @@ def _number(metric: str, value: float | None) -> str:
         return "–"
     if metric == "median_rank":
         return f"{value:.1f}"
-    return f"{value:.3f}" if metric == "loss" else f"{100 * value:.1f}"
+    plain = metric in METRICS and METRICS[metric].scale == 1
+    return f"{value:.3f}" if plain else f"{100 * value:.1f}"
 
 
 def _with_interval(metric: str, entry: Mapping[str, Any]) -> str:
@@ -183,10 +184,12 @@ def _retrieval_table(numbers: Mapping[str, Mapping[str, Any]], top: int) -> Tabl
 def _zero_shot_table(metrics: Mapping[str, Any]) -> Table:
     """Lay out a classification: each metric with its interval and chance, then each recall."""
     table = _table("Zero-shot classification (%)", "value", "chance")
-    for name, info in METRIC_INFO.items():
-        entry = {"value": metrics["values"][name], "interval": metrics["intervals"].get(name)}
+    for name, value in metrics["values"].items():
+        entry = {"value": value, "interval": metrics["intervals"].get(name)}
         table.add_row(
-            info.label, _with_interval(name, entry), _number(name, metrics["chance"].get(name))
+            METRICS[name].label,
+            _with_interval(name, entry),
+            _number(name, metrics["chance"].get(name)),
         )
     table.add_section()
     for name, recall in metrics["recall"].items():

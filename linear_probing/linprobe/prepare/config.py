@@ -22,7 +22,9 @@ BScanFlag: TypeAlias = Literal["central", "all"] | NonNegativeInt  # a negative 
 class DownloadSettings:
     """Data set."""
 
-    name: str | None = flag("the data set; --list shows all", None, positional=True)
+    name: str | None = flag(
+        "the data set, or folder for pictures of your own; --list shows all", None, positional=True
+    )
     source: Paths = flag(
         "the download: a folder or an archive (zip, tar), or several that are joined",
         [],
@@ -61,6 +63,13 @@ class ImageSettings:
     )
     slice_axis: Literal["first", "last"] | None = flag(
         "Harvard_Glaucoma: axis that counts B-scans; by default told from the shape", None
+    )
+    labels: Path | None = flag(
+        "folder: CSV with columns image, label and maybe patient; by default folders are classes",
+        None,
+    )
+    patient_regex: str | None = flag(
+        "folder: regular expression whose group is the patient, in a picture's path", None
     )
     num_workers: NonNegativeInt | None = flag(
         "processes that read and write images, 0 for none besides this; by default one a core", None
@@ -105,22 +114,16 @@ class PrepareConfig(ImageSettings, SplitSettings, DownloadSettings):
     def options(self) -> Options:
         """Give what a data set's own file goes by, with the defaults filled in."""
         bscan: BScanChoice = "central" if self.bscan is None else self.bscan
-        return Options(bscan, self.label or "bscan", self.slice_axis)
+        label = self.label or "bscan"
+        return Options(bscan, label, self.slice_axis, self.labels, self.patient_regex)
 
     def given(self, *names: str) -> str:
-        """Name those of the flags that were given, for a message; empty if there are none.
-
-        Args:
-            names: Names of flags whose default is None.
-        """
+        """Name those of the flags that were given, for a message; empty if there are none."""
         return ", ".join(f"--{name}" for name in names if getattr(self, name) is not None)
 
 
 def check_shares(shares: Shares) -> None:
     """Check shares of train, val and test.
-
-    Args:
-        shares: Three numbers.
 
     Raises:
         InputError: If they are not three positive numbers that add up to 1.

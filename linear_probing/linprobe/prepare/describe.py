@@ -12,7 +12,7 @@ from typing import Any
 from linprobe.prepare.placing import DESCRIPTION
 from linprobe.prepare.source import SourceFile
 from linprobe.prepare.spec import DataSetSpec
-from linprobe.prepare.splitting import SPLITS
+from linprobe.prepare.splits import SPLITS
 from linprobe.prepare.table import Row
 from retfiner.common.cli import as_plain
 from retfiner.common.files import write_text
@@ -26,11 +26,7 @@ Counts = dict[str, dict[str, tuple[int, int | None]]]
 
 
 def count(rows: Sequence[Row]) -> Counts:
-    """Count images and patients by split and class.
-
-    Args:
-        rows: The images of a data set. The class ``""`` counts all of a split.
-    """
+    """Count images and patients by split and class."""
     counts: Counts = {}
     classes = sorted({row.label for row in rows})
     for split in SPLITS:
@@ -54,16 +50,7 @@ def write_description(
     files: Sequence[SourceFile],
     notes: Sequence[str],
 ) -> None:
-    """Write ``dataset.json``.
-
-    Args:
-        folder: Folder of the data set.
-        spec: What it is.
-        rows: Its images.
-        done: What was done to the download.
-        files: The download.
-        notes: What a user must know.
-    """
+    """Write ``dataset.json``."""
     counts = {
         split: {
             label or "all": {"images": images, "patients": patients}

@@ -44,10 +44,6 @@ _NAME = re.compile(r"Farsiu_Ophthalmology_2013_(AMD|Control)_Subject_(\d+)", re.
 def list_bscans(folder: Path, options: Options) -> Listing:
     """Find the B-scans that are wanted of each volume; of the files, headers alone are read.
 
-    Args:
-        folder: The unpacked download.
-        options: ``bscan`` says which B-scans of a volume.
-
     Raises:
         InputError: If a class or a B-scan is missing, or a file is damaged.
     """

@@ -27,10 +27,6 @@ _DIGITS = re.compile(r"(\d+)")
 def list_files(folder: Path, suffixes: Collection[str]) -> list[PurePosixPath]:
     """List the files of some kinds at any depth, in natural order.
 
-    Args:
-        folder: The download.
-        suffixes: Endings in lower case, with the dot; the case on disk does not matter.
-
     Returns:
         Paths relative to ``folder``; what operating systems leave behind is left out.
     """
@@ -50,32 +46,20 @@ def _ending(name: str) -> str:
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Make a sort key that counts: ``Image 2`` before ``Image 10``.
-
-    Args:
-        text: A name or a path.
-    """
+    """Make a sort key that counts: ``Image 2`` before ``Image 10``."""
     parts = (part for part in _DIGITS.split(text.casefold()) if part)
     key = tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
     return (*key, (2, 0, text))  # names that differ by case or leading zeros alone
 
 
 def last_integer(text: str) -> int | None:
-    """Read the last whole number in a name: 12 in ``AMD (3) Image (12)``.
-
-    Args:
-        text: A name without its suffix.
-    """
+    """Read the last whole number in a name: 12 in ``AMD (3) Image (12)``."""
     numbers = _DIGITS.findall(text)
     return int(numbers[-1]) if numbers else None
 
 
 def scan_order(paths: Iterable[PurePosixPath]) -> list[PurePosixPath]:
-    """Sort the B-scans of a volume by the last number in their names, never as text.
-
-    Args:
-        paths: Files of one volume.
-    """
+    """Sort the B-scans of a volume by the last number in their names, never as text."""
 
     def key(path: PurePosixPath) -> tuple[int, tuple[tuple[int, int, str], ...]]:
         number = last_integer(path.stem)
@@ -90,20 +74,12 @@ def squeeze(text: str) -> str:
 
 
 def safe_stem(text: str) -> str:
-    """Make a file name's stem of letters, digits, ``-``, ``_`` and ``.`` alone.
-
-    Args:
-        text: Any name that has at least one of them.
-    """
+    """Make a file name's stem of letters, digits, ``-``, ``_`` and ``.`` alone."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_.") or "image"
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Number names that recur, in their order; case does not tell names apart.
-
-    Args:
-        names: Stems.
-    """
+    """Number names that recur, in their order; case does not tell names apart."""
     taken: set[str] = set()
     last: dict[str, int] = {}
     result = []
@@ -119,11 +95,6 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 def chosen_scans(choice: BScanChoice, count: int, volume: str) -> list[int]:
     """Say which B-scans of a volume are wanted.
-
-    Args:
-        choice: As in :class:`~linprobe.prepare.spec.Options`.
-        count: How many B-scans it has.
-        volume: Its name, for messages.
 
     Returns:
         Indices from 0; the central one is ``count // 2``.
@@ -148,12 +119,6 @@ def find_file(
     folder: Path, files: Sequence[PurePosixPath], name: str, remedy: str
 ) -> PurePosixPath:
     """Find a file by its name at any depth, whatever its case.
-
-    Args:
-        folder: The download.
-        files: What :func:`list_files` found in it.
-        name: The file's name.
-        remedy: What to do if it is not there.
 
     Raises:
         InputError: If it is not there, or several times with different content.
@@ -182,12 +147,6 @@ def require_classes(
 ) -> None:
     """Check that a download has something of each class.
 
-    Args:
-        labels: Classes that were found.
-        classes: Classes of the data set.
-        folder: The download.
-        layout: What the download should look like.
-
     Raises:
         InputError: If a class is absent.
     """
@@ -203,12 +162,6 @@ def require_classes(
 
 def tolerate(problem: str, bad: Sequence[str], total: int, remedy: str) -> list[str]:
     """Turn a few unusable rows or files into a note, and many into an error.
-
-    Args:
-        problem: What is wrong with them, to follow a count: ``rows of x.csv have no image``.
-        bad: Their names.
-        total: Number of rows or files altogether.
-        remedy: What to do if there are many.
 
     Returns:
         A note, or nothing if none is bad.
@@ -231,13 +184,7 @@ def tolerate(problem: str, bad: Sequence[str], total: int, remedy: str) -> list[
 def compare_counts(
     found: Mapping[str, int], published: Mapping[str, int], of_what: str
 ) -> list[str]:
-    """Say where a download has another number of something than was published.
-
-    Args:
-        found: Count by class.
-        published: The same, as published.
-        of_what: What was counted: ``volumes``, ``images``, ``patients``.
-    """
+    """Say where a download has another number of something than was published."""
     if all(found.get(name, 0) == count for name, count in published.items()):
         return []
     here = ", ".join(f"{name} {found.get(name, 0)}" for name in published)

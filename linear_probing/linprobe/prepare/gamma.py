@@ -53,10 +53,6 @@ Slices = list[tuple[str, Callable[[], GrayImage]]]
 def list_bscans(folder: Path, options: Options) -> Listing:
     """Find the B-scans that are wanted of each labelled sample.
 
-    Args:
-        folder: The unpacked download.
-        options: ``bscan`` says which B-scans of a volume.
-
     Raises:
         InputError: If the sheet, a volume or a class is missing.
     """

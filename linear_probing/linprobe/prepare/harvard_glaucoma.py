@@ -52,10 +52,6 @@ _WORDS = {
 def list_bscans(folder: Path, options: Options) -> Listing:
     """Find the B-scans that are wanted of each volume; of the volumes, headers alone are read.
 
-    Args:
-        folder: The unpacked download.
-        options: ``bscan`` says which B-scans of a volume, ``slice_axis`` which axis counts them.
-
     Raises:
         InputError: If volumes or labels are missing, or the axis cannot be told.
     """
@@ -139,11 +135,6 @@ def _label_of_archive(folder: Path, path: PurePosixPath) -> str:
 
 def slice_axis(shape: Shape, options: Options, where: str) -> int:
     """Tell which axis of a volume counts its B-scans.
-
-    Args:
-        shape: Of the volume.
-        options: ``slice_axis`` decides, where it is given.
-        where: The volume, for messages.
 
     Returns:
         0 or 2.

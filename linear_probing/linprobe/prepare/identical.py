@@ -22,9 +22,6 @@ def identical_files(paths: Sequence[Path]) -> list[list[Path]]:
     Files are told apart by size, then by a few bytes from the middle; only what is left is read as
     a whole, so that gigabytes of different files cost little.
 
-    Args:
-        paths: The files.
-
     Returns:
         Groups of two or more, in the order of their first file.
 
@@ -64,11 +61,7 @@ class Groups(Generic[K]):
         self._parent: dict[K, K] = {}
 
     def of(self, key: K) -> K:
-        """Return the key that stands for a key's group: the one that was seen first.
-
-        Args:
-            key: Any key; one that is new is a group of its own.
-        """
+        """Return the key that stands for a key's group: the one that was seen first."""
         self._parent.setdefault(key, key)
         root = key
         while self._parent[root] != root:
@@ -79,10 +72,6 @@ class Groups(Generic[K]):
 
     def join(self, first: K, second: K) -> bool:
         """Make the groups of two keys one, named after the first key's.
-
-        Args:
-            first: A key.
-            second: Another.
 
         Returns:
             Whether they were two groups before.

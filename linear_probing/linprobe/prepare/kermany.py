@@ -64,10 +64,6 @@ class Image(NamedTuple):
 def list_bscans(folder: Path, options: Options) -> Listing:
     """Find the images, each once, without those whose patient is in a stricter part.
 
-    Args:
-        folder: The unpacked download.
-        options: Of no effect.
-
     Raises:
         InputError: If a class is missing, or many images are not named as published.
     """

@@ -24,9 +24,6 @@ _AGAIN = "download it again; header and values belong into the same folder"
 def count_slices(header: Path) -> int:
     """Tell how many B-scans a volume has, and make sure that its values are there.
 
-    Args:
-        header: The ``.mhd`` file.
-
     Returns:
         The last of its three sizes (width, height, B-scans).
 
@@ -96,10 +93,6 @@ def _is_size(text: str) -> bool:
 
 def read_slice(header: Path, index: int) -> GrayImage:
     """Read one B-scan of a volume; the rest of it stays on the disk.
-
-    Args:
-        header: The ``.mhd`` file.
-        index: Which, from 0.
 
     Returns:
         (H, W), 8 bit.

@@ -61,10 +61,6 @@ class Row(NamedTuple):
 def list_bscans(folder: Path, options: Options) -> Listing:
     """Find the B-scans that the table lists; of the images, as much is read as tells copies.
 
-    Args:
-        folder: The unpacked download.
-        options: ``label`` says whose label.
-
     Raises:
         InputError: If the table or a class is missing, or much of either has no counterpart.
     """

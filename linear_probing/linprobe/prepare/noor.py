@@ -59,10 +59,6 @@ class Case(NamedTuple):
 def list_bscans(folder: Path, options: Options) -> Listing:
     """Find the B-scans that are wanted of each volume.
 
-    Args:
-        folder: The unpacked download.
-        options: ``bscan`` says which B-scans of a volume.
-
     Raises:
         InputError: If a class or a B-scan is missing.
     """
@@ -93,11 +89,7 @@ def list_bscans(folder: Path, options: Options) -> Listing:
 
 
 def case_of(parts: Iterable[str]) -> Case | None:
-    """Tell class and case from the folders an image lies in, None if they do not say.
-
-    Args:
-        parts: Names of the folders, from the outermost.
-    """
+    """Tell class and case from the folders an image lies in, None if they do not say."""
     label: str | None = None
     for part in parts:
         match = _CLASS_FOLDER.fullmatch(part)

@@ -45,10 +45,6 @@ TABLE = "OCTDL_labels.csv"
 def list_bscans(folder: Path, options: Options) -> Listing:
     """Find the B-scans that the table lists.
 
-    Args:
-        folder: The unpacked download.
-        options: Of no effect.
-
     Raises:
         InputError: If the table or a class is missing, or much of either has no counterpart.
     """

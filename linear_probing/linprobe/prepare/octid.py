@@ -55,10 +55,6 @@ _STEM = re.compile(r"([A-Za-z]+)[ _()-]*\d+\)?")
 def list_bscans(folder: Path, options: Options) -> Listing:
     """Find the images of the five classes.
 
-    Args:
-        folder: The unpacked download.
-        options: Of no effect.
-
     Raises:
         InputError: If a class is missing, or many images belong to none.
     """

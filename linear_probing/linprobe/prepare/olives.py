@@ -62,10 +62,6 @@ class Volume(NamedTuple):
 def list_bscans(folder: Path, options: Options) -> Listing:
     """Find the B-scans that are wanted of each eye and visit.
 
-    Args:
-        folder: The unpacked download.
-        options: ``bscan`` says which B-scans of a volume.
-
     Raises:
         InputError: If a study or a B-scan is missing.
     """
@@ -94,11 +90,7 @@ def list_bscans(folder: Path, options: Options) -> Listing:
 
 
 def volume_of(path: PurePosixPath) -> Volume | None:
-    """Tell whose eye an image is of, at which visit; None if it is no B-scan.
-
-    Args:
-        path: Relative to the download.
-    """
+    """Tell whose eye an image is of, at which visit; None if it is no B-scan."""
     parts = path.parts
     found = [k for k, part in enumerate(parts[:-1]) if squeeze(part) in _STUDIES]
     if not found:

@@ -60,9 +60,6 @@ _MAT_BYTES = {"logical": 1, "single": 4, "double": 8} | {
 def read_gray(path: Path) -> GrayImage:
     """Read an image file; 16 bits are scaled to 8, colour becomes luma.
 
-    Args:
-        path: PNG, JPEG, TIFF or bitmap.
-
     Returns:
         (H, W), 8 bit.
 
@@ -107,10 +104,6 @@ def as_gray(values: NDArray[Any], where: str) -> GrayImage:
 
 def mat_shape(path: Path, variable: str) -> Shape:
     """Tell the shape of a variable in a MATLAB file from its header.
-
-    Args:
-        path: The file, of version 4 to 7.
-        variable: Name of the variable.
 
     Raises:
         InputError: If the file is of version 7.3 or damaged, or has no such variable.
@@ -180,9 +173,6 @@ def _from_mat(path: Path, function: Callable[..., Any], *args: Any, **options: A
 def npz_shapes(path: Path) -> dict[str, Shape]:
     """Tell the shapes of the arrays of a NumPy archive from their headers.
 
-    Args:
-        path: The file.
-
     Returns:
         Shape by name; arrays of Python objects are left out, and never unpickled.
 
@@ -198,12 +188,6 @@ def npz_shapes(path: Path) -> dict[str, Shape]:
 def read_npz_slice(path: Path, member: str, axis: int, index: int) -> GrayImage:
     """Read one B-scan of a volume in a NumPy archive.
 
-    Args:
-        path: The file.
-        member: Name of a three-dimensional array.
-        axis: The axis that counts B-scans, 0 or 2.
-        index: Which of them, from 0.
-
     Returns:
         (H, W), 8 bit.
 
@@ -216,10 +200,6 @@ def read_npz_slice(path: Path, member: str, axis: int, index: int) -> GrayImage:
 
 def read_npz_value(path: Path, member: str) -> float:
     """Read a single number of a NumPy archive.
-
-    Args:
-        path: The file.
-        member: Name of an array with one element.
 
     Raises:
         InputError: If the file cannot be read or holds no such number.

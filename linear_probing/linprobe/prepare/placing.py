@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from linprobe.prepare.splitting import SPLITS
+from linprobe.prepare.splits import SPLITS
 from retfiner.common.errors import InputError, shorten
 
 DESCRIPTION = "dataset.json"
@@ -17,11 +17,6 @@ DESCRIPTION = "dataset.json"
 
 def check_target(target: Path, sources: Sequence[Path], *, overwrite: bool) -> None:
     """Check that a data set may be written.
-
-    Args:
-        target: Its folder.
-        sources: The download.
-        overwrite: Whether one that is there is to be replaced.
 
     Raises:
         InputError: If something is there that is not to be replaced, or no data set; or if the
@@ -59,10 +54,6 @@ def work_folder(output: Path, name: str) -> Iterator[Path]:
 
     What a killed run leaves is never taken for a data set: nothing lies in it directly.
 
-    Args:
-        output: Folder of the data sets; made if there is none.
-        name: The data set.
-
     Yields:
         The folder.
 
@@ -85,12 +76,7 @@ def work_folder(output: Path, name: str) -> Iterator[Path]:
 
 
 def put_in_place(finished: Path, target: Path) -> None:
-    """Move a finished data set to its place; an old one there is replaced only now.
-
-    Args:
-        finished: The data set, on the same disk.
-        target: Its place.
-    """
+    """Move a finished data set to its place; an old one there is replaced only now."""
     old = finished.with_name(f"{finished.name}-old")
     try:
         if target.exists():

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from linprobe.prepare.splitting import SPLITS
+from linprobe.prepare.splits import SPLITS
 from linprobe.prepare.writing import Job, copy_file
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.patients import SPLIT_TABLE, patient_of, read_split_table
+from retfiner.common.patients import SPLIT_TABLE, owner_of, read_split_table
 
 NEVER = ("Kermany",)
 """Data sets whose download has a split of its own, which their own file reads."""
@@ -44,10 +44,6 @@ class ReadyMade:
 
 def find_ready_made(source: Path, names: tuple[str, ...]) -> ReadyMade | None:
     """Find a data set that is in the probing layout.
-
-    Args:
-        source: The unpacked download.
-        names: The data set's name and others it goes by, to choose by where there are several.
 
     Returns:
         What was found; None if the download is not in this layout.
@@ -116,7 +112,7 @@ def _list(folder: Path, source: Path) -> ReadyMade:
                 origin = path.relative_to(source).as_posix()
                 ready.jobs.append(Job(image, partial(copy_file, source=path), origin))
                 ready.labels.append(label)
-                ready.patients.append(patient_of(path, folder, table) or "")
+                ready.patients.append(owner_of(path, folder, table).patient)
                 ready.splits.append(split)
     ready.notes.append("The download is in the probing layout; its files and its split were kept.")
     if table:

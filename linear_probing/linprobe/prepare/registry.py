@@ -39,9 +39,6 @@ ALIASES: Mapping[str, str] = {"GAMMA": "GAMMAv2"}
 def find_spec(name: str) -> tuple[DataSetSpec, tuple[str, ...]]:
     """Find a data set by name.
 
-    Args:
-        name: As :data:`DATASETS` or :data:`ALIASES` have it.
-
     Returns:
         The data set, and other names its folder may have.
 
@@ -54,7 +51,6 @@ def find_spec(name: str) -> tuple[DataSetSpec, tuple[str, ...]]:
             f"There is no data set {name}",
             got=name,
             expected=", ".join(DATASETS),
-            remedy="data of your own need no preparation: "
-            "{train,val,test}/<Class>/ folders are read as they are",
+            remedy="for pictures of your own: prepare_dataset.py folder --source DIR",
         )
     return spec, tuple(alias for alias, meant in ALIASES.items() if meant == spec.name)

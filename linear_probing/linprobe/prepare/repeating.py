@@ -32,10 +32,6 @@ def repeat_split(bscans: Sequence[BScan], path: Path) -> Repeated:
 
     They are found by the name of the file without folder and suffix, else by ``source``.
 
-    Args:
-        bscans: What a download holds.
-        path: The table.
-
     Raises:
         InputError: If the table cannot be used, an image is not found or named twice, or its class
             or patient is another one in the download.
@@ -90,11 +86,6 @@ def check_content(expected: Sequence[Row], written: Sequence[Row], path: Path) -
 
     Where it has the hash of the pixels, that one counts: the hash of a PNG depends on the version
     of its compressor as well.
-
-    Args:
-        expected: Rows of the table.
-        written: Rows of the images, in the same order.
-        path: The table.
 
     Raises:
         InputError: If an image differs.

@@ -43,11 +43,6 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 def read_csv(path: Path, columns: Sequence[str], *, exactly: bool = False) -> Rows:
     """Read a CSV with commas or, as Excel writes it in some countries, semicolons.
 
-    Args:
-        path: The file, in UTF-8, or in UTF-16 with its mark.
-        columns: Columns it must have.
-        exactly: Whether it must have these alone, in this order.
-
     Raises:
         InputError: If it has another encoding, lacks a column, or has a row of another length.
     """
@@ -102,10 +97,6 @@ def _check_header(path: Path, header: list[str], columns: Sequence[str], exactly
 
 def read_xlsx(path: Path, columns: Sequence[str]) -> Rows:
     """Read the first sheet of an Excel file.
-
-    Args:
-        path: The file.
-        columns: Columns it must have; its first row names them.
 
     Raises:
         InputError: If it is no Excel file or lacks a column.

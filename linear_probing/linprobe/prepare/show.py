@@ -11,7 +11,7 @@ from rich.table import Table
 from linprobe.prepare.describe import count
 from linprobe.prepare.prepare import Prepared
 from linprobe.prepare.spec import DataSetSpec
-from linprobe.prepare.splitting import SPLITS
+from linprobe.prepare.splits import SPLITS
 from linprobe.prepare.table import Row
 from retfiner.common.commands import command
 
@@ -23,11 +23,7 @@ def console() -> Console:
 
 
 def table_of_data_sets(specs: Iterable[DataSetSpec]) -> Table:
-    """List data sets: name, task, classes, licence, and where to download.
-
-    Args:
-        specs: The data sets.
-    """
+    """List data sets: name, task, classes, licence, and where to download."""
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("name", "task", "classes", "licence", "where"):
         # A name or an address that is broken over lines cannot be copied.
@@ -38,11 +34,7 @@ def table_of_data_sets(specs: Iterable[DataSetSpec]) -> Table:
 
 
 def table_of_counts(rows: Sequence[Row]) -> Table:
-    """Count images and patients by class and split.
-
-    Args:
-        rows: Images of a data set.
-    """
+    """Count images and patients by class and split."""
     counts = count(rows)
     known = all(counts[split][""][1] is not None for split in SPLITS)
     table = Table(box=box.SIMPLE_HEAD, caption="images / patients" if known else "images")
@@ -60,11 +52,7 @@ def table_of_counts(rows: Sequence[Row]) -> Table:
 
 
 def show_prepared(prepared: Prepared) -> None:
-    """Print counts, notes, and what to do next.
-
-    Args:
-        prepared: What was written.
-    """
+    """Print counts, notes, and what to do next."""
     out = console()
     out.print(table_of_counts(prepared.rows))
     for note in prepared.notes:

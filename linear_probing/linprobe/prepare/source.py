@@ -18,8 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from linprobe.prepare.archives import FOREIGN_SUFFIXES, is_archive, is_clutter
-from linprobe.prepare.unpacking import Budget, unpack
+from linprobe.prepare.archives import FOREIGN_SUFFIXES, Budget, is_archive, is_clutter, unpack
 from retfiner.common.errors import InputError, shorten
 
 _CHUNK = 1 << 20
@@ -75,10 +74,6 @@ class _Content:
 @contextmanager
 def open_source(given: Sequence[Path], scratch: Path) -> Iterator[Source]:
     """Bring a download together in one folder; what is temporary is removed afterwards.
-
-    Args:
-        given: Folders and archives; of several, also single files, such as a table.
-        scratch: Existing folder for what is temporary, on a disk with enough room.
 
     Yields:
         The download.

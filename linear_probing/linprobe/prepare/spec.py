@@ -26,11 +26,15 @@ class Options:
         label: NEHUT2D alone: the B-scan's own label or the patient's diagnosis.
         slice_axis: Harvard_Glaucoma alone: the axis of ``bscans`` that counts B-scans; None tells
             it from the shape.
+        labels: A folder of your own alone: the table that names pictures and their classes.
+        patient_regex: A folder of your own alone: its group finds the patient in a picture's path.
     """
 
     bscan: BScanChoice = "central"
     label: Literal["bscan", "patient"] = "bscan"
     slice_axis: Literal["first", "last"] | None = None
+    labels: Path | None = None
+    patient_regex: str | None = None
 
 
 @dataclass(frozen=True)

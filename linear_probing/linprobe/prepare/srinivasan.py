@@ -45,10 +45,6 @@ _VOLUME = re.compile(r"(AMD|DME|NORMAL)[ _-]*(\d+)", re.IGNORECASE)
 def list_bscans(folder: Path, options: Options) -> Listing:
     """Find all B-scans of all volumes.
 
-    Args:
-        folder: The unpacked download.
-        options: Of no effect.
-
     Raises:
         InputError: If a class is missing, or many images lie elsewhere.
     """

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from linprobe.prepare.splitting import SPLITS
+from linprobe.prepare.splits import SPLITS
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import whole_file
 from retfiner.common.patients import SPLIT_TABLE
@@ -42,12 +42,7 @@ class Row:
 
 
 def write_table(folder: Path, rows: Sequence[Row]) -> None:
-    """Write ``split.csv``, sorted by split, class and name.
-
-    Args:
-        folder: Folder of the data set.
-        rows: Its images.
-    """
+    """Write ``split.csv``, sorted by split, class and name."""
     with (
         whole_file(folder / SPLIT_TABLE) as temporary,
         # A file name of a download need not be UTF-8; what is not, is shown as an escape.
@@ -118,11 +113,7 @@ def _check(path: Path, rows: Sequence[Row]) -> None:
 
 
 def shared_patients(rows: Sequence[Row]) -> list[str]:
-    """Name the patients that are in more than one split.
-
-    Args:
-        rows: Images of a data set.
-    """
+    """Name the patients that are in more than one split."""
     places: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.patient:
@@ -132,9 +123,6 @@ def shared_patients(rows: Sequence[Row]) -> list[str]:
 
 def prove_disjoint(folder: Path) -> list[Row]:
     """Read ``split.csv`` back and check that no patient is in two splits.
-
-    Args:
-        folder: Folder of the data set.
 
     Returns:
         The rows.
@@ -155,11 +143,7 @@ def prove_disjoint(folder: Path) -> list[Row]:
 
 
 def identical_across_splits(rows: Sequence[Row]) -> int:
-    """Count images that are in several splits under different names, byte for byte the same.
-
-    Args:
-        rows: Images of a data set.
-    """
+    """Count images that are in several splits under different names, byte for byte the same."""
     places: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         places[row.sha256].add(row.split)

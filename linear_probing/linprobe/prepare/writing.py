@@ -64,12 +64,6 @@ def write_png(
 ) -> Written:
     """Read a B-scan and write it as an 8-bit grayscale PNG.
 
-    Args:
-        target: Where to.
-        read: Gives the B-scan.
-        zero_borders: Whether white borders are zeroed.
-        source: Where it comes from, for messages.
-
     Raises:
         InputError: If it cannot be read or written.
     """
@@ -93,10 +87,6 @@ def write_png(
 
 def copy_file(target: Path, *, source: Path) -> Written:
     """Copy a file byte for byte.
-
-    Args:
-        target: Where to.
-        source: The file.
 
     Raises:
         InputError: If it cannot be read or written.
@@ -122,11 +112,6 @@ def _write(target: Path, content: bytes) -> None:
 
 def write_images(jobs: Sequence[Job], folder: Path, workers: int) -> list[Written]:
     """Write images, a few of them in memory at a time.
-
-    Args:
-        jobs: The images.
-        folder: Folder of the data set.
-        workers: Processes; 0 or 1 for this one alone.
 
     Returns:
         What became of each, in the order of the jobs.

@@ -1,4 +1,5 @@
-"""The comparison of base and refined models: statistics, tables, figures, one page.
+"""The comparison of models: statistics, tables, figures, one page.
 
-Reads finished runs alone: it imports neither torch nor anything of the package but ``results``.
+All of it is a function of predictions: it imports neither torch nor anything of linprobe but
+``statistics``.
 """

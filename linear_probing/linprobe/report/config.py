@@ -1,63 +1,93 @@
-"""Settings of ``report.py`` and ``ablation.py``: one field, one flag, one line of ``--help``."""
+"""Settings of ``report.py``: one field, one flag, one line of ``--help``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from retfiner.common import cli
+from retfiner.common.cli import flag
 from retfiner.common.errors import InputError
-from retfiner.common.results import METRIC_INFO
+from retfiner.common.metrics import METRICS
+from retfiner.common.numbers import NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True)
-class ReportConfig:
-    """Settings of a report."""
+class ModelSettings:
+    """Models."""
 
-    base: list[str] = cli.flag("base models, as <version>/<model> below --results")
-    refined: list[str] = cli.flag("refined models, in the order of their base models")
-    results: Path = cli.flag("folder of the probing results", Path("__results"))
-    output: Path = cli.flag("folder to write the report to", Path("__results/report"))
-    metric: str = cli.flag(
-        "metric of the main table: balanced_accuracy, auroc, average_precision, f1, mcc, ece, loss",
-        "balanced_accuracy",
+    base: list[str] = flag(
+        "what to compare with, a model of --results (of several weights: name-hash), or one for"
+        " each of --refined"
     )
-    fingerprint: list[str] = cli.flag(
-        "beginnings of run or protocol fingerprints; chooses where a model has runs with several "
-        "settings",
-        [],
+    refined: list[str] = flag("models to be compared with it, likewise", [])
+    results: Path = flag("folder of the probing results", Path("__results"))
+    predictions: list[Path] = flag(
+        "tables of predictions (CSV or Parquet) of other models, beside those of --results", []
     )
-    zero_shot: list[str] = cli.flag(
-        "zero-shot results of evaluate.py, as zero_shot/<model> below --results, shown below the "
-        "probes of the same data sets",
-        [],
+    data_set: list[str] = flag("data sets to report on; by default all", [])
+    protocol: list[str] = flag(
+        "beginning of a protocol's fingerprint, to choose where a model has runs of several", []
     )
-    map_points: int = cli.flag("most test images on a map of the features; 0 draws no map", 500)
-    seed: int = cli.flag("seed of the maps of the features", 0)
 
 
 @dataclass(frozen=True)
-class AblationConfig:
-    """Settings of ``ablation.py``."""
+class ScoreSettings:
+    """Scores."""
 
-    base: str = cli.flag("the base model, as <version>/<model> below --results")
-    full: str = cli.flag("the model refined with everything, likewise")
-    variants: list[str] = cli.flag("models refined with something else, likewise")
-    results: Path = cli.flag("folder of the probing results", Path("__results"))
-    output: Path = cli.flag("folder for ablation.md and ablation.csv", Path("__results/ablation"))
-    metric: str = cli.flag("metric of the table, as for report.py", "balanced_accuracy")
+    metric: str = flag(
+        "metric of the main table; docs/statistics.md has all of them", "balanced_accuracy"
+    )
+    ordered: list[str] = flag(
+        "data sets whose classes are a scale, for quadratic kappa: name=least,more,most", []
+    )
+    bootstrap: PositiveInt = flag("resamples of the patients behind the intervals", 1000)
+    swaps: PositiveInt = flag("permutations behind the p-value of one data set", 1999)
+    seed: NonNegativeInt = flag("seed of resamples, permutations and maps", 0)
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """Output."""
+
+    output: Path = flag("folder to write the report to", Path("__results/report"))
+    map_points: NonNegativeInt = flag(
+        "most test images on a map of the features; 0 draws no map", 500
+    )
+
+
+@dataclass(frozen=True)
+class ReportConfig(OutputSettings, ScoreSettings, ModelSettings):
+    """Settings of a report; each class above is a heading of its ``--help``."""
 
     def __post_init__(self) -> None:
-        """Check the metric and that no model is named twice.
+        """Check what a type alone cannot say.
 
         Raises:
-            InputError: If one is.
+            InputError: If the metric is unknown or models do not pair up.
         """
-        if self.metric not in METRIC_INFO:
+        if self.metric not in METRICS:
+            raise InputError("No such metric.", got=self.metric, expected=", ".join(METRICS))
+        if len(self.base) not in (1, len(self.refined)):
             raise InputError(
-                "Unknown metric.", got=self.metric, expected=", ".join(sorted(METRIC_INFO))
+                "Base and refined models do not pair up.",
+                got=f"{len(self.base)} base ({', '.join(self.base)}), {len(self.refined)} refined "
+                f"({', '.join(self.refined)})",
+                expected="one base model for all, or one for each refined model in the same order",
             )
-        models = [self.base, self.full, *self.variants]
-        twice = sorted({name for name in models if models.count(name) > 1})
+        twice = {name for name in self.refined if [*self.refined, *self.base].count(name) > 1}
         if twice:
-            raise InputError("A model is named twice.", got=", ".join(twice))
+            raise InputError("A model is named twice.", got=", ".join(sorted(twice)))
+        if any("=" not in word for word in self.ordered):
+            raise InputError("--ordered takes name=least,more,most", got=" ".join(self.ordered))
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """What is compared: base and other model."""
+        bases = self.base if len(self.base) > 1 else self.base * len(self.refined)
+        return list(zip(bases, self.refined, strict=True))
+
+    @property
+    def scales(self) -> dict[str, list[str]]:
+        """Classes in order, by data set."""
+        words = (word.partition("=") for word in self.ordered)
+        return {name: classes.split(",") for name, _, classes in words}

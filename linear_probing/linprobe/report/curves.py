@@ -18,23 +18,6 @@ FALSE_POSITIVE_RATES = np.linspace(0.0, 1.0, 201)
 """Where ROC curves are read off to be averaged."""
 
 
-def roc_curve(scores: FloatArray, positive: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-    """Trace the ROC curve of one class against the rest.
-
-    Args:
-        scores: (N,) the higher, the more positive.
-        positive: (N,) which images are of the class; some are, some are not.
-
-    Returns:
-        False and true positive rate, from (0, 0) to (1, 1), one point for each distinct score.
-    """
-    order = np.argsort(-scores, kind="stable")
-    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
-    true = np.cumsum(positive[order])[last_of_tie] / positive.sum()
-    false = np.cumsum(~positive[order])[last_of_tie] / (~positive).sum()
-    return np.concatenate([[0.0], false]), np.concatenate([[0.0], true])
-
-
 def average_roc(probabilities: FloatArray, labels: IntArray) -> FloatArray | None:
     """Average the one-against-rest ROC curves of all classes by support.
 
@@ -47,11 +30,13 @@ def average_roc(probabilities: FloatArray, labels: IntArray) -> FloatArray | Non
     Returns:
         True positive rate at each of :data:`FALSE_POSITIVE_RATES`; None where no class has a curve.
     """
+    from sklearn.metrics import roc_curve  # a second that tables alone need not wait for
+
     curves, weights = [], []
     for index in range(probabilities.shape[1]):
         positive = labels == index
         if 0 < positive.sum() < len(labels):
-            false, true = roc_curve(probabilities[:, index].astype(np.float64), positive)
+            false, true, _ = roc_curve(positive, probabilities[:, index])
             curve = np.interp(FALSE_POSITIVE_RATES, false, true)
             # at a vertical step np.interp is free to choose; take its upper end, the step of rate 0
             curve[0] = true[false == 0].max()

@@ -1,247 +1,415 @@
-"""All figures of a report, from paired runs: what is computed here is drawn by the plots."""
+"""All figures of a report: each draws numbers already computed, and says what it shows."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from linprobe.report import panels, plots
-from linprobe.report.comparison import Pair, Place
 from linprobe.report.curves import (
+    FALSE_POSITIVE_RATES,
     average_roc,
     choose_images,
     confusion_shares,
     feature_map,
     reliability,
 )
-from linprobe.report.style import new_figure
-from linprobe.report.summary import FloatArray, Row, metric_value, paired_values
-from retfiner.common.results import METRIC_INFO, Run, read_run
+from linprobe.report.scores import ScoredSet
+from linprobe.report.style import (
+    GREY,
+    LIGHT,
+    SMALL,
+    class_style,
+    grid,
+    model_style,
+    new_figure,
+    share_legend,
+    shorten_name,
+    tidy,
+)
+from linprobe.report.summary import MEAN, Change, Interval, Summary
+from linprobe.statistics import FloatArray, stars
+from retfiner.common.metrics import METRICS
 
+COLUMN = 3.5
+"""Width in inches of a column of print; panels beside one another take a page's two."""
+GRID_COLUMNS = 4
 FEWEST_MAPPED = 10
 """With fewer images a map shows nothing."""
 
 
-def file_stem(name: str) -> str:
-    """Turn a pair's name into the stem of a file: letters, digits, dot, dash and underscore."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._") or "pair"
-
-
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what is said about it.
-
-    Attributes:
-        name: Stem of its files.
-        title: Heading.
-        caption: What it shows and how it was made.
-        figure: The figure.
-    """
+    """A figure: stem of its files, heading, what it shows, and the table it belongs to."""
 
     name: str
     title: str
     caption: str
     figure: Figure
+    after: str = ""
 
 
-def draw_all(
-    pairs: Sequence[Pair], rows: Sequence[Row], metric: str, map_points: int, seed: int
-) -> Iterator[Drawing]:
-    """Draw every figure that the runs allow, one at a time.
+@dataclass(frozen=True)
+class EfficiencyPoint:
+    """A model's mean over data sets at one share of the training images.
 
-    Args:
-        pairs: Paired runs.
-        rows: Rows of the main table.
-        metric: The metric of the main table.
-        map_points: Most images on a map of the features; 0 for no map.
-        seed: Of the map's choice of images and of t-SNE.
+    Attributes:
+        trained_on: Mean number of patients, or images, that were really used.
+        interval: 95 % bootstrap interval by patient.
     """
-    yield draw_change(rows, metric)
-    efficiency = draw_efficiency(pairs, metric)
-    if efficiency is not None:
-        yield efficiency
-    for pair in pairs:
-        yield from (draw_roc(pair), draw_confusion(pair), draw_reliability(pair))
-        mapped = draw_map(pair, map_points, seed)
-        if mapped is not None:
-            yield mapped
+
+    model: str
+    trained_on: float
+    value: float
+    interval: Interval
 
 
-def draw_change(rows: Sequence[Row], metric: str) -> Drawing:
-    """Draw the change on each data set, for every pair."""
-    info = METRIC_INFO[metric]
-    n_pairs = len({row.pair for row in rows})
-    columns = min(plots.COLUMNS, n_pairs)
-    tallest = max(sum(row.pair == other.pair for other in rows) for row in rows)
-    height = (0.42 * tallest + 0.9) * -(-n_pairs // columns)
-    unit = f"Change in {info.label.lower() if info.label[1].islower() else info.label}"
-    unit += " (points)" if info.scale == 100 else ""
-    figure = plots.plot_change(new_figure(1.2 + 3.0 * columns, height), rows, unit)
+def _label(metric: str) -> str:
+    return f"{METRICS[metric].label}{' (%)' if METRICS[metric].scale == 100 else ''}"
+
+
+def draw_changes(summary: Summary) -> Drawing:
+    """Draw a forest plot: the change on each data set, and on their mean."""
+    columns = min(3, len(summary.pairs))
+    rows = -(-len(summary.pairs) // columns)
+    height = (0.3 * (len(summary.sets) + 1) + 0.75) * rows
+    figure = new_figure(COLUMN if columns == 1 else 2.4 * columns + 0.8, height)
+    axes = grid(figure, len(summary.pairs), columns)
+    for ax, pair in zip(axes, summary.pairs, strict=True):
+        own = summary.of_pair(pair)[::-1]
+        for place, change in enumerate(own):
+            _draw_change(ax, change, place)
+        ax.axvline(0, color=GREY, linewidth=0.9, linestyle=":")
+        ax.set_yticks(range(len(own)), [shorten_name(one.data_set, 24) for one in own])
+        ax.set_ylim(-0.6, len(own) - 0.3)
+        if len(summary.pairs) > 1:
+            between = " " if len("".join(pair)) < 24 else "\n"
+            ax.set_title(f"{pair[0]} →{between}{pair[1]}", fontsize=SMALL + 1)
+        tidy(ax)
+    _one_scale(axes, Axes.get_xlim, Axes.set_xlim)
+    unit = " (points)" if METRICS[summary.metric].scale == 100 else ""
+    label = METRICS[summary.metric].label
+    label = label if label[1].isupper() else label[0].lower() + label[1:]
+    figure.supxlabel(f"Change in {label}{unit}", fontsize=SMALL + 1)
+    more = "More" if METRICS[summary.metric].higher_is_better else "Less"
     return Drawing(
         "change",
         "Change on each data set",
-        "Refined minus base. Square: mean over seeds; diamond: mean over data sets; line: 95 % "
-        "t interval over seeds, which holds the chance of training alone, not that of drawing "
-        "other patients; ticks: single seeds. Stars: exact Wilcoxon test, * p<0.05, ** p<0.01, "
-        f"*** p<0.001. {'More' if info.higher_is_better else 'Less'} is better.",
+        "Refined minus base, seeds averaged. Line: 95 % bootstrap interval by patient. Diamond: "
+        "mean over data sets. Stars: p (Holm) of the table; the mean's needs enough data sets. "
+        f"{more} is better.",
         figure,
+        "Results",
     )
 
 
-def draw_efficiency(pairs: Sequence[Pair], metric: str) -> Drawing | None:
-    """Draw the metric against the share of the training images; None where only one was used."""
-    built = [_efficiency_panel(pair, metric) for pair in pairs if len(pair.runs) > 1]
-    drawn = [panel for panel in built if panel is not None]
-    if not drawn:
-        return None
-    info = METRIC_INFO[metric]
-    label = f"{info.label}{' (%)' if info.scale == 100 else ''}"
-    columns = min(plots.COLUMNS, len(drawn))
-    size = new_figure(1 + 2.9 * columns, 0.3 + 2.9 * -(-len(drawn) // columns))
-    figure = plots.plot_efficiency(size, drawn, label)
+def _draw_change(ax: Axes, change: Change, place: int) -> None:
+    mean = change.data_set == MEAN
+    colour = "#000000" if mean else class_style(1)["color"]
+    if mean:
+        ax.axhspan(place - 0.5, place + 0.5, color="#f1f1f1", zorder=0)
+    if change.interval is not None:
+        ax.hlines(place, *change.interval, color=colour, linewidth=1.6)
+    ax.plot(change.change, place, "D" if mean else "s", color=colour, markersize=5)
+    ax.annotate(
+        f"{change.change:+.1f}{stars(change.p_holm)}".replace("-", "−"),
+        (change.change, place),
+        xytext=(0, 5),
+        textcoords="offset points",
+        ha="center",
+        fontsize=SMALL - 1,
+        fontweight="bold" if mean else "normal",
+    )
+
+
+def _one_scale(
+    axes: Sequence[Axes],
+    get: Callable[[Axes], tuple[float, float]],
+    put: Callable[..., object],
+) -> None:
+    """Give all panels one scale, so that they can be compared."""
+    limits = [get(ax) for ax in axes]
+    for ax in axes:
+        put(ax, min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def draw_scores(summary: Summary) -> Drawing:
+    """Draw a dumbbell plot: what each model scores on each data set."""
+    names = [*(one.name for one in summary.sets), MEAN][::-1]
+    figure = new_figure(COLUMN, 0.3 * len(names) + 0.9)
+    ax = figure.subplots()
+    for place, name in enumerate(names):
+        values = [summary.scores[model, name].mean for model in summary.models]
+        ax.hlines(place, min(values), max(values), color=LIGHT, linewidth=2.5, zorder=0)
+    for index, model in enumerate(summary.models):
+        style = model_style(index) | {"linestyle": "none", "markersize": 6}
+        values = [summary.scores[model, name].mean for name in names]
+        ax.plot(values, range(len(names)), label=shorten_name(model, 26), **style)
+    chances = [chance for name in names if (chance := summary.chance_on(name)) is not None]
+    if len(chances) == len(names):
+        ax.plot(chances, range(len(names)), "|", color=GREY, markersize=9, label="chance")
+    ax.set_ylim(-0.5, len(names) - 0.5)
+    ax.set_yticks(range(len(names)), [shorten_name(name, 24) for name in names])
+    ax.set_xlabel(_label(summary.metric), fontsize=SMALL + 1)
+    tidy(ax)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=SMALL)
+    return Drawing(
+        "scores",
+        "Scores on each data set",
+        "Mean over seeds. The bar joins the models on a data set; the tick is chance.",
+        figure,
+        "Results" if len(summary.models) < 3 else "Leaderboard",
+    )
+
+
+def draw_ranks(summary: Summary) -> Drawing:
+    """Draw mean ranks with the critical difference (Demsar, 2006)."""
+    order = sorted(summary.models, key=lambda model: summary.ranks[model])
+    figure = new_figure(COLUMN, 0.26 * len(order) + 0.7)
+    ax = figure.subplots()
+    for place, model in enumerate(reversed(order)):
+        rank = summary.ranks[model]
+        style = model_style(summary.models.index(model)) | {"linestyle": "none"}
+        ax.hlines(place, rank, rank + summary.critical, color=LIGHT, linewidth=2.5, zorder=0)
+        ax.plot(rank, place, markersize=6, **style)
+    ax.set_yticks(range(len(order)), [shorten_name(model, 26) for model in reversed(order)])
+    ax.set_ylim(-0.5, len(order) - 0.5)
+    ax.set_xlim(0.8, max(len(order), *summary.ranks.values()) + 0.2)
+    ax.set_xlabel("Mean rank over data sets (1 is best)", fontsize=SMALL + 1)
+    tidy(ax)
+    return Drawing(
+        "ranks",
+        "Mean ranks and critical difference",
+        f"A model differs from those that lie beyond the end of its bar, {summary.critical:.2f} "
+        "ranks long (Nemenyi, all pairs, p<0.05).",
+        figure,
+        "Leaderboard",
+    )
+
+
+def draw_efficiency(points: Sequence[EfficiencyPoint], metric: str, word: str) -> Drawing:
+    """Draw a metric against how many patients, or images, probes were trained on."""
+    figure = new_figure(COLUMN, 3.0)
+    ax = figure.subplots()
+    models = list(dict.fromkeys(point.model for point in points))
+    for index, model in enumerate(models):
+        own = [point for point in points if point.model == model]
+        shift = 1.03 ** (index - (len(models) - 1) / 2)  # side by side, not over each other
+        places = [point.trained_on * shift for point in own]
+        ends = [point.interval or (point.value, point.value) for point in own]
+        errors = [[p.value - e[0] for p, e in zip(own, ends, strict=True)],
+                  [e[1] - p.value for p, e in zip(own, ends, strict=True)]]  # fmt: skip
+        ax.errorbar(places, [p.value for p in own], np.abs(errors), capsize=2, linewidth=1.4,
+                    markersize=5, label=shorten_name(model, 26), **model_style(index))  # fmt: skip
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(sorted({p.trained_on for p in points})))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    ax.set_xlabel(f"Labelled {word} used, mean over data sets", fontsize=SMALL + 1)
+    ax.set_ylabel(_label(metric), fontsize=SMALL + 1)
+    tidy(ax)
+    share_legend(figure, ax)
     return Drawing(
         "label_efficiency",
         "Label efficiency",
-        "Mean over the data sets that were probed at every share of the training images; bars: "
-        "standard deviation over seeds. Marks are set slightly apart to be told apart.",
+        f"Mean over the data sets against the number of labelled {word} really used. Bars: 95 % "
+        "bootstrap interval by patient. Marks are set slightly apart to be told apart.",
         figure,
     )
 
 
-def _efficiency_panel(pair: Pair, metric: str) -> plots.EfficiencyPanel | None:
-    """Average over the data sets and seeds that are there at every share."""
-    shared: set[Place] = set.intersection(*(set(places) for places in pair.runs.values()))
-    data_sets = sorted({data_set for data_set, _ in shared})
-    seeds = sorted({seed for _, seed in shared})
-    complete = [s for s in seeds if all((name, s) in shared for name in data_sets)]
-    if not complete:
-        return None
-    base: list[FloatArray] = []
-    refined: list[FloatArray] = []
-    fractions = sorted(pair.runs)
-    for fraction in fractions:
-        places = {place: pair.runs[fraction][place] for place in shared}
-        values, _ = paired_values(places, metric)
-        kept = sorted({data_set for data_set, _ in values})
-        table = np.array([[values[(name, s)] for name in kept] for s in complete]).mean(axis=1)
-        base.append(table[:, 0])
-        refined.append(table[:, 1])
-    return plots.EfficiencyPanel(pair.name, fractions, base, refined)
+def _grid_figure(n: int) -> tuple[Figure, list[Axes]]:
+    columns = max(1, min(GRID_COLUMNS, n))
+    figure = new_figure(2.4 * columns + 0.4, 2.4 * -(-n // columns) + 0.2)
+    return figure, grid(figure, n, columns)
 
 
-def _by_data_set(pair: Pair) -> Iterator[tuple[str, list[Run], list[Run]]]:
-    """Yield each data set with its base and its refined runs, one a seed."""
-    for data_set in pair.data_sets:
-        both = [pair.main[(data_set, seed)] for seed in pair.seeds(data_set)]
-        yield data_set, [runs[0] for runs in both], [runs[1] for runs in both]
+def _square(ax: Axes, title: str, x: str, y: str) -> None:
+    ax.plot([0, 1], [0, 1], color=LIGHT, linewidth=1, zorder=0)
+    ax.set(xlim=(-0.02, 1.03), ylim=(-0.02, 1.03), aspect="equal")
+    ax.set_title(title, fontsize=SMALL + 1)
+    ax.set_xlabel(x, fontsize=SMALL)
+    ax.set_ylabel(y, fontsize=SMALL)
+    tidy(ax)
 
 
-def draw_roc(pair: Pair) -> Drawing:
-    """Draw the mean ROC curves of a pair."""
-    drawn = []
-    for data_set, *both in _by_data_set(pair):
-        curves, areas = [], []
-        for runs in both:
-            traced = [average_roc(run.probabilities.astype(np.float64), run.labels) for run in runs]
+def draw_roc(summary: Summary) -> Drawing:
+    """Draw the mean ROC curves."""
+    figure, axes = _grid_figure(len(summary.sets))
+    for ax, one in zip(axes, summary.sets, strict=True):
+        for index, model in enumerate(summary.models):
+            traced = [average_roc(table, one.labels) for table in one.probabilities[model]]
             known = [curve for curve in traced if curve is not None]
-            found = [metric_value(run, "auroc") for run in runs]
             if known:
-                curves.append(np.mean(known, axis=0))
-                areas.append(float(np.mean([area for area in found if area is not None])))
-        if len(curves) == 2:
-            drawn.append(panels.RocPanel(data_set, curves[0], curves[1], areas[0], areas[1]))
+                style = model_style(index)
+                curve = np.append(0.0, np.mean(known, axis=0))  # every curve begins in the corner
+                ax.plot(
+                    np.append(0.0, FALSE_POSITIVE_RATES),
+                    curve,
+                    linewidth=1.5,
+                    color=style["color"],
+                    linestyle=style["linestyle"],
+                    label=f"{shorten_name(model)} {one.values('auroc', model).mean():.1f}",
+                )
+        _square(ax, one.name, "False positive rate", "True positive rate")
+        ax.legend(
+            title="AUROC (%)", title_fontsize=SMALL - 1, fontsize=SMALL - 1, loc="lower right"
+        )
     return Drawing(
-        f"roc_{file_stem(pair.name)}",
-        f"ROC curves, {pair.name}",
+        "roc",
+        "ROC curves",
         "One class against the rest, averaged over classes by their number of test images and over "
         "seeds. The area below is the weighted AUROC.",
-        panels.plot_roc(_grid_figure(len(drawn)), drawn),
+        figure,
     )
 
 
-def _grid_figure(n: int) -> Figure:
-    columns = max(1, min(panels.GRID_COLUMNS, n))
-    return new_figure(2.6 * columns + 0.4, 2.75 * max(1, -(-n // columns)) + 0.1)
-
-
-def draw_confusion(pair: Pair) -> Drawing:
-    """Draw the confusion matrices of a pair."""
-    drawn = []
-    for data_set, *both in _by_data_set(pair):
-        shares = [
-            confusion_shares(
-                [run.probabilities.astype(np.float64) for run in runs], [run.labels for run in runs]
+def draw_calibration(summary: Summary) -> Drawing:
+    """Draw accuracy against confidence."""
+    figure, axes = _grid_figure(len(summary.sets))
+    for ax, one in zip(axes, summary.sets, strict=True):
+        for index, model in enumerate(summary.models):
+            tables = one.probabilities[model]
+            curve = reliability(np.concatenate(tables), np.tile(one.labels, len(tables)))
+            style = model_style(index)
+            ece = one.values("ece", model).mean()
+            ax.plot(curve.confidence, curve.accuracy, linewidth=1.1, markersize=0, **style)
+            ax.scatter(
+                curve.confidence,
+                curve.accuracy,
+                s=6 + 200 * curve.share,
+                zorder=3,
+                marker=style["marker"],
+                facecolor=style["markerfacecolor"],
+                edgecolor=style["color"],
+                label=f"{shorten_name(model)} {ece:.1f}",
             )
-            for runs in both
-        ]
-        drawn.append(panels.ConfusionPanel(data_set, both[0][0].classes, shares[0], shares[1]))
-    height = sum(0.36 * max(3, len(panel.classes)) + 1.25 for panel in drawn)
+        _square(ax, one.name, "Confidence", "Accuracy")
+        legend = ax.legend(title="ECE (%)", title_fontsize=SMALL - 1, fontsize=SMALL - 1)
+        for handle in legend.legend_handles:
+            if isinstance(handle, PathCollection):
+                handle.set_sizes([25.0])
     return Drawing(
-        f"confusion_{file_stem(pair.name)}",
-        f"Confusion matrices, {pair.name}",
-        "Percent of each true class, all seeds together; the diagonal holds the recalls, whose "
-        "mean is the balanced accuracy. A dash marks a class without a test image.",
-        panels.plot_confusion(new_figure(7.2, height), drawn),
-    )
-
-
-def draw_reliability(pair: Pair) -> Drawing:
-    """Draw the reliability diagrams of a pair."""
-    drawn = []
-    for data_set, *both in _by_data_set(pair):
-        base, refined = (
-            reliability(
-                np.concatenate([run.probabilities for run in runs]),
-                np.concatenate([run.labels for run in runs]),
-            )
-            for runs in both
-        )
-        drawn.append(panels.ReliabilityPanel(data_set, base, refined))
-    return Drawing(
-        f"reliability_{file_stem(pair.name)}",
-        f"Reliability, {pair.name}",
+        "calibration",
+        "Calibration",
         "Accuracy against the confidence of the predicted class, in 15 bins, all seeds together. "
         "On the diagonal confidence is honest; below it the model is too sure. A larger mark "
         "stands for more images. ECE: expected calibration error.",
-        panels.plot_reliability(_grid_figure(len(drawn)), drawn),
+        figure,
     )
 
 
-def draw_map(pair: Pair, map_points: int, seed: int) -> Drawing | None:
-    """Draw the maps of a pair's features; None where the runs carry none, or none is wanted."""
-    drawn = []
-    for data_set, base, refined in _by_data_set(pair) if map_points else ():
-        features = [_features(base), _features(refined)]
-        if features[0] is None or features[1] is None or len(features[0]) < FEWEST_MAPPED:
-            continue
-        chosen = choose_images(len(features[0]), map_points, np.random.default_rng(seed))
-        laid_out = [feature_map(table[chosen], seed) for table in features if table is not None]
-        drawn.append(
-            panels.MapPanel(
-                data_set, base[0].classes, base[0].labels[chosen], laid_out[0], laid_out[1]
-            )
-        )
-    if not drawn:
-        return None
+def draw_confusion(summary: Summary) -> Drawing:
+    """Draw confusion matrices in percent of each true class, a row a data set."""
+    heights = [max(2, len(one.classes)) for one in summary.sets]
+    n = len(summary.models)
+    figure = new_figure(
+        (0.34 * max(heights) + 1.5) * n, sum(0.34 * max(3, h) + 1.2 for h in heights)
+    )
+    axes = figure.subplots(len(heights), n, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for row, one in zip(axes, summary.sets, strict=True):
+        for ax, model in zip(row, summary.models, strict=True):
+            tables = one.probabilities[model]
+            _draw_confusion(ax, confusion_shares(list(tables), [one.labels] * len(tables)), one)
+            ax.set_title(f"{one.name}, {shorten_name(model, 26)}", fontsize=SMALL + 1)
     return Drawing(
-        f"map_{file_stem(pair.name)}",
-        f"Map of the features, {pair.name}",
-        f"Frozen features of the test images (at most {map_points}) in two dimensions by t-SNE. "
-        "Look for classes that lie apart; sizes of groups and distances between far groups mean "
-        "nothing.",
-        panels.plot_map(new_figure(7.6, 3.1 * len(drawn)), drawn),
+        "confusion",
+        "Confusion matrices",
+        "Percent of each true class, all seeds together; the diagonal holds the recalls, whose "
+        "mean is the balanced accuracy. A dash marks a class without a test image.",
+        figure,
     )
 
 
-def _features(runs: Sequence[Run]) -> FloatArray | None:
-    """Read the features of the first seed that carries them; they are the same for every seed."""
-    for run in runs:
-        if run.folder is not None:
-            features = read_run(run.folder).features
-            if features is not None:
-                return features.astype(np.float64)
-    return None
+def _draw_confusion(ax: Axes, shares: FloatArray, one: ScoredSet) -> None:
+    ax.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1)
+    for (true, predicted), share in np.ndenumerate(shares):
+        ax.text(
+            predicted,
+            true,
+            "–" if np.isnan(share) else f"{100 * share:.0f}",
+            ha="center",
+            va="center",
+            fontsize=SMALL,
+            color="white" if share > 0.7 else "black",
+            fontweight="bold" if true == predicted else "normal",
+        )
+    names = [shorten_name(name) for name in one.classes]
+    rotation = 40 if max(map(len, names)) > 6 or len(names) > 5 else 0
+    ax.set_xticks(range(len(names)), names, rotation=rotation, ha="right" if rotation else "center")
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(labelsize=SMALL, length=0)
+    ax.set_xlabel("Predicted", fontsize=SMALL)
+    ax.set_ylabel("True", fontsize=SMALL)
+
+
+def draw_maps(
+    summary: Summary, features: dict[tuple[str, str], FloatArray], points: int, seed: int
+) -> Drawing | None:
+    """Draw maps of the features of the test images, a row a data set; None where there are none.
+
+    Args:
+        summary: The numbers.
+        features: (N, F) by model and data set, in the order of the images.
+        points: Most images on a map; 0 for no map.
+        seed: Of the choice of images and of t-SNE.
+    """
+    mapped = [
+        one
+        for one in summary.sets
+        if points and len(one.images) >= FEWEST_MAPPED
+        and all((model, one.name) in features for model in summary.models)
+    ]  # fmt: skip
+    if not mapped:
+        return None
+    n = len(summary.models)
+    figure = new_figure(3.0 * n + 1.4, 2.9 * len(mapped))
+    axes = figure.subplots(len(mapped), n, squeeze=False)
+    for row, one in zip(axes, mapped, strict=True):
+        chosen = choose_images(len(one.images), points, np.random.default_rng(seed))
+        for ax, model in zip(row, summary.models, strict=True):
+            laid_out = feature_map(features[model, one.name][chosen], seed)
+            for index, label in enumerate(one.classes):
+                own = laid_out[one.labels[chosen] == index]
+                ax.scatter(own[:, 0], own[:, 1], s=14, linewidth=0.4, edgecolor="white",
+                           label=shorten_name(label), **class_style(index))  # fmt: skip
+            ax.set(xticks=[], yticks=[])
+            ax.set_title(f"{one.name}, {shorten_name(model, 26)}", fontsize=SMALL + 1)
+            ax.spines[:].set_color(LIGHT)
+        row[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=SMALL)
+    return Drawing(
+        "map",
+        "Map of the features",
+        f"Frozen features of the test images (at most {points}) in two dimensions by t-SNE. Look "
+        "for classes that lie apart; sizes of groups and distances between far groups mean "
+        "nothing.",
+        figure,
+    )
+
+
+def draw_all(
+    summary: Summary,
+    efficiency: Sequence[EfficiencyPoint],
+    word: str,
+    features: dict[tuple[str, str], FloatArray],
+    map_points: int,
+    seed: int,
+) -> Iterator[Drawing]:
+    """Draw every figure that the numbers allow, one at a time; arguments as of each."""
+    if summary.pairs:
+        yield draw_changes(summary)
+    yield draw_scores(summary)
+    if not math.isnan(summary.critical):
+        yield draw_ranks(summary)
+    if efficiency:
+        yield draw_efficiency(efficiency, summary.metric, word)
+    yield from (draw_calibration(summary), draw_confusion(summary), draw_roc(summary))
+    maps = draw_maps(summary, features, map_points, seed)
+    if maps is not None:
+        yield maps

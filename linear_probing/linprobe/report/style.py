@@ -1,7 +1,7 @@
 """How figures look, so that they read in colour, in grey print and to colour-blind readers.
 
-Base is blue, dashed and hollow; refined is vermilion, solid and filled: colours from the palette of
-Okabe and Ito, and never colour alone.
+The first model (the base) is blue, dashed and hollow, the second vermilion, solid and filled, and
+so on: colours from the palette of Okabe and Ito, and never colour alone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-BASE: dict[str, Any] = {"color": COLOURS[0], "linestyle": "--", "marker": "o"}
-REFINED: dict[str, Any] = {"color": COLOURS[1], "linestyle": "-", "marker": "s"}
+LINES = ("--", "-", "-.", ":")
 GREY = "#6b6b6b"
 LIGHT = "#d0d0d0"
 SMALL = 8
@@ -58,3 +57,10 @@ def class_style(index: int) -> Mapping[str, Any]:
     """Colour and marker of a class; with more than eight classes the marker changes the round."""
     n = len(COLOURS)
     return {"color": COLOURS[index % n], "marker": MARKERS[(index + index // n) % n]}
+
+
+def model_style(index: int) -> dict[str, Any]:
+    """Colour, marker, its face and the line of a model, by its place among all."""
+    style = dict(class_style(index))
+    face = "white" if index == 0 else style["color"]
+    return {**style, "linestyle": LINES[index % len(LINES)], "markerfacecolor": face}

@@ -1,168 +1,300 @@
-"""The numbers of the main table: one row for each data set of a pair, and one for their mean."""
+"""All numbers of a report, from predictions alone: scores, changes, tests, ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from tqdm import tqdm
 
-from linprobe.report.comparison import Pair, Place
-from linprobe.report.wilcoxon import SignedRank, holm, mean_interval, signed_rank
-from linprobe.report.wilcoxon import standard_deviation as spread
+from linprobe.report.loading import Loaded
+from linprobe.report.scores import ScoredSet, scored_set
+from linprobe.statistics import (
+    FloatArray,
+    SignedRank,
+    bootstrap_interval,
+    critical_difference,
+    data_sets_needed,
+    holm,
+    mean_ranks,
+    sign_flip_test,
+    signed_rank,
+    standard_deviation,
+)
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.results import METRIC_INFO, Run
+from retfiner.common.metrics import METRICS, PER_CLASS, chance
+from retfiner.common.seeds import derive_seed
 
-FloatArray = NDArray[np.float64]
+MEAN = "Mean"
+"""Stands for the mean over data sets, where the name of one stands otherwise."""
+
+Interval = tuple[float, float] | None
+Draws = dict[str, dict[str, dict[str, FloatArray]]]
+"""By data set, metric and model: values (R,) on resamples of the patients, as shown."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """Base against refined, on one data set or on the mean over data sets.
-
-    Values are as shown: points (percent) for a share, nats for the loss.
+class Score:
+    """What a model scores on a data set, or on the mean over them.
 
     Attributes:
-        pair: Name of the pair.
-        data_set: Name of the data set; None for the mean over them.
-        base: (S,) one value a seed, or one mean where seeds differ between data sets.
-        refined: (S,) likewise.
-        test: Signed-rank test; over seeds, or for the mean over all data sets and seeds.
-        p_holm: Its p-value, corrected for the rows of its kind.
+        values: (S,) one a seed; a single one where nothing is random, or seeds differ in number.
+        interval: 95 % bootstrap interval by patient of their mean.
     """
 
-    pair: str
-    data_set: str | None
-    base: FloatArray
-    refined: FloatArray
-    test: SignedRank
-    p_holm: float
+    values: FloatArray
+    interval: Interval
 
     @property
-    def change(self) -> float:
-        """Mean of refined minus base."""
-        return float(self.refined.mean() - self.base.mean())
+    def mean(self) -> float:
+        """Mean over seeds."""
+        return float(self.values.mean())
 
     @property
-    def interval(self) -> tuple[float, float] | None:
-        """95 % t interval of the change over seeds; None with a single seed."""
-        return mean_interval(self.refined - self.base)
+    def deviation(self) -> float:
+        """Standard deviation over seeds; NaN for one."""
+        return standard_deviation(self.values)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A model against another, on a data set or on the mean over them (``data_set`` is MEAN).
+
+    Attributes:
+        base: Name of the model it is compared with.
+        model: Name of the model.
+        change: Its score minus the other's, seeds averaged.
+        interval: 95 % bootstrap interval, paired by patient.
+        p: Of one data set, by swaps of patients; of the mean, by sign flips over data sets. NaN
+            where no test was made.
+        p_holm: The same, corrected for all of its kind.
+    """
+
+    base: str
+    model: str
+    data_set: str
+    change: float
+    interval: Interval
+    p: float = float("nan")
+    p_holm: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of a report, all as shown (percent for a share).
+
+    Attributes:
+        metric: The main metric.
+        models: Names, in the order asked for.
+        sets: The data sets.
+        pairs: Which models are compared.
+        scores: Of the main metric, by model and data set, MEAN among them.
+        changes: For each pair, its data sets and then their mean.
+        pooled: For each pair, the paper's test over data sets and seeds: a footnote.
+        pairwise: Change and interval of the mean for each two models (second minus first).
+        ranks: Mean rank of each model over data sets.
+        critical: How far two of them must lie apart; NaN where there is nothing to rank.
+        undefined: Data sets on which the main metric does not exist.
+        metrics: Every metric, of each model and data set: a row each.
+    """
+
+    metric: str
+    models: list[str]
+    sets: list[ScoredSet]
+    pairs: list[tuple[str, str]]
+    scores: dict[tuple[str, str], Score]
+    changes: list[Change]
+    pooled: dict[tuple[str, str], SignedRank]
+    pairwise: dict[tuple[str, str], Change]
+    ranks: dict[str, float]
+    critical: float
+    undefined: list[str]
+    metrics: pd.DataFrame
+
+    def of_pair(self, pair: tuple[str, str]) -> list[Change]:
+        """Take the changes of one pair, the mean last."""
+        return [one for one in self.changes if (one.base, one.model) == pair]
 
     @property
-    def base_std(self) -> float:
-        """Standard deviation of the base model over seeds; NaN with a single seed."""
-        return spread(self.base)
+    def too_few(self) -> bool:
+        """Say whether no test over so few data sets could fall below 0.05."""
+        return len(self.sets) < data_sets_needed()
 
-    @property
-    def refined_std(self) -> float:
-        """Standard deviation of the refined model over seeds; NaN with a single seed."""
-        return spread(self.refined)
+    def chance_on(self, data_set: str) -> float | None:
+        """Say what guessing scores, on a data set or on the mean over them."""
+        found = [
+            chance(one.labels, len(one.classes))[self.metric]
+            for one in self.sets
+            if data_set in (MEAN, one.name)
+        ]
+        known = [value for value in found if value is not None]
+        return METRICS[self.metric].scale * float(np.mean(known)) if known else None
 
 
-def metric_value(run: Run, metric: str) -> float | None:
-    """Read a metric of a run as it is shown; None where it does not exist.
+def summarise(
+    loaded: Loaded,
+    metric: str,
+    *,
+    scales: Mapping[str, Sequence[str]],
+    resamples: int,
+    swaps: int,
+    seed: int,
+) -> Summary:
+    """Compute everything that a report says.
 
     Args:
-        run: The run.
-        metric: Key of :data:`retfiner.common.results.METRIC_INFO`.
+        loaded: The predictions.
+        metric: Key of ``METRICS``.
+        scales: Classes in order, by data set, where they form a scale.
+        resamples: Bootstrap resamples of the patients.
+        swaps: Permutations behind the p-value of a data set.
+        seed: Of both.
 
     Raises:
-        InputError: If the run was written without this metric.
+        InputError: If test images differ, or the metric exists nowhere.
     """
-    if metric not in run.metrics["values"]:
+    names = loaded.data_sets
+    every = [scored_set(loaded.at(n, loaded.main_fraction), scales.get(n, ())) for n in names]
+    defined = [
+        one
+        for one in every
+        if all(np.isfinite(one.values(metric, model)).all() for model in loaded.names)
+    ]
+    undefined = [one.name for one in every if one not in defined]
+    if not defined:
         raise InputError(
-            f"A run has no {metric}: {run.folder}", expected=", ".join(run.metrics["values"])
+            f"{METRICS[metric].label} exists on none of the data sets.",
+            got=shorten(undefined),
+            remedy="choose another --metric, or say with --ordered which classes are a scale",
         )
-    value = run.metrics["values"][metric]
-    return None if value is None else float(value) * METRIC_INFO[metric].scale
+    draws: Draws = {}
+    for one in tqdm(defined, "intervals by patient", disable=None, leave=False):
+        rng = np.random.default_rng(derive_seed(seed, "bootstrap", one.name))
+        draws[one.name] = one.draws(_names_of(one), resamples, rng)
+    summary = Summary(
+        metric, loaded.names, defined, loaded.pairs, _scores(defined, metric, draws), [], {}, {},
+        *_ranks(defined, metric), undefined, pd.DataFrame(_metric_rows(defined, draws)),
+    )  # fmt: skip
+    return replace(
+        summary,
+        changes=_changes(summary, draws, swaps, seed),
+        pooled={pair: _pooled(summary, pair) for pair in loaded.pairs},
+        pairwise={
+            pair: _change(summary, draws, pair, MEAN) for pair in combinations(loaded.names, 2)
+        },
+    )
 
 
-def paired_values(
-    runs: dict[Place, tuple[Run, Run]], metric: str
-) -> tuple[dict[Place, tuple[float, float]], list[str]]:
-    """Read a metric of all paired runs.
+def _names_of(one: ScoredSet) -> list[str]:
+    """List the metrics that exist on a data set, those of single classes included."""
+    plain = [name for name in METRICS if one.exists(name)]
+    return [*plain, *(f"{kind}/{label}" for kind in PER_CLASS for label in one.classes)]
 
-    Args:
-        runs: Both runs for each data set and seed.
-        metric: Key of :data:`retfiner.common.results.METRIC_INFO`.
 
-    Returns:
-        Base and refined value for each place where both exist, and the data sets where they do not.
+def _mean_draws(draws: Draws, metric: str, model: str) -> FloatArray:
+    """Average over data sets, each resampled by itself: a bootstrap stratified by data set."""
+    found = [by_metric[metric][model] for by_metric in draws.values()]
+    shortest = min(map(len, found))  # resamples that lacked a class were left out
+    return np.asarray(np.mean([one[:shortest] for one in found], axis=0))
 
-    Raises:
-        InputError: If they exist nowhere.
-    """
-    values: dict[Place, tuple[float, float]] = {}
-    undefined = set()
-    for place, (base, refined) in runs.items():
-        before, after = metric_value(base, metric), metric_value(refined, metric)
-        if before is None or after is None:
-            undefined.add(place[0])
-        else:
-            values[place] = (before, after)
-    values = {place: value for place, value in values.items() if place[0] not in undefined}
-    if not values:
-        raise InputError(
-            f"{METRIC_INFO[metric].label} exists on none of the data sets.",
-            got=shorten(sorted(undefined)),
-            remedy="choose another --metric",
+
+def _units(sets: Sequence[ScoredSet], data_set: str) -> list[list[int]]:
+    return [one.units_of_classes for one in sets if data_set in (MEAN, one.name)]
+
+
+def _draws_on(draws: Draws, metric: str, model: str, data_set: str) -> FloatArray:
+    if data_set == MEAN:
+        return _mean_draws(draws, metric, model)
+    return draws[data_set][metric][model]
+
+
+def _scores(sets: Sequence[ScoredSet], metric: str, draws: Draws) -> dict[tuple[str, str], Score]:
+    scores = {}
+    for model in sets[0].probabilities:
+        by_set = [one.values(metric, model) for one in sets]
+        # Averaged seed by seed, so that its spread is that of the mean.
+        equal = len({len(values) for values in by_set}) == 1
+        mean = np.mean(by_set if equal else [[v.mean()] for v in by_set], axis=0)
+        for name, values in [*zip((s.name for s in sets), by_set, strict=True), (MEAN, mean)]:
+            drawn = _draws_on(draws, metric, model, name)
+            interval = bootstrap_interval(drawn, _units(sets, name))
+            scores[model, name] = Score(np.asarray(values), interval)
+    return scores
+
+
+def _change(summary: Summary, draws: Draws, pair: tuple[str, str], data_set: str) -> Change:
+    base, other = pair
+    drawn = [_draws_on(draws, summary.metric, model, data_set) for model in (base, other)]
+    interval = bootstrap_interval(drawn[1] - drawn[0], _units(summary.sets, data_set))
+    change = summary.scores[other, data_set].mean - summary.scores[base, data_set].mean
+    return Change(base, other, data_set, change, interval)
+
+
+def _changes(summary: Summary, draws: Draws, swaps: int, seed: int) -> list[Change]:
+    """Compare the pairs; Holm's correction is over all single data sets, and over all means."""
+    changes = []
+    bar = tqdm(summary.pairs, "tests", disable=None, leave=False)
+    for pair in bar:
+        own = []
+        for one in summary.sets:
+            rng = np.random.default_rng(derive_seed(seed, "swaps", one.name))
+            p = one.p_value(summary.metric, pair, swaps, rng)
+            own.append(replace(_change(summary, draws, pair, one.name), p=p))
+        p = sign_flip_test([one.change for one in own])
+        changes += [*own, replace(_change(summary, draws, pair, MEAN), p=p)]
+    for of_means in (True, False):
+        family = [k for k, one in enumerate(changes) if (one.data_set == MEAN) == of_means]
+        for k, adjusted in zip(family, holm([changes[k].p for k in family]), strict=True):
+            changes[k] = replace(changes[k], p_holm=adjusted)
+    return changes
+
+
+def _pooled(summary: Summary, pair: tuple[str, str]) -> SignedRank:
+    """Run the paper's test: signed ranks of all data sets and seeds together."""
+    differences = []
+    for one in summary.sets:
+        base, other = (summary.scores[model, one.name].values for model in pair)
+        differences.append(
+            other - base if len(base) == len(other) else [other.mean() - base.mean()]
         )
-    return values, sorted(undefined)
+    return signed_rank(np.concatenate(differences))
 
 
-def summarise(pairs: Sequence[Pair], metric: str) -> tuple[list[Row], list[str]]:
-    """Compute the rows of the main table.
-
-    Holm's correction runs over two families: the means of all pairs, and all single data sets.
-
-    Args:
-        pairs: Paired runs.
-        metric: Key of :data:`retfiner.common.results.METRIC_INFO`.
-
-    Returns:
-        For each pair its data sets, then its mean; and notes on what was left out.
-
-    Raises:
-        InputError: If the metric exists nowhere in a pair.
-    """
-    rows: list[Row] = []
-    notes: list[str] = []
-    for pair in pairs:
-        values, undefined = paired_values(pair.main, metric)
-        if undefined:
-            notes.append(
-                f"{pair.name}: {METRIC_INFO[metric].label} does not exist on "
-                f"{shorten(undefined)}, which is left out."
-            )
-        pair_rows = [_data_set_row(pair.name, name, values) for name in _data_sets(values)]
-        rows += [*pair_rows, _mean_row(pair.name, pair_rows, values)]
-    for means in (True, False):
-        family = [index for index, row in enumerate(rows) if (row.data_set is None) == means]
-        for index, adjusted in zip(family, holm([rows[k].test.p for k in family]), strict=True):
-            rows[index] = replace(rows[index], p_holm=adjusted)
-    return rows, notes
+def _ranks(sets: Sequence[ScoredSet], metric: str) -> tuple[dict[str, float], float]:
+    models = list(sets[0].probabilities)
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    table = [[sign * one.values(metric, model).mean() for model in models] for one in sets]
+    ranks = dict(zip(models, mean_ranks(np.array(table)).tolist(), strict=True))
+    worth = len(models) > 2 and len(sets) > 1
+    return ranks, critical_difference(len(models), len(sets)) if worth else float("nan")
 
 
-def _data_sets(values: dict[Place, tuple[float, float]]) -> list[str]:
-    return sorted({data_set for data_set, _ in values})
+def _metric_rows(sets: Sequence[ScoredSet], draws: Draws) -> Iterator[dict[str, object]]:
+    """Give every metric of each model, on each data set and on the mean over them."""
+    for model in sets[0].probabilities:
+        for one in sets:
+            means = one.observed(_names_of(one), model)
+            for name, value in means.items():
+                drawn = draws[one.name][name][model]
+                yield _metric_row(model, [one], one.name, name, value, drawn)
+        for name in METRICS:
+            if all(one.exists(name) for one in sets):
+                value = float(np.mean([one.observed([name], model)[name] for one in sets]))
+                yield _metric_row(model, sets, MEAN, name, value, _mean_draws(draws, name, model))
 
 
-def _data_set_row(pair: str, data_set: str, values: dict[Place, tuple[float, float]]) -> Row:
-    table = np.array([values[place] for place in sorted(values) if place[0] == data_set])
-    test = signed_rank(table[:, 1] - table[:, 0])
-    return Row(pair, data_set, table[:, 0], table[:, 1], test, test.p)
-
-
-def _mean_row(pair: str, rows: Sequence[Row], values: dict[Place, tuple[float, float]]) -> Row:
-    """Average over data sets, seed by seed where all have the same seeds."""
-    seeds = [sorted(seed for name, seed in values if name == row.data_set) for row in rows]
-    base, refined = [row.base for row in rows], [row.refined for row in rows]
-    if any(own != seeds[0] for own in seeds):
-        base, refined = (
-            [b.mean(keepdims=True) for b in base],
-            [r.mean(keepdims=True) for r in refined],
-        )
-    everything = np.array([values[place] for place in sorted(values)])
-    test = signed_rank(everything[:, 1] - everything[:, 0])
-    return Row(pair, None, np.mean(base, axis=0), np.mean(refined, axis=0), test, test.p)
+def _metric_row(
+    model: str,
+    sets: Sequence[ScoredSet],
+    data_set: str,
+    name: str,
+    value: float,
+    drawn: FloatArray,
+) -> dict[str, object]:
+    kind, _, label = name.partition("/")
+    low, high = bootstrap_interval(drawn, _units(sets, MEAN)) or (float("nan"),) * 2
+    return {"model": model, "data_set": data_set, "metric": kind, "class": label, "value": value,
+            "low": low, "high": high, "units": sum(one.n_units for one in sets)}  # fmt: skip

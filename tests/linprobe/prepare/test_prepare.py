@@ -51,7 +51,7 @@ def test_an_archive_becomes_what_probing_reads(octdl, tmp_path):
     data = read_data_set(prepared.folder)
     assert data.classes == sorted(downloads.OCTDL_CLASSES)
     assert all(len(split) > 0 for split in data.splits.values())
-    owners = [set(split.patients) for split in data.splits.values()]
+    owners = [{o.patient for o in split.owners} for split in data.splits.values()]
     assert not (owners[0] & owners[1] or owners[0] & owners[2] or owners[1] & owners[2])
     row = rows[0]
     picture = np.asarray(Image.open(prepared.folder / row["image"]))

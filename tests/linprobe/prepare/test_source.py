@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from linprobe.prepare import unpacking
+from linprobe.prepare import archives
 from linprobe.prepare.source import open_source
 from retfiner.common.errors import InputError
 
@@ -269,7 +269,7 @@ def test_kinds_that_are_not_read_are_said(tmp_path, scratch):
 
 @pytest.mark.parametrize("name", ["bomb.zip", "bomb.tar.gz"])
 def test_a_bomb_is_stopped(tmp_path, scratch, monkeypatch, name):
-    monkeypatch.setattr(unpacking, "MAX_SMALL", 1 << 16)
+    monkeypatch.setattr(archives, "MAX_SMALL", 1 << 16)
     path = tmp_path / name
     members = {f"{k}.png": bytes(1 << 20) for k in range(8)}
     (write_zip if name.endswith("zip") else write_tar)(path, members)
@@ -278,7 +278,7 @@ def test_a_bomb_is_stopped(tmp_path, scratch, monkeypatch, name):
 
 
 def test_the_limit_counts_archives_within_archives(tmp_path, scratch, monkeypatch):
-    monkeypatch.setattr(unpacking, "MAX_SMALL", 1 << 16)
+    monkeypatch.setattr(archives, "MAX_SMALL", 1 << 16)
     inner = write_zip(tmp_path / "inner.zip", {"a.png": bytes(8 << 20)})
     path = write_zip(tmp_path / "a.zip", {"inner.zip": inner.read_bytes()})
     with pytest.raises(InputError, match=r"a\.zip/inner\.zip unpacks to far more"):
@@ -295,7 +295,7 @@ def test_archives_are_not_followed_for_ever(tmp_path, scratch):
 
 def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path, scratch, monkeypatch):
     free = shutil.disk_usage(tmp_path).free
-    monkeypatch.setattr(unpacking, "RESERVE", free)
+    monkeypatch.setattr(archives, "RESERVE", free)
     path = write_zip(tmp_path / "a.zip", FILES)
     with pytest.raises(InputError, match=r"no room to unpack a\.zip"):
         opened([path], scratch)

@@ -11,9 +11,8 @@ from linprobe.report.curves import (
     confusion_shares,
     feature_map,
     reliability,
-    roc_curve,
 )
-from retfiner.common.classification.metrics import compute_metric
+from retfiner.common.metrics import compute_metric
 
 
 def draw(n=400, n_classes=4, seed=0, ties=False):
@@ -23,15 +22,6 @@ def draw(n=400, n_classes=4, seed=0, ties=False):
     logits[np.arange(n), labels] += 1.0
     logits = np.round(logits) if ties else logits
     return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), labels
-
-
-@pytest.mark.parametrize("ties", [False, True])
-def test_roc_is_that_of_scikit_learn(ties):
-    probabilities, labels = draw(ties=ties)
-    false, true = roc_curve(probabilities[:, 0], labels == 0)
-    expected = sk.roc_curve(labels == 0, probabilities[:, 0], drop_intermediate=False)
-    np.testing.assert_allclose(false, expected[0])
-    np.testing.assert_allclose(true, expected[1])
 
 
 def test_the_area_of_the_average_is_the_weighted_auroc():

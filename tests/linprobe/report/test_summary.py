@@ -1,149 +1,99 @@
-"""The numbers of the table, worked by hand."""
-
-import dataclasses
+"""The numbers of a report: each computed again from the predictions."""
 
 import numpy as np
 import pytest
-from tests.helpers.probing_runs import make_run
+from tests.helpers.probing_runs import make_predictions, write_predictions, write_tree
 
-from linprobe.report.comparison import Pair
-from linprobe.report.provenance import pair_notes
-from linprobe.report.summary import summarise
-from linprobe.report.tables import build_table, p_text, signed, spread_text
+from linprobe.report.loading import load
+from linprobe.report.summary import MEAN, summarise
+from linprobe.statistics import sign_flip_test, signed_rank
 from retfiner.common.errors import InputError
+from retfiner.common.metrics import METRICS
+
+PAIR = [("baseline/RETFound", "refined/RETFound")]
+NUMBERS = {"scales": {}, "resamples": 200, "swaps": 99, "seed": 0}
 
 
-def run_with(version, data_set, seed, value, metric="balanced_accuracy", model="RETFound"):
-    run = make_run(version, model, data_set, seed, strength=1.0, n=10)
-    values = run.metrics["values"] | {metric: value}
-    return dataclasses.replace(run, metrics=run.metrics | {"values": values, "notes": []})
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("summary")
+    write_tree(folder, data_sets=("Duke_iAMD", "Noor_Eye_Hospital", "OCTID"))
+    return summarise(load(folder, [], PAIR), "balanced_accuracy", **NUMBERS)
 
 
-def make_pair(table, metric="balanced_accuracy", name="RETFound"):
-    """``table``: for each data set and seed, base and refined value."""
-    runs = {
-        (data_set, seed): (
-            run_with("baseline", data_set, seed, base, metric, name),
-            run_with("refined", data_set, seed, refined, metric, name),
-        )
-        for (data_set, seed), (base, refined) in table.items()
-    }
-    return Pair(name, f"baseline/{name}", f"refined/{name}", {1.0: runs})
+def test_changes_are_seed_averaged_and_the_mean_is_over_data_sets(summary):
+    *single, mean = summary.of_pair(PAIR[0])
+    for change, one in zip(single, summary.sets, strict=True):
+        base, refined = (one.values("balanced_accuracy", name).mean() for name in PAIR[0])
+        assert change.change == pytest.approx(refined - base)
+        assert change.interval[0] < change.change < change.interval[1]
+    assert mean.data_set == MEAN
+    assert mean.change == pytest.approx(np.mean([one.change for one in single]))
+    assert mean.p == sign_flip_test([one.change for one in single]) == 0.25  # three data sets
+    assert summary.too_few
+    width = [one.interval[1] - one.interval[0] for one in (*single, mean)]
+    assert width[-1] < min(width[:-1])  # three data sets tell more than one
 
 
-TABLE = {
-    ("OCTID", 0): (0.60, 0.70),
-    ("OCTID", 1): (0.70, 0.72),
-    ("OCTDL", 0): (0.50, 0.58),
-    ("OCTDL", 1): (0.40, 0.44),
-}
+def test_holm_is_over_single_data_sets_and_over_means(summary):
+    *single, mean = summary.of_pair(PAIR[0])
+    assert mean.p_holm == mean.p
+    assert min(one.p_holm for one in single) == pytest.approx(3 * min(one.p for one in single))
 
 
-def test_rows_hand_worked():
-    rows, notes = summarise([make_pair(TABLE)], "balanced_accuracy")
-    assert notes == []
-    octdl, octid, mean = rows
-    assert (octdl.data_set, octid.data_set, mean.data_set) == ("OCTDL", "OCTID", None)
-    assert octid.base.mean() == pytest.approx(65)
-    assert octid.base_std == pytest.approx(10 / np.sqrt(2))
-    assert octid.change == pytest.approx(6)
-    assert octdl.change == pytest.approx(6)
-    assert octid.test.p == 0.5  # two seeds reach 2 / 2^2 at best
-    # seed by seed: base 55 and 55, refined 64 and 58; four positive pairs: 2 / 2^4
-    assert mean.base.tolist() == pytest.approx([55, 55])
-    assert mean.refined.tolist() == pytest.approx([64, 58])
-    assert mean.base_std == pytest.approx(0)
-    assert mean.change == pytest.approx(6)
-    assert (mean.test.n, mean.test.p) == (4, 0.125)
-    low, high = mean.interval
-    assert (low + high) / 2 == pytest.approx(6)
-    assert high - low == pytest.approx(2 * 12.7062 * 3, abs=1e-3)
+def test_the_papers_test_is_a_footnote(summary):
+    differences = np.concatenate([
+        one.values("balanced_accuracy", PAIR[0][1]) - one.values("balanced_accuracy", PAIR[0][0])
+        for one in summary.sets
+    ])  # fmt: skip
+    assert summary.pooled[PAIR[0]] == signed_rank(differences)
 
 
-def test_holm_runs_over_means_and_over_data_sets():
-    rows, _ = summarise([make_pair(TABLE), make_pair(TABLE, name="UrFound")], "balanced_accuracy")
-    means = [row for row in rows if row.data_set is None]
-    assert [row.p_holm for row in means] == [0.25, 0.25]  # 0.125 times two pairs
-    assert {row.p_holm for row in rows if row.data_set} == {1.0}  # 0.5 times four
+def test_every_metric_has_a_value_and_an_interval(summary):
+    rows = summary.metrics
+    for one in summary.sets:
+        there = rows[(rows["data_set"] == one.name) & (rows["class"] == "")]
+        kappa = len(one.classes) == 2
+        assert set(there["metric"]) == set(METRICS) - (set() if kappa else {"quadratic_kappa"})
+        for row in there.itertuples():
+            assert row.value == pytest.approx(one.values(row.metric, row.model).mean())
+            assert row.low <= row.high
+        classes = rows[(rows["data_set"] == one.name) & (rows["metric"] == "recall")]
+        assert list(classes["class"].unique()) == one.classes
+        by_class = classes.groupby("model")["value"].mean()
+        for name in PAIR[0]:
+            assert by_class[name] == pytest.approx(one.values("balanced_accuracy", name).mean())
 
 
-def test_seeds_that_differ_between_data_sets():
-    table = TABLE | {("OCTDL", 2): (0.3, 0.4)}
-    pair = make_pair(table)
-    rows, _ = summarise([pair], "balanced_accuracy")
-    assert rows[-1].base.tolist() == pytest.approx([(40 + 65) / 2])
-    assert np.isnan(rows[-1].base_std)
-    assert rows[-1].interval is None
-    assert any("seeds differ between data sets" in note for note in pair_notes([pair]))
+def test_the_same_seed_gives_the_same_numbers(tmp_path):
+    write_tree(tmp_path, n=30)
+    first, again = (summarise(load(tmp_path, [], PAIR), "auroc", **NUMBERS) for _ in range(2))
+    assert first.changes == again.changes
 
 
-def test_a_metric_that_does_not_exist_somewhere_is_said():
-    pair = make_pair(TABLE | {("OCTDL", 1): (None, 0.7)}, metric="auroc")
-    rows, notes = summarise([pair], "auroc")
-    assert [row.data_set for row in rows] == ["OCTID", None]
-    assert "AUROC does not exist on OCTDL" in notes[0]
-    nowhere = make_pair({place: (None, None) for place in TABLE}, metric="auroc")
-    with pytest.raises(InputError, match="exists on none"):
-        summarise([nowhere], "auroc")
-
-
-def marks(pairs, metric):
-    rows, notes = summarise(pairs, metric)
-    table = build_table(rows, pairs, metric, notes)
-    lines = [line for line in table.lines if line.kind != "heading"]
-    bold = [[cell.text for cell in line.cells if cell.bold] for line in lines]
-    underlined = [[cell.text for cell in line.cells if cell.underline] for line in lines]
-    return table, bold, underlined
-
-
-def test_best_is_bold_and_best_base_underlined():
-    better_base = {place: (0.9, 0.8) for place in TABLE}
-    pairs = [make_pair(TABLE), make_pair(better_base, name="UrFound")]
-    _, bold, underlined = marks(pairs, "balanced_accuracy")
-    best = ["90.00 ± 0.00"]
-    assert bold == [[], [], [], best, best, best]
-    assert underlined == [[], [], [], best, best, best]
-
-
-def test_lower_is_better_for_the_loss():
-    table, bold, underlined = marks([make_pair(TABLE, metric="loss")], "loss")
-    assert bold[-1] == underlined[-1] == ["0.55 ± 0.00"]
-    assert "lower is better" in table.caption
-    assert "points" not in table.notes[0]
-
-
-def test_means_over_different_data_sets_are_not_rivals():
-    fewer = {place: values for place, values in TABLE.items() if place[0] == "OCTID"}
-    pairs = [make_pair(TABLE), make_pair(fewer, name="UrFound")]
-    _, bold, underlined = marks(pairs, "balanced_accuracy")
-    assert bold[2] == underlined[2] == []
-    assert bold[1] != []
-    assert any("not to be compared" in note for note in pair_notes(pairs))
-
-
-def test_the_smallest_p_value_is_said():
-    table, _, _ = marks([make_pair(TABLE)], "balanced_accuracy")
-    assert any("smallest possible p-value is 0.5" in note for note in table.notes)
-    seeds = {("OCTID", seed): (0.5, 0.6 + seed / 100) for seed in range(6)}
-    table, _, _ = marks([make_pair(seeds)], "balanced_accuracy")
-    assert not any("smallest possible" in note for note in table.notes)
-    assert table.lines[1].cells[3].text.endswith("*")  # 2 / 2^6 = 0.03
-
-
-def test_notes_of_the_runs_are_passed_on():
-    pair = make_pair(TABLE)
-    base, refined = pair.main[("OCTID", 0)]
-    odd = dataclasses.replace(
-        base, metrics=base.metrics | {"notes": ["No test image of DR."]}, versions={"numpy": "1.0"}
+def test_ranks_and_pairs_of_several_models(tmp_path):
+    for data_set in ("Duke_iAMD", "OCTID"):
+        for model, strength in (("a", 1.0), ("b", 2.0), ("c", 4.0)):
+            table = make_predictions(model, data_set, 0, strength=strength)
+            write_predictions(tmp_path, table)
+    loaded = load(tmp_path, [], [("a", "b"), ("a", "c")])
+    summary = summarise(loaded, "balanced_accuracy", **NUMBERS)
+    assert summary.ranks == {"a": 3.0, "b": 2.0, "c": 1.0}
+    assert summary.critical > 1
+    assert set(summary.pairwise) == {("a", "b"), ("a", "c"), ("b", "c")}
+    change = summary.pairwise["b", "c"]
+    assert change.change == pytest.approx(
+        summary.scores["c", MEAN].mean - summary.scores["b", MEAN].mean
     )
-    pair.main[("OCTID", 0)] = (odd, refined)
-    notes = pair_notes([pair])
-    assert "OCTID: No test image of DR." in notes
-    assert any("different software" in note and "1.0" in note for note in notes)
+    assert summarise(loaded, "loss", **NUMBERS).ranks == summary.ranks  # lower is better
 
 
-def test_how_numbers_are_written():
-    assert spread_text(61.234, 1.005) == "61.23 ± 1.00"
-    assert spread_text(61.2, float("nan")) == "61.20"
-    assert [signed(v) for v in (5.8, -0.5, 0.001, -0.001)] == ["+5.80", "−0.50", "0.00", "0.00"]
-    assert [p_text(p) for p in (0.0625, 0.00012, 0.000019)] == ["0.0625", "0.0001", "1.9e−05"]
+def test_a_metric_that_exists_nowhere_is_refused(tmp_path):
+    write_tree(tmp_path, data_sets=("OCTID",), n=20)
+    with pytest.raises(InputError, match="--ordered"):
+        summarise(load(tmp_path, [], PAIR), "quadratic_kappa", **NUMBERS)
+
+
+def test_chance_stands_beside_each_score(summary):
+    assert summary.chance_on("OCTID") == pytest.approx(20.0)
+    assert summary.chance_on(MEAN) == pytest.approx((50 + 100 / 3 + 20) / 3)

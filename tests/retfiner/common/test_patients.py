@@ -3,7 +3,7 @@
 import pytest
 
 from retfiner.common.errors import InputError
-from retfiner.common.patients import patient_in_name, patient_of, read_split_table
+from retfiner.common.patients import Owner, owner_in_name, owner_of, read_split_table
 
 
 @pytest.mark.parametrize(
@@ -17,15 +17,15 @@ from retfiner.common.patients import patient_in_name, patient_of, read_split_tab
         ("NORMAL-1016042-12", "1016042"),  # the same number in another class: one patient
         ("dme_1132061_1", "1132061"),
         ("AMD_77_3", "77"),
-        ("NORMAL12", None),
-        ("AMRD1", None),
-        ("0001", None),
-        ("scan-3-4", None),
-        ("P0001", None),
+        ("NORMAL12", ""),
+        ("AMRD1", ""),
+        ("0001", ""),
+        ("scan-3-4", ""),
+        ("P0001", ""),
     ],
 )
 def test_rules_of_names(stem, patient):
-    assert patient_in_name(stem) == patient
+    assert owner_in_name(stem).patient == patient
 
 
 def write(folder, text):
@@ -37,15 +37,30 @@ def write(folder, text):
 def test_the_table_goes_before_the_name(tmp_path, image):
     table = write(tmp_path, f"image,class,patient,split\n{image},AMD,Miller,train\n")
     path = tmp_path / "train" / "AMD" / "CNV-1-1.png"
-    assert patient_of(path, tmp_path, table) == "Miller"
-    assert patient_of(path, tmp_path, {}) == "1"
+    assert owner_of(path, tmp_path, table).patient == "Miller"
+    assert owner_of(path, tmp_path, {}).patient == "1"
 
 
 def test_an_image_the_table_leaves_out_has_no_patient(tmp_path):
     table = write(tmp_path, "image,patient\na.png,1\nb.png,\n")
-    assert patient_of(tmp_path / "val" / "A" / "a.png", tmp_path, table) == "1"
-    assert patient_of(tmp_path / "val" / "A" / "b.png", tmp_path, table) is None
-    assert patient_of(tmp_path / "val" / "A" / "P1_OD_v1.png", tmp_path, table) is None
+    folder = tmp_path / "val" / "A"
+    assert owner_of(folder / "a.png", tmp_path, table).patient == "1"
+    assert owner_of(folder / "b.png", tmp_path, table) == Owner()
+    assert owner_of(folder / "P1_OD_v1.png", tmp_path, table) == Owner()
+
+
+def test_eye_and_volume(tmp_path):
+    table = write(
+        tmp_path,
+        "image,patient,eye,volume,source\n"
+        "P1_OS_v1.png,1,,,a/b.mat#50\n"
+        "x.png,2,OD,V7,c.png\n"
+        "y.png,3,,,c.png\n",
+    )
+    owners = [owner_of(tmp_path / "val" / "A" / n, tmp_path, table)
+              for n in ("P1_OS_v1.png", "x.png", "y.png")]  # fmt: skip
+    assert owners == [Owner("1", "OS", "a/b.mat"), Owner("2", "OD", "V7"), Owner("3")]
+    assert owner_in_name("P1_OS_v1") == Owner("P1", "OS")
 
 
 def test_a_table_without_patients_is_refused(tmp_path):

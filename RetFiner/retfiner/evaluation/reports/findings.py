@@ -6,17 +6,20 @@ Rules, not a model, so that what counts can be read here:
    so that a "lamellar macular hole" is no macular hole and a "drusenoid PED" no drusen.
 2. Words of denial deny what follows them up to the end of their scope: a full stop, a semicolon, a
    colon, a comma, or a word like "but" or "with". A comma ends the scope unless a list of findings
-   goes on to an "or": "no drusen, fluid or atrophy" denies all three, "no fluid, drusen" denies the
-   fluid alone.
-3. Words after a finding can deny it too: "SRF has resolved", "drusen not seen", up to the comma.
+   goes on to an "or", or to the end with nothing but findings: "no drusen, fluid or atrophy" denies
+   all three, "no SRF, IRF" both, "no fluid, drusen nasally" the fluid alone.
+3. Words after a finding can deny it too: "SRF has resolved", "drusen not seen", "ERM: no", up to
+   the comma; so can "resolved SRF" and "resolution of the SRF", unless it is partial. What "cannot
+   be excluded" is stated, as all that is possible.
 4. "No change", "no increase" and their like deny the change and not the finding.
 5. Some words speak of several findings: "fluid" denied denies intra- and subretinal fluid; "macula
    dry" denies both as well; "intra- or subretinal fluid" names both. "Fluid" stated without saying
    where names none.
-6. A finding that is denied in one place and stated in another is stated.
+6. History names no finding of today: what follows "history of", "previous", "status post" or
+   "rule out", in the same scope, is neither stated nor denied.
+7. A finding that is denied in one place and stated in another is stated.
 
-What it does not know: history ("status after"), other eyes, doubt ("possible" states). It reads
-English.
+What it does not know: other eyes, and doubt ("possible" states). It reads English.
 """
 
 from __future__ import annotations
@@ -94,17 +97,37 @@ _DRY = re.compile(
     r"\b(?:macula|retina|fovea)(?: otherwise)?(?: is| flat and| appears)* dry\b|\bdry macula\b"
 )
 _BEFORE = re.compile(
-    r"\b(?:no|without|absence of|absent|free of|negative for|neither|nor|lacks?|never|not any)\b"
+    r"\b(?:no|without|absence of|absent|free of|negative for|neither|nor|lacks?|lacking|never|"
+    r"not any|not show|not demonstrate|not reveal|"
+    r"(?<!partial )(?<!incomplete )(?:resolution|disappearance) of)\b"
 )
+_RESOLVED = re.compile(r"(?<!partially )(?<!partly )(?<!not )(?<!incompletely )\bresolved $")
+_HISTORY = re.compile(
+    r"\b(?:history of|status[ -]post|s/p|previous|previously|prior|former|formerly|"
+    r"(?:to )?rule out|r/o|screening for|risk of)\b"
+)
+_NO_LONGER = re.compile(
+    r" longer (?!any\b|shows?\b|demonstrates?\b|reveals?\b|has\b|have\b|contains?\b)"
+)
+"""Denies what stands before it: "SRF no longer visible"; but "no longer shows SRF" denies that."""
 _UNCHANGED = re.compile(
     r"\b(?:no|without) (?:significant |relevant |interval |obvious )*"
     r"(?:change|increase|decrease|progression|improvement|growth|difference)s?\b"
 )
 _AFTER = re.compile(
-    r"^(?:(?!\b(?:with|but|and|no)\b)[^,;.]){0,30}?\b(?:resolved|absent|disappeared|no longer|"
-    r"not (?:seen|visible|present|detected|found)|ruled out|excluded)\b"
+    r"^ ?(?:\(-\)|-(?=[,;.]|$))|"
+    r"^(?:(?!\b(?:with|but|and|no|not|partially|partly|incompletely|cannot|never)\b)[^,;.]){0,30}?"
+    r"\b(?:(?:is |are |were |was |has |have |had )?(?:completely |fully |now |been )*"
+    r"(?:resolved|absent|disappeared|gone|cleared|closed|ruled out|excluded|none|nil|negative|"
+    r"no(?=[,;.]|$))|no longer|"
+    r"not (?:be )?(?:seen|visible|present|detected|found|identified|noted|observed|evident|"
+    r"appreciated|demonstrated))\b"
 )
-_SCOPE_END = re.compile(r"[;.:]|\b(?:but|however|although|except|with|despite)\b")
+_SCOPE_END = re.compile(
+    r"[;.:]|\b(?:but|however|although|except|with|despite)\b|"
+    r"\band (?=persist|new|stable|residual|increas|remain|unchanged)"
+)
+_PAST_END = re.compile(r"[;.:,]|\b(?:but|however|although|except|with|despite|now|today|no)\b")
 _DECIMAL = re.compile(r"(?<=\d)[.,](?=\d)")
 
 
@@ -145,10 +168,16 @@ def read_findings(report: str) -> dict[str, Status]:
 def find_mentions(text: str) -> list[Mention]:
     """Find where a text of :func:`normalise` speaks of findings, in order."""
     denied = _denied_spans(text)
+    past = [
+        (match.end(), stop.start() if (stop := _PAST_END.search(text, match.end())) else len(text))
+        for match in _HISTORY.finditer(text)
+    ]
     found = []
     for start, end, findings, only_denied in _names(text):
+        if any(first <= start < last for first, last in past):
+            continue
         is_denied = any(first <= start < last for first, last in denied)
-        is_denied = is_denied or bool(_AFTER.search(text[end:]))
+        is_denied = is_denied or bool(_AFTER.search(text[end:]) or _RESOLVED.search(text[:start]))
         if is_denied or not only_denied:
             found.append(Mention(start, end, findings, "denied" if is_denied else "stated"))
     return found
@@ -187,7 +216,7 @@ def _denied_spans(text: str) -> list[tuple[int, int]]:
     harmless = [match.start() for match in _UNCHANGED.finditer(text)]
     spans = []
     for match in _BEFORE.finditer(text):
-        if match.start() in harmless or text.startswith(" longer", match.end()):
+        if match.start() in harmless or _NO_LONGER.match(text, match.end()):
             continue
         end = _SCOPE_END.search(text, match.end())
         spans.append(
@@ -197,14 +226,18 @@ def _denied_spans(text: str) -> list[tuple[int, int]]:
 
 
 def _comma_end(text: str, start: int, end: int) -> int:
-    """End a scope at its first comma that is not one of a list of findings with "or" in it."""
+    """End a scope at its first comma that is not one of a list of findings."""
     comma = text.find(",", start, end)
     while comma >= 0:
-        rest = text[comma + 1 : end]
+        rest = text[comma + 1 : end].lstrip()
+        item = re.sub(r"^(?:or|nor) ", "", rest)  # "ERM, VMT, or macular hole": the last comma
         is_list = bool(re.search(r"\b(?:or|nor)\b", rest)) and any(
-            pattern.match(rest.lstrip()) for pattern, _, _ in _PATTERNS
+            pattern.match(item) for pattern, _, _ in _PATTERNS
         )
-        if not is_list or _BEFORE.search(rest.partition(",")[0]):
+        items = filter(None, (part.strip() for part in re.split(r",|\b(?:and|or|nor)\b", rest)))
+        is_list = is_list or all(any(p.fullmatch(i) for p, _, _ in _PATTERNS) for i in items)
+        alone = not text[start:comma].strip()  # "SRF: no, ERM: yes"
+        if alone or not is_list or _BEFORE.search(rest.partition(",")[0]):
             return comma
         comma = text.find(",", comma + 1, end)
     return end

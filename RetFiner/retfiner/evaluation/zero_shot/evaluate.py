@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from retfiner.common.classification.evaluation import evaluate as evaluate_classes
 from retfiner.common.errors import InputError
 from retfiner.common.files import file_sha256
-from retfiner.common.results import Run, RunKey, fingerprint, software_versions, write_run
+from retfiner.common.metrics import chance
+from retfiner.common.predictions import fingerprint, make_table, numbered, write_run
 from retfiner.common.seeds import derive_seed
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.embedding import ImageStream
@@ -25,12 +23,13 @@ from retfiner.evaluation.zero_shot.prompts import (
     find_prompts,
     read_prompts,
 )
+from retfiner.evaluation.zero_shot.scores import evaluate as evaluate_classes
 from retfiner.export.loading import LoadedModel, checkpoint_of
 from retfiner.text.tokenizer import report_lengths
 from retfiner.vision.images import ImageAddress
 
-VERSION = "zero_shot"
-"""First folder of the results."""
+PROBE = "zero_shot"
+"""What the table of predictions calls it, and the first word of the model's name there."""
 
 
 def evaluate_zero_shot(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
@@ -55,6 +54,7 @@ def evaluate_zero_shot(config: EvaluateConfig, loaded: LoadedModel) -> dict[str,
         patients=data.patients,
         resamples=config.bootstrap,
     )
+    notes = [*metrics["notes"], *_note_cut_descriptions(loaded, prompts)]
     return {
         "data_set": data.data_set,
         "split": data.split,
@@ -62,8 +62,8 @@ def evaluate_zero_shot(config: EvaluateConfig, loaded: LoadedModel) -> dict[str,
         "patients": None if data.patients is None else len(set(data.patients)),
         "prompts": str(path),
         "metrics": {**metrics, "chance": chance(data.labels, len(data.classes))},
-        "folder": str(_write(config, loaded, data, prompts, probabilities, metrics)),
-        "notes": [*metrics["notes"], *_note_cut_descriptions(loaded, prompts)],
+        "folder": str(_write(config, loaded, data, prompts, probabilities, notes)),
+        "notes": notes,
     }
 
 
@@ -106,53 +106,40 @@ def _note_cut_descriptions(loaded: LoadedModel, prompts: Prompts) -> list[str]:
     return [f"{len(cut)} descriptions are cut at {longest} WordPieces, such as: {cut[0]}"]
 
 
-def chance(labels: Sequence[int], n_classes: int) -> dict[str, float | None]:
-    """Say what guessing scores, every class with the same probability, by metric.
-
-    Average precision is the prevalence, averaged by support; None where guessing has no number.
-    """
-    shares = np.bincount(labels, minlength=n_classes) / len(labels)
-    guess = 1 / n_classes
-    return {
-        "loss": math.log(n_classes),
-        "balanced_accuracy": guess,
-        "auroc": 0.5,
-        "average_precision": float((shares**2).sum()),
-        "f1": float((shares * 2 * shares * guess / (shares + guess)).sum()),
-        "mcc": 0.0,
-        "ece": None,
-    }
-
-
 def _write(
     config: EvaluateConfig,
     loaded: LoadedModel,
     data: ImageFolder,
     prompts: Prompts,
     probabilities: np.ndarray,
-    metrics: dict[str, Any],
+    notes: list[str],
 ) -> Path:
     checkpoint = checkpoint_of(config.model)
-    run = Run(
-        key=RunKey(
-            VERSION, config.name or checkpoint.resolve().parent.name, data.data_set, config.seed
-        ),
-        settings={
-            "task": VERSION,
-            "split": data.split,
-            "precision": loaded.precision,
-            "bootstrap": config.bootstrap,
-            "data_images_sha256": data.sha256(),
-            "data_prompts_sha256": fingerprint(prompts),
-            "weights_sha256": file_sha256(checkpoint),
-        },
-        metrics=metrics,
-        classes=data.classes,
-        probabilities=probabilities,
-        labels=np.array(data.labels),
-        names=data.names,
-        patients=data.patients,
-        context={"prompts": prompts, "data": str(config.data), "device": str(loaded.device)},
-        versions=software_versions(),
+    weights = file_sha256(checkpoint)
+    settings = {
+        "task": PROBE,
+        "split": data.split,
+        "precision": loaded.precision,
+        "data_images_sha256": data.sha256(),
+        "data_prompts_sha256": fingerprint(prompts),
+        "weights_sha256": weights,
+    }
+    table = make_table(
+        probabilities,
+        data.labels,
+        data.classes,
+        model=f"{PROBE}/{config.name or checkpoint.resolve().parent.name}",
+        weights=weights[:16],
+        data_set=data.data_set,
+        probe=PROBE,
+        seed=config.seed,
+        train_images=0,
+        train_patients=0,
+        image=data.names,
+        eye=[owner.eye for owner in data.owners],
+        volume=numbered([owner.volume for owner in data.owners]),
+        patient=numbered([owner.patient for owner in data.owners]),
     )
-    return write_run(config.results, run)
+    context = {"prompts": prompts, "data": str(config.data), "device": str(loaded.device)}
+    about = {"settings": settings, "context": context, "notes": notes}
+    return write_run(config.results, table, about)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
-from retfiner.common.patients import patient_in_name, patient_of, read_split_table
+from retfiner.common.patients import Owner, owner_in_name, owner_of, read_split_table
 from retfiner.vision.images import READERS, is_image_file
 
 SPLITS = ("train", "val", "test")
@@ -19,8 +19,8 @@ SPLITS = ("train", "val", "test")
 class ImageFolder:
     """The N images of one split, by class and name, in the order probing has them.
 
-    The split is None for a folder without any, the patients where that is not known of all;
-    ``classes`` are those of all splits, sorted, and ``labels`` indices into them.
+    The split is None for a folder without any; ``classes`` are those of all splits, sorted, and
+    ``labels`` indices into them.
     """
 
     data_set: str
@@ -28,7 +28,15 @@ class ImageFolder:
     classes: list[str]
     paths: list[Path]
     labels: list[int]
-    patients: list[str] | None
+    owners: list[Owner]
+
+    @property
+    def patients(self) -> list[str] | None:
+        """Patient of each image; an unknown one is one of his own, None where all are unknown."""
+        if not any(owner.patient for owner in self.owners):
+            return None
+        pairs = zip(self.owners, self.names, strict=True)
+        return [owner.patient or f"image {name}" for owner, name in pairs]
 
     @property
     def names(self) -> list[str]:
@@ -74,8 +82,12 @@ def read_image_folder(folder: Path, split: str | None) -> ImageFolder:
     if not paths:
         raise InputError(f"there is no image in {base}", expected=f"{', '.join(READERS)} files")
     labels = [label for label, images in enumerate(by_class) for _ in images]
-    patients = _patients(folder, split, paths)
-    return ImageFolder(folder.resolve().name, split, classes, paths, labels, patients)
+    table = read_split_table(folder) if split is not None else {}
+    owners = [
+        owner_of(path, folder, table) if split is not None else owner_in_name(path.stem)
+        for path in paths
+    ]
+    return ImageFolder(folder.resolve().name, split, classes, paths, labels, owners)
 
 
 def _class_folders(root: Path) -> list[Path]:
@@ -86,13 +98,3 @@ def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []  # a class that this split lacks
     return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and is_image_file(p))
-
-
-def _patients(folder: Path, split: str | None, paths: list[Path]) -> list[str] | None:
-    table = read_split_table(folder) if split is not None else {}
-    owners = [
-        patient_of(path, folder, table) if split is not None else patient_in_name(path.stem)
-        for path in paths
-    ]
-    known = [owner for owner in owners if owner is not None]
-    return known if len(known) == len(owners) else None

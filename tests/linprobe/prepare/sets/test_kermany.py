@@ -9,7 +9,7 @@ from tests.helpers.downloads import KERMANY_CLASSES, write_image, write_kermany
 from tests.linprobe.prepare.sets.common import CENTRAL, by_name, shows, told
 
 from linprobe.prepare.kermany import SPEC, list_bscans
-from linprobe.prepare.splitting import divide
+from linprobe.prepare.splits import divide
 from retfiner.common.errors import InputError
 
 

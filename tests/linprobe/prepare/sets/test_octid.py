@@ -9,7 +9,7 @@ from tests.helpers.downloads import write_image, write_octid
 from tests.linprobe.prepare.sets.common import CENTRAL, by_name, shows, told
 
 from linprobe.prepare.octid import SPEC, list_bscans
-from linprobe.prepare.splitting import divide
+from linprobe.prepare.splits import divide
 from retfiner.common.errors import InputError
 
 

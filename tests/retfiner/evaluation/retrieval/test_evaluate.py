@@ -151,7 +151,15 @@ def test_the_part_and_its_notes(refined, tmp_path):
     assert any("trained on these pairs" in note for note in whole["notes"])
     other = write_csv(tmp_path / "other.csv", read_csv(material.csv)[:10])
     numbers = evaluate(configure(folder, other, image_root=material.csv.parent))
-    assert (numbers["part"], numbers["pairs"], numbers["notes"]) == ("all", 10, [])
+    assert (numbers["part"], numbers["pairs"]) == ("all", 10)
+    assert numbers["notes"] == [
+        "The model was trained on 5 of these images, by their content and 5 of these patients, by "
+        "their names."
+    ], "its validation held the other five"
+    copy = tmp_path / "a copy.csv"
+    copy.write_bytes(material.csv.read_bytes())
+    numbers = evaluate(configure(folder, copy, image_root=material.csv.parent))
+    assert (numbers["part"], numbers["pairs"]) == ("validation", 18), "it is the training table"
 
 
 def test_an_unreadable_image_is_named_or_left_out(refined, tmp_path):

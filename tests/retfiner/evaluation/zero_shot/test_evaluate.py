@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -11,15 +9,16 @@ from PIL import Image
 from sklearn import metrics as sk
 
 from linprobe.report.build import build_report
+from linprobe.report.config import ReportConfig
 from retfiner.common.errors import InputError
-from retfiner.common.results import read_run, write_run
+from retfiner.common.metrics import chance
+from retfiner.common.predictions import classes_of, find_runs, read_run
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.run import evaluate
-from retfiner.evaluation.zero_shot.evaluate import chance
 from retfiner.evaluation.zero_shot.image_folder import read_image_folder
 from retfiner.export.loading import read_model
 from retfiner.vision import evaluation_transform, read_image
-from tests.helpers.probing_runs import make_run
+from tests.helpers.probing_runs import make_predictions, write_predictions
 
 CLASSES = {"drusen": ["drusen in the fovea", "B-scan with drusen"], "fluid": ["subretinal fluid"]}
 """Written in the vocabulary that the small text encoder knows."""
@@ -80,9 +79,14 @@ def test_numbers_are_the_oracles_and_the_run_is_where_the_report_reads_it(
     numbers = evaluate(configure(refined, folder, tmp_path, prompts=prompts, name="toy"))
     data = read_image_folder(folder, "test")
     expected, labels = naive(refined, data), np.array(data.labels)
-    run = read_run(tmp_path / "zero_shot" / "toy" / "Toy" / "seed0")
-    np.testing.assert_allclose(run.probabilities, expected, atol=1e-5)
-    assert (run.classes, run.names) == (["drusen", "fluid", "healthy"], data.names)
+    [place] = find_runs(tmp_path)
+    assert place.parts[-4] == "zero_shot" and place.parts[-3].startswith("toy-")
+    table, about = read_run(place)
+    classes = ["drusen", "fluid", "healthy"]
+    scores = table[[f"p_{name}" for name in classes]].to_numpy()
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    assert (classes_of(table), table["image"].tolist()) == (classes, data.names)
+    assert set(table["probe"]) == {"zero_shot"} and about["notes"] == numbers["notes"]
     values = numbers["metrics"]["values"]
     predicted = expected.argmax(1)
     assert values["balanced_accuracy"] == pytest.approx(
@@ -132,30 +136,22 @@ def test_chance_is_what_guessing_scores():
     assert found["average_precision"] == pytest.approx(np.mean(ap))
 
 
-def test_the_report_shows_a_zero_shot_row(tmp_path):
+def test_the_report_compares_a_zero_shot_model_with_probes(tmp_path):
     name = "Noor_Eye_Hospital"
-    for version, strength in (("baseline", 1.0), ("refined", 2.0), ("zero_shot", 0.5)):
-        run = make_run(version, "toy", name, 0, strength=strength)
-        write_run(tmp_path, run)
-    report = build_report(
-        tmp_path, ["baseline/toy"], ["refined/toy"], tmp_path / "r", zero_shot=["zero_shot/toy"]
-    )
-    value = 100 * run.metrics["values"]["balanced_accuracy"]
-    text = (tmp_path / "r" / "table.md").read_text()
-    assert "Zero-shot: zero\\_shot/toy" in text
-    assert f"| Noor\\_Eye\\_Hospital | – | {value:.2f} | – | – | – |" in text
-    assert "Chance is 33.33 on Noor_Eye_Hospital" in report.table.notes[-1]
-    assert f"{value:.2f}" in (tmp_path / "r" / "index.html").read_text()
-
-    others = [f"other/{image}" for image in run.names]
-    key = replace(run.key, model="other")
-    write_run(tmp_path, replace(run, key=key, names=others))
-    with pytest.raises(InputError, match="other images"):
-        build_report(
-            tmp_path, ["baseline/toy"], ["refined/toy"], tmp_path, zero_shot=["zero_shot/other"]
-        )
-    write_run(tmp_path, replace(run, settings={**run.settings, "precision": "bf16-mixed"}))
-    with pytest.raises(InputError, match="several results"):
-        build_report(
-            tmp_path, ["baseline/toy"], ["refined/toy"], tmp_path, zero_shot=["zero_shot/toy"]
-        )
+    for model, strength in (("baseline/toy", 1.0), ("refined/toy", 2.0)):
+        table = make_predictions(model, name, 0, strength=strength, fraction=0.5)
+        write_predictions(tmp_path, table)
+    untrained = {"train_images": 0, "train_patients": 0, "probe": "zero_shot", "data_version": ""}
+    table = make_predictions("zero_shot/toy", name, 0, strength=0.5, **untrained)
+    write_predictions(tmp_path, table)
+    config = ReportConfig(
+        base=["baseline/toy"], refined=["refined/toy", "zero_shot/toy"], results=tmp_path,
+        output=tmp_path / "r", bootstrap=50, swaps=99, map_points=0,
+    )  # fmt: skip
+    report = build_report(config)
+    assert report.summary.models == ["baseline/toy", "refined/toy", "zero_shot/toy"]
+    assert any("differ in their probes" in remark for remark in report.remarks)
+    assert "zero_shot/toy" in (tmp_path / "r" / "index.html").read_text()
+    write_predictions(tmp_path, table.assign(image="other/" + table["image"]), learning_rate=1.0)
+    with pytest.raises(InputError, match=r"stand there twice|differ"):
+        build_report(config)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linprobe.prepare.spec import BScan
-from linprobe.prepare.splitting import SPLITS, divide
+from linprobe.prepare.splits import SPLITS, divide
 from retfiner.common.errors import InputError
 
 OCTDL = {"AMD": 1231, "DME": 147, "ERM": 155, "NO": 332, "RAO": 22, "RVO": 101, "VID": 76}

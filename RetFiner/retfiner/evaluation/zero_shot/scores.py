@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from retfiner.common.bootstrap import FloatArray, count_units, resample
-from retfiner.common.classification.metrics import METRICS, WeightedSample, make_sample
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.metrics import METRICS, WeightedSample, make_sample
+
+SCORED = {name: metric.of for name, metric in METRICS.items() if not metric.ordered}
+"""Those that need no ordered classes, by name."""
 
 
 def evaluate(
@@ -36,7 +39,7 @@ def evaluate(
         confidence: Coverage of the intervals.
 
     Returns:
-        What ``metrics.json`` holds: ``values``, ``intervals`` (a pair, or None where undefined),
+        ``values``, ``intervals`` (a pair, or None where undefined),
         ``recall`` and ``support`` by class, ``bootstrap`` (how it was done), ``notes`` (sentences
         on whatever a reader must know, such as an absent class).
 
@@ -50,7 +53,7 @@ def evaluate(
             got=f"{len(classes)} names ({shorten(list(classes))}), {sample.n_classes} columns",
             expected="one distinct name for each column",
         )
-    values = {name: _finite(metric(sample)[0]) for name, metric in METRICS.items()}
+    values = {name: _finite(metric(sample)[0]) for name, metric in SCORED.items()}
     absent = [name for name, count in zip(classes, sample.support[0], strict=True) if count == 0]
     intervals, bootstrap, notes = _bootstrap(sample, generator, patients, resamples, confidence)
     if absent:
@@ -103,7 +106,7 @@ def _bootstrap(
             f"{resamples - kept} of {resamples} bootstrap resamples lacked a class of the test "
             "split and were left out of the intervals."
         )
-    intervals: dict[str, list[float] | None] = dict.fromkeys(METRICS)
+    intervals: dict[str, list[float] | None] = dict.fromkeys(SCORED)
     if units < 2 or kept * 2 <= resamples:
         if resamples:
             notes.append("Too few patients or images a class for a bootstrap interval.")
@@ -138,10 +141,8 @@ def resample_metrics(
     def metrics_of(weights: FloatArray) -> FloatArray:
         drawn = WeightedSample(sample.probabilities, sample.labels, weights)
         complete = (drawn.support[:, present] > 0).all(axis=1)
-        return np.stack([complete, *(metric(drawn) for metric in METRICS.values())])
+        return np.stack([complete, *(metric(drawn) for metric in SCORED.values())])
 
     complete, *drawn = resample(metrics_of, n, patients, resamples, generator)
     kept = complete > 0
-    return {name: values[kept] for name, values in zip(METRICS, drawn, strict=True)}, int(
-        kept.sum()
-    )
+    return {name: values[kept] for name, values in zip(SCORED, drawn, strict=True)}, int(kept.sum())

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from retfiner.common import bootstrap
-from retfiner.common.classification.evaluation import evaluate, resample_metrics
-from retfiner.common.classification.metrics import METRICS, compute_metric, make_sample
 from retfiner.common.errors import InputError
+from retfiner.common.metrics import compute_metric, make_sample
+from retfiner.evaluation.zero_shot.scores import SCORED, evaluate, resample_metrics
 
 CLASSES = ["AMD", "DME", "Normal"]
 
@@ -25,7 +25,7 @@ def test_values_intervals_and_recall():
     probabilities, labels = draw()
     result = evaluate(probabilities, labels, CLASSES, generator=np.random.default_rng(1))
     json.dumps(result, allow_nan=False)
-    for name in METRICS:
+    for name in SCORED:
         assert result["values"][name] == compute_metric(name, probabilities, labels)
         low, high = result["intervals"][name]
         assert low < high
@@ -94,7 +94,7 @@ def test_resampling_matches_repeating_the_images():
     chosen = np.random.default_rng(2).integers(12, size=(20, 12))
     complete = [rows for rows in chosen if len(np.unique(labels[rows])) == 3]
     assert kept == len(complete)
-    for name in METRICS:
+    for name in SCORED:
         naive = [compute_metric(name, probabilities[rows], labels[rows]) for rows in complete]
         assert drawn[name] == pytest.approx(np.array(naive), abs=1e-9)
 

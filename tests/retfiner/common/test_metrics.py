@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from retfiner.common.classification.metrics import (
+from retfiner.common.errors import InputError
+from retfiner.common.metrics import (
     ECE_BINS,
     METRICS,
     SMALLEST_PROBABILITY,
@@ -14,8 +15,6 @@ from retfiner.common.classification.metrics import (
     compute_metric,
     make_sample,
 )
-from retfiner.common.errors import InputError
-from retfiner.common.results import METRIC_INFO
 
 
 def draw(seed, n=60, n_classes=4, ties=False):
@@ -48,6 +47,16 @@ def naive_ece(probabilities, labels):
     return total / len(labels)
 
 
+def naive_sensitivity(positive, scores):
+    """Try every threshold; keep those with 95 % of the negatives below."""
+    best = 0.0
+    for threshold in np.unique(scores):
+        called = scores >= threshold
+        if (~called[~positive]).mean() >= 0.95 - 1e-9:
+            best = max(best, called[positive].mean())
+    return best
+
+
 ORACLES = {
     "loss": lambda p, y: sk.log_loss(y, p, labels=range(p.shape[1])),
     "balanced_accuracy": lambda p, y: sk.recall_score(
@@ -58,11 +67,16 @@ ORACLES = {
     "f1": lambda p, y: sk.f1_score(y, p.argmax(1), average="weighted", zero_division=0),
     "mcc": lambda p, y: sk.matthews_corrcoef(y, p.argmax(1)),
     "ece": naive_ece,
+    "brier": lambda p, y: ((p - np.eye(p.shape[1])[y]) ** 2).sum(1).mean(),
+    "quadratic_kappa": lambda p, y: sk.cohen_kappa_score(
+        y, p.argmax(1), weights="quadratic", labels=range(p.shape[1])
+    ),
+    "sensitivity": lambda p, y: one_vs_rest(naive_sensitivity, p, y),
 }
 
 
-def test_every_metric_has_an_oracle_and_a_label():
-    assert METRICS.keys() == ORACLES.keys() == METRIC_INFO.keys()
+def test_every_metric_has_an_oracle():
+    assert METRICS.keys() == ORACLES.keys()
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -87,7 +101,7 @@ def test_an_absent_class_is_left_out_and_shifts_no_label(name):
 def test_weights_count_images_several_times(name):
     probabilities, labels = draw(3, n=25, ties=True)
     weights = np.random.default_rng(0).integers(0, 4, size=(6, 25)).astype(float)
-    together = METRICS[name](WeightedSample(probabilities, labels, weights))
+    together = METRICS[name].of(WeightedSample(probabilities, labels, weights))
     for row, value in zip(weights.astype(int), together, strict=True):
         repeated = np.repeat(np.arange(25), row)
         assert value == pytest.approx(
@@ -106,6 +120,8 @@ def test_hand_worked_two_classes():
         "f1": 0.75 * 0.8 + 0.25 * 2 / 3,
         "mcc": (2 * 1 - 1 * 0) / np.sqrt(2 * 3 * 1 * 2),
         "ece": (0.1 + 0.2 + 0.6 + 0.3) / 4,
+        "brier": 2 * (0.1**2 + 0.2**2 + 0.6**2 + 0.3**2) / 4,
+        "quadratic_kappa": (3 / 4 - (3 * 2 + 1 * 2) / 16) / (1 - (3 * 2 + 1 * 2) / 16),
     }
     for name, value in expected.items():
         assert compute_metric(name, probabilities, labels) == pytest.approx(value), name
@@ -139,7 +155,9 @@ def test_the_order_of_images_and_of_classes_does_not_matter(seed, ties):
         value = compute_metric(name, probabilities, labels)
         shuffled = compute_metric(name, probabilities[rows], labels[rows])
         assert shuffled == pytest.approx(value, abs=1e-9), name
-        if not ties:  # a tied prediction goes to the first class, whichever that is
+        if (
+            not ties and not METRICS[name].ordered
+        ):  # a tied prediction goes to the first class, whichever that is
             moved = compute_metric(name, probabilities[:, columns], renamed)
             assert moved == pytest.approx(value, abs=1e-9), name
 

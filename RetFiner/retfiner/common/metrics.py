@@ -4,13 +4,14 @@ A bootstrap resample is the sample itself with each image counted zero, one or m
 metric takes weights of shape (R, N), one row a resample, and returns R values at once; the value on
 the sample itself is the case R = 1 with weights of one. There is one implementation to check.
 
-To add a metric, write a function of a :class:`WeightedSample`, add a line to :data:`METRICS` and
-its label to :data:`retfiner.common.results.METRIC_INFO`.
+To add a metric, write a function of a :class:`WeightedSample` and add a line to :data:`METRICS`;
+one that exists for each class has a line in :data:`PER_CLASS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +25,8 @@ IntArray = NDArray[np.int64]
 
 ECE_BINS = 15
 """Equal-width confidence bins of the expected calibration error (Guo et al., 2017)."""
+SPECIFICITY = 0.95
+"""At which sensitivity is told."""
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
 """Probabilities are clipped here before the logarithm: they are kept in single precision."""
 
@@ -135,11 +138,11 @@ def _by_threshold(sample: WeightedSample, index: int) -> tuple[FloatArray, Float
     )
 
 
-def auroc(sample: WeightedSample) -> FloatArray:
-    """Area under the ROC curve, one class against the rest, averaged by support.
+def auroc_of_classes(sample: WeightedSample) -> FloatArray:
+    """(R, C) area under the ROC curve of each class against the rest.
 
-    A class without an image, or without any other beside it, has no curve and is left out; NaN
-    where no class has one. Ties count one half (Mann-Whitney).
+    NaN for a class without an image, or without any other beside it. Ties count one half
+    (Mann-Whitney).
     """
     columns = []
     for index in range(sample.n_classes):
@@ -148,14 +151,14 @@ def auroc(sample: WeightedSample) -> FloatArray:
         below = n_negative[:, None] - np.cumsum(negative, axis=1)
         won = (positive * (below + 0.5 * negative)).sum(axis=1)
         columns.append(_ratio(won, n_positive * n_negative, np.nan))
-    return _weighted_mean(np.stack(columns, axis=1), sample.support)
+    return np.stack(columns, axis=1)
 
 
-def average_precision(sample: WeightedSample) -> FloatArray:
-    """Average precision, one class against the rest, averaged by support.
+def average_precision_of_classes(sample: WeightedSample) -> FloatArray:
+    """(R, C) average precision (area under the precision-recall curve) of each class.
 
-    The step-wise sum of precision times the gain in recall, without interpolation. A class without
-    an image is left out.
+    The step-wise sum of precision times the gain in recall, without interpolation. NaN for a class
+    without an image.
     """
     columns = []
     for index in range(sample.n_classes):
@@ -163,18 +166,124 @@ def average_precision(sample: WeightedSample) -> FloatArray:
         found = np.cumsum(positive, axis=1)
         precision = _ratio(found, found + np.cumsum(negative, axis=1), undefined=0.0)
         columns.append(_ratio((positive * precision).sum(axis=1), positive.sum(axis=1), np.nan))
-    return _weighted_mean(np.stack(columns, axis=1), sample.support)
+    return np.stack(columns, axis=1)
 
 
-METRICS: dict[str, Callable[[WeightedSample], FloatArray]] = {
-    "loss": cross_entropy,
-    "balanced_accuracy": balanced_accuracy,
-    "auroc": auroc,
-    "average_precision": average_precision,
-    "f1": f1,
-    "mcc": mcc,
-    "ece": expected_calibration_error,
+def sensitivity_of_classes(sample: WeightedSample) -> FloatArray:
+    """(R, C) largest sensitivity for each class at a specificity of :data:`SPECIFICITY` or more.
+
+    The threshold is any score of the sample: what a reader of its ROC curve would choose. NaN for a
+    class without an image, or without any other beside it.
+    """
+    columns = []
+    for index in range(sample.n_classes):
+        positive, negative = _by_threshold(sample, index)
+        n_positive, n_negative = positive.sum(axis=1), negative.sum(axis=1)
+        allowed = np.cumsum(negative, axis=1) <= (1 - SPECIFICITY + 1e-9) * n_negative[:, None]
+        found = np.where(allowed, np.cumsum(positive, axis=1), 0.0).max(axis=1)
+        columns.append(_ratio(found, n_positive * (n_negative > 0), np.nan))
+    return np.stack(columns, axis=1)
+
+
+def auroc(sample: WeightedSample) -> FloatArray:
+    """AUROC of each class against the rest, averaged by support where it exists."""
+    return _weighted_mean(auroc_of_classes(sample), sample.support)
+
+
+def average_precision(sample: WeightedSample) -> FloatArray:
+    """Average precision of each class, averaged by support where it exists."""
+    return _weighted_mean(average_precision_of_classes(sample), sample.support)
+
+
+def sensitivity_at_specificity(sample: WeightedSample) -> FloatArray:
+    """Sensitivity at a fixed specificity, averaged over classes by support where it exists."""
+    return _weighted_mean(sensitivity_of_classes(sample), sample.support)
+
+
+def quadratic_kappa(sample: WeightedSample) -> FloatArray:
+    """Cohen's kappa with quadratic weights (Cohen, 1968), the columns being an ordered scale.
+
+    NaN where labels and predictions are all of one class.
+    """
+    steps = np.arange(sample.n_classes)
+    weights = (steps[:, None] - steps) ** 2
+    observed = (sample.confusion * weights).sum(axis=(1, 2))
+    predicted = sample.confusion.sum(axis=1)
+    by_chance = (sample.support[:, :, None] * predicted[:, None] * weights).sum(axis=(1, 2))
+    total = sample.support.sum(axis=1)
+    return 1 - _ratio(observed * total, by_chance, undefined=np.nan)
+
+
+def brier(sample: WeightedSample) -> FloatArray:
+    """Brier score for many classes (Brier, 1950): squared distance to the true class, 0 to 2."""
+    truth = np.eye(sample.n_classes)[sample.labels]
+    distance = ((sample.probabilities - truth) ** 2).sum(axis=1)
+    return _ratio(sample.weights @ distance, sample.weights.sum(axis=1), np.nan)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric and how it is shown.
+
+    Attributes:
+        of: Gives (R,) values on a weighted sample.
+        label: Its name.
+        scale: Factor for showing it: 100 for a share.
+        higher_is_better: Which way is better.
+        ordered: Whether it takes the classes for an ordered scale.
+    """
+
+    of: Callable[[WeightedSample], FloatArray]
+    label: str
+    scale: float = 100.0
+    higher_is_better: bool = True
+    ordered: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    "balanced_accuracy": Metric(balanced_accuracy, "Balanced accuracy"),
+    "auroc": Metric(auroc, "AUROC"),
+    "average_precision": Metric(average_precision, "Average precision"),
+    "f1": Metric(f1, "F1"),
+    "mcc": Metric(mcc, "MCC"),
+    "sensitivity": Metric(
+        sensitivity_at_specificity, f"Sensitivity at {SPECIFICITY:.0%} specificity"
+    ),
+    "quadratic_kappa": Metric(quadratic_kappa, "Quadratic kappa", ordered=True),
+    "brier": Metric(brier, "Brier score", 1.0, higher_is_better=False),
+    "ece": Metric(expected_calibration_error, "Expected calibration error", higher_is_better=False),
+    "loss": Metric(cross_entropy, "Cross-entropy", 1.0, higher_is_better=False),
 }
+"""Every metric by the name that ``--metric`` takes."""
+
+PER_CLASS: dict[str, Callable[[WeightedSample], FloatArray]] = {
+    "recall": lambda sample: sample.recall,
+    "auroc": auroc_of_classes,
+    "average_precision": average_precision_of_classes,
+    "sensitivity": sensitivity_of_classes,
+}
+"""What exists for each class: (R, C)."""
+
+
+def chance(labels: Sequence[int] | IntArray, n_classes: int) -> dict[str, float | None]:
+    """Say what guessing scores, every class with the same probability, by metric.
+
+    Average precision is the prevalence, averaged by support; None where guessing has no number.
+    """
+    shares = np.bincount(labels, minlength=n_classes) / len(labels)
+    guess = 1 / n_classes
+    return {
+        "loss": math.log(n_classes),
+        "balanced_accuracy": guess,
+        "auroc": 0.5,
+        "average_precision": float((shares**2).sum()),
+        "f1": float((shares * 2 * shares * guess / (shares + guess)).sum()),
+        "mcc": 0.0,
+        "sensitivity": 1 - SPECIFICITY,
+        "quadratic_kappa": 0.0,
+        "brier": 1 - guess,
+        "ece": None,
+    }
 
 
 def make_sample(probabilities: ArrayLike, labels: ArrayLike) -> WeightedSample:
@@ -217,4 +326,4 @@ def compute_metric(name: str, probabilities: ArrayLike, labels: ArrayLike) -> fl
     Raises:
         InputError: If the predictions cannot be scored; see :func:`make_sample`.
     """
-    return float(METRICS[name](make_sample(probabilities, labels))[0])
+    return float(METRICS[name].of(make_sample(probabilities, labels))[0])

@@ -2,6 +2,9 @@
 
 A split of its own that a download comes with is kept; what it lacks is carved out of its training
 set. Where nobody knows the patients, the split is by image, and that is said.
+
+Patients go, in random order, to the split that lacks their images most; then single ones are moved
+as long as that brings the counts closer to the shares, and until each class is in every split.
 """
 
 from __future__ import annotations
@@ -10,11 +13,23 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from linprobe.prepare.folds import Assignment, Groups, divide_groups
+import numpy as np
+from numpy.typing import NDArray
+
 from linprobe.prepare.spec import BScan
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.seeds import derive_seed
 
 SPLITS = ("train", "val", "test")
+TRIES, ROUNDS = 5, 20
+MANY = 2000
+"""Of so many patients, one try is close enough."""
+
+Groups = dict[str, dict[str, int]]
+"""Images of each class by patient."""
+Assignment = dict[str, str]
+"""Split by patient."""
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -38,11 +53,6 @@ def divide(bscans: Sequence[BScan], shares: Sequence[float], seed: int) -> Divis
     """Divide B-scans into train, val and test.
 
     The result depends on the names, classes and patients alone, not on the order of the B-scans.
-
-    Args:
-        bscans: What a download holds. A patient with a split of its own keeps it.
-        shares: Of train, val and test, adding up to 1.
-        seed: Any non-negative integer.
 
     Raises:
         InputError: If the download's own split has no training set or shares a patient, or there
@@ -141,3 +151,99 @@ def _notes(bscans: Sequence[BScan], splits: Sequence[str]) -> list[str]:
         if absent:
             notes.append(f"No image of {shorten(absent)} in {split}: too few patients.")
     return notes
+
+
+def divide_groups(groups: Groups, shares: dict[str, float], seed: int) -> Assignment:
+    """Divide patients so that the classes are spread in proportion to the shares.
+
+    Each class with at least as many patients as there are splits is in all of them, as far as
+    patients with several classes allow.
+    """
+    labels = sorted({label for counts in groups.values() for label in counts})
+    held = np.array([[counts.get(label, 0) for label in labels] for counts in groups.values()])
+    tries = (
+        _Places(held, list(shares.values()), np.random.default_rng(derive_seed("split", seed, k)))
+        for k in range(1 if len(groups) > MANY else TRIES)
+    )
+    best = min(tries, key=lambda one: one.distance)
+    return dict(zip(groups, (list(shares)[place] for place in best.place), strict=True))
+
+
+class _Places:
+    """The split of each of P patients; ``held`` (P, C) counts their images of each class."""
+
+    def __init__(
+        self, held: NDArray[np.int64], shares: Sequence[float], rng: np.random.Generator
+    ) -> None:
+        self.has = held > 0
+        self.held = np.concatenate([held, held.sum(1, keepdims=True)], axis=1)  # and of all classes
+        self.size = self.held.sum(0)
+        # What each split has more than its share, of each class and of all images.
+        self.excess = -np.outer(np.array(shares) / sum(shares), self.size)
+        self.owners = np.zeros((len(shares), held.shape[1]), dtype=np.int64)
+        self.place = np.full(len(held), -1)
+        for patient in rng.permutation(len(held)):
+            self._move(patient, int((self.held[patient] * self.excess / self.size).sum(1).argmin()))
+        for split in range(len(shares)):
+            if not (self.place == split).any() and len(held) >= len(shares):
+                fullest = np.bincount(self.place).argmax()
+                self._move(self._smallest(np.flatnonzero(self.place == fullest)), split)
+        self._spread_rare_classes()
+        self._improve()
+
+    @property
+    def distance(self) -> float:
+        """Squared distances from the wanted counts, each divided by the size of the class."""
+        return float((self.excess**2 / self.size).sum())
+
+    def _move(self, patient: int, split: int) -> None:
+        there = self.place[patient]
+        if there >= 0:
+            self.excess[there] -= self.held[patient]
+            self.owners[there] -= self.has[patient]
+        self.excess[split] += self.held[patient]
+        self.owners[split] += self.has[patient]
+        self.place[patient] = split
+
+    def _smallest(self, patients: NDArray[np.int64]) -> int:
+        return int(patients[self.held[patients, -1].argmin()])
+
+    def _can_leave(self, patient: int, but: int | None) -> bool:
+        """Say whether all classes of a patient, ``but`` one, would still be where it is now."""
+        there, needed = self.place[patient], self.has[patient].copy()
+        if but is not None:
+            needed[but] = False
+        if not needed.any():
+            return bool((self.place == there).sum() > 1)
+        return bool((self.owners[there][needed] > 1).all())
+
+    def _spread_rare_classes(self) -> None:
+        """Move patients until each class that has enough of them is in every split.
+
+        A class that is too rare for all is in train: what is not learned cannot be tested.
+        """
+        for label in np.argsort(self.has.sum(0), kind="stable"):
+            for split in range(len(self.excess)):
+                if self.owners[split, label]:
+                    continue
+                rare = int(label) if split == 0 else None
+                having = np.flatnonzero(self.has[:, label])
+                movable = [patient for patient in having if self._can_leave(int(patient), rare)]
+                if movable:
+                    self._move(self._smallest(np.array(movable)), split)
+
+    def _improve(self) -> None:
+        """Move single patients as long as that lowers the distance; no class leaves a split."""
+        for _ in range(ROUNDS):
+            moved = False
+            for patient, own in enumerate(self.held):
+                there = self.place[patient]
+                if not self._can_leave(patient, None):
+                    continue
+                change = (2 * own * (self.excess - self.excess[there] + own) / self.size).sum(1)
+                change[there] = 0
+                if change.min() < -1e-9:
+                    self._move(patient, int(change.argmin()))
+                    moved = True
+            if not moved:
+                return

@@ -1,1 +1,0 @@
-"""How well classes are told apart, for probing and zero-shot alike: metrics and their intervals."""

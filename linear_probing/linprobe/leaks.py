@@ -1,0 +1,221 @@
+"""Leaks: what a model was trained on, or its probe learned from, must not be what it is tested on.
+
+Found by content, wherever a file lies and whatever it is called: by the hash of its bytes, by a
+perceptual hash that survives another encoding, and by patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from linprobe.datasets import DataSet, Split, read_bscan
+from linprobe.store import FeatureStore, images_key
+from retfiner.common.errors import InputError, shorten
+from retfiner.common.files import file_sha256
+from retfiner.vision.images import ImageAddress, count_images, is_image_file, iter_images
+
+SIDE = 16
+SAME = 40
+"""Bits of 256 that two pictures of one B-scan may differ in. Of Kermany's B-scans, written again as
+JPEG (quality 40 and 75), at half size or 224 pixels wide, none differed in more than 34; no two of
+161 different ones in fewer than 63."""
+BLOCK = 2048
+
+Bits = NDArray[np.bool_]
+
+
+def perceptual_hash(image: NDArray[np.float32]) -> Bits:
+    """Hash what an image looks like: is each of 16 x 17 cells darker than the one on its right?
+
+    A difference hash (Krawetz, 2013) of 256 bits.
+
+    Args:
+        image: (H, W) gray values.
+    """
+    cells = Image.fromarray(image).resize((SIDE + 1, SIDE), Image.Resampling.BOX)
+    values = np.asarray(cells)
+    return (values[:, 1:] > values[:, :-1]).ravel()
+
+
+def hash_images(
+    paths: Sequence[Path],
+    digests: Sequence[str],
+    store: FeatureStore,
+    title: str,
+    counts: Sequence[int] | None = None,
+) -> Bits:
+    """Hash images as :func:`perceptual_hash` does, or take the hashes from the store.
+
+    Args:
+        paths: N files, each a single image.
+        digests: SHA-256 of each one's bytes.
+        store: Where the hashes are kept.
+        title: What to call it in the progress bar.
+        counts: How many images each file holds, where they may be volumes.
+
+    Returns:
+        (N, 256), or as many rows as there are images in all.
+
+    Raises:
+        InputError: If an image cannot be read.
+    """
+    key = images_key("perceptual hash", digests)
+    kept = store.read(key, len(paths) if counts is None else sum(counts))
+    if kept is not None:
+        return kept > 0
+
+    def look(path: Path) -> list[Bits]:
+        images = [read_bscan(path)] if counts is None else iter_images(path)
+        return [perceptual_hash(image) for image in images]
+
+    with ThreadPoolExecutor(4) as pool:
+        hashes = pool.map(look, paths)
+        bar = tqdm(hashes, title, len(paths), unit="file", disable=None, leave=False)
+        found = np.stack(list(chain.from_iterable(bar)))
+    store.write(key, found.astype(np.float16))
+    return found
+
+
+def same_images(first: Bits, second: Bits) -> list[tuple[int, int]]:
+    """List the pairs that look the same: of each image of the second, the nearest in the first."""
+    left = first.astype(np.float32)
+    pairs = []
+    for start in range(0, len(second), BLOCK):
+        right = second[start : start + BLOCK].astype(np.float32)
+        distance = left.sum(1)[:, None] + right.sum(1) - 2 * left @ right.T
+        nearest = distance.argmin(axis=0)
+        close = np.flatnonzero(distance[nearest, np.arange(len(right))] <= SAME)
+        pairs += [(int(nearest[k]), start + int(k)) for k in close]
+    return pairs
+
+
+def same_pairs(hashes: Bits) -> list[tuple[int, int]]:
+    """List the pairs within one set that look the same: of each image, the first like it."""
+    values, pairs = hashes.astype(np.float32), []
+    for start in range(0, len(values), BLOCK):
+        right = values[start : start + BLOCK]
+        distance = values.sum(1)[:, None] + right.sum(1) - 2 * values @ right.T
+        first = (distance <= SAME).argmax(axis=0)
+        pairs += [(int(i), start + k) for k, i in enumerate(first) if i < start + k]
+    return pairs
+
+
+def check_splits(data: DataSet, store: FeatureStore) -> list[str]:
+    """Find images that are in two splits of a data set.
+
+    Args:
+        data: The data set.
+        store: Where perceptual hashes are kept.
+
+    Returns:
+        Sentences, each on two splits and the images they share.
+    """
+    hashes = {
+        name: hash_images(split.paths, split.digests, store, f"{data.name}: comparing {name}")
+        for name, split in data.splits.items()
+    }
+    found = []
+    for one, other in combinations(data.splits, 2):
+        pairs = same_images(hashes[one], hashes[other])
+        if pairs:
+            names = [
+                f"{data.splits[one].names[i]} = {data.splits[other].names[k]}" for i, k in pairs
+            ]
+            found.append(
+                f"{len(pairs)} images of {other} are in {one} too, as they look: "
+                f"{shorten(names, 5)}."
+            )
+    return found
+
+
+def refuse(data: DataSet, leaks: Sequence[str], allow: bool) -> list[str]:
+    """Raise leaks as an error, or give them back as notes for the results.
+
+    Raises:
+        InputError: If there are any that concern the test images and none are allowed.
+    """
+    grave = [leak for leak in leaks if " test " in f" {leak} "]
+    if grave and not allow:
+        raise InputError(
+            f"{data.name} is tested on images that were trained on:\n  " + "\n  ".join(grave),
+            remedy="remove them from one of the two; --allow_leaks probes all the same, and "
+            "says so in the report",
+        )
+    return list(leaks)
+
+
+class TrainingPairs:
+    """The image-report pairs that a model was refined on, to be compared with test images.
+
+    Args:
+        table: CSV with an ``image`` column (paths from its own folder) and maybe ``patient_id``; of
+            a volume, all B-scans are compared.
+        store: Where perceptual hashes are kept.
+
+    Raises:
+        InputError: If the table or an image cannot be read.
+    """
+
+    def __init__(self, table: Path, store: FeatureStore) -> None:
+        try:
+            rows = pd.read_csv(table, dtype=str, keep_default_na=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{table} cannot be read as a CSV", got=error) from error
+        if "image" not in rows or rows.empty:
+            raise InputError(
+                f"{table} has no column image, or no row",
+                got=f"{', '.join(rows.columns)} of {len(rows)} rows",
+                expected="image among the columns",
+            )
+        addresses = (ImageAddress.parse(table.parent / name) for name in rows["image"])
+        paths = list(dict.fromkeys(address.path for address in addresses))
+        absent = [str(path) for path in paths if not is_image_file(path)]
+        if absent:
+            raise InputError(
+                f"{len(absent)} images of {table} are not there",
+                got=shorten(absent, 3),
+                expected="paths of images from the table's own folder",
+            )
+        counts = [count_images(path) for path in paths]
+        self.names = [
+            path.name if count == 1 else f"{path.name}#{k}"
+            for path, count in zip(paths, counts, strict=True)
+            for k in range(count)
+        ]
+        self.patients = set(rows["patient_id"]) - {""} if "patient_id" in rows else set()
+        digests = [file_sha256(path) for path in paths]
+        self.hashes = hash_images(paths, digests, store, "hashing the training pairs", counts)
+        self.table = table
+
+    def leaks(self, data: DataSet, store: FeatureStore) -> list[str]:
+        """Say which test images and patients of a data set are among the pairs."""
+        split = data.splits["test"]
+        hashes = hash_images(split.paths, split.digests, store, f"{data.name}: comparing test")
+        found = []
+        pairs = same_images(self.hashes, hashes)
+        if pairs:
+            names = [f"{self.names[i]} = {split.names[k]}" for i, k in pairs]
+            found.append(
+                f"{len(pairs)} test images are among the training pairs of {self.table.name}, as "
+                f"they look: {shorten(names, 5)}."
+            )
+        shared = sorted(self.patients & _patients(split))
+        if shared:
+            found.append(
+                f"{len(shared)} test patients are among the training pairs of {self.table.name}, "
+                f"by their names: {shorten(shared, 5)}."
+            )
+        return found
+
+
+def _patients(split: Split) -> set[str]:
+    return {owner.patient for owner in split.owners if owner.patient}

@@ -1,0 +1,216 @@
+"""A folder of your own: pictures by class, or a table that names pictures and classes.
+
+As it lies::
+
+    DIR/<Class>/<picture>                      as torchvision's ImageFolder reads it, or
+    DIR/<anything>, with labels.csv            columns image and label, and maybe patient
+
+- Label: the folder, or the table's column.
+- Patient: the table's column; else what ``--patient_regex`` finds in a picture's path; else what a
+  known kind of name says. Where none does, the picture is divided by itself, and that is said.
+- Split: random by patient, as of every data set here.
+
+Traps that are looked for: classes that differ in their spelling alone, pictures that nobody can
+read, the same picture in two classes, and copies, also under another name or encoding, which stay
+in one split.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from itertools import combinations
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from tqdm import tqdm
+
+from linprobe.prepare.finding import list_files, renamed, safe_stem, squeeze, tolerate
+from linprobe.prepare.identical import Groups
+from linprobe.prepare.pixels import read_gray
+from linprobe.prepare.sheets import read_csv
+from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+from retfiner.common.errors import InputError, shorten
+from retfiner.common.patients import owner_in_name
+
+NAME = "folder"
+SIMILAR = 0.85
+"""Class names more alike than this (difflib's ratio) are pointed out."""
+FEW_PATIENTS = 10
+
+
+def spec_of(name: str) -> DataSetSpec:
+    """Describe somebody's own folder."""
+    return DataSetSpec(
+        name=safe_stem(name),
+        task="as the classes say",
+        classes=(),
+        licence="as of the pictures",
+        where="a folder of your own",
+        citation="",
+        patients="the table's column patient, --patient_regex, or the pictures' names",
+        list_bscans=list_bscans,
+    )
+
+
+def list_bscans(folder: Path, options: Options) -> Listing:
+    """Find the pictures and check them, each read once.
+
+    Raises:
+        InputError: If there are not two classes, a class is spelled in two ways, the same picture
+            is in two classes, or many pictures cannot be read.
+    """
+    from retfiner.vision.images import READERS  # delayed: it needs torch
+
+    files = list_files(folder, tuple(READERS))
+    if options.labels is not None:
+        bscans, notes = _from_table(folder, files, options.labels)
+    else:
+        bscans, notes = [_bscan(folder, path, path.parent.name, "") for path in files], []
+        if any(len(path.parts) < 2 for path in files) or not files:
+            raise InputError(
+                f"{folder} is no folder of pictures by class",
+                got=shorten([str(path) for path in files if len(path.parts) < 2]) or "no picture",
+                expected="<Class>/<picture>, or a table with --labels",
+            )
+    told = {bscan.patient for bscan in bscans}
+    bscans = [_with_patient(bscan, options.patient_regex) for bscan in bscans]
+    notes += _in_several_classes([bscan for bscan in bscans if bscan.patient not in told])
+    notes += _check_names(sorted({bscan.label for bscan in bscans}))
+    bscans, more = _readable_and_together(bscans)
+    return Listing(renamed(bscans), [*notes, *more, *_few(bscans)])
+
+
+def _bscan(folder: Path, path: PurePosixPath, label: str, patient: str) -> BScan:
+    read = partial(read_gray, folder / path)
+    return BScan(safe_stem(path.stem), safe_stem(label), patient or None, str(path), read)
+
+
+def _from_table(
+    folder: Path, files: list[PurePosixPath], table: Path
+) -> tuple[list[BScan], list[str]]:
+    rows = read_csv(table, ("image", "label"))
+    by_path = {str(path): path for path in files}
+    by_name: dict[str, PurePosixPath | None] = {}
+    for path in files:  # a name that several folders have names none of them
+        for name in {path.name, path.stem}:
+            by_name[name] = None if name in by_name else path
+    found, absent = [], []
+    for row in rows:
+        image = row["image"].replace("\\", "/")
+        place = by_path.get(image) or by_name.get(PurePosixPath(image).name)
+        if place is None or not row["label"]:
+            absent.append(row["image"])
+        else:
+            found.append(_bscan(folder, place, row["label"], row.get("patient", "")))
+    remedy = "give the folder that the table's paths begin in, and a label for each"
+    notes = tolerate(f"rows of {table.name} have no picture or no label", absent, len(rows), remedy)
+    left = len(files) - len({bscan.source for bscan in found})
+    return found, [*notes, *[f"{left} pictures are not in {table.name}: left out."] * bool(left)]
+
+
+def _with_patient(bscan: BScan, pattern: str | None) -> BScan:
+    if bscan.patient is not None:
+        return bscan
+    if pattern is None:
+        return replace(
+            bscan, patient=owner_in_name(PurePosixPath(bscan.source).stem).patient or None
+        )
+    try:
+        match = re.search(pattern, bscan.source)
+        return replace(bscan, patient=match[1] if match else None)
+    except (re.error, IndexError) as error:
+        raise InputError(
+            "--patient_regex cannot be used",
+            got=f"{pattern}: {error}",
+            expected="a regular expression with one group, as (\\d+)_OD",
+        ) from error
+
+
+def _in_several_classes(bscans: list[BScan]) -> list[str]:
+    """Point out patients, known by names alone, whose number may restart in each class."""
+    classes: dict[str, set[str]] = defaultdict(set)
+    for bscan in bscans:
+        classes[bscan.patient or ""].add(bscan.label)
+    classes.pop("", None)
+    several = sorted(patient for patient, labels in classes.items() if len(labels) > 1)
+    if not several:
+        return []
+    return [
+        f"{len(several)} patients, known by names alone, are in several classes "
+        f"({shorten(several, 3)}), and kept in one split: where numbers restart in each class, a "
+        "--patient_regex that takes the class in tells them apart."
+    ]
+
+
+def _check_names(labels: list[str]) -> list[str]:
+    """Refuse classes that differ in case or signs alone, and point out those that nearly do."""
+    if len(labels) < 2:
+        raise InputError("There are not two classes", got=", ".join(labels), expected="two or more")
+    notes = []
+    for one, other in combinations(labels, 2):
+        plain = squeeze(one), squeeze(other)
+        if plain[0] == plain[1]:
+            raise InputError(
+                "A class is spelled in two ways", got=f"{one} and {other}", expected="one name each"
+            )
+        if difflib.SequenceMatcher(None, *plain).ratio() > SIMILAR:
+            notes.append(f"The classes {one} and {other} have nearly the same name.")
+    return notes
+
+
+def _readable_and_together(bscans: list[BScan]) -> tuple[list[BScan], list[str]]:
+    """Read every picture; leave out what nobody can read, and give copies one patient."""
+    from linprobe.leaks import perceptual_hash, same_pairs  # delayed: it needs torch
+
+    def look(bscan: BScan) -> np.ndarray | None:
+        try:
+            return perceptual_hash(bscan.read().astype(np.float32))
+        except InputError:
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        looks = pool.map(look, bscans)
+        bar = tqdm(looks, "reading", len(bscans), unit="picture", disable=None, leave=False)
+        hashes = list(bar)
+    broken = [bscan.source for bscan, found in zip(bscans, hashes, strict=True) if found is None]
+    notes = tolerate("pictures cannot be read", broken, len(bscans), "replace or remove them")
+    kept = [bscan for bscan, found in zip(bscans, hashes, strict=True) if found is not None]
+    pairs = same_pairs(np.stack([found for found in hashes if found is not None]))
+    torn = [
+        f"{kept[i].source} = {kept[k].source}" for i, k in pairs if kept[i].label != kept[k].label
+    ]
+    if torn:
+        raise InputError(
+            f"{len(torn)} pictures are in two classes, as they look",
+            got=shorten(torn, 5),
+            expected="each picture in one class",
+        )
+    groups: Groups[str] = Groups()
+    for i, k in pairs:
+        groups.join(_unit(kept[i]), _unit(kept[k]))
+    if pairs:
+        kept = [replace(bscan, patient=groups.of(_unit(bscan))) for bscan in kept]
+        notes.append(
+            f"{len(pairs)} pictures are copies of others, as they look: kept in one split."
+        )
+    return kept, notes
+
+
+def _unit(bscan: BScan) -> str:
+    return bscan.patient or f"picture {bscan.source}"
+
+
+def _few(bscans: list[BScan]) -> list[str]:
+    """Point out classes of few patients."""
+    units: dict[str, set[str]] = defaultdict(set)
+    for bscan in bscans:
+        units[bscan.label].add(_unit(bscan))
+    few = [
+        f"{label} ({len(own)})" for label, own in sorted(units.items()) if len(own) < FEW_PATIENTS
+    ]
+    return [f"Classes of fewer than {FEW_PATIENTS} patients: {', '.join(few)}."] if few else []

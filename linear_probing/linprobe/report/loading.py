@@ -1,0 +1,230 @@
+"""Which predictions a report is about: those of the models asked for, and what is known of them.
+
+Models are compared where data sets, test images and every setting but the weights are the same.
+Whatever has no partner is refused by name, never left out in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from retfiner.common.errors import InputError, shorten
+from retfiner.common.predictions import find_runs, read_about, read_run, read_table
+
+OF_WEIGHTS_AND_DATA = ("weights", "data", "train_fraction")
+OF_BACKBONE = ("backbone", "image_size", "representation_method", "weight_decay")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Predictions of the models of a report.
+
+    Attributes:
+        table: The predictions; the column ``name`` is what the report calls a model.
+        names: The models, in the order they were asked for.
+        pairs: Which of them are compared: base and other.
+        runs: What is known about each run of ours, with ``name`` and ``folder``.
+    """
+
+    table: pd.DataFrame
+    names: list[str]
+    pairs: list[tuple[str, str]]
+    runs: list[dict[str, Any]]
+
+    @property
+    def main_fraction(self) -> float:
+        """Share of the training images that the main table shows: the largest."""
+        trained = self.table[self.table["train_images"] != 0]
+        return float((trained if len(trained) else self.table)["fraction"].max())
+
+    def at(self, data_set: str, fraction: float) -> pd.DataFrame:
+        """Take the rows of one data set and share; zero-shot ones, without any, fit all shares."""
+        rows = self.table[self.table["data_set"] == data_set]
+        return rows[(rows["fraction"] == fraction) | (rows["train_images"] == 0)]
+
+    @property
+    def data_sets(self) -> list[str]:
+        """Data sets of the main table, sorted."""
+        main = self.table["fraction"] == self.main_fraction
+        return sorted(set(self.table.loc[main | (self.table["train_images"] == 0), "data_set"]))
+
+    @property
+    def fractions(self) -> list[float]:
+        """Shares of the training images, rising."""
+        return sorted(set(self.table.loc[self.table["train_images"] != 0, "fraction"]))
+
+
+def load(
+    results: Path,
+    tables: Sequence[Path],
+    pairs: Sequence[tuple[str, str]],
+    alone: Sequence[str] = (),
+    data_sets: Sequence[str] = (),
+    protocols: Sequence[str] = (),
+) -> Loaded:
+    """Read the predictions of models and see that they can be compared.
+
+    Args:
+        results: Folder of all results; may be absent where tables are given.
+        tables: Tables of predictions of other models.
+        pairs: Which models are compared: base and other, each a name, or one with ``-`` and the
+            beginning of its weights' hash.
+        alone: Models that are compared with none.
+        data_sets: To keep; all by default.
+        protocols: Beginnings of protocols, to choose where a model has runs of several.
+
+    Raises:
+        InputError: If a model has no predictions or several could be meant, a run is damaged, a
+            data set is missing, or settings differ.
+    """
+    runs = [read_about(folder) | {"folder": folder} for folder in find_runs(results)]
+    others = [read_table(path) for path in tables]
+    foreign = (
+        pd.concat(others) if others else pd.DataFrame(columns=["model", "weights", "data_set"])
+    )
+    given = list(dict.fromkeys([*alone, *(name for pair in pairs for name in pair)]))
+    keys = {name: _find_model(name, runs, foreign, results) for name in given}
+    models = [model for model, _ in keys.values()]
+    called = {n: model if models.count(model) == 1 else n for n, (model, _) in keys.items()}
+    parts, chosen = [], []
+    for word, key in keys.items():
+        name = called[word]
+        own = [run for run in runs if _key(run) == key and _wanted(run, data_sets, protocols)]
+        chosen += [run | {"name": name} for run in own]
+        rows = foreign[(foreign["model"] == key[0]) & (foreign["weights"] == key[1])]
+        rows = rows[rows["data_set"].isin(data_sets)] if data_sets else rows
+        found = [*(read_run(run["folder"])[0] for run in own), *([rows] if len(rows) else [])]
+        if not found:
+            raise InputError(
+                f"{name} has no such predictions",
+                got=f"--data_set {' '.join(data_sets)} --protocol {' '.join(protocols)}",
+                expected=shorten(sorted({f"{r['data_set']} {_protocol(r)}" for r in runs
+                                         if _key(r) == key})),
+            )  # fmt: skip
+        parts += [part.assign(name=name) for part in found]
+    renamed = [(called[base], called[other]) for base, other in pairs]
+    table = pd.concat(parts, ignore_index=True)
+    loaded = Loaded(table, [called[word] for word in given], renamed, chosen)
+    _check_protocols(loaded)
+    _check_complete(loaded)
+    return loaded
+
+
+def _key(run: Mapping[str, Any]) -> tuple[str, str]:
+    return run["model"], run["settings"]["weights_sha256"][:16]
+
+
+def _protocol(run: Mapping[str, Any]) -> str:
+    return str(run.get("protocol", ""))
+
+
+def _wanted(run: Mapping[str, Any], data_sets: Sequence[str], protocols: Sequence[str]) -> bool:
+    right = not protocols or _protocol(run).startswith(tuple(protocols)) or not _protocol(run)
+    return right and (not data_sets or run["data_set"] in data_sets)
+
+
+def _find_model(
+    name: str, runs: Sequence[dict[str, Any]], foreign: pd.DataFrame, results: Path
+) -> tuple[str, str]:
+    """Find the one model, by name and weights, that a user means."""
+    there = {_key(run) for run in runs}
+    there |= set(zip(foreign["model"], foreign["weights"], strict=True))
+    meant = [key for key in there if key[0] == name]
+    meant += [key for key in there if _matches(name, key) and key not in meant]
+    if len(meant) == 1:
+        return meant[0]
+    told = sorted(f"{model}-{weights[:8]}" if weights else model for model, weights in there)
+    raise InputError(
+        f"{'Several models are' if meant else 'No predictions of a model'} called {name}",
+        got=", ".join(sorted(f"{m}-{w[:8]}" for m, w in meant)) or f"results in {results}",
+        expected=f"one of: {shorten(told) or 'none yet'}",
+        remedy="name it with its weights" if meant else "run probe.py first, or correct the name",
+    )
+
+
+def _matches(name: str, key: tuple[str, str]) -> bool:
+    model, _, beginning = name.rpartition("-")
+    return model == key[0] and bool(beginning) and key[1].startswith(beginning)
+
+
+def _differences(settings: Sequence[Mapping[str, Any]], index: int) -> str:
+    """Name, for one of several settings, the values that not all of them share."""
+    names = sorted({name for item in settings for name in item})
+    differing = [
+        name for name in names if len({repr(item.get(name, "(unset)")) for item in settings}) > 1
+    ]
+    return ", ".join(f"{name}={settings[index].get(name, '(unset)')}" for name in differing)
+
+
+def _check_protocols(loaded: Loaded) -> None:
+    """Refuse probes of a model, or of two that are compared, that differ in more than weights."""
+    groups = [
+        [
+            run
+            for run in loaded.runs
+            if run["name"] in pair and run["settings"].get("probe") == probe
+        ]
+        for pair in loaded.pairs or [(name, name) for name in loaded.names]
+        for probe in sorted({run["settings"].get("probe", "") for run in loaded.runs} - {""})
+    ]
+    for runs in groups:
+        kept = _compared_settings(runs)
+        by_content: dict[str, int] = {}
+        for index, settings in enumerate(kept):
+            by_content.setdefault(repr(sorted(settings.items())), index)
+        if len(by_content) < 2:
+            continue
+        chosen = list(by_content.values())
+        found = [
+            f"{_protocol(runs[index])[:8]} ({runs[index]['name']} on {runs[index]['data_set']}: "
+            f"{_differences([kept[k] for k in chosen], place)})"
+            for place, index in enumerate(chosen)
+        ]
+        raise InputError(
+            f"Settings differ: the runs follow {len(found)} protocols.",
+            got="; ".join(found),
+            expected="the same settings for all models and data sets, but for the weights",
+            remedy=f"choose with --protocol, for example --protocol {found[0][:8]}, or probe in "
+            "the same way",
+        )
+
+
+def _compared_settings(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Take the settings that runs must share; of several backbones, each has its own features."""
+    left_out: tuple[str, ...] = OF_WEIGHTS_AND_DATA
+    if len({run["settings"].get("backbone") for run in runs}) > 1:
+        left_out += OF_BACKBONE
+    return [
+        {key: value for key, value in run["settings"].items() if not key.startswith(left_out)}
+        for run in runs
+    ]
+
+
+def _check_complete(loaded: Loaded) -> None:
+    """Refuse a model that lacks a data set, or was tested on another version of one."""
+    missing = []
+    for data_set in loaded.data_sets:
+        rows = loaded.at(data_set, loaded.main_fraction)
+        missing += [f"{n} on {data_set}" for n in loaded.names if n not in set(rows["name"])]
+        versions = set(rows["data_version"]) - {""}
+        if len(versions) > 1:
+            raise InputError(
+                f"Models were probed on different versions of {data_set}",
+                got=f"{rows.groupby('data_version')['name'].unique().to_dict()}",
+                expected="the same images, labels and patients in train, val and test",
+                remedy="probe both models on the same data",
+            )
+    if missing:
+        share = loaded.main_fraction
+        raise InputError(
+            "Runs without a partner cannot be compared.",
+            got=f"{shorten(missing)} is missing"
+            + ("" if share == 1 else f" at {share:.3g} of the training images"),
+            expected="every data set in all models",
+            remedy="run the missing ones, or choose with --data_set",
+        )

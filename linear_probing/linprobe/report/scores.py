@@ -1,0 +1,239 @@
+"""What several models score on one data set, from their predictions alone.
+
+All models are scored on the same images, resampled together, so that every difference is paired.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from linprobe.statistics import FloatArray, swap_test
+from retfiner.common.bootstrap import resample
+from retfiner.common.errors import InputError, shorten
+from retfiner.common.metrics import METRICS, PER_CLASS, WeightedSample, make_sample
+from retfiner.common.predictions import PROBABILITY, classes_of
+
+UNITS = ("patient", "volume", "image")
+"""What is drawn in a resample: the first of these that is known."""
+
+
+@dataclass(frozen=True)
+class ScoredSet:
+    """Predictions of several models on the N test images of one data set.
+
+    Attributes:
+        name: Of the data set.
+        classes: C names; in the order of the scale, where they form one.
+        ordered: Whether they do.
+        images: (N,) names.
+        labels: (N,) indices into ``classes``.
+        units: (N,) names of what is drawn together: patients as far as they are known.
+        unit: What most of these are: patient, volume, or image.
+        without_patient: How many images have no patient and are drawn by volume or by themselves.
+        probabilities: By model, (S, N, C) of its S seeds, or of one where nothing is random.
+        trained_on: By model, how many patients (images, where unknown) it was trained on, with
+            that word; None where that is not known.
+    """
+
+    name: str
+    classes: list[str]
+    ordered: bool
+    images: list[str]
+    labels: NDArray[np.int64]
+    units: list[str]
+    unit: str
+    without_patient: int
+    probabilities: dict[str, FloatArray]
+    trained_on: dict[str, tuple[float, str] | None]
+
+    @property
+    def n_units(self) -> int:
+        """Number of units."""
+        return len(set(self.units))
+
+    @property
+    def units_of_classes(self) -> list[int]:
+        """Number of units with an image of each class, of those that the test set has."""
+        owned = set(zip(self.labels.tolist(), self.units, strict=True))
+        return sorted(Counter(label for label, _ in owned).values())
+
+    def exists(self, metric: str) -> bool:
+        """Say whether a metric has a meaning: an ordered one needs ordered classes."""
+        return not METRICS[metric].ordered or self.ordered or len(self.classes) == 2
+
+    def values(self, metric: str, model: str) -> FloatArray:
+        """Give (S,) values of a metric as it is shown (percent for a share); NaN if undefined."""
+        if not self.exists(metric):
+            return np.full(len(self.probabilities[model]), np.nan)
+        of, scale = METRICS[metric].of, METRICS[metric].scale
+        samples = (make_sample(table, self.labels) for table in self.probabilities[model])
+        return np.array([scale * of(sample)[0] for sample in samples])
+
+    def observed(self, metrics: Sequence[str], model: str) -> dict[str, float]:
+        """Give metrics on the images themselves, averaged over seeds; names as in `draws`."""
+        once = np.ones((1, len(self.labels)))
+        return {name: float(v[0]) for name, v in self._means(metrics, model, once).items()}
+
+    def draws(
+        self, metrics: Sequence[str], resamples: int, generator: np.random.Generator
+    ) -> dict[str, dict[str, FloatArray]]:
+        """Compute metrics, averaged over seeds, on resamples of the units.
+
+        Resamples without an image of a class that the test set has estimate something else (a mean
+        over fewer classes), and are left out.
+
+        Args:
+            metrics: Keys of ``METRICS``; or ``<key of PER_CLASS>/<class>``, of each class.
+            resamples: How many are drawn, for all models and metrics alike.
+            generator: Draws them.
+
+        Returns:
+            By metric and model, values (R,) as shown.
+        """
+        present = np.bincount(self.labels, minlength=len(self.classes)) > 0
+        names = [(metric, model) for metric in metrics for model in self.probabilities]
+
+        def of(weights: FloatArray) -> FloatArray:
+            by_model = {model: self._means(metrics, model, weights) for model in self.probabilities}
+            one_hot = np.eye(len(self.classes))[self.labels]
+            complete = ((weights @ one_hot)[:, present] > 0).all(axis=1)
+            return np.stack([complete, *(by_model[model][metric] for metric, model in names)])
+
+        complete, *drawn = resample(of, len(self.labels), self.units, resamples, generator)
+        kept = complete > 0
+        found: dict[str, dict[str, FloatArray]] = {metric: {} for metric in metrics}
+        for (metric, model), values in zip(names, drawn, strict=True):
+            found[metric][model] = values[kept]
+        return found
+
+    def _means(
+        self, metrics: Sequence[str], model: str, weights: FloatArray
+    ) -> dict[str, FloatArray]:
+        """Average metrics over a model's seeds, for each row of weights."""
+        sums: dict[str, FloatArray] = {}
+        for table in self.probabilities[model]:
+            sample = WeightedSample(table, self.labels, weights)
+            kinds = {name.partition("/")[0] for name in metrics if "/" in name}
+            of_classes = {kind: 100 * PER_CLASS[kind](sample) for kind in kinds}
+            for name in metrics:
+                kind, _, label = name.partition("/")
+                if label:
+                    value = of_classes[kind][:, self.classes.index(label)]
+                else:
+                    value = METRICS[name].scale * METRICS[name].of(sample)
+                sums[name] = sums.get(name, 0.0) + value / len(self.probabilities[model])
+        return sums
+
+    def p_value(
+        self, metric: str, pair: tuple[str, str], swaps: int, generator: np.random.Generator
+    ) -> float:
+        """Test whether two models are exchangeable on these units; NaN where undefined."""
+        if not np.isfinite(self.values(metric, pair[0])).all():
+            return math.nan
+        first, second = (self.probabilities[model] for model in pair)
+        pairs = np.lcm(len(first), len(second))
+        of, unit = METRICS[metric].of, np.unique(self.units, return_inverse=True)[1]
+        twice = np.concatenate([self.labels, self.labels])
+
+        def change(swapped: FloatArray) -> FloatArray:
+            away = swapped[:, unit]
+            total = np.zeros(len(swapped))
+            for k in range(pairs):
+                both = np.concatenate([first[k % len(first)], second[k % len(second)]])
+                here, there = (
+                    of(WeightedSample(both, twice, np.concatenate(weights, axis=1)))
+                    for weights in ((1 - away, away), (away, 1 - away))
+                )
+                total += there - here
+            return total / pairs
+
+        return swap_test(change, self.n_units, swaps, generator)
+
+
+def scored_set(table: pd.DataFrame, order: Sequence[str] = ()) -> ScoredSet:
+    """Line up the predictions of several models on one data set.
+
+    Args:
+        table: Rows of one data set and one share of the training images; ``name`` tells models.
+        order: Its classes as an ordered scale, where they are one.
+
+    Raises:
+        InputError: If models were tested on different images, labels or classes.
+    """
+    data_set = str(table["data_set"].iloc[0])
+    classes = _ordered(data_set, classes_of(table), order)
+    columns = [f"{PROBABILITY}{name}" for name in classes]
+    reference: pd.DataFrame | None = None
+    probabilities, trained_on = {}, {}
+    for name, rows in table.groupby("name", sort=False):
+        by_seed = [part.sort_values("image") for _, part in rows.groupby("seed")]
+        for part in by_seed:
+            reference = part if reference is None else reference
+            _check_same(data_set, reference, part, columns)
+        scores = np.stack([part[columns].to_numpy(np.float64) for part in by_seed])
+        if all(np.array_equal(scores[0], other) for other in scores):
+            scores = scores[:1]  # nothing is random about it, and it counts once
+        probabilities[str(name)] = scores
+        trained_on[str(name)] = _trained_on(rows)
+    if reference is None:
+        raise InputError(f"There is no prediction on {data_set}")
+    units, unit, without = _units(reference)
+    labels = reference["label"].map(classes.index).to_numpy(np.int64)
+    return ScoredSet(
+        data_set, classes, bool(order), reference["image"].tolist(), labels, units, unit, without,
+        probabilities, trained_on,
+    )  # fmt: skip
+
+
+def _ordered(data_set: str, classes: list[str], order: Sequence[str]) -> list[str]:
+    if order and sorted(order) != sorted(classes):
+        raise InputError(
+            f"--ordered does not name the classes of {data_set}",
+            got=", ".join(order),
+            expected=f"all of {', '.join(classes)}, from the least to the most",
+        )
+    return list(order) or classes
+
+
+def _check_same(
+    data_set: str, one: pd.DataFrame, other: pd.DataFrame, columns: Sequence[str]
+) -> None:
+    same = one["image"].tolist() == other["image"].tolist()
+    same = same and one["label"].tolist() == other["label"].tolist()
+    if not same or other[list(columns)].isna().any(axis=None):
+        raise InputError(
+            f"Test images of {data_set} differ between {_who(one)} and {_who(other)}",
+            got=f"{len(other)} images of {shorten(sorted(set(other['label'])))}",
+            expected=f"the {len(one)} of {_who(one)}, with the same labels and classes",
+            remedy="probe both models on the same data",
+        )
+
+
+def _who(rows: pd.DataFrame) -> str:
+    return f"{rows['name'].iloc[0]}, seed {rows['seed'].iloc[0]}"
+
+
+def _units(rows: pd.DataFrame) -> tuple[list[str], str, int]:
+    """Say what each image is drawn with: its patient, else its volume, else nothing."""
+    units, kinds = [], []
+    for patient, volume, image in zip(rows["patient"], rows["volume"], rows["image"], strict=True):
+        kind = next(k for k, known in enumerate((patient, volume, image)) if known)
+        units.append(f"{UNITS[kind]} {(patient, volume, image)[kind]}")
+        kinds.append(kind)
+    return units, UNITS[int(np.bincount(kinds).argmax())], sum(kind > 0 for kind in kinds)
+
+
+def _trained_on(rows: pd.DataFrame) -> tuple[float, str] | None:
+    """Average the number of patients, or images, that a model's seeds were trained on."""
+    for column, word in (("train_patients", "patients"), ("train_images", "images")):
+        counts = rows.groupby("seed")[column].first()
+        if (counts >= 0).all():
+            return float(counts.mean()), word
+    return None

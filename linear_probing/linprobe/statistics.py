@@ -1,0 +1,220 @@
+"""Statistics as pure functions of arrays: intervals by patient, tests over data sets, ranks.
+
+``benchmarks/error_rates.py`` measures what they promise: coverage and false-positive rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm, permutation_test, rankdata, studentized_range, t
+
+from retfiner.common.errors import InputError
+
+FloatArray = NDArray[np.float64]
+DECIMALS = 12
+"""Differences are rounded to so many decimals, so that rounding noise breaks no tie."""
+STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+MOST_FLIPS = 2**16
+"""Sign flips that are all gone through; of more (17 data sets), so many are drawn."""
+
+
+def bootstrap_interval(
+    draws: FloatArray, units: Sequence[Sequence[int]], confidence: float = 0.95
+) -> tuple[float, float] | None:
+    """Expanded percentile interval of a statistic (Hesterberg, 2015), for means over classes.
+
+    The plain percentile interval is too narrow for few units, as a normal interval with the
+    variance of n is. So its tails are those that make it as wide as Student's t does. Each class
+    of n units adds 1 / n to the variance, from which Satterthwaite (1946) has the degrees of
+    freedom. The bootstrap sees (N - 1) / N of it, for all N units of a data set: within a class
+    (n - 1) / n, but it also draws how many units the class has. Of a single class this is
+    Hesterberg's interval; for many units it is the plain one.
+
+    Args:
+        draws: (R,) the statistic on resamples of the units.
+        units: For each data set that it is a mean over, how many units each class has; 1 counts
+            as 2.
+        confidence: Coverage.
+
+    Returns:
+        Lower and upper end; None with fewer than two units or without finite draws.
+    """
+    if sum(map(sum, units)) < 2 or not len(draws) or not np.isfinite(draws).all():
+        return None
+    n = np.array([max(count, 2) for counts in units for count in counts], dtype=np.float64)
+    share = np.concatenate([np.full(len(counts), len(counts) ** -2.0) for counts in units]) / n
+    freedom = share.sum() ** 2 / (share**2 / (n - 1)).sum()
+    seen = np.concatenate([np.full(len(counts), 1 - 1 / max(sum(counts), 2)) for counts in units])
+    unseen = share.sum() / (share * seen).sum()
+    wide = np.sqrt(unseen) * t.ppf(0.5 + confidence / 2, freedom)
+    tail = float(norm.cdf(-wide))
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def swap_test(
+    change: Callable[[FloatArray], FloatArray],
+    units: int,
+    swaps: int,
+    generator: np.random.Generator,
+) -> float:
+    """Test whether two models are exchangeable: swap their predictions of whole patients.
+
+    A Monte Carlo permutation test (Good, 2005), valid for every metric and any number of units. The
+    observed labelling counts as one of the permutations, so that p is never 0.
+
+    Args:
+        change: Gives the change (B,) for swaps (B, U), 1 where a unit's predictions are swapped.
+        units: U.
+        swaps: How many are drawn.
+        generator: Draws them.
+
+    Returns:
+        The two-sided p-value.
+    """
+    observed = abs(round(float(change(np.zeros((1, units)))[0]), DECIMALS))
+    extreme, block = 0, max(1, 2_000_000 // units)
+    for done in range(0, swaps, block):
+        size = min(block, swaps - done)
+        drawn = generator.integers(2, size=(size, units)).astype(np.float64)
+        extreme += int((np.abs(np.round(change(drawn), DECIMALS)) >= observed).sum())
+    return (extreme + 1) / (swaps + 1)
+
+
+def sign_flip_test(changes: ArrayLike) -> float:
+    """Test the claim "it helps over data sets": is the mean of their changes zero?
+
+    Exact (Fisher, 1935): under the null each data set's change might as well have had the other
+    sign. The data sets are the units: what holds for these shall hold for others like them.
+
+    Args:
+        changes: (K,) one a data set, seeds averaged.
+
+    Returns:
+        The two-sided p-value, a multiple of 2 / 2^K; 1 for a single data set.
+    """
+    values = np.round(np.asarray(changes, dtype=np.float64), DECIMALS)
+    if len(values) < 2:
+        return 1.0
+    result = permutation_test(
+        (values,),
+        lambda sample, axis: sample.mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=MOST_FLIPS,
+        rng=np.random.default_rng(0),
+    )
+    return float(result.pvalue)
+
+
+def data_sets_needed(alpha: float = 0.05) -> int:
+    """Say how many data sets an exact test over them needs to be able to fall below ``alpha``."""
+    count = 1
+    while 2.0 ** (1 - count) >= alpha:
+        count += 1
+    return count
+
+
+@dataclass(frozen=True)
+class SignedRank:
+    """A Wilcoxon signed-rank test: its exact two-sided p-value, and of how many differences."""
+
+    p: float
+    n: int
+
+
+def signed_rank(differences: ArrayLike) -> SignedRank:
+    """Test whether paired differences are symmetric about zero (Wilcoxon, 1945).
+
+    Exact for any number of pairs, also with ties: the distribution of the rank sum over all 2^n
+    signs, given the observed ranks. Differences of zero are left out.
+
+    Args:
+        differences: (n,) refined minus base.
+
+    Raises:
+        InputError: If a difference is not finite.
+    """
+    values = np.round(np.asarray(differences, dtype=np.float64).ravel(), DECIMALS)
+    if not np.isfinite(values).all():
+        raise InputError("A paired difference is not finite.", got=values.tolist())
+    values = values[values != 0]
+    if not len(values):
+        return SignedRank(1.0, 0)
+    doubled = np.rint(2 * rankdata(np.abs(values))).astype(np.int64)  # midranks are halves
+    distribution = np.ones(1)
+    for rank in doubled:
+        distribution = np.pad(distribution, (0, rank)) + np.pad(distribution, (rank, 0))
+        distribution /= 2
+    observed = int(doubled[values > 0].sum())
+    lower, upper = distribution[: observed + 1].sum(), distribution[observed:].sum()
+    return SignedRank(min(1.0, 2.0 * float(min(lower, upper))), len(values))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values so that the chance of any false claim in the family is held (Holm, 1979).
+
+    The k-th smallest of m is multiplied by m - k + 1; none may fall below a smaller one's, nor
+    exceed 1. The order stays.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    steps = np.arange(len(p), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps * p[order]))
+    return [float(value) for value in adjusted]
+
+
+def stars(p: float) -> str:
+    """Mark significance: *** below 0.001, ** below 0.01, * below 0.05, otherwise nothing."""
+    return next((mark for limit, mark in STARS if p < limit), "")
+
+
+def mean_ranks(scores: FloatArray) -> FloatArray:
+    """Rank models on each data set, the highest first, and average.
+
+    Args:
+        scores: (K, M) of K data sets and M models, the higher the better.
+
+    Returns:
+        (M,); ties share their mean rank.
+    """
+    return np.asarray(rankdata(-np.round(scores, DECIMALS), axis=1).mean(axis=0))
+
+
+def critical_difference(models: int, data_sets: int, alpha: float = 0.05) -> float:
+    """Give how far two mean ranks must lie apart to differ, all pairs compared (Nemenyi, 1963).
+
+    As in Demsar, 2006: q / sqrt(2) of the studentized range, times sqrt(M (M + 1) / (6 K)).
+    """
+    q = float(studentized_range.ppf(1 - alpha, models, np.inf)) / np.sqrt(2)
+    return float(q * np.sqrt(models * (models + 1) / (6 * data_sets)))
+
+
+def detectable_difference(images_of_class: Iterable[int], discordance: float = 0.2) -> float:
+    """Say which change in balanced accuracy a test set finds with a power of 80 %, at p < .05.
+
+    A paired comparison (McNemar): the change in a class's recall has a variance of at most
+    ``discordance`` / n, where ``discordance`` is the share of images that one of the two models
+    gets right and the other wrong.
+
+    Args:
+        images_of_class: Independent units (patients, where known) of each class in the test set.
+        discordance: A fifth is what two models of some 70 to 80 % show.
+
+    Returns:
+        The change, as a share.
+    """
+    counts = np.asarray(list(images_of_class), dtype=np.float64)
+    error = np.sqrt((discordance / counts).sum()) / len(counts)
+    return float((norm.ppf(0.975) + norm.ppf(0.8)) * error)
+
+
+def standard_deviation(values: ArrayLike) -> float:
+    """Sample standard deviation (n - 1); NaN for fewer than two values."""
+    sample = np.asarray(values, dtype=np.float64)
+    return float(sample.std(ddof=1)) if len(sample) > 1 else float("nan")

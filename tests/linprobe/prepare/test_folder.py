@@ -1,0 +1,146 @@
+"""A folder of one's own: patients, copies, spelling, pictures nobody can read."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from linprobe.datasets import read_data_set
+from linprobe.prepare.config import PrepareConfig
+from linprobe.prepare.folder import spec_of
+from linprobe.prepare.prepare import prepare
+from retfiner.common.errors import InputError
+
+
+def write(path, seed, size=64):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (20, 20), dtype=np.uint8)
+    Image.fromarray(coarse).resize((size, size)).save(path)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Twelve patients of two pictures, six a class."""
+    root = tmp_path / "My scans"
+    for k in range(24):
+        write(root / ("AMD" if k < 12 else "Normal") / f"pat{k // 2:02d}-{k}.png", k)
+    return root
+
+
+def run(source, output, **changes):
+    config = PrepareConfig(name="folder", source=[source], output=output, num_workers=0, **changes)
+    return prepare(config, spec_of(source.name))
+
+
+def rows(prepared):
+    with (prepared.folder / "split.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_an_image_folder_with_patients_in_its_names(pictures, tmp_path):
+    prepared = run(pictures, tmp_path / "data", patient_regex=r"pat(\d+)-")
+    assert prepared.folder == tmp_path / "data" / "My_scans"
+    assert len({row["patient"] for row in rows(prepared)}) == 12
+    data = read_data_set(prepared.folder)
+    owners = [{o.patient for o in split.owners} for split in data.splits.values()]
+    assert not (owners[0] & owners[1] or owners[0] & owners[2] or owners[1] & owners[2])
+    assert data.notes == []
+    told = " ".join(prepared.notes)
+    assert "Classes of fewer than 10 patients: AMD (6), Normal (6)." in told
+    assert "finds a change in balanced accuracy of" in told
+    about = json.loads((prepared.folder / "dataset.json").read_text())
+    assert about["done"]["patient_regex"] == r"pat(\d+)-"
+
+
+def test_patients_whose_numbers_may_restart_in_each_class_are_told(pictures, tmp_path):
+    write(pictures / "AMD" / "pat07-99.png", 99)
+    by_number = run(pictures, tmp_path / "number", patient_regex=r"pat(\d+)-")
+    assert any("1 patients, known by names alone, are in several" in n for n in by_number.notes)
+    by_class = run(pictures, tmp_path / "class", patient_regex=r"([^/]+/pat\d+)-")
+    assert len({row["patient"] for row in rows(by_class)}) == 13
+    assert not any("several classes" in note for note in by_class.notes)
+
+
+def test_a_table_of_labels(pictures, tmp_path):
+    table = tmp_path / "labels.csv"
+    lines = [f"{p.name},{'x' if k % 2 else 'y'},P{k // 3}"
+             for k, p in enumerate(sorted(pictures.rglob("*.png"))[:18])]  # fmt: skip
+    table.write_text("\n".join(["image,label,patient", *lines]) + "\n")
+    prepared = run(pictures, tmp_path / "data", labels=table)
+    assert {row["class"] for row in rows(prepared)} == {"x", "y"}
+    assert len({row["patient"] for row in rows(prepared)}) == 6
+    assert "6 pictures are not in labels.csv: left out." in prepared.notes
+    table.write_text("image,label\nnowhere.png,x\n")
+    with pytest.raises(InputError, match="have no picture or no label"):
+        run(pictures, tmp_path / "again", labels=table)
+
+
+def test_copies_stay_together_whatever_their_name_and_encoding(pictures, tmp_path):
+    first = sorted((pictures / "AMD").iterdir())[0]
+    with Image.open(first) as picture:
+        for k in range(5):
+            picture.resize((90, 90)).save(pictures / "AMD" / f"copy{k}.jpg", quality=70)
+    prepared = run(pictures, tmp_path / "data")
+    assert any(note.startswith("5 pictures are copies of others") for note in prepared.notes)
+    places = {row["split"] for row in rows(prepared) if "copy" in row["source"]}
+    own = [row["split"] for row in rows(prepared) if row["source"].endswith(first.name)]
+    assert places == set(own)
+
+
+def test_the_same_picture_in_two_classes_is_an_error(pictures, tmp_path):
+    first = sorted((pictures / "AMD").iterdir())[0]
+    with Image.open(first) as picture:
+        picture.save(pictures / "Normal" / "other.bmp")
+    with pytest.raises(InputError, match=f"AMD/{first.name} = Normal/other.bmp"):
+        run(pictures, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_names_of_classes_are_compared(pictures, tmp_path):
+    write(pictures / "Normals" / "a.png", 100)
+    prepared = run(pictures, tmp_path / "data")
+    assert "The classes Normal and Normals have nearly the same name." in prepared.notes
+    write(pictures / "amd" / "b.png", 101)
+    with pytest.raises(InputError, match=r"spelled in two ways(.|\n)*AMD and amd"):
+        run(pictures, tmp_path / "more")
+
+
+def test_what_cannot_be_read_is_counted_and_much_of_it_an_error(pictures, tmp_path):
+    for k in range(24, 36):
+        write(pictures / "AMD" / f"pat{k}-{k}.png", k)
+    (pictures / "AMD" / "broken.png").write_bytes(b"no picture")
+    prepared = run(pictures, tmp_path / "data")
+    assert any("1 of 37 pictures cannot be read" in note for note in prepared.notes)
+    assert len(rows(prepared)) == 36
+    for name in "abc":
+        (pictures / "AMD" / f"{name}.png").write_bytes(b"")
+    with pytest.raises(InputError, match="4 of 40 pictures cannot be read"):
+        run(pictures, tmp_path / "more")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patient_regex": "("}, "--patient_regex cannot be used"),
+        ({"patient_regex": "pat"}, "--patient_regex cannot be used"),
+        ({"label": "patient"}, "--label would have no effect"),
+        ({"bscan": "all"}, "--bscan would have no effect"),
+    ],
+)
+def test_flags_that_do_not_fit(pictures, tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        run(pictures, tmp_path / "data", **change)
+
+
+def test_a_folder_without_classes_is_refused(tmp_path):
+    write(tmp_path / "flat" / "a.png", 0)
+    with pytest.raises(InputError, match=r"<Class>/<picture>"):
+        run(tmp_path / "flat", tmp_path / "data")
+    write(tmp_path / "one" / "A" / "a.png", 0)
+    with pytest.raises(InputError, match="not two classes"):
+        run(tmp_path / "one", tmp_path / "data")

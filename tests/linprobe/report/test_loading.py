@@ -1,0 +1,103 @@
+"""Which predictions are compared: whatever has no partner, or another protocol, is refused."""
+
+import shutil
+
+import pytest
+from tests.helpers.probing_runs import make_predictions, write_predictions, write_tree
+
+from linprobe.report.loading import load
+from retfiner.common.errors import InputError
+
+PAIR = [("baseline/RETFound", "refined/RETFound")]
+
+
+def other(root, model="baseline/RETFound", data_set="OCTID", seed=0, columns=None, **settings):
+    table = make_predictions(model, data_set, seed, strength=1.0, n=20, **(columns or {}))
+    return write_predictions(root, table, **settings)
+
+
+def test_all_runs_of_both_models_are_read(tmp_path):
+    write_tree(tmp_path, fractions=(1.0, 0.1), n=20)
+    loaded = load(tmp_path, [], PAIR)
+    assert loaded.names == list(PAIR[0])
+    assert (loaded.main_fraction, loaded.fractions) == (1.0, [0.1, 1.0])
+    assert loaded.data_sets == ["Duke_iAMD", "OCTID"]
+    assert len(loaded.runs) == 2 * 2 * 2 * 3
+    assert len(loaded.at("OCTID", 0.1)) == 2 * 3 * 20
+
+
+def test_the_largest_share_stands_in_for_all_images(tmp_path):
+    write_tree(tmp_path, fractions=(0.5, 0.1), n=20)
+    assert load(tmp_path, [], PAIR).main_fraction == 0.5
+
+
+def test_a_name_with_two_weights_must_be_told_apart(tmp_path):
+    write_tree(tmp_path, n=20, data_sets=("OCTID",))
+    for seed in (0, 1, 2):
+        other(tmp_path, "refined/RETFound", seed=seed, columns={"weights": "feedfacefeedface"})
+    with pytest.raises(
+        InputError, match=r"Several models are called refined/RETFound(.|\n)*feedface"
+    ):
+        load(tmp_path, [], PAIR)
+    loaded = load(tmp_path, [], [("baseline/RETFound", "refined/RETFound-feed")])
+    assert loaded.names == ["baseline/RETFound", "refined/RETFound"]
+    assert set(loaded.table["weights"]) >= {"feedfacefeedface"}
+
+
+def test_missing_runs_are_named(tmp_path):
+    write_tree(tmp_path, n=20)
+    shutil.rmtree(next((tmp_path / "refined").glob("RETFound-*")) / "OCTID")
+    with pytest.raises(InputError, match="refined/RETFound on OCTID is missing"):
+        load(tmp_path, [], PAIR)
+    assert load(tmp_path, [], PAIR, data_sets=["Duke_iAMD"]).data_sets == ["Duke_iAMD"]
+
+
+def test_another_protocol_is_refused_and_can_be_chosen(tmp_path):
+    write_tree(tmp_path, n=20)
+    place = other(tmp_path, learning_rate=2e-3)
+    with pytest.raises(InputError, match=r"follow 2 protocols(.|\n)*learning_rate=0.002") as caught:
+        load(tmp_path, [], PAIR)
+    assert "--protocol" in str(caught.value)
+    kept = load(tmp_path, [], PAIR).runs if not place.exists() else None
+    assert kept is None
+    runs = load_chosen(tmp_path)
+    assert {run["settings"]["learning_rate"] for run in runs} == {1e-3}
+
+
+def load_chosen(root):
+    from retfiner.common.predictions import find_runs, read_about
+
+    usual = next(
+        about["protocol"]
+        for about in map(read_about, find_runs(root))
+        if about["settings"]["learning_rate"] == 1e-3
+    )
+    return load(root, [], PAIR, protocols=[usual[:8]]).runs
+
+
+def test_models_of_several_backbones_differ_in_their_features(tmp_path):
+    for seed in (0, 1):
+        other(tmp_path, "a", seed=seed)
+        other(tmp_path, "b", seed=seed, backbone="VisionFM", weight_decay=0.05)
+    assert load(tmp_path, [], [("a", "b")]).names == ["a", "b"]
+    other(tmp_path, "b", seed=2, backbone="VisionFM", weight_decay=0.05, learning_rate=1.0)
+    with pytest.raises(InputError, match="follow 2 protocols"):
+        load(tmp_path, [], [("a", "b")])
+
+
+def test_another_version_of_the_data_is_refused(tmp_path):
+    other(tmp_path, "a")
+    other(tmp_path, "b", columns={"data_version": "second"})
+    with pytest.raises(InputError, match="different versions of OCTID"):
+        load(tmp_path, [], [("a", "b")])
+
+
+def test_predictions_of_another_model_need_only_a_table(tmp_path):
+    write_tree(tmp_path / "r", n=20, data_sets=("OCTID",))
+    table = make_predictions("theirs", "OCTID", 0, strength=3.0, n=20)
+    scores = [name for name in table.columns if name.startswith("p_")]
+    table[["model", "data_set", "image", "label", *scores]].to_csv(tmp_path / "t.csv", index=False)
+    loaded = load(tmp_path / "r", [tmp_path / "t.csv"], [*PAIR, ("baseline/RETFound", "theirs")])
+    assert loaded.names[-1] == "theirs"
+    with pytest.raises(InputError, match=r"No predictions of a model(.|\n)*theirs"):
+        load(tmp_path / "r", [tmp_path / "t.csv"], [("theirs", "ours")])
