@@ -5,11 +5,11 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from tests.helpers.image_files import bscans, dicom, write_dicom, write_img
-from tests.helpers.probing_data import write_data_set
 
 from linprobe.datasets import list_data_sets, read_bscan, read_data_set
 from retfiner.common.errors import InputError
+from tests.helpers.image_files import bscans, dicom, write_dicom, write_img
+from tests.helpers.probing_data import write_data_set
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.helpers.probing_data import small_probe
-from tests.retfiner.vision import layouts
 from torch import nn
 
 from linprobe.datasets import read_data_set
@@ -23,6 +21,8 @@ from retfiner.vision import (
     load_backbone,
     read_image,
 )
+from tests.helpers.probing_data import small_probe
+from tests.retfiner.vision import layouts
 
 ASSET = Path(__file__).parents[1] / "assets" / "probing_features.json"
 FIGURES = json.loads(ASSET.read_text(encoding="utf-8"))

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from PIL import Image
-from tests.helpers.probing_data import write_data_set
 
 from linprobe.datasets import read_data_set
 from linprobe.leaks import (
@@ -17,6 +16,7 @@ from linprobe.leaks import (
 )
 from linprobe.store import FeatureStore
 from retfiner.common.errors import InputError
+from tests.helpers.probing_data import write_data_set
 
 
 def picture(seed, size=160):

@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.helpers.disk import no_file_larger_than
-from tests.helpers.probing_data import CLASSES, small_probe, write_data_set
-from tests.helpers.refinement import write_base_model
 
 from linprobe.datasets import read_data_set
 from linprobe.probing import run_sweep
@@ -18,6 +15,9 @@ from retfiner.common.errors import InputError
 from retfiner.common.files import file_sha256
 from retfiner.common.metrics import compute_metric
 from retfiner.common.predictions import find_runs, read_run
+from tests.helpers.disk import no_file_larger_than
+from tests.helpers.probing_data import CLASSES, small_probe, write_data_set
+from tests.helpers.refinement import write_base_model
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import multiprocessing
 import numpy as np
 import pytest
 import torch
-from tests.helpers.small import small_backbone
 
 from linprobe.store import FeatureStore, encoder_digest, feature_key
 from retfiner.common.errors import InputError
 from retfiner.vision import Augmentation, augmented_transform, evaluation_transform
+from tests.helpers.small import small_backbone
 
 
 def test_the_digest_follows_every_weight():

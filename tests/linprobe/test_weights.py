@@ -4,12 +4,12 @@ import hashlib
 
 import pytest
 import torch
-from tests.helpers.refinement import write_base_model
-from tests.helpers.small import small_backbone, small_vit
 
 from linprobe.weights import load_model
 from retfiner.common.errors import InputError
 from retfiner.vision import Backbone, load_backbone, save_backbone
+from tests.helpers.refinement import write_base_model
+from tests.helpers.small import small_backbone, small_vit
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
-from tests.helpers.downloads import pattern, stack, write_image, write_mhd
 
 from linprobe.prepare import pixels
 from linprobe.prepare.metaimage import count_slices, read_slice
 from linprobe.prepare.pixels import as_gray, npz_shapes, read_gray, read_npz_slice
 from linprobe.prepare.sheets import read_csv, read_xlsx
 from retfiner.common.errors import InputError
+from tests.helpers.downloads import pattern, stack, write_image, write_mhd
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "tiff", "bmp"])

@@ -9,13 +9,13 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
-from tests.helpers import downloads
 
 from linprobe.datasets import read_data_set
 from linprobe.prepare.config import PrepareConfig
 from linprobe.prepare.prepare import prepare
 from linprobe.prepare.registry import DATASETS, find_spec
 from retfiner.common.errors import InputError
+from tests.helpers import downloads
 
 
 def run(name, source, output, **changes):

@@ -6,7 +6,6 @@ import csv
 import json
 
 import pytest
-from tests.helpers.downloads import write_image
 
 from linprobe.datasets import read_data_set
 from linprobe.prepare.config import PrepareConfig
@@ -14,6 +13,7 @@ from linprobe.prepare.prepare import prepare
 from linprobe.prepare.ready_made import find_ready_made
 from linprobe.prepare.registry import find_spec
 from retfiner.common.errors import InputError
+from tests.helpers.downloads import write_image
 
 CLASSES = ("DR", "DME")
 

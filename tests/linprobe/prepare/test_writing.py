@@ -11,12 +11,12 @@ from functools import partial
 import numpy as np
 import pytest
 from PIL import Image
-from tests.helpers.disk import no_file_larger_than
 
 from linprobe.datasets import list_data_sets
 from linprobe.prepare.placing import check_target, put_in_place, work_folder
 from linprobe.prepare.writing import Job, _chunks, copy_file, write_images, write_png
 from retfiner.common.errors import InputError
+from tests.helpers.disk import no_file_larger_than
 
 
 def pixels(seed, shape=(40, 60)):

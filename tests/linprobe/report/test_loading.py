@@ -3,10 +3,10 @@
 import shutil
 
 import pytest
-from tests.helpers.probing_runs import make_predictions, write_predictions, write_tree
 
 from linprobe.report.loading import load
 from retfiner.common.errors import InputError
+from tests.helpers.probing_runs import make_predictions, write_predictions, write_tree
 
 PAIR = [("baseline/RETFound", "refined/RETFound")]
 

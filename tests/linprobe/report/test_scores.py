@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics as sk
-from tests.helpers.probing_runs import make_predictions
 
 from linprobe.report.scores import scored_set
 from retfiner.common.errors import InputError
+from tests.helpers.probing_runs import make_predictions
 
 
 def predictions(*models, seeds=(0, 1), data_set="Noor_Eye_Hospital", n=60, **columns):

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from tests.helpers.probing_runs import make_predictions, write_predictions, write_tree
 
 from linprobe.report.loading import load
 from linprobe.report.summary import MEAN, summarise
 from linprobe.statistics import sign_flip_test, signed_rank
 from retfiner.common.errors import InputError
 from retfiner.common.metrics import METRICS
+from tests.helpers.probing_runs import make_predictions, write_predictions, write_tree
 
 PAIR = [("baseline/RETFound", "refined/RETFound")]
 NUMBERS = {"scales": {}, "resamples": 200, "swaps": 99, "seed": 0}

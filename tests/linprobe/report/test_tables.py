@@ -5,12 +5,12 @@ import re
 from html.parser import HTMLParser
 
 from rich.console import Console
-from tests.helpers.probing_runs import write_tree
 
 from linprobe.report import tables as lay
 from linprobe.report.loading import load
 from linprobe.report.summary import summarise
 from linprobe.report.tables import Cell, Line, Table
+from tests.helpers.probing_runs import write_tree
 
 TABLE = Table(
     title="Results",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.helpers.small import random_batch, small_model
 
 from retfiner.losses.itm import ImageTextMatching, Negatives, draw_negatives
+from tests.helpers.small import random_batch, small_model
 
 
 def sharing(ids):

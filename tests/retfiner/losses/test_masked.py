@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.helpers.small import random_batch, small_model
 
 from retfiner.losses.gm import GenerativeModelling
 from retfiner.losses.masked import masked_prediction
 from retfiner.losses.mlm import MaskedLanguageModelling
 from retfiner.text.masking import mask_tokens
+from tests.helpers.small import random_batch, small_model
 
 
 def naive(model, batch, masked, causal):

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.helpers.small import make_batch, parity_name, small_model
 
 from retfiner.losses.itc import ImageTextContrastive
 from retfiner.losses.itm import ImageTextMatching, Negatives
 from retfiner.losses.masked import masked_prediction
 from retfiner.text.masking import MaskedTokens
+from tests.helpers.small import make_batch, parity_name, small_model
 
 ASSET = Path(__file__).parents[2] / "assets" / "refinement_losses.json"
 EXPECTED = json.loads(ASSET.read_text())

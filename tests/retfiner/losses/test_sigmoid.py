@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from tests.helpers.small import random_batch, small_model
 
 from retfiner.losses.sigmoid import SigmoidContrast
+from tests.helpers.small import random_batch, small_model
 
 
 def naive(cosines, temperature, bias, target):

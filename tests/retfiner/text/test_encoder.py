@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.helpers.small import fill, random_batch, small_bert
 
 from retfiner.text.packing import packing_of
+from tests.helpers.small import fill, random_batch, small_bert
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tests.helpers.small import fill, random_batch, small_backbone, small_bert
 
 from retfiner.losses.gm import GenerativeModelling
 from retfiner.model import RetFiner
@@ -18,6 +17,7 @@ from retfiner.text.generation import (
     draw_nucleus,
     write_reports,
 )
+from tests.helpers.small import fill, random_batch, small_backbone, small_bert
 
 SPECIAL = SpecialTokens(start=2, end=3, mask=4, pad=0, never=(2, 4, 0, 1))
 GREEDY = Decoding("greedy")

@@ -8,11 +8,11 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.helpers.refinement import write_text_encoder
 
 from retfiner.common.errors import InputError
 from retfiner.text.encoder import load_text_encoder
 from retfiner.text.tokenizer import load_tokenizer, report_lengths, tokenize
+from tests.helpers.refinement import write_text_encoder
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from tests.helpers.small import random_batch
 
 from retfiner.text.overlap import shared_words
+from tests.helpers.small import random_batch
 
 
 def naive(batch):

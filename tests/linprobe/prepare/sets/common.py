@@ -7,9 +7,9 @@ import re
 from collections import defaultdict
 
 import numpy as np
-from tests.helpers.downloads import SIZE, pattern
 
 from linprobe.prepare.spec import BScan, Listing, Options
+from tests.helpers.downloads import SIZE, pattern
 
 CENTRAL, ALL = Options(), Options(bscan="all")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.helpers.downloads import pattern, stack, write_duke, write_duke_volume
-from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, patients_by_label, shows, told
 
 from linprobe.prepare import pixels
 from linprobe.prepare.duke_iamd import list_bscans
 from linprobe.prepare.spec import Options
 from retfiner.common.errors import InputError
+from tests.helpers.downloads import pattern, stack, write_duke, write_duke_volume
+from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, patients_by_label, shows, told
 
 
 def test_the_central_bscan_of_each_volume_with_class_and_subject(tmp_path):

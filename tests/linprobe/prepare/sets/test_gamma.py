@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from openpyxl import Workbook, load_workbook
-from tests.helpers.downloads import write_gamma, write_image, write_mhd
-from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, shows, told
 
 from linprobe.prepare.gamma import list_bscans
 from linprobe.prepare.spec import Options
 from retfiner.common.errors import InputError
+from tests.helpers.downloads import write_gamma, write_image, write_mhd
+from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, shows, told
 
 TOP = "Glaucoma_grading/training"
 SHEET = f"{TOP}/glaucoma_grading_training_GT.xlsx"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.helpers.downloads import write_csv, write_harvard
-from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, shows, told
 
 from linprobe.prepare.harvard_glaucoma import list_bscans, slice_axis
 from linprobe.prepare.spec import Options
 from retfiner.common.errors import InputError
+from tests.helpers.downloads import write_csv, write_harvard
+from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, shows, told
 
 
 @pytest.mark.parametrize("axis", [0, 2])

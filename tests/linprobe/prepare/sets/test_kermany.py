@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 import pytest
-from tests.helpers.downloads import KERMANY_CLASSES, write_image, write_kermany
-from tests.linprobe.prepare.sets.common import CENTRAL, by_name, shows, told
 
 from linprobe.prepare.kermany import SPEC, list_bscans
 from linprobe.prepare.splits import divide
 from retfiner.common.errors import InputError
+from tests.helpers.downloads import KERMANY_CLASSES, write_image, write_kermany
+from tests.linprobe.prepare.sets.common import CENTRAL, by_name, shows, told
 
 
 def splits_of_patients(listing):

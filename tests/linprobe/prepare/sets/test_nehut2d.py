@@ -6,12 +6,12 @@ import shutil
 from collections import Counter
 
 import pytest
-from tests.helpers.downloads import NEHUT_HEADER, write_image, write_nehut
-from tests.linprobe.prepare.sets.common import CENTRAL, by_name, patients_by_label, shows, told
 
 from linprobe.prepare.nehut2d import list_bscans
 from linprobe.prepare.spec import Options
 from retfiner.common.errors import InputError
+from tests.helpers.downloads import NEHUT_HEADER, write_image, write_nehut
+from tests.linprobe.prepare.sets.common import CENTRAL, by_name, patients_by_label, shows, told
 
 TABLE = "data_information.csv"
 TOP = "NEH_UT_2021RetinalOCTDataset"

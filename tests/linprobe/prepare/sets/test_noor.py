@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.helpers.downloads import write_image, write_noor_volume
-from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, patients_by_label, shows, told
 
 from linprobe.prepare.noor import case_of, list_bscans
 from linprobe.prepare.spec import Options
 from retfiner.common.errors import InputError
+from tests.helpers.downloads import write_image, write_noor_volume
+from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, patients_by_label, shows, told
 
 
 def write_parts(folder):

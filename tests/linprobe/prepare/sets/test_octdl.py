@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.helpers.downloads import OCTDL_CLASSES, write_image, write_octdl
-from tests.linprobe.prepare.sets.common import CENTRAL, by_name, patients_by_label, shows, told
 
 from linprobe.prepare.octdl import list_bscans
 from retfiner.common.errors import InputError
+from tests.helpers.downloads import OCTDL_CLASSES, write_image, write_octdl
+from tests.linprobe.prepare.sets.common import CENTRAL, by_name, patients_by_label, shows, told
 
 TABLE = "OCTDL_labels.csv"
 

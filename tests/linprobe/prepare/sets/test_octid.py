@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from tests.helpers.downloads import write_image, write_octid
-from tests.linprobe.prepare.sets.common import CENTRAL, by_name, shows, told
 
 from linprobe.prepare.octid import SPEC, list_bscans
 from linprobe.prepare.splits import divide
 from retfiner.common.errors import InputError
+from tests.helpers.downloads import write_image, write_octid
+from tests.linprobe.prepare.sets.common import CENTRAL, by_name, shows, told
 
 
 def test_five_classes_without_patients(tmp_path):

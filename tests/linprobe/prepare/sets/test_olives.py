@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from tests.helpers.downloads import write_image, write_olives
-from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, patients_by_label, shows, told
 
 from linprobe.prepare.olives import list_bscans
 from retfiner.common.errors import InputError
+from tests.helpers.downloads import write_image, write_olives
+from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, patients_by_label, shows, told
 
 
 def test_the_central_bscan_of_each_eye_and_visit(tmp_path):
