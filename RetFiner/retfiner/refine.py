@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from retfiner.training.distributed.launch import Hardware
     from retfiner.training.module import RefinementModule
     from retfiner.training.recipe import Basis, Choice, Recipe
+    from retfiner.training.resume import ResumedRun
     from retfiner.training.summary import RunResult
     from retfiner.vision import Backbone
 
@@ -43,6 +44,8 @@ class Parts(NamedTuple):
         module: The model with its losses and optimiser.
         batches: The data.
         steps_per_epoch: Batches of an epoch.
+        run_name: What its folder is called.
+        resumed: The run to go on with, if any.
     """
 
     hardware: Hardware
@@ -50,6 +53,8 @@ class Parts(NamedTuple):
     module: RefinementModule
     batches: PairsDataModule
     steps_per_epoch: int
+    run_name: str
+    resumed: ResumedRun | None
 
 
 @explained_faults(memory=TRAINING_MEMORY)
@@ -121,6 +126,8 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     from retfiner.training.build import describe
     from retfiner.training.distributed.launch import resolve_hardware
     from retfiner.training.recipe import choose_recipe, settings_of, train_interpolation
+    from retfiner.training.resume import choose_run
+    from retfiner.training.run_folder import run_name
     from retfiner.training.trainer import begin
     from retfiner.vision import evaluation_transform, load_backbone
 
@@ -143,18 +150,33 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     pairs = load_pairs(config, tables, (train, validation))
     basis = basis_of(config, backbone, text, pairs, hardware.processes)
     choice = choose_recipe(config.recipe, given, basis)
-    batches = load_batches(config, choice.recipe, pairs, tokenizer, backbone.input_shape)
-    steps = batches.steps_per_epoch(hardware.processes)
-    module = build_module(config, choice.recipe, backbone, text, tokenizer.mask_token_id)
-    module.description = describe(
+    description = describe(
         backbone,
         text,
         tokenizer,
         settings=as_plain(config) | as_plain(choice.recipe),
+        given=given,
         data=describe_data(pairs, config.dataset),
         lora_scale=config.lora_scale,
     )
-    return Parts(hardware, choice, module, batches, steps)
+    name = run_name(
+        backbone.spec.name,
+        config.weights,
+        temperature=config.temperature,
+        exponential_temp=config.exponential_temp,
+        lr=choice.recipe.lr,
+        batch_size=choice.recipe.pairs_per_batch,
+        note=config.note,
+    )
+    resumed = choose_run(config.resume, config.output_dir, name, description)
+    if resumed is not None:
+        choice = choose_recipe(config.recipe, given, basis, resumed.chosen)
+        description["settings"] |= as_plain(choice.recipe)
+    batches = load_batches(config, choice.recipe, pairs, tokenizer, backbone.input_shape)
+    steps = batches.steps_per_epoch(hardware.processes)
+    module = build_module(config, choice.recipe, backbone, text, tokenizer.mask_token_id)
+    module.description = description
+    return Parts(hardware, choice, module, batches, steps, name, resumed)
 
 
 def load_batches(
@@ -295,27 +317,17 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
     from retfiner.training.loggers import build_loggers
     from retfiner.training.monitor import find_monitors
     from retfiner.training.recipe import schedule_notes
-    from retfiner.training.resume import choose_run, read_resumed_run
-    from retfiner.training.run_folder import open_run_folder, run_name, write_config
+    from retfiner.training.resume import read_resumed_run
+    from retfiner.training.run_folder import open_run_folder, write_config
     from retfiner.training.stop_signals import StopSignals
     from retfiner.training.summary import announce, report
     from retfiner.training.trainer import build_trainer, run_facts, train
 
-    hardware, (recipe, reasons), module, batches, _ = parts
+    hardware, (recipe, reasons), module, batches, steps_per_epoch, name, run = parts
     guard = build_guard(batches, recipe.batch_size)
     monitors = find_monitors(
         recipe.monitor, config.losses, module.model.is_contrastive, bool(guard)
     )
-    name = run_name(
-        module.description["backbone"],
-        config.weights,
-        temperature=config.temperature,
-        exponential_temp=config.exponential_temp,
-        lr=recipe.lr,
-        batch_size=recipe.pairs_per_batch,
-        note=config.note,
-    )
-    run = choose_run(config.resume, config.output_dir, name, module.description)
     existing = None if run is None else run.folder
     with open_run_folder(config.output_dir, name, existing) as folder, StopSignals() as signals:
         run = None if run is None else read_resumed_run(run.path)  # now that it is ours
@@ -329,7 +341,7 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
             guard,
             build_loggers(config.logger, folder, module.description["provenance"]["run_id"]),
             monitors=monitors,
-            steps_per_epoch=parts.steps_per_epoch,
+            steps_per_epoch=steps_per_epoch,
             max_epochs=recipe.max_epochs,
             patience=recipe.patience,
             accumulate_grad_batches=config.accumulate_grad_batches,
@@ -340,7 +352,7 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
         )
         if is_rank_zero():
             write_config(folder, module.description["settings"], run_facts(trainer, module))
-        steps = recipe.max_epochs * -(-parts.steps_per_epoch // config.accumulate_grad_batches)
+        steps = recipe.max_epochs * -(-steps_per_epoch // config.accumulate_grad_batches)
         before = None if run is None else run.description["settings"]["max_epochs"]
         notes = schedule_notes(recipe, steps, before)
         announce(trainer, module, batches, folder, [*reasons, *notes])

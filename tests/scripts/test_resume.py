@@ -156,7 +156,11 @@ def test_before_there_is_anything_to_save(forks, material, whole, tmp_path):
 @pytest.mark.slow
 def test_the_same_command_again_and_again_comes_to_an_end(material, whole, tmp_path):
     """As a cluster has it: signals to all processes, workers too; the same line each time."""
-    changes = {"batch_size": 4, "max_epochs": 3, "num_workers": 2}
+    unset = dict.fromkeys(
+        ["fixed_temp", "duplicate_reports", "redraw_masks", "random_token_from", "drop_path"]
+    )
+    changes = {"batch_size": 4, "max_epochs": 3, "num_workers": 2, "recipe": "auto", **unset}
+    changes["train_interpolation"] = None
     config = settings(material, tmp_path, **changes)
     words = [
         "--model_weights", material.weights, "--train_csv", material.csv, "--text_encoder",

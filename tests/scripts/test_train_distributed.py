@@ -44,6 +44,7 @@ def words(material, **flags):
         "model_weights": material.weights, "train_csv": material.csv,
         "text_encoder": material.text_encoder, "val_fraction": 0.4, "lr": 1e-3, "max_epochs": 2,
         "num_workers": 1, "precision": "32-true", "accelerator": "cpu",
+        "lr_schedule": "constant", "fusion_warmup_steps": 0,
     }  # fmt: skip
     return [str(word) for name, value in (values | flags).items() for word in (f"--{name}", value)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,7 @@ def describe(
     tokenizer: PreTrainedTokenizerBase,
     *,
     settings: dict[str, Any],
+    given: Collection[str],
     data: dict[str, Any],
     lora_scale: float | None = None,
 ) -> dict[str, Any]:
@@ -121,6 +122,7 @@ def describe(
         text: The text encoder.
         tokenizer: Its tokenizer.
         settings: Every setting of the run by name, as plain data.
+        given: Those of a recipe's settings that the user set; the recipe chose its others.
         data: How many pairs there are, and ``data_sha256`` of what they hold.
         lora_scale: What low-rank updates are multiplied by, where there are any.
     """
@@ -145,6 +147,7 @@ def describe(
         "text_config": as_plain_json(text.config.to_diff_dict()),
         "tokenizer": tokenizer_as_text(tokenizer),
         "settings": settings,
+        "given": sorted(given),
         "versions": versions(),
     }
 

@@ -103,7 +103,10 @@ class Choice(NamedTuple):
 
 
 def choose_recipe(
-    name: Literal["auto", "published"], given: Mapping[str, Any], basis: Basis
+    name: Literal["auto", "published"],
+    given: Mapping[str, Any],
+    basis: Basis,
+    resumed: Mapping[str, Any] | None = None,
 ) -> Choice:
     """Choose what the user has not set.
 
@@ -111,6 +114,7 @@ def choose_recipe(
         name: ``auto``, or ``published`` for :data:`PUBLISHED`.
         given: What the user set, by the names of :class:`Recipe`; what follows from it follows it.
         basis: What to go by.
+        resumed: What was chosen when the run at hand began, if it goes on: it stays.
 
     Raises:
         TypeError: If a name of ``given`` is none of the recipe's.
@@ -123,7 +127,7 @@ def choose_recipe(
         recipe = replace(PUBLISHED, **rates, drop_path=depth, random_token_from=first)
     else:
         recipe = _by_size(given, basis)
-    recipe = replace(recipe, **given)
+    recipe = replace(recipe, **{**(resumed or {}), **given})
     return Choice(recipe, _explain(name, recipe, given, basis))
 
 

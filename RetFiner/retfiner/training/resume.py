@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from retfiner.common.errors import InputError
 from retfiner.training.callbacks.checkpointing import KEY
 from retfiner.training.distributed.launch import rank_zero_print
+from retfiner.training.recipe import Recipe
 from retfiner.training.resume_path import AUTO, find_resume_checkpoint
 from retfiner.vision import RawCheckpoint, read_checkpoint
 
@@ -46,6 +47,12 @@ class ResumedRun:
     def folder(self) -> Path:
         """The run's folder."""
         return self.path.parent
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What its recipe chose, by name; other numbers of epochs would now choose otherwise."""
+        settings = self.description["settings"]
+        return {key: settings[key] for key in _chosen(self.description) - FREE_ON_RESUME}
 
     def is_finished(self, max_epochs: int, patience: int) -> bool:
         """Say whether nothing is left to do under these settings."""
@@ -163,10 +170,11 @@ def glob_literal(name: str) -> str:
 def differences(stored: Mapping[str, Any], description: Mapping[str, Any]) -> list[str]:
     """Name what makes two runs different ones."""
     old, new = stored["settings"], description["settings"]
+    free = FREE_ON_RESUME | (_chosen(stored) & _chosen(description))
     differing = [
         f"--{key} was {old.get(key)!r}, now {new[key]!r}"
         for key in new
-        if key not in FREE_ON_RESUME and old.get(key) != new[key]
+        if key not in free and old.get(key) != new[key]
     ]
     for key, what in (
         ("base_weights_sha256", "--model_weights holds other bytes"),
@@ -175,6 +183,13 @@ def differences(stored: Mapping[str, Any], description: Mapping[str, Any]) -> li
         if stored["provenance"].get(key) != description["provenance"].get(key):
             differing.append(what)
     return differing
+
+
+def _chosen(description: Mapping[str, Any]) -> set[str]:
+    """Name the settings that a run's recipe chose and its user did not."""
+    if "given" not in description:  # of an earlier version: all of them count as set
+        return set()
+    return {field.name for field in fields(Recipe)} - set(description["given"])
 
 
 def require_same_run(found: ResumedRun, description: Mapping[str, Any]) -> None:

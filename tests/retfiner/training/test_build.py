@@ -82,6 +82,7 @@ def test_a_description_is_plain_and_complete(material, tmp_path):
     config = settings(material, tmp_path, losses=["itc", "gm"], loss_weights=[0.5, 1.0])
     about_run = {
         "settings": as_plain(config),
+        "given": ["lr", "batch_size"],
         "data": {"train_pairs": 3, "validation_pairs": 2, "data_sha256": "0"},
     }
     tokenizer = load_tokenizer(material.text_encoder)
@@ -94,6 +95,7 @@ def test_a_description_is_plain_and_complete(material, tmp_path):
     assert about["provenance"]["base_weights_sha256"] == expected
     assert about["provenance"]["losses"] == "itc x 0.5, gm x 1"
     assert about["settings"]["val_fraction"] == 0.34
+    assert about["given"] == ["batch_size", "lr"]
     other = describe(small_backbone(WIDTH), small_bert(), tokenizer, **about_run)
     assert other["provenance"]["run_id"] != about["provenance"]["run_id"]
 

@@ -63,6 +63,25 @@ def test_more_epochs_are_more_to_do_also_in_a_moved_folder(material, copy):
     assert after == min(float(best), column(folder, "val/loss")[-1])
 
 
+def test_what_the_recipe_chose_stays_when_a_run_goes_on(material, tmp_path):
+    """Half of a longer run would be another wait for the fusion losses."""
+    unset = dict.fromkeys(
+        ["fixed_temp", "duplicate_reports", "redraw_masks", "random_token_from", "drop_path"]
+    )
+    words = unset | {"recipe": "auto", "train_interpolation": None, "batch_size": 4}
+    first = refine(settings(material, tmp_path, resume=AUTO, max_epochs=1, **words)).folder
+    chosen = read_resumed_run(first / "last.ckpt").chosen
+    assert chosen["fusion_warmup_steps"] > 0
+    assert {"batch_size", "lr", "max_epochs"}.isdisjoint(chosen)
+    folder = refine(settings(material, tmp_path, resume=AUTO, max_epochs=3, **words)).folder
+    assert folder == first
+    kept = yaml.safe_load((folder / "config.yaml").read_text())
+    assert {name: kept[name] for name in chosen} == chosen
+    assert kept["max_epochs"] == 3
+    with pytest.raises(InputError, match="--fusion_warmup_steps was"):
+        refine(settings(material, tmp_path, resume=first, fusion_warmup_steps=0, **words))
+
+
 @pytest.mark.slow
 def test_other_settings_begin_a_run_of_their_own(material, copy, capsys):
     folder = refine(auto(material, copy, weight_decay=0.5)).folder

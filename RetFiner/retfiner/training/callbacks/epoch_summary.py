@@ -37,8 +37,9 @@ class EpochSummary(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the epoch's figures."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        value = metrics.get(self.monitor.column or "", math.nan)
-        is_best = self.monitor.is_better(value, self.best)
+        column = self.monitor.column
+        value = None if column is None else metrics.get(column, math.nan)
+        is_best = value is None or self.monitor.is_better(value, self.best)
         self.best = value if is_best else self.best
         if trainer.is_global_zero:
             tqdm.write(format_epoch(trainer.current_epoch + 1, metrics, is_best))
