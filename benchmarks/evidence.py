@@ -9,12 +9,15 @@ half of the patients as users run it; features of base and refined encoder are p
     python benchmarks/evidence.py --scans oct_kermany --weights vit_small.safetensors \
         --text_encoder minilm --output evidence --variants auto published
 
-Rows that ``evidence.csv`` holds already are not computed again; a table is printed at the end.
+``guard`` is what training would have said of the encoder without labels, had the other half been
+its validation patients. What ``output`` holds already is not computed again; a table is printed at
+the end, and how the guard agrees with the probes.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -25,6 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier
@@ -35,6 +39,7 @@ from retfiner.common.cli import flag, parse
 from retfiner.common.commands import REPOSITORY
 from retfiner.common.errors import InputError, run_entry_point
 from retfiner.common.numbers import PositiveInt
+from retfiner.training import guard
 from retfiner.vision import evaluation_transform, load_backbone
 from retfiner.vision.images import read_image
 
@@ -119,14 +124,18 @@ def halve(scans: Scans, split: int) -> tuple[Ints, Ints]:
     return next(iter(folds.split(scans.labels, scans.labels, scans.patients)))
 
 
-def write_pairs(path: Path, scans: Scans, chosen: Ints, generator: np.random.Generator) -> None:
-    """Write a table of pairs, a wording drawn for each scan."""
+def write_reports(scans: Scans, chosen: Ints, generator: np.random.Generator) -> list[str]:
+    """Draw a wording of its class for each scan."""
+    wordings = [WORDINGS[scans.classes[scans.labels[i]]] for i in chosen]
+    return [some[generator.integers(len(some))] for some in wordings]
+
+
+def write_pairs(path: Path, scans: Scans, chosen: Ints, reports: list[str]) -> None:
+    """Write a table of pairs."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "report", "patient_id"])
-        for i in chosen:
-            wordings = WORDINGS[scans.classes[scans.labels[i]]]
-            report = wordings[generator.integers(len(wordings))]
+        for i, report in zip(chosen, reports, strict=True):
             writer.writerow([scans.paths[i].resolve(), report, f"p{scans.patients[i]}"])
 
 
@@ -139,7 +148,7 @@ def refine(settings: Settings, pairs: Path, name: str, flags: list[str]) -> Path
             [
                 sys.executable, REPOSITORY / "RetFiner/train.py", "--model_weights",
                 settings.weights, "--text_encoder", settings.text_encoder, "--train_csv", pairs,
-                "--output_dir", runs, *flags,
+                "--output_dir", runs, "--resume", "auto", *flags,
             ],
             check=True,
             stdout=(settings.output / f"{name}.log").open("w"),
@@ -230,7 +239,7 @@ def balanced(hits: Floats, labels: Ints, weights: Floats) -> Floats:
     return 100 * np.nanmean(recalls, axis=0)
 
 
-def compare(base: Floats, refined: Floats, scans: Scans, target: Ints) -> dict[str, float]:
+def compare(base: Floats, refined: Floats, scans: Scans, target: Ints) -> dict[str, Any]:
     """Compare hits of two encoders on the same scans, patients drawn with replacement."""
     labels, owner = scans.labels[target], np.unique(scans.patients[target], return_inverse=True)[1]
     units = int(owner.max()) + 1
@@ -242,15 +251,30 @@ def compare(base: Floats, refined: Floats, scans: Scans, target: Ints) -> dict[s
     return {"base": before, "refined": after, "change": after - before, "low": low, "high": high}
 
 
+def ask_guard(base: Floats, refined: Floats, patients: Ints, reports: list[str]) -> guard.Change:
+    """Say whether scans' neighbours have reports that are more alike after refinement."""
+    vectors, names = guard.report_vectors(reports), [f"p{patient}" for patient in patients]
+    found = [
+        guard.neighbour_agreement(features, vectors, names, range(len(names)))
+        for features in (base, refined)
+    ]
+    return guard.compare(*found, names, math.nan, np.random.default_rng(0))
+
+
 def measure(settings: Settings, scans: Scans, variant: str, split: int, way: int) -> pd.DataFrame:
     """Refine on one half and probe; return a row for each protocol and probe."""
     halves = halve(scans, split)
     source, target = halves[way], halves[1 - way]
-    pairs = settings.output / f"pairs_{split}_{way}.csv"
-    write_pairs(pairs, scans, source, np.random.default_rng(100 * split + way))
+    pairs, generator = (
+        settings.output / f"pairs_{split}_{way}.csv",
+        np.random.default_rng(100 * split + way),
+    )
+    write_pairs(pairs, scans, source, write_reports(scans, source, generator))
     name = f"{variant.replace(' ', '_').replace(',', '')}_{split}_{way}"
     weights = refine(settings, pairs, name, VARIANTS[variant])
     base, refined = (features_of(path, scans.paths) for path in (settings.weights, weights))
+    unseen = write_reports(scans, target, generator)
+    told = ask_guard(base[target], refined[target], scans.patients[target], unseen)
     rows = []
     for name, probe in PROBES.items():
         for protocol in ("across", "within"):
@@ -262,6 +286,7 @@ def measure(settings: Settings, scans: Scans, variant: str, split: int, way: int
             ]
             where = {"variant": variant, "split": split, "way": way, "pairs": len(source)}
             figures = compare(*hits, scans, target)
+            figures |= {"guard": told.refined - told.base, "finding": told.finding}
             rows.append({**where, "protocol": protocol, "probe": name, **figures})
     return pd.DataFrame(rows)
 
@@ -278,6 +303,22 @@ def as_table(rows: pd.DataFrame) -> str:
         cells = [f"{probes[name]:+.1f}" for name in PROBES]
         cells += [f"{value:+.1f}" for value in (halves.mean(), halves.min(), part["change"].min())]
         lines.append(f"| {variant} | {protocol} | {len(halves)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def agreement(rows: pd.DataFrame) -> str:
+    """Say how the guard's change and that of the probes go together over the refined encoders."""
+    runs = rows.groupby(["variant", "split", "way"])
+    table = runs.agg(
+        change=("change", "mean"), guard=("guard", "mean"), finding=("finding", "first")
+    )
+    signs = (np.sign(table["change"]) == np.sign(table["guard"])).sum()
+    lines = [f"guard and probes over {len(table)} encoders: the same sign in {signs}"]
+    if len(table) > 2:
+        lines[0] += f", rank correlation {spearmanr(table['change'], table['guard'])[0]:.2f}"
+    for finding, part in table.groupby("finding"):
+        low, high = part["change"].min(), part["change"].max()
+        lines.append(f"  {finding}: {len(part)} encoders, probes {low:+.1f} to {high:+.1f}")
     return "\n".join(lines)
 
 
@@ -299,7 +340,8 @@ def main() -> None:
                 rows = measure(settings, scans, variant, split, way)
                 rows.to_csv(path, mode="a", header=not path.is_file(), index=False)
                 print(as_table(rows), flush=True)
-    print(as_table(pd.read_csv(path)))
+    rows = pd.read_csv(path)
+    print(as_table(rows), agreement(rows), sep="\n")
 
 
 if __name__ == "__main__":
