@@ -20,6 +20,7 @@ import csv
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,19 +140,21 @@ def write_pairs(path: Path, scans: Scans, chosen: Ints, reports: list[str]) -> N
             writer.writerow([scans.paths[i].resolve(), report, f"p{scans.patients[i]}"])
 
 
-def refine(settings: Settings, pairs: Path, name: str, flags: list[str]) -> Path:
+def train(
+    base: Path, text_encoder: Path, pairs: Path, output: Path, name: str, flags: list[str]
+) -> Path:
     """Run train.py and extraction as a user does; return the refined weights."""
-    weights = settings.output / f"{name}.pth"
+    weights = output / f"{name}.pth"
     if not weights.is_file():
-        runs = settings.output / "runs" / name
+        runs = output / "runs" / name
         subprocess.run(
             [
-                sys.executable, REPOSITORY / "RetFiner/train.py", "--model_weights",
-                settings.weights, "--text_encoder", settings.text_encoder, "--train_csv", pairs,
-                "--output_dir", runs, "--resume", "auto", *flags,
+                sys.executable, REPOSITORY / "RetFiner/train.py", "--model_weights", base,
+                "--text_encoder", text_encoder, "--train_csv", pairs, "--output_dir", runs,
+                "--resume", "auto", *flags,
             ],
             check=True,
-            stdout=(settings.output / f"{name}.log").open("w"),
+            stdout=(output / f"{name}.log").open("w"),
         )  # fmt: skip
         [best] = runs.glob("*/best-model.ckpt")
         script = REPOSITORY / "RetFiner/get_vision_backbone_for_linprobing.py"
@@ -271,7 +274,9 @@ def measure(settings: Settings, scans: Scans, variant: str, split: int, way: int
     )
     write_pairs(pairs, scans, source, write_reports(scans, source, generator))
     name = f"{variant.replace(' ', '_').replace(',', '')}_{split}_{way}"
-    weights = refine(settings, pairs, name, VARIANTS[variant])
+    weights = train(
+        settings.weights, settings.text_encoder, pairs, settings.output, name, VARIANTS[variant]
+    )
     base, refined = (features_of(path, scans.paths) for path in (settings.weights, weights))
     unseen = write_reports(scans, target, generator)
     told = ask_guard(base[target], refined[target], scans.patients[target], unseen)
@@ -322,12 +327,21 @@ def agreement(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def require_variants(names: Sequence[str]) -> None:
+    """Make sure that variants are known.
+
+    Raises:
+        InputError: If one is not.
+    """
+    unknown = set(names) - set(VARIANTS)
+    if unknown:
+        raise InputError("no such variant", got=sorted(unknown), expected=", ".join(VARIANTS))
+
+
 def main() -> None:
     """Parse the command line and run what is not there yet."""
     settings = parse(Settings, "Measure recipes on labelled scans, by halves of the patients.")
-    unknown = set(settings.variants) - set(VARIANTS)
-    if unknown:
-        raise InputError("no such variant", got=sorted(unknown), expected=", ".join(VARIANTS))
+    require_variants(settings.variants)
     settings.output.mkdir(parents=True, exist_ok=True)
     scans, path = read_scans(settings.scans), settings.output / "evidence.csv"
     for split in range(settings.first, settings.first + settings.splits):
