@@ -6,7 +6,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 ./install.sh
 
 export PATH="$PWD/.venv/bin:$PATH"
-export OMP_WAIT_POLICY=PASSIVE  # idle threads sleep: twenty times faster where cores are shared
 out="$PWD/quickstart"
 mkdir -p "$out"
 cd RetFiner
