@@ -45,7 +45,7 @@ def run_entry_point(main: Callable[[], object]) -> None:
 
     A run that was told to stop ends with 128 and the signal's number, Ctrl-C with 130.
     """
-    # Idle OpenMP threads sleep: where cores are shared, spinning makes small steps ten times slower.
+    # Idle OpenMP threads sleep: where cores are shared, small steps took four times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line as it is said
