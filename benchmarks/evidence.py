@@ -11,7 +11,7 @@ half of the patients as users run it; features of base and refined encoder are p
 
 ``guard`` is what training would have said of the encoder without labels, had the other half been
 its validation patients. What ``output`` holds already is not computed again; a table is printed at
-the end, and how the guard agrees with the probes.
+the end, how the guard agrees with the probes, and ``evidence.png`` is drawn.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from linprobe.report.style import GREY, model_style, new_figure, share_legend, tidy
 from retfiner.common.cli import flag, parse
 from retfiner.common.commands import REPOSITORY
 from retfiner.common.errors import InputError, run_entry_point
@@ -327,6 +328,29 @@ def agreement(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def draw(rows: pd.DataFrame, path: Path) -> None:
+    """Draw each half's mean change over the probes as a dot, and their mean as a stroke."""
+    variants = list(dict.fromkeys(rows["variant"]))
+    figure = new_figure(6.4, 1.0 + 0.42 * len(variants))
+    ax = figure.subplots()
+    for index, protocol in enumerate(("across", "within")):
+        part = rows[rows["protocol"] == protocol]
+        halves = part.groupby(["variant", "split", "way"])["change"].mean()
+        style = model_style(index) | {"linestyle": ""}
+        for place, variant in enumerate(variants):
+            values, y = halves[variant], place + 0.32 * (index - 0.5)
+            label = {"label": protocol} if place == 0 else {}
+            ax.plot(values, np.full(len(values), y), markersize=4, **style, **label)
+            ax.plot([values.mean()] * 2, [y - 0.15, y + 0.15], color=style["color"], linewidth=2)
+    ax.axvline(0, color=GREY, linewidth=0.8)
+    ax.set_yticks(range(len(variants)), variants)
+    ax.invert_yaxis()
+    ax.set_xlabel("change of balanced accuracy against the base, points", fontsize=9)
+    tidy(ax)
+    share_legend(figure, ax)
+    figure.savefig(path, dpi=160)
+
+
 def require_variants(names: Sequence[str]) -> None:
     """Make sure that variants are known.
 
@@ -356,6 +380,7 @@ def main() -> None:
                 print(as_table(rows), flush=True)
     rows = pd.read_csv(path)
     print(as_table(rows), agreement(rows), sep="\n")
+    draw(rows, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":
