@@ -1,4 +1,7 @@
-"""Unpacking zip and tar archives, and archives within archives, within bounds.
+"""The download as one folder, whatever was given: folders, archives, archives within them.
+
+A single folder without archives is read where it lies. Everything else is brought together in a
+temporary folder: archives are unpacked where they lie, files of folders are linked.
 
 Nothing an archive says of itself is trusted. A name that leads out of the folder, a link, a device
 or a password is an error; so is a member that is cut short or whose checksum is wrong, a tar
@@ -13,6 +16,7 @@ import bz2
 import filecmp
 import gzip
 import lzma
+import os
 import re
 import shutil
 import stat
@@ -21,16 +25,18 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from tqdm import tqdm
 
-from retfiner.common.errors import InputError
+from linprobe.prepare.files import is_clutter
+from retfiner.common.errors import InputError, shorten
+from retfiner.common.files import file_sha256
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".txz", ".tar.xz", ".tbz2", ".tar.bz2")
 """How the name of an archive that can be unpacked ends."""
@@ -58,8 +64,7 @@ _PACKED: tuple[tuple[bytes, Any], ...] = (
 _MAGIC = (b"PK\x03\x04", b"PK\x05\x06", *(mark for mark, _ in _PACKED[:3]))
 _FOREIGN_MAGIC = (b"Rar!", b"7z\xbc\xaf\x27\x1c")
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-_ENCRYPTED, _PATCH = 0x1 | 0x40, 0x20  # general purpose bits 0, 6 and 5 of a zip's member
-_UTF8 = 0x800  # bit 11: the name is UTF-8
+_ENCRYPTED, _PATCH, _UTF8 = 0x1 | 0x40, 0x20, 0x800  # bits of a zip's member: 0 and 6, 5, 11
 _READ_ERRORS = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -71,19 +76,172 @@ _READ_ERRORS = (
     RuntimeError,  # zipfile: a version it does not know
     ValueError,  # a name that is not in the encoding it claims
 )
-_BLOCK = 512  # bytes of a tar's block
-_FIRST = 512  # bytes that tell the kind of a file
-_CHUNK = 1 << 20
+_BLOCK, _CHUNK = 512, 1 << 20  # bytes of a tar's block, and of what is copied at once
 _UNPACK = "unpack it with another program and give the folder"
 _AGAIN = f"download it again, or {_UNPACK}"
 
+Member = tuple[str, int, Callable[[], IO[bytes]]]
+"""A file within an archive: name, bytes, and how it is opened, before the next one is asked for."""
 
-class Member(NamedTuple):
-    """A file within an archive; opened once, before the next one is asked for."""
+
+@dataclass(frozen=True)
+class SourceFile:
+    """What was given, for the record: name without the path to it, bytes and SHA-256 of a file."""
 
     name: str
-    size: int
-    open: Callable[[], IO[bytes]]
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A download, ready to be read.
+
+    Attributes:
+        folder: It lies here.
+        files: What was given, and archives found in a folder that was given.
+        notes: What was not unpacked.
+    """
+
+    folder: Path
+    files: list[SourceFile]
+    notes: list[str]
+
+
+@dataclass
+class _Given:
+    """What was given: folders, their files and archives, and files and archives by themselves.
+
+    Files and archives come with the place they shall get.
+    """
+
+    folders: list[Path] = field(default_factory=list)
+    files: list[tuple[Path, PurePosixPath]] = field(default_factory=list)
+    archives: list[tuple[Path, PurePosixPath, str]] = field(default_factory=list)
+    single: list[Path] = field(default_factory=list)
+    is_plain: bool = True
+
+    def add_folder(self, folder: Path) -> None:
+        """List a folder; linked folders are entered, each folder once."""
+        self.folders.append(folder)
+        seen: set[Path] = set()
+        for place, folders, names in os.walk(folder, followlinks=True):
+            here = Path(place)
+            self.is_plain &= not any((here / name).is_symlink() for name in folders)
+            seen.add(here.resolve())
+            folders[:] = [name for name in folders if (here / name).resolve() not in seen]
+            for path in (here / name for name in names):
+                below = PurePosixPath(path.relative_to(folder).as_posix())
+                if path.exists() and not path.is_file():  # opening could wait, or never end
+                    raise InputError(
+                        f"{path} is no file",
+                        got="a named pipe, a socket or a device",
+                        expected="files and folders alone",
+                        remedy="remove it from the download",
+                    )
+                if is_clutter(below):
+                    self.is_plain = False
+                elif is_archive(path):
+                    self.is_plain = False
+                    self.archives.append((path, below.parent, f"{folder.name}/{below}"))
+                else:
+                    self.files.append((path, below))
+
+    def add(self, path: Path) -> None:
+        """Take a folder, an archive or a single file."""
+        if path.is_dir():
+            self.add_folder(path)
+        elif not path.is_file():
+            raise InputError(
+                f"There is no {path}",
+                expected="a folder or an archive",
+                remedy="correct --source",
+            )
+        else:
+            self.is_plain = False
+            self.single.append(path)
+            if is_archive(path, by_content=True):
+                self.archives.append((path, PurePosixPath(), path.name))
+            else:
+                self.files.append((path, PurePosixPath(path.name)))
+
+    def records(self) -> list[SourceFile]:
+        """Describe what was given; archives in a folder count as well."""
+        files = dict.fromkeys([*(path for path, _, _ in self.archives), *self.single])
+        return [
+            *(SourceFile(folder.resolve().name) for folder in self.folders),
+            *(
+                SourceFile(path.name, path.stat().st_size, file_sha256(path))
+                for path in tqdm(files, "hashing", unit="file", disable=None, leave=False)
+            ),
+        ]
+
+
+@contextmanager
+def open_source(given: Sequence[Path], scratch: Path) -> Iterator[Source]:
+    """Bring a download together in one folder; what is temporary is removed afterwards.
+
+    Yields:
+        The download.
+
+    Raises:
+        InputError: If something given does not exist or cannot be unpacked.
+    """
+    found = _Given()
+    for path in given:
+        found.add(path)
+    if not found.folders and not found.archives:
+        raise InputError(
+            "--source holds neither a folder nor an archive",
+            got=shorten([str(path) for path in found.single]),
+            expected="the download as a folder, a zip or a tar",
+        )
+    foreign = [str(b) for _, b in found.files if b.name.lower().endswith(FOREIGN_SUFFIXES)]
+    notes = [f"Not unpacked: {shorten(foreign)}."] * bool(foreign)
+    if len(given) == 1 and found.is_plain:
+        yield Source(given[0], found.records(), notes)
+        return
+    temporary = Path(tempfile.mkdtemp(prefix=".download-", dir=scratch))
+    try:
+        # One level down: a data root is searched for */train, and a download may have a train.
+        folder = temporary / "unpacked"
+        folder.mkdir()
+        budget = Budget.for_archives(sum(a.stat().st_size for a, _, _ in found.archives), folder)
+        for path, place in found.files:
+            _join(path, folder / place)
+        for path, place, shown in found.archives:
+            unpack(path, folder / place, budget, shown)
+        yield Source(folder, found.records(), notes)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _join(path: Path, target: Path) -> None:
+    """Make a file appear in another place: by a hard link, else a soft one, else a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        _require_same(path, target, f"{path} is one of them")
+        return
+    path = path.resolve()
+    for attempt in (os.link, os.symlink, shutil.copyfile):
+        try:
+            attempt(path, target)
+            return
+        except OSError:  # another disk, or not allowed
+            if attempt is shutil.copyfile:
+                raise
+
+
+def _require_same(path: Path, target: Path, got: str) -> None:
+    if not (target.is_file() and filecmp.cmp(path, target, shallow=False)):
+        raise InputError(
+            f"Two different files of the download would get the same place: {target.name}",
+            got=got,
+            remedy="unpack each archive into a folder of its own and give the folder around them",
+        )
+
+
+# ---- archives
 
 
 @dataclass
@@ -150,18 +308,9 @@ def is_archive(path: Path, *, by_content: bool = False) -> bool:
     return head.startswith(_MAGIC) or head[257:262] == b"ustar"
 
 
-def is_clutter(path: PurePosixPath) -> bool:
-    """Say whether a file was left by an operating system and belongs to no data set."""
-    return (
-        "__MACOSX" in path.parts
-        or path.name.startswith("._")
-        or path.name in (".DS_Store", "Thumbs.db", "desktop.ini")
-    )
-
-
 def _head(path: Path) -> bytes:
     with path.open("rb") as stream:
-        return stream.read(_FIRST)
+        return stream.read(_BLOCK)
 
 
 def unpack(path: Path, folder: Path, budget: Budget, shown: str, depth: int = 1) -> None:
@@ -187,25 +336,26 @@ def unpack(path: Path, folder: Path, budget: Budget, shown: str, depth: int = 1)
             expected=f"at most {MAX_DEPTH} levels",
             remedy="unpack the outer one yourself and give the folder",
         )
-    inner, at = [], None
+    inner, at = [], ""
     title = f"unpacking {path.name}"
     with tqdm(desc=title, unit="B", unit_scale=True, disable=None, leave=False) as bar:
         try:
-            for member in _members(path, shown, budget):
-                at = member.name
-                place = _safe_path(at, shown)
+            for name, size, opened in _members(path, shown, budget):
+                at = f", at {name}"
+                place = _safe_path(name, shown)
                 if is_clutter(place) or not place.parts:
                     continue
-                _unpack_member(member, folder / place, budget, shown)
-                bar.update(member.size)
+                _unpack_member((name, size, opened), folder / place, budget, shown)
+                bar.update(size)
                 if is_archive(folder / place):
                     inner.append(folder / place)
-        except InputError:
-            raise
         except _READ_ERRORS as error:
-            where = f"{shown} is damaged or cut short" + (f", at {at}" if at else "")
+            if isinstance(error, InputError):
+                raise
             raise InputError(
-                where, got=str(error) or type(error).__name__, remedy=_AGAIN
+                f"{shown} is damaged or cut short{at}",
+                got=str(error) or type(error).__name__,
+                remedy=_AGAIN,
             ) from error
     for archive in inner:
         within = f"{shown}/{archive.relative_to(folder).as_posix()}"
@@ -227,32 +377,27 @@ def _zip_members(path: Path, shown: str, budget: Budget) -> Iterator[Member]:
     with zipfile.ZipFile(path) as packed:
         files = [info for info in packed.infolist() if not info.filename.endswith(("/", "\\"))]
         for info in files:
-            _check_zip_member(info, shown)
+            where = f"{shown}: {_zip_name(info)}"
+            if info.flag_bits & _ENCRYPTED:
+                raise InputError(f"{where} is protected by a password", remedy=_UNPACK)
+            if info.flag_bits & _PATCH or info.compress_type not in _COMPRESSIONS:
+                raise InputError(
+                    f"{where} is packed in a way that is not read here",
+                    got=f"compression method {info.compress_type}",
+                    remedy=_UNPACK,
+                )
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+                raise _no_file(where)
         budget.check(sum(info.file_size for info in files), shown)
         for info in files:
-            yield Member(_zip_name(info), info.file_size, partial(packed.open, info))
-
-
-def _check_zip_member(info: zipfile.ZipInfo, shown: str) -> None:
-    where = f"{shown}: {_zip_name(info)}"
-    if info.flag_bits & _ENCRYPTED:
-        raise InputError(f"{where} is protected by a password", remedy=_UNPACK)
-    if info.flag_bits & _PATCH or info.compress_type not in _COMPRESSIONS:
-        raise InputError(
-            f"{where} is packed in a way that is not read here",
-            got=f"compression method {info.compress_type}",
-            remedy=_UNPACK,
-        )
-    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-        raise _no_file(shown, _zip_name(info))
+            yield _zip_name(info), info.file_size, partial(packed.open, info)
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
     """Read a name that is UTF-8 without saying so, as some programs write it."""
-    if info.flag_bits & _UTF8:
-        return info.filename
     try:
-        return info.filename.encode("cp437").decode("utf-8")
+        says_so = info.flag_bits & _UTF8
+        return info.filename if says_so else info.filename.encode("cp437").decode("utf-8")
     except UnicodeError:
         return info.filename
 
@@ -287,11 +432,15 @@ def _tar_members(path: Path, shown: str) -> Iterator[Member]:
             stream.allowance = None
             if info is None:
                 break
-            name = _tar_name(info)
+            name = info.name
+            if any(
+                "\ud800" <= sign <= "\udfff" for sign in name
+            ):  # how Python keeps what is no UTF-8
+                name = name.encode("utf-8", "surrogateescape").decode("latin-1")
             if info.isfile():
-                yield Member(name, info.size, partial(_open_in_tar, tar, info))
+                yield name, info.size, partial(_open_in_tar, tar, info)
             elif not info.isdir():
-                raise _no_file(shown, name)
+                raise _no_file(f"{shown}: {name}")
         stream.seek(tar.offset)
         complete = stream.read(_BLOCK) == bytes(_BLOCK)
         for _ in range(64):  # on to where compression keeps its checksum
@@ -308,19 +457,9 @@ def _open_in_tar(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     return stream
 
 
-def _tar_name(info: tarfile.TarInfo) -> str:
-    raw = info.name.encode("utf-8", "surrogateescape")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
-
-
-def _no_file(shown: str, name: str) -> InputError:
+def _no_file(where: str) -> InputError:
     return InputError(
-        f"{shown}: {name} is a link or a device",
-        expected="files and folders alone",
-        remedy=_UNPACK,
+        f"{where} is a link or a device", expected="files and folders alone", remedy=_UNPACK
     )
 
 
@@ -341,52 +480,39 @@ def _safe_path(name: str, shown: str) -> PurePosixPath:
     return PurePosixPath(*(part for part in parts if part not in ("", ".")))
 
 
+def _unpack_member(member: Member, target: Path, budget: Budget, shown: str) -> None:
+    """Copy a member's content, and check that it has the length it is said to have."""
+    name, announced, opened = member
+    budget.members += 1
+    budget.check(announced, shown)
+    with _writing(shown, name):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - opened as a context below
+            dir=target.parent, prefix=".part-", delete=False
+        )
+    size = 0
+    with file, opened() as stream:
+        while size <= announced and (chunk := stream.read(_CHUNK)):
+            size += len(chunk)
+            budget.written += len(chunk)
+            if size <= announced:
+                with _writing(shown, name):
+                    file.write(chunk)
+    if size != announced:
+        raise EOFError(f"{size} bytes or more where {announced} are announced")
+    part = Path(file.name)
+    with _writing(shown, name):
+        if target.exists():
+            _require_same(part, target, f"{shown} holds one of them")
+            part.unlink()
+        else:
+            part.chmod(0o644)
+            part.replace(target)
+
+
 @contextmanager
 def _writing(shown: str, name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise InputError(f"{shown}: {name} cannot be written", got=error) from error
-
-
-def _unpack_member(member: Member, target: Path, budget: Budget, shown: str) -> None:
-    """Copy a member's content, and check that it has the length it is said to have."""
-    budget.members += 1
-    budget.check(member.size, shown)
-    with _writing(shown, member.name):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - opened as a context below
-            dir=target.parent, prefix=".part-", delete=False
-        )
-    size = 0
-    with file, member.open() as stream:
-        while size <= member.size and (chunk := stream.read(_CHUNK)):
-            size += len(chunk)
-            budget.written += len(chunk)
-            if size <= member.size:
-                with _writing(shown, member.name):
-                    file.write(chunk)
-    if size != member.size:
-        raise EOFError(f"{size} bytes or more where {member.size} are announced")
-    with _writing(shown, member.name):
-        put(Path(file.name), target, shown)
-
-
-def put(part: Path, target: Path, shown: str) -> None:
-    """Move a file into place, unless the very same file is there.
-
-    Raises:
-        InputError: If another file, or a folder, is there.
-    """
-    if not target.exists():
-        part.chmod(0o644)
-        part.replace(target)
-        return
-    same = target.is_file() and filecmp.cmp(part, target, shallow=False)
-    part.unlink()
-    if not same:
-        raise InputError(
-            f"Two different files of the download would get the same place: {target.name}",
-            got=f"{shown} holds one of them",
-            remedy="unpack each archive into a folder of its own and give the folder around them",
-        )

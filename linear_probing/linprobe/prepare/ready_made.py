@@ -7,11 +7,14 @@ files are taken as they are, byte for byte, and their split is kept.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from linprobe.prepare.splits import SPLITS
+import pandas as pd
+
+from linprobe.prepare.files import list_files
+from linprobe.prepare.tables import SPLITS
 from linprobe.prepare.writing import Job, copy_file
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.patients import SPLIT_TABLE, owner_of, read_split_table
@@ -21,24 +24,15 @@ NEVER = ("Kermany",)
 _DEPTH = 3  # folders between the top of the download and the splits
 
 
-@dataclass(frozen=True)
-class ReadyMade:
-    """Images in the probing layout.
+class ReadyMade(NamedTuple):
+    """Images in the probing layout: where they lie, what to copy, whose they are, what to know.
 
-    Attributes:
-        folder: Folder with train, val and test.
-        jobs: What to copy.
-        labels: Class of each.
-        patients: Whose each is, as the table beside it or else its name says; empty where neither.
-        splits: Split of each.
-        notes: What a user must know.
+    A patient is who the table beside the images or else their name says; empty where neither.
     """
 
     folder: Path
     jobs: list[Job]
-    labels: list[str]
-    patients: list[str]
-    splits: list[str]
+    rows: pd.DataFrame
     notes: list[str]
 
 
@@ -79,44 +73,36 @@ def _folders(source: Path) -> list[Path]:
 
 
 def _is_ready(folder: Path) -> bool:
-    return all(any(_images_of(folder / split)) for split in SPLITS)
+    return all((folder / split).is_dir() and _images_of(folder / split) for split in SPLITS)
 
 
-def _images_of(split: Path) -> dict[str, list[Path]]:
-    """List the images of a split by class."""
+def _images_of(split: Path) -> list[Path]:
+    """List the images of a split, which lie in folders of classes."""
     from retfiner.vision.images import READERS  # delayed: it needs torch, --help does not
 
-    if not split.is_dir():
-        return {}
-    found = {}
-    for folder in sorted(path for path in split.iterdir() if path.is_dir()):
-        images = sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in READERS and not path.name.startswith(".") and path.is_file()
-        )
-        if images and not folder.name.startswith("."):
-            found[folder.name] = images
-    return found
+    return [split / path for path in list_files(split, tuple(READERS))
+            if len(path.parts) > 1 and (split / path).is_file()]  # fmt: skip
 
 
 def _list(folder: Path, source: Path) -> ReadyMade:
-    ready = ReadyMade(folder, [], [], [], [], [])
+    jobs, rows = [], []
     table = read_split_table(folder)
     n_files = 0
     for split in SPLITS:
         n_files += sum(path.is_file() for path in (folder / split).rglob("*"))
-        for label, images in _images_of(folder / split).items():
-            for path in images:
-                image = path.relative_to(folder).as_posix()
-                origin = path.relative_to(source).as_posix()
-                ready.jobs.append(Job(image, partial(copy_file, source=path), origin))
-                ready.labels.append(label)
-                ready.patients.append(owner_of(path, folder, table).patient)
-                ready.splits.append(split)
-    ready.notes.append("The download is in the probing layout; its files and its split were kept.")
+        for path in _images_of(folder / split):
+            image = path.relative_to(folder)
+            origin = path.relative_to(source).as_posix()
+            jobs.append(Job(image.as_posix(), partial(copy_file, source=path), origin))
+            patient = owner_of(path, folder, table).patient
+            rows.append((image.as_posix(), image.parts[1], patient, split, origin))
+    notes = ["The download is in the probing layout; its files and its split were kept."]
     if table:
-        ready.notes.append(f"Patients are those of the {SPLIT_TABLE} beside the images.")
-    if n_files > len(ready.jobs):
-        ready.notes.append(f"Left out, as no images: {n_files - len(ready.jobs)} files.")
-    return ready
+        notes.append(f"Patients are those of the {SPLIT_TABLE} beside the images.")
+    if n_files > len(jobs):
+        notes.append(f"Left out, as no images: {n_files - len(jobs)} files.")
+    unknown = sum(not patient for _, _, patient, _, _ in rows)
+    if unknown:
+        notes.append(f"The patient of {unknown} of {len(jobs)} images is not known.")
+    columns = ["image", "class", "patient", "split", "source"]
+    return ReadyMade(folder, jobs, pd.DataFrame(rows, columns=columns), notes)

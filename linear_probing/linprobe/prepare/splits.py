@@ -5,22 +5,33 @@ set. Where nobody knows the patients, the split is by image, and that is said.
 
 Patients go, in random order, to the split that lacks their images most; then single ones are moved
 as long as that brings the counts closer to the shares, and until each class is in every split.
+
+Somebody's split can be repeated exactly, from their ``split.csv``.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from linprobe.prepare.spec import BScan
+from linprobe.prepare.tables import SPLITS
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import derive_seed
 
-SPLITS = ("train", "val", "test")
+SPLIT_OF = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Split by the name of a folder, in lower case, of downloads that come divided."""
+
 TRIES, ROUNDS = 5, 20
 MANY = 2000
 """Of so many patients, one try is close enough."""
@@ -29,7 +40,6 @@ Groups = dict[str, dict[str, int]]
 """Images of each class by patient."""
 Assignment = dict[str, str]
 """Split by patient."""
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,9 @@ def divide(bscans: Sequence[BScan], shares: Sequence[float], seed: int) -> Divis
             are too few patients to fill each split.
     """
     keys = [bscan.name if bscan.patient is None else f"patient {bscan.patient}" for bscan in bscans]
-    groups = _groups(keys, bscans)
+    groups: Groups = {key: {} for key in sorted(set(keys))}
+    for key, bscan in zip(keys, bscans, strict=True):
+        groups[key][bscan.label] = groups[key].get(bscan.label, 0) + 1
     own = _own_splits(keys, bscans)
     assigned = _complete(groups, own, dict(zip(SPLITS, shares, strict=True)), seed)
     splits = [assigned[key] for key in keys]
@@ -73,14 +85,6 @@ def divide(bscans: Sequence[BScan], shares: Sequence[float], seed: int) -> Divis
     unit = "image" if all(bscan.patient is None for bscan in bscans) else "patient"
     rule, seeded = _rule(set(own.values()), len(own) == len(groups), unit)
     return Division(splits, rule, seeded, _notes(bscans, splits))
-
-
-def _groups(keys: Sequence[str], bscans: Sequence[BScan]) -> Groups:
-    """Count the images of each patient and class, in an order that depends on names alone."""
-    groups: Groups = {key: {} for key in sorted(set(keys))}
-    for key, bscan in zip(keys, bscans, strict=True):
-        groups[key][bscan.label] = groups[key].get(bscan.label, 0) + 1
-    return groups
 
 
 def _own_splits(keys: Sequence[str], bscans: Sequence[BScan]) -> Assignment:
@@ -247,3 +251,79 @@ class _Places:
                     moved = True
             if not moved:
                 return
+
+
+def repeat_split(
+    bscans: Sequence[BScan], rows: pd.DataFrame, path: Path
+) -> tuple[list[BScan], list[str]]:
+    """Find the B-scans that a table names, and take its splits.
+
+    They are found by the name of the file without folder and suffix, else by ``source``.
+
+    Args:
+        bscans: Those of the download.
+        rows: The table, as :func:`~linprobe.prepare.tables.read_split` reads it.
+        path: Its place, for messages.
+
+    Returns:
+        The B-scans in the table's order, with its patients where the download tells none; notes.
+
+    Raises:
+        InputError: If an image is not found or named twice, or its class or patient is another one
+            in the download.
+    """
+    by_name = {bscan.name: bscan for bscan in bscans}
+    by_source = {bscan.source: bscan for bscan in bscans}
+    found: list[BScan] = []
+    missing: list[str] = []
+    for row in rows.to_dict("records"):
+        bscan = by_name.get(PurePosixPath(row["image"]).stem) or by_source.get(row["source"])
+        if bscan is None:
+            missing.append(row["image"])
+            continue
+        for what, ours in (("class", bscan.label), ("patient", bscan.patient)):
+            if row[what] and ours is not None and row[what] != ours:
+                raise InputError(
+                    f"{path} and the download do not agree on the {what} of {row['image']}",
+                    got=f"{row[what]} in the table, {ours} in the download",
+                )
+        patient = bscan.patient if bscan.patient is not None else row["patient"] or None
+        found.append(replace(bscan, patient=patient, split=row["split"]))
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(rows)} images of {path} are not in the download",
+            got=f"no {shorten(missing, 4)}",
+            expected=f"names such as {shorten(sorted(by_name), 3)}",
+            remedy="give the same download and the same --bscan, --label as were used for it",
+        )
+    names = pd.Series([bscan.name for bscan in found])
+    if names.duplicated().any():
+        twice = sorted(set(names[names.duplicated()]))
+        raise InputError(f"{path} names an image twice", got=shorten(twice))
+    left = len(bscans) - len(found)
+    note = f"{left} images of the download are not in {path.name} and were left out."
+    return found, [note] * bool(left)
+
+
+def check_content(expected: pd.DataFrame, written: pd.DataFrame, path: Path) -> None:
+    """Check that the images that were written are those of the table, as far as it has hashes.
+
+    Where it has the hash of the pixels, that one counts: the hash of a PNG depends on the version
+    of its compressor as well.
+
+    Raises:
+        InputError: If an image differs.
+    """
+    theirs, ours = expected.reset_index(drop=True), written.reset_index(drop=True)
+    by_pixels = theirs["pixels_sha256"] != ""
+    differs = (by_pixels & (theirs["pixels_sha256"] != ours["pixels_sha256"])) | (
+        ~by_pixels & (theirs["sha256"] != "") & (theirs["sha256"] != ours["sha256"])
+    )
+    if differs.any():
+        raise InputError(
+            f"{differs.sum()} of {len(theirs)} images are not those of {path}",
+            got=f"another sha256 for {shorten(theirs.loc[differs, 'image'].tolist(), 4)}",
+            expected="the same images, byte for byte",
+            remedy="use the same download and flags; the sha256 of a PNG also differs between "
+            "versions of Pillow: without the column sha256, it is not compared",
+        )

@@ -106,7 +106,7 @@ def test_names_of_classes_are_compared(pictures, tmp_path):
     prepared = run(pictures, tmp_path / "data")
     assert "The classes Normal and Normals have nearly the same name." in prepared.notes
     write(pictures / "amd" / "b.png", 101)
-    with pytest.raises(InputError, match=r"spelled in two ways(.|\n)*AMD and amd"):
+    with pytest.raises(InputError, match=r"spelled in two ways(.|\n)*'AMD' and 'amd'"):
         run(pictures, tmp_path / "more")
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from linprobe.prepare.noor import case_of, list_bscans
+from linprobe.prepare.noor import SPEC, case_of
 from linprobe.prepare.spec import Options
 from retfiner.common.errors import InputError
 from tests.helpers.downloads import write_image, write_noor_volume
 from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, patients_by_label, shows, told
+
+list_bscans = SPEC.list_bscans
 
 
 def write_parts(folder):
