@@ -14,7 +14,8 @@ from linprobe.prepare.config import PrepareConfig
 from linprobe.prepare.registry import DATASETS, find_spec
 from retfiner.common.cli import parse
 
-PAGE = (Path(__file__).parents[4] / "docs" / "data_sets.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[4]
+PAGE = (ROOT / "docs" / "data_sets.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", PAGE, flags=re.M | re.S))
 
 
@@ -55,6 +56,17 @@ def test_commands_to_prepare_are_valid_and_of_effect(words):
         assert spec.volumes or config.bscan is None
         assert (config.slice_axis is None) or spec.name == "Harvard_Glaucoma"
         assert (config.label is None) or spec.name == "NEHUT2D"
+
+
+def test_commands_name_the_table_that_a_data_set_needs():
+    found = 0
+    for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("linear_probing/*.sh")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            command = re.search(r"prepare_dataset\.py (\w+) --source .*", line)
+            if command is not None and command[1] in DATASETS:
+                assert DATASETS[command[1]].table in command[0], f"{path.name}: {line}"
+                found += 1
+    assert found > len(DATASETS)
 
 
 def test_commands_to_probe_are_valid():
