@@ -27,10 +27,10 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -108,73 +108,13 @@ class Source:
     notes: list[str]
 
 
-@dataclass
-class _Given:
-    """What was given: folders, their files and archives, and files and archives by themselves.
+class _Item(NamedTuple):
+    """A file that was given: where it lies, the place it shall get, its name in messages."""
 
-    Files and archives come with the place they shall get.
-    """
-
-    folders: list[Path] = field(default_factory=list)
-    files: list[tuple[Path, PurePosixPath]] = field(default_factory=list)
-    archives: list[tuple[Path, PurePosixPath, str]] = field(default_factory=list)
-    single: list[Path] = field(default_factory=list)
-    is_plain: bool = True
-
-    def add_folder(self, folder: Path) -> None:
-        """List a folder; linked folders are entered, each folder once."""
-        self.folders.append(folder)
-        seen: set[Path] = set()
-        for place, folders, names in os.walk(folder, followlinks=True):
-            here = Path(place)
-            self.is_plain &= not any((here / name).is_symlink() for name in folders)
-            seen.add(here.resolve())
-            folders[:] = [name for name in folders if (here / name).resolve() not in seen]
-            for path in (here / name for name in names):
-                below = PurePosixPath(path.relative_to(folder).as_posix())
-                if path.exists() and not path.is_file():  # opening could wait, or never end
-                    raise InputError(
-                        f"{path} is no file",
-                        got="a named pipe, a socket or a device",
-                        expected="files and folders alone",
-                        remedy="remove it from the download",
-                    )
-                if is_clutter(below):
-                    self.is_plain = False
-                elif is_archive(path):
-                    self.is_plain = False
-                    self.archives.append((path, below.parent, f"{folder.name}/{below}"))
-                else:
-                    self.files.append((path, below))
-
-    def add(self, path: Path) -> None:
-        """Take a folder, an archive or a single file."""
-        if path.is_dir():
-            self.add_folder(path)
-        elif not path.is_file():
-            raise InputError(
-                f"There is no {path}",
-                expected="a folder or an archive",
-                remedy="correct --source",
-            )
-        else:
-            self.is_plain = False
-            self.single.append(path)
-            if is_archive(path, by_content=True):
-                self.archives.append((path, PurePosixPath(), path.name))
-            else:
-                self.files.append((path, PurePosixPath(path.name)))
-
-    def records(self) -> list[SourceFile]:
-        """Describe what was given; archives in a folder count as well."""
-        files = dict.fromkeys([*(path for path, _, _ in self.archives), *self.single])
-        return [
-            *(SourceFile(folder.resolve().name) for folder in self.folders),
-            *(
-                SourceFile(path.name, path.stat().st_size, file_sha256(path))
-                for path in tqdm(files, "hashing", unit="file", disable=None, leave=False)
-            ),
-        ]
+    path: Path
+    place: PurePosixPath
+    shown: str
+    packed: bool
 
 
 @contextmanager
@@ -187,33 +127,85 @@ def open_source(given: Sequence[Path], scratch: Path) -> Iterator[Source]:
     Raises:
         InputError: If something given does not exist or cannot be unpacked.
     """
-    found = _Given()
+    items: list[_Item] = []
+    plain = len(given) == 1
     for path in given:
-        found.add(path)
-    if not found.folders and not found.archives:
+        listed, alone = _list_folder(path) if path.is_dir() else (_single(path), False)
+        items += listed
+        plain &= alone
+    if not any(path.is_dir() for path in given) and not any(item.packed for item in items):
         raise InputError(
             "--source holds neither a folder nor an archive",
-            got=shorten([str(path) for path in found.single]),
+            got=shorten([str(path) for path in given]),
             expected="the download as a folder, a zip or a tar",
         )
-    foreign = [str(b) for _, b in found.files if b.name.lower().endswith(FOREIGN_SUFFIXES)]
-    notes = [f"Not unpacked: {shorten(foreign)}."] * bool(foreign)
-    if len(given) == 1 and found.is_plain:
-        yield Source(given[0], found.records(), notes)
+    foreign = [item.place for item in items if item.path.name.lower().endswith(FOREIGN_SUFFIXES)]
+    notes = [f"Not unpacked: {shorten(list(map(str, foreign)))}."] * bool(foreign)
+    if plain:
+        yield Source(given[0], _records(given, items), notes)
         return
     temporary = Path(tempfile.mkdtemp(prefix=".download-", dir=scratch))
     try:
         # One level down: a data root is searched for */train, and a download may have a train.
         folder = temporary / "unpacked"
         folder.mkdir()
-        budget = Budget.for_archives(sum(a.stat().st_size for a, _, _ in found.archives), folder)
-        for path, place in found.files:
-            _join(path, folder / place)
-        for path, place, shown in found.archives:
-            unpack(path, folder / place, budget, shown)
-        yield Source(folder, found.records(), notes)
+        packed = sum(item.path.stat().st_size for item in items if item.packed)
+        budget = Budget(max(MAX_SMALL, MAX_RATIO * packed), folder)
+        for item in sorted(items, key=lambda item: item.packed):
+            if item.packed:
+                unpack(item.path, folder / item.place, budget, item.shown)
+            else:
+                _join(item.path, folder / item.place)
+        yield Source(folder, _records(given, items), notes)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _single(path: Path) -> list[_Item]:
+    if not path.is_file():
+        raise InputError(
+            f"There is no {path}", expected="a folder or an archive", remedy="correct --source"
+        )
+    packed = is_archive(path, by_content=True)
+    return [_Item(path, PurePosixPath() if packed else PurePosixPath(path.name), path.name, packed)]
+
+
+def _list_folder(folder: Path) -> tuple[list[_Item], bool]:
+    """List a folder, linked folders entered once; say whether it can be read where it lies."""
+    items: list[_Item] = []
+    seen: set[Path] = set()
+    plain = True
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place)
+        seen.add(here.resolve())
+        plain &= not any((here / name).is_symlink() for name in folders)
+        folders[:] = [name for name in folders if (here / name).resolve() not in seen]
+        for path in (here / name for name in names):
+            below = PurePosixPath(path.relative_to(folder).as_posix())
+            if path.exists() and not path.is_file():  # opening could wait, or never end
+                raise InputError(
+                    f"{path} is no file",
+                    got="a named pipe, a socket or a device",
+                    expected="files and folders alone",
+                    remedy="remove it from the download",
+                )
+            if is_clutter(below):
+                plain = False
+                continue
+            packed = is_archive(path)
+            plain &= not packed
+            target = below.parent if packed else below
+            items.append(_Item(path, target, f"{folder.name}/{below}", packed))
+    return items, plain
+
+
+def _records(given: Sequence[Path], items: Sequence[_Item]) -> list[SourceFile]:
+    """Describe what was given; archives in a folder count as well."""
+    files = [item.path for item in items if item.packed or item.path in given]
+    bar = tqdm(files, "hashing", unit="file", disable=None, leave=False)
+    return [SourceFile(path.resolve().name) for path in given if path.is_dir()] + [
+        SourceFile(path.name, path.stat().st_size, file_sha256(path)) for path in bar
+    ]
 
 
 def _join(path: Path, target: Path) -> None:
@@ -253,11 +245,6 @@ class Budget:
     written: int = 0
     members: int = 0
 
-    @classmethod
-    def for_archives(cls, packed: int, folder: Path) -> Budget:
-        """Allow what archives of so many bytes may reasonably hold."""
-        return cls(max(MAX_SMALL, MAX_RATIO * packed), folder)
-
     def check(self, coming: int, shown: str) -> None:
         """Check that so many bytes more may be written.
 
@@ -267,22 +254,18 @@ class Budget:
         if self.written + coming > self.limit or self.members > MAX_MEMBERS:
             raise InputError(
                 f"{shown} unpacks to far more than its size explains",
-                got=f"more than {_gigabytes(self.written + coming)} in {self.members} files",
-                expected=f"at most {_gigabytes(self.limit)} in {MAX_MEMBERS} files",
+                got=f"more than {(self.written + coming) / 1e9:.2f} GB in {self.members} files",
+                expected=f"at most {self.limit / 1e9:.2f} GB in {MAX_MEMBERS} files",
                 remedy="if you trust it, unpack it yourself and give the folder",
             )
         free = shutil.disk_usage(self.folder).free
         if coming + RESERVE > free:
             raise InputError(
                 f"The disk of {self.folder.parent} has no room to unpack {shown}",
-                got=f"{_gigabytes(free)} free",
-                expected=f"{_gigabytes(coming + RESERVE)}",
+                got=f"{free / 1e9:.2f} GB free",
+                expected=f"{(coming + RESERVE) / 1e9:.2f} GB",
                 remedy="choose an --output on another disk, or give an unpacked folder",
             )
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
 
 
 def is_archive(path: Path, *, by_content: bool = False) -> bool:
@@ -438,7 +421,7 @@ def _tar_members(path: Path, shown: str) -> Iterator[Member]:
             ):  # how Python keeps what is no UTF-8
                 name = name.encode("utf-8", "surrogateescape").decode("latin-1")
             if info.isfile():
-                yield name, info.size, partial(_open_in_tar, tar, info)
+                yield name, info.size, partial(tarfile.ExFileObject, tar, info)
             elif not info.isdir():
                 raise _no_file(f"{shown}: {name}")
         stream.seek(tar.offset)
@@ -448,13 +431,6 @@ def _tar_members(path: Path, shown: str) -> Iterator[Member]:
                 break
         if not complete:
             raise tarfile.ReadError("it has no end mark")
-
-
-def _open_in_tar(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    stream = tar.extractfile(info)
-    if stream is None:
-        raise tarfile.ReadError("no content")
-    return stream
 
 
 def _no_file(where: str) -> InputError:

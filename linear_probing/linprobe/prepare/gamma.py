@@ -120,6 +120,7 @@ def _slices(folder: Path, paths: Sequence[PurePosixPath]) -> Slices:
 
 SPEC = DataSetSpec(
     name="GAMMAv2",
+    alias="GAMMA",
     task="no, early, or moderate to advanced glaucoma",
     classes=CLASSES,
     licence="CC BY-NC-ND (to be checked with the data)",

@@ -83,7 +83,7 @@ class _Plan:
 
 
 @explained_faults()
-def prepare(config: PrepareConfig, spec: DataSetSpec, aliases: tuple[str, ...] = ()) -> Prepared:
+def prepare(config: PrepareConfig, spec: DataSetSpec) -> Prepared:
     """Write ``<output>/<name>/{train,val,test}/<Class>/`` from a download.
 
     Nothing is left behind by an error or an interruption, and a data set that is there stays until
@@ -101,7 +101,7 @@ def prepare(config: PrepareConfig, spec: DataSetSpec, aliases: tuple[str, ...] =
     ):
         folder = work / spec.name
         folder.mkdir()
-        names = (spec.name, *aliases)
+        names = (spec.name, spec.alias)
         ready = None if spec.name in NEVER else find_ready_made(source.folder, names)
         if ready is not None:
             plan = _plan_ready_made(config, spec, ready)

@@ -11,10 +11,11 @@ Somebody's split can be repeated exactly, from their ``split.csv``.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,21 +37,17 @@ TRIES, ROUNDS = 5, 20
 MANY = 2000
 """Of so many patients, one try is close enough."""
 
-Groups = dict[str, dict[str, int]]
+Groups = dict[str, Counter[str]]
 """Images of each class by patient."""
 Assignment = dict[str, str]
 """Split by patient."""
 
 
-@dataclass(frozen=True)
-class Division:
+class Division(NamedTuple):
     """Which B-scan goes where.
 
-    Attributes:
-        splits: Split of each B-scan, in their order.
-        rule: How that was decided, in a sentence.
-        seeded: Whether a seed and shares had a part in it.
-        notes: What a user must know.
+    ``splits`` has an item a B-scan; ``rule`` says in a sentence how that was decided, ``seeded``
+    whether a seed and shares had a part in it, ``notes`` what a user must know.
     """
 
     splits: list[str]
@@ -69,11 +66,17 @@ def divide(bscans: Sequence[BScan], shares: Sequence[float], seed: int) -> Divis
             are too few patients to fill each split.
     """
     keys = [bscan.name if bscan.patient is None else f"patient {bscan.patient}" for bscan in bscans]
-    groups: Groups = {key: {} for key in sorted(set(keys))}
+    groups: Groups = {key: Counter() for key in sorted(set(keys))}
     for key, bscan in zip(keys, bscans, strict=True):
-        groups[key][bscan.label] = groups[key].get(bscan.label, 0) + 1
+        groups[key][bscan.label] += 1
     own = _own_splits(keys, bscans)
-    assigned = _complete(groups, own, dict(zip(SPLITS, shares, strict=True)), seed)
+    free = {key: counts for key, counts in groups.items() if key not in own}
+    lacking = [split for split in SPLITS if own and split not in own.values()]
+    share = dict(zip(SPLITS, shares, strict=True))
+    assigned = own | divide_groups(free, {s: share[s] for s in SPLITS if s not in lacking}, seed)
+    if lacking:
+        train = {key: counts for key, counts in groups.items() if assigned[key] == "train"}
+        assigned |= divide_groups(train, {s: share[s] for s in ("train", *lacking)}, seed)
     splits = [assigned[key] for key in keys]
     missing = sorted(set(SPLITS) - set(splits))
     if missing:
@@ -83,8 +86,12 @@ def divide(bscans: Sequence[BScan], shares: Sequence[float], seed: int) -> Divis
             remedy="give a download with more patients, or other shares with --split",
         )
     unit = "image" if all(bscan.patient is None for bscan in bscans) else "patient"
-    rule, seeded = _rule(set(own.values()), len(own) == len(groups), unit)
-    return Division(splits, rule, seeded, _notes(bscans, splits))
+    rule = "the download's own split" if own else f"random by {unit}, stratified by class"
+    if own and free:
+        rule += f"; what has none was divided by {unit}"
+    if lacking:
+        rule += f"; {' and '.join(lacking)} taken by {unit} from its training set"
+    return Division(splits, rule, bool(free or lacking), _notes(bscans, splits))
 
 
 def _own_splits(keys: Sequence[str], bscans: Sequence[BScan]) -> Assignment:
@@ -99,45 +106,17 @@ def _own_splits(keys: Sequence[str], bscans: Sequence[BScan]) -> Assignment:
             "The download's own split shares patients",
             got=f"{len(torn)}, among them {shorten(torn, 3)}",
             expected="each patient in one of train, val and test",
-            remedy="divide them yourself and give the split with --split_file",
+            remedy="divide them yourself and give the split with --split_file, or give the images "
+            "without folders train and test",
         )
-    return {key: next(iter(splits)) for key, splits in own.items()}
-
-
-def _complete(groups: Groups, own: Assignment, shares: dict[str, float], seed: int) -> Assignment:
-    """Give a split to the patients without one, and fill splits that the download lacks."""
-    if not own:
-        return divide_groups(groups, shares, seed)
-    present = set(own.values())
-    if "train" not in present:
+    present = set().union(*own.values())
+    if own and "train" not in present:
         raise InputError(
             "The download's own split has no training set",
             got=", ".join(sorted(present)),
             remedy="check that the download is complete",
         )
-    assigned = dict(own)
-    free = {key: counts for key, counts in groups.items() if key not in own}
-    if free:
-        assigned |= divide_groups(free, {s: shares[s] for s in SPLITS if s in present}, seed)
-    lacking = [split for split in SPLITS if split not in present]
-    if lacking:
-        train = {key: groups[key] for key in groups if assigned[key] == "train"}
-        carved = divide_groups(train, {s: shares[s] for s in ("train", *lacking)}, seed)
-        assigned |= carved
-    return assigned
-
-
-def _rule(own: set[str], all_own: bool, unit: str) -> tuple[str, bool]:
-    """Say in a sentence how the splits came about, and whether shares and seed had a part."""
-    if not own:
-        return f"random by {unit}, stratified by class", True
-    lacking = [split for split in SPLITS if split not in own]
-    words = "the download's own split"
-    if not all_own:
-        words += f"; what has none was divided by {unit}"
-    if lacking:
-        words += f"; {' and '.join(lacking)} taken by {unit} from its training set"
-    return words, bool(lacking) or not all_own
+    return {key: next(iter(splits)) for key, splits in own.items()}
 
 
 def _notes(bscans: Sequence[BScan], splits: Sequence[str]) -> list[str]:
@@ -157,14 +136,16 @@ def _notes(bscans: Sequence[BScan], splits: Sequence[str]) -> list[str]:
     return notes
 
 
-def divide_groups(groups: Groups, shares: dict[str, float], seed: int) -> Assignment:
+def divide_groups(groups: Groups, shares: Mapping[str, float], seed: int) -> Assignment:
     """Divide patients so that the classes are spread in proportion to the shares.
 
     Each class with at least as many patients as there are splits is in all of them, as far as
     patients with several classes allow.
     """
+    if not groups:
+        return {}
     labels = sorted({label for counts in groups.values() for label in counts})
-    held = np.array([[counts.get(label, 0) for label in labels] for counts in groups.values()])
+    held = np.array([[counts[label] for label in labels] for counts in groups.values()])
     tries = (
         _Places(held, list(shares.values()), np.random.default_rng(derive_seed("split", seed, k)))
         for k in range(1 if len(groups) > MANY else TRIES)

@@ -7,6 +7,7 @@ process, so that writing all B-scans of one unpacks it once.
 from __future__ import annotations
 
 import math
+import re
 import zipfile
 import zlib
 from collections import Counter
@@ -285,27 +286,13 @@ def _no_member(path: Path, member: str, there: list[str]) -> InputError:
 
 # ---- MetaImage: a text header, .mhd, and a file of bare values beside it
 
-MAX_SIDE = 65536
-"""No side of a scan has as many values."""
-
-_ELEMENTS = {
-    "MET_UCHAR": "u1",
-    "MET_CHAR": "i1",
-    "MET_USHORT": "u2",
-    "MET_SHORT": "i2",
-    "MET_UINT": "u4",
-    "MET_INT": "i4",
-    "MET_FLOAT": "f4",
-    "MET_DOUBLE": "f8",
-}
-_PLAIN = {
-    "NDims": "3",
-    "ElementNumberOfChannels": "1",
-    "CompressedData": "false",
-    "BinaryData": "true",
-    "HeaderSize": "0",
-}
+_ELEMENTS = {"MET_UCHAR": "u1", "MET_CHAR": "i1", "MET_USHORT": "u2", "MET_SHORT": "i2",
+             "MET_UINT": "u4", "MET_INT": "i4", "MET_FLOAT": "f4", "MET_DOUBLE": "f8"}  # fmt: skip
+_PLAIN = {"NDims": "3", "ElementNumberOfChannels": "1", "CompressedData": "false",
+          "BinaryData": "true", "HeaderSize": "0"}  # fmt: skip
 """What a header may say and still describe bare values of one volume."""
+_SIZE = re.compile(r"[1-9][0-9]{0,4}")
+"""Of a side: no scan has 100,000 values along one."""
 
 
 def mhd_shape(header: Path) -> Shape:
@@ -332,20 +319,17 @@ def read_mhd_slice(header: Path, index: int) -> GrayImage:
     Raises:
         InputError: If the volume cannot be read or its values are no gray values.
     """
-    (count, height, width), kind, values = _read_header(header)
-    if index >= count:
-        raise InputError(f"{header} has no B-scan {index}", got=f"{count} B-scans")
-    needed, size = count * height * width * kind.itemsize, values.stat().st_size
-    if size != needed:
+    shape, kind, values = _read_header(header)
+    needed, size = math.prod(shape) * kind.itemsize, values.stat().st_size
+    if index >= shape[0] or size != needed:
         raise InputError(
-            f"{header} is no intact volume",
-            got=f"{size:,} bytes in {values.name}",
-            expected=f"{needed:,}, as the header says",
+            f"{header} has no B-scan {index}" if index >= shape[0] else f"{header} is not intact",
+            got=f"{shape[0]} B-scans, {size:,} bytes in {values.name}",
+            expected=f"{needed:,} bytes, as the header says",
             remedy=_AGAIN,
         )
-    n = height * width
-    scan = np.fromfile(values, kind, n, offset=index * n * kind.itemsize).reshape(height, width)
-    return as_gray(scan, f"{header}, B-scan {index}")
+    scan = np.memmap(values, kind, "r", shape=shape)[index]
+    return as_gray(np.array(scan), f"{header}, B-scan {index}")
 
 
 def _read_header(header: Path) -> tuple[Shape, np.dtype[Any], Path]:
@@ -361,12 +345,11 @@ def _read_header(header: Path) -> tuple[Shape, np.dtype[Any], Path]:
         raise refuse("cannot be read", str(error), "a text of lines key = value") from error
     pairs = [line.partition("=") for line in lines if "=" in line]
     fields = {key.strip(): value.strip() for key, _, value in pairs}
-    if len(fields) < len(pairs):
-        raise refuse("says something twice", f"{len(pairs)} lines", "each thing once")
     sizes = fields.get("DimSize", "").split()
-    if len(sizes) != 3 or not all(_is_size(size) for size in sizes):
-        got = f"DimSize = {fields.get('DimSize', 'nothing')}"
-        raise refuse("does not describe a volume", got, "DimSize = <width> <height> <B-scans>")
+    if len(fields) < len(pairs) or len(sizes) != 3 or not all(map(_SIZE.fullmatch, sizes)):
+        got = f"DimSize = {fields.get('DimSize', 'nothing')}, {len(pairs)} lines"
+        expected = "DimSize = <width> <height> <B-scans>, and nothing said twice"
+        raise refuse("does not describe a volume", got, expected)
     odd = [f"{k} = {fields[k]}" for k, v in _PLAIN.items() if fields.get(k, v).lower() != v]
     kind = fields.get("ElementType", "")
     if odd or kind not in _ELEMENTS:
@@ -380,12 +363,7 @@ def _read_header(header: Path) -> tuple[Shape, np.dtype[Any], Path]:
     if not values.is_file():
         got = f"no file {name}" if name else "no ElementDataFile"
         raise InputError(f"The values of {header} are missing", got=got, remedy=_AGAIN)
-    most_first = {fields.get(key, "False").lower() for key in
-                  ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")}  # fmt: skip
-    order = ">" if "true" in most_first else "<"
+    orders = (fields.get(key, "") for key in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"))
+    order = ">" if any(said.lower() == "true" for said in orders) else "<"
     width, height, count = map(int, sizes)
     return (count, height, width), np.dtype(order + _ELEMENTS[kind]), values
-
-
-def _is_size(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 6 and 0 < int(text) < MAX_SIDE

@@ -28,9 +28,8 @@ def write_ready(folder, classes=CLASSES, name="P{}{}_OD_v1", splits=("train", "v
 
 
 def run(source, output, name="OLIVES", **changes):
-    spec, aliases = find_spec(name)
     config = PrepareConfig(name=name, source=[source], output=output, num_workers=0, **changes)
-    return prepare(config, spec, aliases)
+    return prepare(config, find_spec(name))
 
 
 @pytest.mark.parametrize("below", ["", "OLIVES", "release/v1/OLIVES"])

@@ -52,7 +52,7 @@ def test_each_data_set_has_its_section(name):
 def test_commands_to_prepare_are_valid_and_of_effect(words):
     config = parse(PrepareConfig, "", words)
     if not config.list and config.name != "folder":
-        spec, _ = find_spec(config.name)
+        spec = find_spec(config.name)
         assert spec.volumes or config.bscan is None
         assert (config.slice_axis is None) or spec.name == "Harvard_Glaucoma"
         assert (config.label is None) or spec.name == "NEHUT2D"
