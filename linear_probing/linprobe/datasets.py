@@ -142,6 +142,8 @@ def read_data_set(folder: Path) -> DataSet:
     found = {split: _images_by_class(folder / split) for split in SPLITS}
     classes = sorted({name for by_class in found.values() for name in by_class})
     _check_spelling(folder, found)
+    bare = [name for name in classes if not any(by.get(name) for by in found.values())]
+    classes = [name for name in classes if name not in bare]
     empty = [split for split, by_class in found.items() if not any(by_class.values())]
     if empty:
         raise InputError(
@@ -152,7 +154,7 @@ def read_data_set(folder: Path) -> DataSet:
     if len(classes) < 2:
         raise InputError(
             f"{folder} has only one class",
-            got=classes[0],
+            got=shorten(classes) or shorten(bare),
             expected="at least two: a folder for each below train, val and test",
         )
     splits = {}
@@ -167,7 +169,7 @@ def read_data_set(folder: Path) -> DataSet:
         folder.name,
         classes,
         splits,
-        [*_notes(classes, splits, by_name=not table), *_left_out(folder)],
+        [*_notes(classes, splits, by_name=not table), *_left_out(folder, bare)],
         _fingerprint(classes, splits),
     )
 
@@ -207,22 +209,26 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _check_spelling(folder: Path, found: dict[str, dict[str, list[Path]]]) -> None:
-    """Refuse classes that differ in case, blanks or signs nobody sees: they are one class.
+    """Refuse classes that are one by all that a reader sees.
+
+    They differ in case, blanks or signs nobody sees; or in punctuation, and no split has both.
 
     Raises:
         InputError: If there are such.
     """
-    spelled: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    places: dict[str, list[str]] = defaultdict(list)
     for split, by_class in found.items():
         for name in by_class:
-            plain = unicodedata.normalize("NFKC", name).casefold()
-            kept = (sign for sign in plain if not sign.isspace() and sign.isprintable())
-            spelled["".join(kept)][name].append(split)
-    for names in spelled.values():
-        if len(names) > 1:
-            told = (f"{name!r} in {' and '.join(splits)}" for name, splits in names.items())
+            places[name].append(split)
+    for one, other in combinations(sorted(places), 2):
+        plain = [unicodedata.normalize("NFKC", name).casefold() for name in (one, other)]
+        seen = ["".join(filter(str.isprintable, "".join(name.split()))) for name in plain]
+        words = ["".join(filter(str.isalnum, name)) for name in plain]
+        apart = not set(places[one]) & set(places[other])
+        if seen[0] == seen[1] or (apart and words[0] == words[1] != ""):
+            told = (f"{name!r} in {' and '.join(places[name])}" for name in (one, other))
             raise InputError(
-                f"{folder.name}: a class is spelled in {len(names)} ways",
+                f"{folder.name}: a class is spelled in two ways",
                 got=", ".join(told),
                 expected="the same name of its folder in each split",
                 remedy="rename the folder; quotation marks show blanks at its end",
@@ -315,15 +321,14 @@ def _in_several_classes(splits: dict[str, Split]) -> list[str]:
     return sorted(patient for patient, labels in classes.items() if len(labels) > 1)
 
 
-def _left_out(folder: Path) -> list[str]:
-    """Say which files below the classes are no images, so that none goes missing unseen."""
+def _left_out(folder: Path, bare: list[str]) -> list[str]:
+    """Say which files below the classes are no images, and which folders have none."""
+    notes = [f"No class, as they hold no image: {shorten(bare)}."] * bool(bare)
     kinds: Counter[str] = Counter()
     for split in SPLITS:
         for class_folder in _class_folders(folder / split):
             for path in _files_below(class_folder):
                 if not is_image_file(path):
                     kinds[path.suffix.lower() or "no suffix"] += 1
-    if not kinds:
-        return []
     told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    return [f"Left out, as no images of a known kind: {told}."]
+    return notes + [f"Left out, as no images of a known kind: {told}."] * bool(kinds)

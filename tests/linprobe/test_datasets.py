@@ -104,12 +104,35 @@ def test_images_in_a_folder_a_patient_are_read_as_image_folder_does(folder):
     assert "1 patients are in both train and test." in read_data_set(folder).notes
 
 
-@pytest.mark.parametrize("other", ["NORMAL ", "Normal", "NORMAL\u200b", " NORMAL", "ＮＯＲＭＡＬ"])
+@pytest.mark.parametrize("other", ["NORMAL ", "Normal", "NORMAL\u200b", "NOR MAL", "ＮＯＲＭＡＬ"])
 def test_a_class_spelled_in_two_ways_is_an_error_that_shows_the_difference(folder, other):
     (folder / "test" / "NORMAL").rename(folder / "test" / other)
     with pytest.raises(InputError) as caught:
         read_data_set(folder)
-    assert f"'NORMAL' in train and val, {other!r} in test" in str(caught.value)
+    told = "'NORMAL' in train and val", f"{other!r} in test"
+    assert all(words in str(caught.value) for words in told)
+
+
+def test_a_class_with_other_punctuation_in_another_split_is_the_same(folder):
+    for split, name in (("train", "Wet_AMD"), ("val", "Wet_AMD"), ("test", "wet-AMD")):
+        (folder / split / "AMD").rename(folder / split / name)
+    with pytest.raises(InputError, match="'Wet_AMD' in train and val, 'wet-AMD' in test"):
+        read_data_set(folder)
+
+
+def test_classes_that_differ_in_a_sign_and_stand_side_by_side_are_two(folder):
+    for split in ("train", "val", "test"):
+        (folder / split / "AMD").rename(folder / split / "CNV+")
+        (folder / split / "DME").rename(folder / split / "CNV-")
+    assert read_data_set(folder).classes == ["CNV+", "CNV-", "NORMAL"]
+
+
+def test_a_folder_without_an_image_is_no_class_and_that_is_said(folder):
+    for split in ("train", "test"):
+        (folder / split / "@eaDir").mkdir()
+    data = read_data_set(folder)
+    assert data.classes == ["AMD", "DME", "NORMAL"]
+    assert data.notes == ["No class, as they hold no image: @eaDir."]
 
 
 def test_blanks_and_signs_in_names_of_classes_are_no_trouble(folder):

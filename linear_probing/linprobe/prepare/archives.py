@@ -84,8 +84,7 @@ Member = tuple[str, int, Callable[[], IO[bytes]]]
 """A file within an archive: name, bytes, and how it is opened, before the next one is asked for."""
 
 
-@dataclass(frozen=True)
-class SourceFile:
+class SourceFile(NamedTuple):
     """What was given, for the record: name without the path to it, bytes and SHA-256 of a file."""
 
     name: str
@@ -93,15 +92,8 @@ class SourceFile:
     sha256: str | None = None
 
 
-@dataclass(frozen=True)
-class Source:
-    """A download, ready to be read.
-
-    Attributes:
-        folder: It lies here.
-        files: What was given, and archives found in a folder that was given.
-        notes: What was not unpacked.
-    """
+class Source(NamedTuple):
+    """A download, ready to be read: where it lies, what was given for it, what was not unpacked."""
 
     folder: Path
     files: list[SourceFile]

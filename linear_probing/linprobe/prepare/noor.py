@@ -16,7 +16,7 @@ Traps: B-scans are in the order of the number in their name, ``Image 2`` before 
 class may lie in several folders (``AMD Part1``, ``AMD Part2``); cases of the same name in them are
 taken for one patient, which can only make the split stricter. A case is named like its class
 (``AMD (1)``), so that a name with a number is a case. Some images are PNG. A fundus image may lie
-among the B-scans: it is of another size, and left out and counted.
+among the B-scans: it is called so or is of another size, and left out and counted.
 The licence is not stated with the data.
 """
 
@@ -70,7 +70,7 @@ def find(folder: Path, options: Options) -> Listing:
         visit = "" if case.name == _case_name(place.name) else f"_{place.name}"
         slices, name = slices_of_images(folder, ordered), f"{patient}{visit}"
         bscans += bscans_of(slices, options.bscan, str(place), name, case.label, patient.upper())
-    note = f"{n_fundus} images of another size than the B-scans beside them (fundus) left out."
+    note = f"{n_fundus} images that are no B-scans (fundus, by name or another size) left out."
     problem, remedy = "images lie in no folder of a case", "give this data set alone"
     left_out = LeftOut(problem, unknown, len(files), remedy)
     counts = Counter(case.label for case in set(cases.values()) if case is not None)

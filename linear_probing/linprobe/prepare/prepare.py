@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import pandas as pd
 from PIL import Image
@@ -50,23 +50,15 @@ _ONLY = {
 _FEW = 64  # images for which starting processes takes longer than the work
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A data set that was written.
-
-    Attributes:
-        folder: It lies here.
-        rows: Its images, with the columns of ``split.csv``.
-        notes: What a user must know.
-    """
+class Prepared(NamedTuple):
+    """A data set that was written: where, its ``split.csv``, and what a user must know."""
 
     folder: Path
     rows: pd.DataFrame
     notes: list[str]
 
 
-@dataclass(frozen=True)
-class _Plan:
+class _Plan(NamedTuple):
     """What is to be written; ``jobs`` and ``rows`` have an item an image, hashes are missing yet.
 
     ``expected`` is a table whose split is repeated; only its split and a download's own may share
@@ -79,7 +71,7 @@ class _Plan:
     done: dict[str, Any]
     may_share: bool
     expected: pd.DataFrame | None = None
-    pictures: Mapping[str, Callable[[], GrayImage]] = field(default_factory=dict)
+    pictures: Mapping[str, Callable[[], GrayImage]] = MappingProxyType({})
 
 
 @explained_faults()

@@ -49,6 +49,9 @@ _MAT_BYTES = {"logical": 1, "single": 4, "double": 8} | {
 }
 """Bytes of a value, by what MATLAB calls its kind."""
 
+_FUNDUS = re.compile(r"(?<![a-z])(fundus|c?slo|ir|infrared|en[- _]?face)(?![a-z])", re.IGNORECASE)
+"""What an image beside B-scans is called that is none."""
+
 
 def read_gray(path: Path) -> GrayImage:
     """Read an image file; 16 bits are scaled to 8, colour becomes luma.
@@ -71,17 +74,16 @@ def slices_of_images(folder: Path, paths: Sequence[PurePosixPath]) -> Slices:
 
 
 def without_fundus(folder: Path, paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
-    """Leave out the image beside B-scans of one size that is of another: a fundus photograph.
+    """Leave out the images beside the B-scans of a volume: fundus photographs and overviews.
 
-    It is left out where all others agree, or where it alone has no number in its name.
+    They are called so, or are of another size than the two thirds or more that are of one.
     """
-    sizes = {path: _size_of(folder / path) for path in paths}
+    sizes = {path: _size_of(folder / path) for path in paths if not _FUNDUS.search(path.stem)}
     counts = Counter(size for size in sizes.values() if size is not None)
-    usual = max(counts, key=counts.__getitem__, default=None)
-    others = [path for path in paths if sizes[path] not in (None, usual)]
-    bare = [path for path in others if not any(sign.isdigit() for sign in path.stem)]
-    left_out = others if len(others) == 1 and len(paths) > 2 else bare
-    return [path for path in paths if path not in left_out]
+    usual, n = max(counts.items(), key=lambda item: item[1], default=(None, 0))
+    if 3 * n < 2 * counts.total():
+        return list(sizes)
+    return [path for path, size in sizes.items() if size in (None, usual)]
 
 
 def _size_of(path: Path) -> tuple[int, int] | None:

@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,7 +31,6 @@ from linprobe.prepare.archives import SourceFile
 from linprobe.prepare.borders import zero_white_borders
 from linprobe.prepare.spec import DataSetSpec, GrayImage
 from linprobe.prepare.tables import SPLITS, count
-from retfiner.common.cli import as_plain
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import write_text
 from retfiner.common.processes import leave_interrupts_alone
@@ -48,15 +46,10 @@ _CHUNK, _LARGEST_CHUNK = 8, 512  # jobs that go to a process at once
 _SOFTWARE = ("retfiner", "numpy", "scipy", "scikit-learn", "pillow")
 
 
-@dataclass(frozen=True)
-class Written:
-    """What became of an image.
+class Written(NamedTuple):
+    """What became of an image: hashes, and the share of it that was white border and was zeroed.
 
-    Attributes:
-        sha256: Of the file.
-        pixels_sha256: Of the gray values and their shape, which depends on no compressor; None for
-            a file that was copied.
-        border: Share of the image that was white border and was zeroed.
+    The hash of the pixels, gray values and shape, depends on no compressor; None for a copied file.
     """
 
     sha256: str
@@ -64,14 +57,11 @@ class Written:
     border: float = 0.0
 
 
-@dataclass(frozen=True)
-class Job:
-    """An image to write.
+class Job(NamedTuple):
+    """An image to write: its place in the data set, and what writes it to the path given.
 
-    Attributes:
-        image: Where, relative to the data set.
-        make: Writes it to the path given; can be sent to another process.
-        origin: File it comes from; those of one file go to one process, one after the other.
+    ``make`` can be sent to another process. Images of one ``origin``, the file they come from, go
+    to one process, one after the other.
     """
 
     image: str
@@ -214,7 +204,7 @@ def write_description(
         **{fact: getattr(spec, fact) for fact in facts},
         "counts": counts,
         "done": done,
-        "source": as_plain(list(files)),
+        "source": [file._asdict() for file in files],
         "notes": list(notes),
         "versions": {
             "python": platform.python_version(),
