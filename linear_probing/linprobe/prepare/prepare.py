@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -14,8 +13,8 @@ from PIL import Image
 from linprobe.prepare.archives import Source, open_source
 from linprobe.prepare.config import PrepareConfig
 from linprobe.prepare.folder import NAME as OWN_FOLDER
-from linprobe.prepare.ready_made import NEVER, ReadyMade, find_ready_made
-from linprobe.prepare.spec import BScan, DataSetSpec, GrayImage
+from linprobe.prepare.ready_made import NEVER, find_ready_made
+from linprobe.prepare.spec import BScan, DataSetSpec
 from linprobe.prepare.splits import check_content, divide, repeat_split
 from linprobe.prepare.tables import (
     SPLITS,
@@ -26,6 +25,7 @@ from linprobe.prepare.tables import (
 )
 from linprobe.prepare.writing import (
     Job,
+    Plan,
     check_target,
     put_in_place,
     work_folder,
@@ -58,22 +58,6 @@ class Prepared(NamedTuple):
     notes: list[str]
 
 
-class _Plan(NamedTuple):
-    """What is to be written; ``jobs`` and ``rows`` have an item an image, hashes are missing yet.
-
-    ``expected`` is a table whose split is repeated; only its split and a download's own may share
-    patients.
-    """
-
-    jobs: list[Job]
-    rows: pd.DataFrame
-    notes: list[str]
-    done: dict[str, Any]
-    may_share: bool
-    expected: pd.DataFrame | None = None
-    pictures: Mapping[str, Callable[[], GrayImage]] = MappingProxyType({})
-
-
 @explained_faults()
 def prepare(config: PrepareConfig, spec: DataSetSpec) -> Prepared:
     """Write ``<output>/<name>/{train,val,test}/<Class>/`` from a download.
@@ -93,12 +77,7 @@ def prepare(config: PrepareConfig, spec: DataSetSpec) -> Prepared:
     ):
         folder = work / spec.name
         folder.mkdir()
-        names = (spec.name, spec.alias)
-        ready = None if spec.name in NEVER else find_ready_made(source.folder, names)
-        if ready is not None:
-            plan = _plan_ready_made(config, spec, ready)
-        else:
-            plan = _plan(config, spec, source)
+        plan = _ready_made(config, spec, source) or _plan(config, spec, source)
         written = _write(config, plan, folder)
         write_split(folder, written)
         rows = read_split(folder / SPLIT_TABLE)
@@ -130,7 +109,21 @@ def _check_flags(config: PrepareConfig, spec: DataSetSpec) -> None:
         )
 
 
-def _plan(config: PrepareConfig, spec: DataSetSpec, source: Source) -> _Plan:
+def _ready_made(config: PrepareConfig, spec: DataSetSpec, source: Source) -> Plan | None:
+    """Take a download that is in the probing layout as it is; None where it is not."""
+    own_flags = config.name == OWN_FOLDER and config.given("labels", "patient_regex")
+    plan = None if own_flags or spec.name in NEVER else find_ready_made(source.folder, spec)
+    stray = config.given("bscan", "split", "seed", "split_file", "zero_borders", *_ONLY)
+    if plan is not None and stray:
+        raise InputError(
+            f"{stray} would have no effect",
+            got="a download that is in the probing layout already",
+            remedy="leave it out, or give the data set as its authors published it",
+        )
+    return plan
+
+
+def _plan(config: PrepareConfig, spec: DataSetSpec, source: Source) -> Plan:
     """List the B-scans of a download and decide where each goes."""
     options = config.options()
     listing = spec.list_bscans(source.folder, options)
@@ -163,7 +156,7 @@ def _plan(config: PrepareConfig, spec: DataSetSpec, source: Source) -> _Plan:
         jobs.append(Job(image, make, bscan.source.partition("#")[0]))
         rows.append((image, bscan.label, bscan.patient or "", split, bscan.source))
     table = pd.DataFrame(rows, columns=["image", "class", "patient", "split", "source"])
-    return _Plan(
+    return Plan(
         jobs, table, [*notes, *more], done, expected is not None, expected, listing.pictures
     )
 
@@ -188,30 +181,7 @@ def _divide(
     return division.splits, division.notes, made
 
 
-def _plan_ready_made(config: PrepareConfig, spec: DataSetSpec, ready: ReadyMade) -> _Plan:
-    """Take a download that is in the probing layout as it is."""
-    stray = config.given("bscan", "split", "seed", "split_file", "zero_borders", *_ONLY)
-    if stray:
-        raise InputError(
-            f"{stray} would have no effect",
-            got=f"a download that is in the probing layout already, at {ready.folder.name}",
-            remedy="leave it out, or give the data set as its authors published it",
-        )
-    notes, classes = list(ready.notes), set(ready.rows["class"])
-    if classes != set(spec.classes):
-        notes.append(
-            f"Its classes are {shorten(sorted(classes))}; prepared from the authors' own "
-            f"download they would be {shorten(sorted(spec.classes))}."
-        )
-    done = {
-        "files": "copied as they were, in the probing layout already",
-        "patients": "as far as a table beside the images, or else their names, tell them",
-        "split": {"rule": "the download's own"},
-    }
-    return _Plan(ready.jobs, ready.rows, notes, done, may_share=True)
-
-
-def _write(config: PrepareConfig, plan: _Plan, folder: Path) -> pd.DataFrame:
+def _write(config: PrepareConfig, plan: Plan, folder: Path) -> pd.DataFrame:
     """Write the images; return their rows with hashes, and what share was zeroed ``border``."""
     workers = config.num_workers
     if workers is None:

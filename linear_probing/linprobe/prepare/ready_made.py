@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
 from linprobe.prepare.files import list_files
+from linprobe.prepare.spec import DataSetSpec
 from linprobe.prepare.tables import SPLITS
-from linprobe.prepare.writing import Job, copy_file
+from linprobe.prepare.writing import Job, Plan, copy_file
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.patients import SPLIT_TABLE, owner_of, read_split_table
 
@@ -24,19 +24,7 @@ NEVER = ("Kermany",)
 _DEPTH = 3  # folders between the top of the download and the splits
 
 
-class ReadyMade(NamedTuple):
-    """Images in the probing layout: where they lie, what to copy, whose they are, what to know.
-
-    A patient is who the table beside the images or else their name says; empty where neither.
-    """
-
-    folder: Path
-    jobs: list[Job]
-    rows: pd.DataFrame
-    notes: list[str]
-
-
-def find_ready_made(source: Path, names: tuple[str, ...]) -> ReadyMade | None:
+def find_ready_made(source: Path, spec: DataSetSpec) -> Plan | None:
     """Find a data set that is in the probing layout.
 
     Returns:
@@ -47,17 +35,17 @@ def find_ready_made(source: Path, names: tuple[str, ...]) -> ReadyMade | None:
     """
     found = [folder for folder in _folders(source) if _is_ready(folder)]
     if len(found) > 1:
-        known = {name.lower() for name in names}
+        known = {spec.name.lower(), spec.alias.lower()}
         named = [folder for folder in found if folder.name.lower() in known]
         if len(named) != 1:
             raise InputError(
                 "The download holds several data sets with train, val and test",
                 got=shorten([str(folder.relative_to(source)) for folder in found]),
-                expected=f"one of the name {names[0]}",
+                expected=f"one of the name {spec.name}",
                 remedy="give the folder of one of them as --source",
             )
         found = named
-    return _list(found[0], source) if found else None
+    return _list(found[0], source, spec) if found else None
 
 
 def _folders(source: Path) -> list[Path]:
@@ -84,7 +72,7 @@ def _images_of(split: Path) -> list[Path]:
             if len(path.parts) > 1 and (split / path).is_file()]  # fmt: skip
 
 
-def _list(folder: Path, source: Path) -> ReadyMade:
+def _list(folder: Path, source: Path, spec: DataSetSpec) -> Plan:
     jobs, rows = [], []
     table = read_split_table(folder)
     n_files = 0
@@ -104,5 +92,16 @@ def _list(folder: Path, source: Path) -> ReadyMade:
     unknown = sum(not patient for _, _, patient, _, _ in rows)
     if unknown:
         notes.append(f"The patient of {unknown} of {len(jobs)} images is not known.")
-    columns = ["image", "class", "patient", "split", "source"]
-    return ReadyMade(folder, jobs, pd.DataFrame(rows, columns=columns), notes)
+    table = pd.DataFrame(rows, columns=["image", "class", "patient", "split", "source"])
+    classes = sorted(set(table["class"]))
+    if spec.classes and classes != sorted(spec.classes):
+        notes.append(
+            f"Its classes are {shorten(classes)}; prepared from the authors' own download they "
+            f"would be {shorten(sorted(spec.classes))}."
+        )
+    done = {
+        "files": "copied as they were, in the probing layout already",
+        "patients": "as far as a table beside the images, or else their names, tell them",
+        "split": {"rule": "the download's own"},
+    }
+    return Plan(jobs, table, notes, done, may_share=True)

@@ -13,13 +13,14 @@ import multiprocessing
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,6 +68,22 @@ class Job(NamedTuple):
     image: str
     make: Callable[[Path], Written]
     origin: str
+
+
+class Plan(NamedTuple):
+    """What is to be written; ``jobs`` and ``rows`` have an item an image, hashes are missing yet.
+
+    ``expected`` is a table whose split is repeated; only its split and a download's own may share
+    patients.
+    """
+
+    jobs: list[Job]
+    rows: pd.DataFrame
+    notes: list[str]
+    done: dict[str, Any]
+    may_share: bool
+    expected: pd.DataFrame | None = None
+    pictures: Mapping[str, Callable[[], GrayImage]] = MappingProxyType({})
 
 
 def write_png(

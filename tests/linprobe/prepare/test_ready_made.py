@@ -16,6 +16,7 @@ from retfiner.common.errors import InputError
 from tests.helpers.downloads import write_image
 
 CLASSES = ("DR", "DME")
+OLIVES = find_spec("OLIVES")
 
 
 def write_ready(folder, classes=CLASSES, name="P{}{}_OD_v1", splits=("train", "val", "test")):
@@ -111,15 +112,15 @@ def test_one_of_several_is_chosen_by_its_name(tmp_path):
 
 @pytest.mark.parametrize("splits", [("train", "test"), ("train", "val"), ("training", "val")])
 def test_all_three_splits_are_needed(tmp_path, splits):
-    assert find_ready_made(write_ready(tmp_path / "d", splits=splits), ("OLIVES",)) is None
+    assert find_ready_made(write_ready(tmp_path / "d", splits=splits), OLIVES) is None
 
 
 def test_splits_without_classes_or_images_are_not_ready(tmp_path):
     for split in ("train", "val", "test"):
         write_image(tmp_path / "flat" / split / "1.png", 0)
         (tmp_path / "empty" / split / "DR").mkdir(parents=True)
-    assert find_ready_made(tmp_path / "flat", ("OLIVES",)) is None
-    assert find_ready_made(tmp_path / "empty", ("OLIVES",)) is None
+    assert find_ready_made(tmp_path / "flat", OLIVES) is None
+    assert find_ready_made(tmp_path / "empty", OLIVES) is None
 
 
 @pytest.mark.parametrize(
