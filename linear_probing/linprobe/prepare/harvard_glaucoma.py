@@ -71,10 +71,13 @@ def find(folder: Path, options: Options) -> Listing:
     first = next(iter(volumes))
     member, shape = volumes[first]
     if options.slice_axis is None:
+        odd = (
+            ", though the last is the one that differs" if shape[0] == shape[1] != shape[2] else ""
+        )
         notes.append(
             f"The first axis of {member} {shape} was taken to count B-scans of {shape[1]} x "
-            f"{shape[2]}, as public loaders take it; slice_axis.jpg shows it, and "
-            "--slice_axis last takes the last."
+            f"{shape[2]}, as public loaders take it{odd}: look at slice_axis.jpg, which shows a "
+            "slice along either; --slice_axis last takes the last."
         )
     if any(member != MEMBERS[0] for member, _ in volumes.values()):
         notes.append(

@@ -90,6 +90,20 @@ def test_a_division_of_its_own_is_kept_and_val_made(tmp_path):
     assert {row["class"] for row in found} == {"AMD", "Normal"}
 
 
+def test_patients_of_a_folder_that_is_divided_are_read_where_asked_for(tmp_path):
+    for k in range(24):
+        split, label = ("train", "val", "test")[k // 8], ("AMD", "Normal")[k % 2]
+        write(tmp_path / "in" / split / label / f"pat{k}-1.png", k)
+    kept = run(tmp_path / "in", tmp_path / "kept")
+    assert {row["patient"] for row in rows(kept)} == {""}
+    assert not any("Its classes are" in note for note in kept.notes)
+    read = run(tmp_path / "in", tmp_path / "read", patient_regex=r"(pat\d+)-")
+    assert all(row["source"].startswith(row["split"]) and row["patient"] for row in rows(read))
+    write(tmp_path / "in" / "test" / "AMD" / "pat0-2.png", 99)
+    with pytest.raises(InputError, match="own split shares patients"):
+        run(tmp_path / "in", tmp_path / "more", patient_regex=r"(pat\d+)-")
+
+
 def test_a_blank_at_the_end_of_a_class_is_shown(pictures, tmp_path):
     write(pictures / "Normal " / "a.png", 100)
     with pytest.raises(InputError, match=r"spelled in two ways(.|\n)*'Normal' and 'Normal '"):

@@ -59,6 +59,7 @@ def test_the_first_axis_counts_by_convention_whatever_the_shape(tmp_path, size):
     assert shows(listing.bscans[0], 2, size)
     assert listing.bscans[0].source.endswith("#2")
     assert told(listing, "first axis", f"(5, {size[0]}, {size[1]})", "--slice_axis last")
+    assert told(listing, "the last is the one that differs") == (size == (5, 12))
 
 
 def test_the_flag_decides_and_a_picture_shows_both(tmp_path):
