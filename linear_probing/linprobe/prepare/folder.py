@@ -210,15 +210,16 @@ def _readable_and_together(bscans: list[BScan]) -> tuple[list[BScan], list[str]]
     notes = tolerate("pictures cannot be read", broken, len(bscans), "replace or remove them")
     kept = [bscan for bscan, found in zip(bscans, hashes, strict=True) if found is not None]
     pairs = same_pairs(np.stack([found for found in hashes if found is not None]))
-    torn = [
-        f"{kept[i].source} = {kept[k].source}" for i, k in pairs if kept[i].label != kept[k].label
-    ]
-    if torn:
-        raise InputError(
-            f"{len(torn)} pictures are in two classes, as they look",
-            got=shorten(torn, 5),
-            expected="each picture in one class",
-        )
+    for what, torn in (
+        ("class", [(i, k) for i, k in pairs if kept[i].label != kept[k].label]),
+        ("split", [(i, k) for i, k in pairs if kept[i].split != kept[k].split]),
+    ):
+        if torn:
+            raise InputError(
+                f"{len(torn)} pictures are in more than one {what}, as they look",
+                got=shorten([f"{kept[i].source} = {kept[k].source}" for i, k in torn], 5),
+                expected=f"each picture in one {what}",
+            )
     groups: Groups[str] = Groups()
     for i, k in pairs:
         groups.join(_unit(kept[i]), _unit(kept[k]))

@@ -111,8 +111,9 @@ def _check_flags(config: PrepareConfig, spec: DataSetSpec) -> None:
 
 def _ready_made(config: PrepareConfig, spec: DataSetSpec, source: Source) -> Plan | None:
     """Take a download that is in the probing layout as it is; None where it is not."""
-    own_flags = config.name == OWN_FOLDER and config.given("labels", "patient_regex")
-    plan = None if own_flags or spec.name in NEVER else find_ready_made(source.folder, spec)
+    if {spec.name, config.name} & {*NEVER}:
+        return None
+    plan = find_ready_made(source.folder, spec)
     stray = config.given("bscan", "split", "seed", "split_file", "zero_borders", *_ONLY)
     if plan is not None and stray:
         raise InputError(

@@ -19,8 +19,8 @@ from linprobe.prepare.writing import Job, Plan, copy_file
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.patients import SPLIT_TABLE, owner_of, read_split_table
 
-NEVER = ("Kermany",)
-"""Data sets whose download has a split of its own, which their own file reads."""
+NEVER = ("Kermany", "folder")
+"""Data sets whose split, where they come with one, is read and checked by their own file."""
 _DEPTH = 3  # folders between the top of the download and the splits
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -102,6 +103,22 @@ def test_patients_of_a_folder_that_is_divided_are_read_where_asked_for(tmp_path)
     write(tmp_path / "in" / "test" / "AMD" / "pat0-2.png", 99)
     with pytest.raises(InputError, match="own split shares patients"):
         run(tmp_path / "in", tmp_path / "more", patient_regex=r"(pat\d+)-")
+
+
+def test_a_folder_that_is_divided_is_checked_like_any_other(tmp_path):
+    for k in range(24):
+        split, label = ("train", "val", "test")[k // 8], ("AMD", "Normal")[k % 2]
+        write(tmp_path / "in" / split / label / f"{k}.png", k)
+    first = tmp_path / "in" / "train" / "AMD" / "0.png"
+    shutil.copy(first, tmp_path / "in" / "test" / "AMD" / "copy.png")
+    with pytest.raises(
+        InputError, match=r"more than one split(.|\n)*AMD/copy\.png = \S*AMD/0\.png"
+    ):
+        run(tmp_path / "in", tmp_path / "data")
+    (tmp_path / "in" / "test" / "AMD" / "copy.png").unlink()
+    (tmp_path / "in" / "test" / "AMD").rename(tmp_path / "in" / "test" / "AMD ")
+    with pytest.raises(InputError, match="'AMD' and 'AMD '"):
+        run(tmp_path / "in", tmp_path / "data")
 
 
 def test_a_blank_at_the_end_of_a_class_is_shown(pictures, tmp_path):
