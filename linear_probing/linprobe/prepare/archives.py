@@ -15,6 +15,7 @@ from __future__ import annotations
 import bz2
 import filecmp
 import gzip
+import hashlib
 import lzma
 import os
 import re
@@ -36,7 +37,6 @@ from tqdm import tqdm
 
 from linprobe.prepare.files import is_clutter
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.files import file_sha256
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".txz", ".tar.xz", ".tbz2", ".tar.bz2")
 """How the name of an archive that can be unpacked ends."""
@@ -194,10 +194,19 @@ def _list_folder(folder: Path) -> tuple[list[_Item], bool]:
 def _records(given: Sequence[Path], items: Sequence[_Item]) -> list[SourceFile]:
     """Describe what was given; archives in a folder count as well."""
     files = [item.path for item in items if item.packed or item.path in given]
-    bar = tqdm(files, "hashing", unit="file", disable=None, leave=False)
-    return [SourceFile(path.resolve().name) for path in given if path.is_dir()] + [
-        SourceFile(path.name, path.stat().st_size, file_sha256(path)) for path in bar
-    ]
+    folders = [SourceFile(path.resolve().name) for path in given if path.is_dir()]
+    return folders + [_hashed(path) for path in files]
+
+
+def _hashed(path: Path) -> SourceFile:
+    digest, size, title = hashlib.sha256(), path.stat().st_size, f"hashing {path.name}"
+    with (
+        path.open("rb") as file,
+        tqdm.wrapattr(file, "read", size, desc=title, disable=None, leave=False) as stream,
+    ):
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return SourceFile(path.name, size, digest.hexdigest())
 
 
 def _join(path: Path, target: Path) -> None:

@@ -28,6 +28,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from tqdm import tqdm
+
 from linprobe.prepare.files import IMAGES, list_files, safe_stem, scan_order
 from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options, bscans_of
 from linprobe.prepare.volumes import slices_of_images, without_fundus
@@ -59,7 +61,8 @@ def find(folder: Path, options: Options) -> Listing:
     unknown = [str(path) for path in files if cases[path.parent] is None]
     bscans: list[BScan] = []
     n_fundus = 0
-    for place, paths in volumes.items():
+    title = "looking into volumes"
+    for place, paths in tqdm(volumes.items(), title, unit="volume", disable=None, leave=False):
         case = cases[place]
         if case is None:
             continue
