@@ -41,7 +41,7 @@ def find_spec(name: str) -> DataSetSpec:
         InputError: If there is no such data set.
     """
     spec = next((spec for spec in DATASETS.values() if name in (spec.name, spec.alias)), None)
-    if spec is None:
+    if spec is None or not name:
         raise InputError(
             f"There is no data set {name}",
             got=name,
