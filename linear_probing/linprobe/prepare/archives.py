@@ -201,11 +201,12 @@ def _records(given: Sequence[Path], items: Sequence[_Item]) -> list[SourceFile]:
 def _hashed(path: Path) -> SourceFile:
     digest, size, title = hashlib.sha256(), path.stat().st_size, f"hashing {path.name}"
     with (
-        path.open("rb") as file,
-        tqdm.wrapattr(file, "read", size, desc=title, disable=None, leave=False) as stream,
+        path.open("rb") as stream,
+        tqdm(None, title, size, unit="B", unit_scale=True, disable=None, leave=False) as bar,
     ):
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
+            bar.update(len(chunk))
     return SourceFile(path.name, size, digest.hexdigest())
 
 
