@@ -31,7 +31,7 @@ def main() -> None:
     if config.name == folder.NAME:
         show_prepared(prepare(config, folder.spec_of(config.source[0].resolve().stem)))
     else:
-        show_prepared(prepare(config, *find_spec(config.name)))
+        show_prepared(prepare(config, find_spec(config.name)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A probing data set: ``<name>/{train,val,test}/<Class>/<image>``.
+"""A probing data set: ``<name>/{train,val,test}/<Class>/<image>``, images at any depth.
 
 The order of the classes comes from the union of the splits, so that a class missing from one of
 them shifts no label.
@@ -7,6 +7,7 @@ them shifts no label.
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,20 +45,17 @@ class Split:
         labels: (N,) index of each one's class.
         owners: Whose they are, as far as that is known.
         digests: SHA-256 of each file's bytes.
+        names: Path of each below the split, ``<Class>/<file>``.
     """
 
     paths: list[Path]
     labels: NDArray[np.int64]
     owners: list[Owner]
     digests: list[str]
+    names: list[str]
 
     def __len__(self) -> int:
         return len(self.paths)
-
-    @property
-    def names(self) -> list[str]:
-        """Class and file name of each image."""
-        return [f"{path.parent.name}/{path.name}" for path in self.paths]
 
     @property
     def units(self) -> list[str]:
@@ -72,6 +70,7 @@ class Split:
             self.labels[rows],
             [self.owners[k] for k in rows],
             [self.digests[k] for k in rows],
+            [self.names[k] for k in rows],
         )
 
 
@@ -136,12 +135,15 @@ def read_data_set(folder: Path) -> DataSet:
 
     Raises:
         InputError: If the layout is not there, a split is empty, there is only one class, or a
-            file cannot be read.
+            class is spelled in two ways, or a file cannot be read.
     """
     _check_layout(folder)
     table = read_split_table(folder)
     found = {split: _images_by_class(folder / split) for split in SPLITS}
     classes = sorted({name for by_class in found.values() for name in by_class})
+    _check_spelling(folder, found)
+    bare = [name for name in classes if not any(by.get(name) for by in found.values())]
+    classes = [name for name in classes if name not in bare]
     empty = [split for split, by_class in found.items() if not any(by_class.values())]
     if empty:
         raise InputError(
@@ -152,7 +154,7 @@ def read_data_set(folder: Path) -> DataSet:
     if len(classes) < 2:
         raise InputError(
             f"{folder} has only one class",
-            got=classes[0],
+            got=shorten(classes) or shorten(bare),
             expected="at least two: a folder for each below train, val and test",
         )
     splits = {}
@@ -161,12 +163,13 @@ def read_data_set(folder: Path) -> DataSet:
         labels = np.repeat(np.arange(len(classes)), [len(by_class.get(n, [])) for n in classes])
         owners = [owner_of(path, folder, table) for path in paths]
         digests = _hashes(paths, f"{folder.name}: reading {split}")
-        splits[split] = Split(paths, labels, owners, digests)
+        names = [path.relative_to(folder / split).as_posix() for path in paths]
+        splits[split] = Split(paths, labels, owners, digests, names)
     return DataSet(
         folder.name,
         classes,
         splits,
-        [*_notes(classes, splits, by_name=not table), *_left_out(folder)],
+        [*_notes(classes, splits, by_name=not table), *_left_out(folder, bare)],
         _fingerprint(classes, splits),
     )
 
@@ -190,13 +193,46 @@ def _class_folders(split: Path) -> Iterator[Path]:
 
 def _images_by_class(split: Path) -> dict[str, list[Path]]:
     return {
-        folder.name: sorted(p for p in folder.iterdir() if _is_image(p))
+        folder.name: [path for path in _files_below(folder) if is_image_file(path)]
         for folder in _class_folders(split)
     }
 
 
-def _is_image(path: Path) -> bool:
-    return not path.name.startswith(".") and is_image_file(path)
+def _files_below(folder: Path) -> list[Path]:
+    """List the files of a class, at any depth as ImageFolder does, without hidden ones."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if not path.is_dir()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _check_spelling(folder: Path, found: dict[str, dict[str, list[Path]]]) -> None:
+    """Refuse classes that are one by all that a reader sees.
+
+    They differ in case, blanks or signs nobody sees; or in punctuation, and no split has both.
+
+    Raises:
+        InputError: If there are such.
+    """
+    places: dict[str, list[str]] = defaultdict(list)
+    for split, by_class in found.items():
+        for name in by_class:
+            places[name].append(split)
+    for one, other in combinations(sorted(places), 2):
+        plain = [unicodedata.normalize("NFKC", name).casefold() for name in (one, other)]
+        seen = ["".join(filter(str.isprintable, "".join(name.split()))) for name in plain]
+        words = ["".join(filter(str.isalnum, name)) for name in plain]
+        apart = not set(places[one]) & set(places[other])
+        if seen[0] == seen[1] or (apart and words[0] == words[1] != ""):
+            told = (f"{name!r} in {' and '.join(places[name])}" for name in (one, other))
+            raise InputError(
+                f"{folder.name}: a class is spelled in two ways",
+                got=", ".join(told),
+                expected="the same name of its folder in each split",
+                remedy="rename the folder; quotation marks show blanks at its end",
+            )
 
 
 def read_bscan(path: Path) -> np.ndarray:
@@ -285,15 +321,14 @@ def _in_several_classes(splits: dict[str, Split]) -> list[str]:
     return sorted(patient for patient, labels in classes.items() if len(labels) > 1)
 
 
-def _left_out(folder: Path) -> list[str]:
-    """Say which files below the classes are no images, so that none goes missing unseen."""
+def _left_out(folder: Path, bare: list[str]) -> list[str]:
+    """Say which files below the classes are no images, and which folders have none."""
+    notes = [f"No class, as they hold no image: {shorten(bare)}."] * bool(bare)
     kinds: Counter[str] = Counter()
     for split in SPLITS:
         for class_folder in _class_folders(folder / split):
-            for path in class_folder.iterdir():
-                if not path.name.startswith(".") and not _is_image(path):
-                    kinds["folder" if path.is_dir() else path.suffix.lower() or "no suffix"] += 1
-    if not kinds:
-        return []
+            for path in _files_below(class_folder):
+                if not is_image_file(path):
+                    kinds[path.suffix.lower() or "no suffix"] += 1
     told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    return [f"Left out, as no images of a known kind: {told}."]
+    return notes + [f"Left out, as no images of a known kind: {told}."] * bool(kinds)

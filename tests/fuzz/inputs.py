@@ -21,8 +21,8 @@ import torch
 from PIL import Image
 
 from linprobe.config import ProbeConfig
-from linprobe.prepare.sheets import read_csv as read_sheet
-from linprobe.prepare.table import read_table as read_split
+from linprobe.prepare.tables import read_split
+from linprobe.prepare.tables import read_table as read_sheet
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
 from retfiner.common.patients import read_split_table

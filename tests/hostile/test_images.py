@@ -15,7 +15,7 @@ from PIL import Image
 from pydicom.uid import RLELossless
 
 from linprobe.datasets import read_data_set
-from linprobe.prepare.source import open_source
+from linprobe.prepare.archives import open_source
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import read_manifest
 from retfiner.vision import read_image

@@ -11,12 +11,16 @@ import zipfile
 
 import pytest
 
-from linprobe.prepare.metaimage import count_slices, read_slice
-from linprobe.prepare.pixels import mat_shape, npz_shapes, read_mat_slice, read_npz_slice
-from linprobe.prepare.sheets import read_csv as read_sheet
-from linprobe.prepare.sheets import read_xlsx
-from linprobe.prepare.source import open_source
-from linprobe.prepare.table import read_table as read_split
+from linprobe.prepare.archives import open_source
+from linprobe.prepare.tables import read_split
+from linprobe.prepare.tables import read_table as read_sheet
+from linprobe.prepare.volumes import (
+    mat_shape,
+    mhd_shape,
+    npz_shapes,
+    read_mhd_slice,
+    read_slice,
+)
 from linprobe.store import FeatureStore
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
@@ -126,7 +130,7 @@ SHEETS = {
 def test_excel_files_that_are_none(tmp_path, name):
     path = write_xlsx(tmp_path / "a.xlsx", **SHEETS[name])
     assert path.stat().st_size < 4 << 20
-    assert "root:" not in assert_refused(lambda: read_xlsx(path, ("data", "mid"))).text
+    assert "root:" not in assert_refused(lambda: read_sheet(path, ("data", "mid"))).text
 
 
 # ---- settings
@@ -237,7 +241,7 @@ def test_arrays_that_claim(tmp_path, name):
         for read in (
             lambda: read_image(tmp_path / "a.npy"),
             lambda: read_image(path),
-            lambda: read_npz_slice(path, "bscans", 0, 0),
+            lambda: read_slice(path, "bscans", 0, 0),
         ):
             with pytest.raises(InputError) as caught:
                 read()
@@ -261,7 +265,7 @@ def test_archives_of_zeros_are_not_unpacked(tmp_path):
     for path in (volume, header):
         assert path.stat().st_size < 2 << 20
         assert_refused(lambda path=path: read_image(f"{path}#0"), megabytes=50)
-        assert_refused(lambda path=path: read_npz_slice(path, "bscans", 0, 0), megabytes=50)
+        assert_refused(lambda path=path: read_slice(path, "bscans", 0, 0), megabytes=50)
     assert_refused(lambda: npz_shapes(header), megabytes=50)
 
 
@@ -297,7 +301,7 @@ def test_matlab_files_that_claim(tmp_path):
         path = tmp_path / f"{name}.mat"
         path.write_bytes(content)
         assert_refused(lambda path=path: mat_shape(path, "images"))
-        assert_refused(lambda path=path: read_mat_slice(path, "images", 0))
+        assert_refused(lambda path=path: read_slice(path, "images", 2, 0))
 
 
 @pytest.mark.slow
@@ -334,8 +338,8 @@ def test_metaimages_that_reach_elsewhere(tmp_path):
             path.write_text(sound.replace(line, other))
 
             def read():
-                count_slices(path)
-                return read_slice(path, 0)
+                mhd_shape(path)
+                return read_mhd_slice(path, 0)
 
             assert_refused(read)
 
@@ -384,7 +388,7 @@ def test_results_that_are_damaged_or_worse(tmp_path):
         assert_refused(lambda: read_run(folder))
 
 
-# ---- archives: what tests/linprobe/prepare/test_source.py does not have
+# ---- archives: what tests/linprobe/prepare/test_archives.py does not have
 
 
 def packed_tar(path, *blocks):

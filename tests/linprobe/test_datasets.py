@@ -81,6 +81,69 @@ def test_numbers_that_restart_in_each_class_are_seen(folder):
     assert note.startswith("8 patients, known by file names alone, are in several classes")
 
 
+def test_images_in_a_folder_a_patient_are_read_as_image_folder_does(folder):
+    before = read_data_set(folder)
+    for path in sorted(folder.glob("*/*/*.png")):
+        patient, _, scan = path.stem.partition("_")
+        path.parent.joinpath(patient).mkdir(exist_ok=True)
+        path.rename(path.parent / patient / f"{scan}.png")  # the same names for all
+    (folder / "train" / "AMD" / ".hidden").mkdir()
+    (folder / "train" / "AMD" / ".hidden" / "a.pdf").write_bytes(b"x")
+    data = read_data_set(folder)
+    assert data.notes == [] and data.classes == before.classes
+    for name, split in data.splits.items():
+        assert [o.patient for o in split.owners] == [o.patient for o in before.splits[name].owners]
+        assert len(set(split.names)) == len(split) == len(before.splits[name])
+        assert all(
+            (folder / name / image).is_file() and image.split("/")[0] == data.classes[label]
+            for image, label in zip(split.names, split.labels, strict=True)
+        )
+        np.testing.assert_array_equal(split.labels, before.splits[name].labels)
+    lines = [f"{split}/{n},all" for split, s in data.splits.items() for n in s.names]
+    (folder / "split.csv").write_text("\n".join(["image,patient", *lines]) + "\n")
+    assert "1 patients are in both train and test." in read_data_set(folder).notes
+
+
+@pytest.mark.parametrize("other", ["NORMAL ", "Normal", "NORMAL\u200b", "NOR MAL", "ＮＯＲＭＡＬ"])
+def test_a_class_spelled_in_two_ways_is_an_error_that_shows_the_difference(folder, other):
+    (folder / "test" / "NORMAL").rename(folder / "test" / other)
+    with pytest.raises(InputError) as caught:
+        read_data_set(folder)
+    told = "'NORMAL' in train and val", f"{other!r} in test"
+    assert all(words in str(caught.value) for words in told)
+
+
+def test_a_class_with_other_punctuation_in_another_split_is_the_same(folder):
+    for split, name in (("train", "Wet_AMD"), ("val", "Wet_AMD"), ("test", "wet-AMD")):
+        (folder / split / "AMD").rename(folder / split / name)
+    with pytest.raises(InputError, match="'Wet_AMD' in train and val, 'wet-AMD' in test"):
+        read_data_set(folder)
+
+
+def test_classes_that_differ_in_a_sign_and_stand_side_by_side_are_two(folder):
+    for split in ("train", "val", "test"):
+        (folder / split / "AMD").rename(folder / split / "CNV+")
+        (folder / split / "DME").rename(folder / split / "CNV-")
+    assert read_data_set(folder).classes == ["CNV+", "CNV-", "NORMAL"]
+
+
+def test_a_folder_without_an_image_is_no_class_and_that_is_said(folder):
+    for split in ("train", "test"):
+        (folder / split / "@eaDir").mkdir()
+    data = read_data_set(folder)
+    assert data.classes == ["AMD", "DME", "NORMAL"]
+    assert data.notes == ["No class, as they hold no image: @eaDir."]
+
+
+def test_blanks_and_signs_in_names_of_classes_are_no_trouble(folder):
+    for split in ("train", "val", "test"):
+        (folder / split / "NORMAL").rename(folder / split / "0. gesund (Müller, n=3)")
+        (folder / split / "AMD").rename(folder / split / "网膜 CNV")
+    data = read_data_set(folder)
+    assert data.classes == ["0. gesund (Müller, n=3)", "DME", "网膜 CNV"]
+    assert data.notes == []
+
+
 def test_files_of_other_kinds_are_counted(folder):
     for name in ("a.pdf", "b.pdf", ".DS_Store"):
         (folder / "train" / "AMD" / name).write_bytes(b"x")

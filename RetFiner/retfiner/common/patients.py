@@ -75,10 +75,16 @@ def _owner(row: Mapping[str, str | None]) -> Owner:
 def owner_of(path: Path, data_set: Path, table: Mapping[str, Owner]) -> Owner:
     """Find whose ``<data_set>/<split>/<class>/<name>`` is, by the name where there is no table.
 
-    A table may name images by their path below the data set, by class and name, or by name alone.
+    A table may name images by their path below the data set, below the split, or by name alone.
+    Where images lie deeper, the folders between class and image that have a number in their name
+    are taken for the patient's, if neither table nor image tells.
     """
+    split, class_name, *below, name = path.relative_to(data_set).parts
     if not table:
-        return owner_in_name(path.stem)
-    split, class_name, name = path.relative_to(data_set).parts
-    keys = (f"{split}/{class_name}/{name}", f"{class_name}/{name}", name)
-    return next((table[key] for key in keys if key in table), Owner())
+        owner = owner_in_name(path.stem)
+        folders = "/".join(part for part in below if any(sign.isdigit() for sign in part))
+        return owner._replace(patient=owner.patient or folders)
+    within = "/".join((class_name, *below, name))
+    return next(
+        (table[key] for key in (f"{split}/{within}", within, name) if key in table), Owner()
+    )

@@ -1,4 +1,7 @@
-"""Unpacking zip and tar archives, and archives within archives, within bounds.
+"""The download as one folder, whatever was given: folders, archives, archives within them.
+
+A single folder without archives is read where it lies. Everything else is brought together in a
+temporary folder: archives are unpacked where they lie, files of folders are linked.
 
 Nothing an archive says of itself is trusted. A name that leads out of the folder, a link, a device
 or a password is an error; so is a member that is cut short or whose checksum is wrong, a tar
@@ -12,7 +15,9 @@ from __future__ import annotations
 import bz2
 import filecmp
 import gzip
+import hashlib
 import lzma
+import os
 import re
 import shutil
 import stat
@@ -21,7 +26,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +35,8 @@ from typing import IO, Any, NamedTuple
 
 from tqdm import tqdm
 
-from retfiner.common.errors import InputError
+from linprobe.prepare.files import is_clutter
+from retfiner.common.errors import InputError, shorten
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".txz", ".tar.xz", ".tbz2", ".tar.bz2")
 """How the name of an archive that can be unpacked ends."""
@@ -58,8 +64,7 @@ _PACKED: tuple[tuple[bytes, Any], ...] = (
 _MAGIC = (b"PK\x03\x04", b"PK\x05\x06", *(mark for mark, _ in _PACKED[:3]))
 _FOREIGN_MAGIC = (b"Rar!", b"7z\xbc\xaf\x27\x1c")
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-_ENCRYPTED, _PATCH = 0x1 | 0x40, 0x20  # general purpose bits 0, 6 and 5 of a zip's member
-_UTF8 = 0x800  # bit 11: the name is UTF-8
+_ENCRYPTED, _PATCH, _UTF8 = 0x1 | 0x40, 0x20, 0x800  # bits of a zip's member: 0 and 6, 5, 11
 _READ_ERRORS = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -71,19 +76,166 @@ _READ_ERRORS = (
     RuntimeError,  # zipfile: a version it does not know
     ValueError,  # a name that is not in the encoding it claims
 )
-_BLOCK = 512  # bytes of a tar's block
-_FIRST = 512  # bytes that tell the kind of a file
-_CHUNK = 1 << 20
+_BLOCK, _CHUNK = 512, 1 << 20  # bytes of a tar's block, and of what is copied at once
 _UNPACK = "unpack it with another program and give the folder"
 _AGAIN = f"download it again, or {_UNPACK}"
 
+Member = tuple[str, int, Callable[[], IO[bytes]]]
+"""A file within an archive: name, bytes, and how it is opened, before the next one is asked for."""
 
-class Member(NamedTuple):
-    """A file within an archive; opened once, before the next one is asked for."""
+
+class SourceFile(NamedTuple):
+    """What was given, for the record: name without the path to it, bytes and SHA-256 of a file."""
 
     name: str
-    size: int
-    open: Callable[[], IO[bytes]]
+    size: int | None = None
+    sha256: str | None = None
+
+
+class Source(NamedTuple):
+    """A download, ready to be read: where it lies, what was given for it, what was not unpacked."""
+
+    folder: Path
+    files: list[SourceFile]
+    notes: list[str]
+
+
+class _Item(NamedTuple):
+    """A file that was given: where it lies, the place it shall get, its name in messages."""
+
+    path: Path
+    place: PurePosixPath
+    shown: str
+    packed: bool
+
+
+@contextmanager
+def open_source(given: Sequence[Path], scratch: Path) -> Iterator[Source]:
+    """Bring a download together in one folder; what is temporary is removed afterwards.
+
+    Yields:
+        The download.
+
+    Raises:
+        InputError: If something given does not exist or cannot be unpacked.
+    """
+    items: list[_Item] = []
+    plain = len(given) == 1
+    for path in given:
+        listed, alone = _list_folder(path) if path.is_dir() else (_single(path), False)
+        items += listed
+        plain &= alone
+    if not any(path.is_dir() for path in given) and not any(item.packed for item in items):
+        raise InputError(
+            "--source holds neither a folder nor an archive",
+            got=shorten([str(path) for path in given]),
+            expected="the download as a folder, a zip or a tar",
+        )
+    foreign = [item.place for item in items if item.path.name.lower().endswith(FOREIGN_SUFFIXES)]
+    notes = [f"Not unpacked: {shorten(list(map(str, foreign)))}."] * bool(foreign)
+    if plain:
+        yield Source(given[0], _records(given, items), notes)
+        return
+    temporary = Path(tempfile.mkdtemp(prefix=".download-", dir=scratch))
+    try:
+        # One level down: a data root is searched for */train, and a download may have a train.
+        folder = temporary / "unpacked"
+        folder.mkdir()
+        packed = sum(item.path.stat().st_size for item in items if item.packed)
+        budget = Budget(max(MAX_SMALL, MAX_RATIO * packed), folder)
+        for item in sorted(items, key=lambda item: item.packed):
+            if item.packed:
+                unpack(item.path, folder / item.place, budget, item.shown)
+            else:
+                _join(item.path, folder / item.place)
+        yield Source(folder, _records(given, items), notes)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _single(path: Path) -> list[_Item]:
+    if not path.is_file():
+        raise InputError(
+            f"There is no {path}", expected="a folder or an archive", remedy="correct --source"
+        )
+    packed = is_archive(path, by_content=True)
+    return [_Item(path, PurePosixPath() if packed else PurePosixPath(path.name), path.name, packed)]
+
+
+def _list_folder(folder: Path) -> tuple[list[_Item], bool]:
+    """List a folder, linked folders entered once; say whether it can be read where it lies."""
+    items: list[_Item] = []
+    seen: set[Path] = set()
+    plain = True
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place)
+        seen.add(here.resolve())
+        plain &= not any((here / name).is_symlink() for name in folders)
+        folders[:] = [name for name in folders if (here / name).resolve() not in seen]
+        for path in (here / name for name in names):
+            below = PurePosixPath(path.relative_to(folder).as_posix())
+            if path.exists() and not path.is_file():  # opening could wait, or never end
+                raise InputError(
+                    f"{path} is no file",
+                    got="a named pipe, a socket or a device",
+                    expected="files and folders alone",
+                    remedy="remove it from the download",
+                )
+            if is_clutter(below):
+                plain = False
+                continue
+            packed = is_archive(path)
+            plain &= not packed
+            target = below.parent if packed else below
+            items.append(_Item(path, target, f"{folder.name}/{below}", packed))
+    return items, plain
+
+
+def _records(given: Sequence[Path], items: Sequence[_Item]) -> list[SourceFile]:
+    """Describe what was given; archives in a folder count as well."""
+    files = [item.path for item in items if item.packed or item.path in given]
+    folders = [SourceFile(path.resolve().name) for path in given if path.is_dir()]
+    return folders + [_hashed(path) for path in files]
+
+
+def _hashed(path: Path) -> SourceFile:
+    digest, size, title = hashlib.sha256(), path.stat().st_size, f"hashing {path.name}"
+    with (
+        path.open("rb") as stream,
+        tqdm(None, title, size, unit="B", unit_scale=True, disable=None, leave=False) as bar,
+    ):
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            bar.update(len(chunk))
+    return SourceFile(path.name, size, digest.hexdigest())
+
+
+def _join(path: Path, target: Path) -> None:
+    """Make a file appear in another place: by a hard link, else a soft one, else a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        _require_same(path, target, f"{path} is one of them")
+        return
+    path = path.resolve()
+    for attempt in (os.link, os.symlink, shutil.copyfile):
+        try:
+            attempt(path, target)
+            return
+        except OSError:  # another disk, or not allowed
+            if attempt is shutil.copyfile:
+                raise
+
+
+def _require_same(path: Path, target: Path, got: str) -> None:
+    if not (target.is_file() and filecmp.cmp(path, target, shallow=False)):
+        raise InputError(
+            f"Two different files of the download would get the same place: {target.name}",
+            got=got,
+            remedy="unpack each archive into a folder of its own and give the folder around them",
+        )
+
+
+# ---- archives
 
 
 @dataclass
@@ -95,11 +247,6 @@ class Budget:
     written: int = 0
     members: int = 0
 
-    @classmethod
-    def for_archives(cls, packed: int, folder: Path) -> Budget:
-        """Allow what archives of so many bytes may reasonably hold."""
-        return cls(max(MAX_SMALL, MAX_RATIO * packed), folder)
-
     def check(self, coming: int, shown: str) -> None:
         """Check that so many bytes more may be written.
 
@@ -109,22 +256,18 @@ class Budget:
         if self.written + coming > self.limit or self.members > MAX_MEMBERS:
             raise InputError(
                 f"{shown} unpacks to far more than its size explains",
-                got=f"more than {_gigabytes(self.written + coming)} in {self.members} files",
-                expected=f"at most {_gigabytes(self.limit)} in {MAX_MEMBERS} files",
+                got=f"more than {(self.written + coming) / 1e9:.2f} GB in {self.members} files",
+                expected=f"at most {self.limit / 1e9:.2f} GB in {MAX_MEMBERS} files",
                 remedy="if you trust it, unpack it yourself and give the folder",
             )
         free = shutil.disk_usage(self.folder).free
         if coming + RESERVE > free:
             raise InputError(
                 f"The disk of {self.folder.parent} has no room to unpack {shown}",
-                got=f"{_gigabytes(free)} free",
-                expected=f"{_gigabytes(coming + RESERVE)}",
+                got=f"{free / 1e9:.2f} GB free",
+                expected=f"{(coming + RESERVE) / 1e9:.2f} GB",
                 remedy="choose an --output on another disk, or give an unpacked folder",
             )
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
 
 
 def is_archive(path: Path, *, by_content: bool = False) -> bool:
@@ -150,18 +293,9 @@ def is_archive(path: Path, *, by_content: bool = False) -> bool:
     return head.startswith(_MAGIC) or head[257:262] == b"ustar"
 
 
-def is_clutter(path: PurePosixPath) -> bool:
-    """Say whether a file was left by an operating system and belongs to no data set."""
-    return (
-        "__MACOSX" in path.parts
-        or path.name.startswith("._")
-        or path.name in (".DS_Store", "Thumbs.db", "desktop.ini")
-    )
-
-
 def _head(path: Path) -> bytes:
     with path.open("rb") as stream:
-        return stream.read(_FIRST)
+        return stream.read(_BLOCK)
 
 
 def unpack(path: Path, folder: Path, budget: Budget, shown: str, depth: int = 1) -> None:
@@ -187,25 +321,26 @@ def unpack(path: Path, folder: Path, budget: Budget, shown: str, depth: int = 1)
             expected=f"at most {MAX_DEPTH} levels",
             remedy="unpack the outer one yourself and give the folder",
         )
-    inner, at = [], None
+    inner, at = [], ""
     title = f"unpacking {path.name}"
     with tqdm(desc=title, unit="B", unit_scale=True, disable=None, leave=False) as bar:
         try:
-            for member in _members(path, shown, budget):
-                at = member.name
-                place = _safe_path(at, shown)
+            for name, size, opened in _members(path, shown, budget):
+                at = f", at {name}"
+                place = _safe_path(name, shown)
                 if is_clutter(place) or not place.parts:
                     continue
-                _unpack_member(member, folder / place, budget, shown)
-                bar.update(member.size)
+                _unpack_member((name, size, opened), folder / place, budget, shown)
+                bar.update(size)
                 if is_archive(folder / place):
                     inner.append(folder / place)
-        except InputError:
-            raise
         except _READ_ERRORS as error:
-            where = f"{shown} is damaged or cut short" + (f", at {at}" if at else "")
+            if isinstance(error, InputError):
+                raise
             raise InputError(
-                where, got=str(error) or type(error).__name__, remedy=_AGAIN
+                f"{shown} is damaged or cut short{at}",
+                got=str(error) or type(error).__name__,
+                remedy=_AGAIN,
             ) from error
     for archive in inner:
         within = f"{shown}/{archive.relative_to(folder).as_posix()}"
@@ -227,32 +362,27 @@ def _zip_members(path: Path, shown: str, budget: Budget) -> Iterator[Member]:
     with zipfile.ZipFile(path) as packed:
         files = [info for info in packed.infolist() if not info.filename.endswith(("/", "\\"))]
         for info in files:
-            _check_zip_member(info, shown)
+            where = f"{shown}: {_zip_name(info)}"
+            if info.flag_bits & _ENCRYPTED:
+                raise InputError(f"{where} is protected by a password", remedy=_UNPACK)
+            if info.flag_bits & _PATCH or info.compress_type not in _COMPRESSIONS:
+                raise InputError(
+                    f"{where} is packed in a way that is not read here",
+                    got=f"compression method {info.compress_type}",
+                    remedy=_UNPACK,
+                )
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+                raise _no_file(where)
         budget.check(sum(info.file_size for info in files), shown)
         for info in files:
-            yield Member(_zip_name(info), info.file_size, partial(packed.open, info))
-
-
-def _check_zip_member(info: zipfile.ZipInfo, shown: str) -> None:
-    where = f"{shown}: {_zip_name(info)}"
-    if info.flag_bits & _ENCRYPTED:
-        raise InputError(f"{where} is protected by a password", remedy=_UNPACK)
-    if info.flag_bits & _PATCH or info.compress_type not in _COMPRESSIONS:
-        raise InputError(
-            f"{where} is packed in a way that is not read here",
-            got=f"compression method {info.compress_type}",
-            remedy=_UNPACK,
-        )
-    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-        raise _no_file(shown, _zip_name(info))
+            yield _zip_name(info), info.file_size, partial(packed.open, info)
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
     """Read a name that is UTF-8 without saying so, as some programs write it."""
-    if info.flag_bits & _UTF8:
-        return info.filename
     try:
-        return info.filename.encode("cp437").decode("utf-8")
+        says_so = info.flag_bits & _UTF8
+        return info.filename if says_so else info.filename.encode("cp437").decode("utf-8")
     except UnicodeError:
         return info.filename
 
@@ -287,11 +417,15 @@ def _tar_members(path: Path, shown: str) -> Iterator[Member]:
             stream.allowance = None
             if info is None:
                 break
-            name = _tar_name(info)
+            name = info.name
+            if any(
+                "\ud800" <= sign <= "\udfff" for sign in name
+            ):  # how Python keeps what is no UTF-8
+                name = name.encode("utf-8", "surrogateescape").decode("latin-1")
             if info.isfile():
-                yield Member(name, info.size, partial(_open_in_tar, tar, info))
+                yield name, info.size, partial(tarfile.ExFileObject, tar, info)
             elif not info.isdir():
-                raise _no_file(shown, name)
+                raise _no_file(f"{shown}: {name}")
         stream.seek(tar.offset)
         complete = stream.read(_BLOCK) == bytes(_BLOCK)
         for _ in range(64):  # on to where compression keeps its checksum
@@ -301,26 +435,9 @@ def _tar_members(path: Path, shown: str) -> Iterator[Member]:
             raise tarfile.ReadError("it has no end mark")
 
 
-def _open_in_tar(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    stream = tar.extractfile(info)
-    if stream is None:
-        raise tarfile.ReadError("no content")
-    return stream
-
-
-def _tar_name(info: tarfile.TarInfo) -> str:
-    raw = info.name.encode("utf-8", "surrogateescape")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
-
-
-def _no_file(shown: str, name: str) -> InputError:
+def _no_file(where: str) -> InputError:
     return InputError(
-        f"{shown}: {name} is a link or a device",
-        expected="files and folders alone",
-        remedy=_UNPACK,
+        f"{where} is a link or a device", expected="files and folders alone", remedy=_UNPACK
     )
 
 
@@ -341,52 +458,39 @@ def _safe_path(name: str, shown: str) -> PurePosixPath:
     return PurePosixPath(*(part for part in parts if part not in ("", ".")))
 
 
+def _unpack_member(member: Member, target: Path, budget: Budget, shown: str) -> None:
+    """Copy a member's content, and check that it has the length it is said to have."""
+    name, announced, opened = member
+    budget.members += 1
+    budget.check(announced, shown)
+    with _writing(shown, name):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - opened as a context below
+            dir=target.parent, prefix=".part-", delete=False
+        )
+    size = 0
+    with file, opened() as stream:
+        while size <= announced and (chunk := stream.read(_CHUNK)):
+            size += len(chunk)
+            budget.written += len(chunk)
+            if size <= announced:
+                with _writing(shown, name):
+                    file.write(chunk)
+    if size != announced:
+        raise EOFError(f"{size} bytes or more where {announced} are announced")
+    part = Path(file.name)
+    with _writing(shown, name):
+        if target.exists():
+            _require_same(part, target, f"{shown} holds one of them")
+            part.unlink()
+        else:
+            part.chmod(0o644)
+            part.replace(target)
+
+
 @contextmanager
 def _writing(shown: str, name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise InputError(f"{shown}: {name} cannot be written", got=error) from error
-
-
-def _unpack_member(member: Member, target: Path, budget: Budget, shown: str) -> None:
-    """Copy a member's content, and check that it has the length it is said to have."""
-    budget.members += 1
-    budget.check(member.size, shown)
-    with _writing(shown, member.name):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - opened as a context below
-            dir=target.parent, prefix=".part-", delete=False
-        )
-    size = 0
-    with file, member.open() as stream:
-        while size <= member.size and (chunk := stream.read(_CHUNK)):
-            size += len(chunk)
-            budget.written += len(chunk)
-            if size <= member.size:
-                with _writing(shown, member.name):
-                    file.write(chunk)
-    if size != member.size:
-        raise EOFError(f"{size} bytes or more where {member.size} are announced")
-    with _writing(shown, member.name):
-        put(Path(file.name), target, shown)
-
-
-def put(part: Path, target: Path, shown: str) -> None:
-    """Move a file into place, unless the very same file is there.
-
-    Raises:
-        InputError: If another file, or a folder, is there.
-    """
-    if not target.exists():
-        part.chmod(0o644)
-        part.replace(target)
-        return
-    same = target.is_file() and filecmp.cmp(part, target, shallow=False)
-    part.unlink()
-    if not same:
-        raise InputError(
-            f"Two different files of the download would get the same place: {target.name}",
-            got=f"{shown} holds one of them",
-            remedy="unpack each archive into a folder of its own and give the folder around them",
-        )

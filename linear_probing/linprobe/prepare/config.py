@@ -62,10 +62,10 @@ class ImageSettings:
         "NEHUT2D: the B-scan's own label or the patient's diagnosis; by default bscan", None
     )
     slice_axis: Literal["first", "last"] | None = flag(
-        "Harvard_Glaucoma: axis that counts B-scans; by default told from the shape", None
+        "Harvard_Glaucoma: axis that counts B-scans; by default the first, and a picture", None
     )
     labels: Path | None = flag(
-        "folder: CSV with columns image, label and maybe patient; by default folders are classes",
+        "folder: table with columns image, label, maybe patient; by default folders are classes",
         None,
     )
     patient_regex: str | None = flag(

@@ -20,58 +20,50 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from functools import partial
 from pathlib import Path, PurePosixPath
 
-from linprobe.prepare.finding import (
-    chosen_scans,
-    compare_counts,
-    list_files,
-    renamed,
-    require_classes,
-    tolerate,
-)
-from linprobe.prepare.pixels import mat_shape, read_mat_slice
-from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+from linprobe.prepare.files import list_files
+from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options, bscans_of
+from linprobe.prepare.volumes import mat_shape, slices_of_volume
 from retfiner.common.errors import InputError
 
 CLASSES = ("AMD", "Control")
-VOLUMES = {"AMD": 269, "Control": 115}
 VARIABLE = "images"
 _NAME = re.compile(r"Farsiu_Ophthalmology_2013_(AMD|Control)_Subject_(\d+)", re.IGNORECASE)
 
 
-def list_bscans(folder: Path, options: Options) -> Listing:
+def find(folder: Path, options: Options) -> Listing:
     """Find the B-scans that are wanted of each volume; of the files, headers alone are read.
 
     Raises:
-        InputError: If a class or a B-scan is missing, or a file is damaged.
+        InputError: If a file is damaged or no volume, or lies in the other class's folder.
     """
     files = list_files(folder, (".mat",))
-    named = [(path, _NAME.fullmatch(path.stem)) for path in files]
-    notes = tolerate(
-        "MATLAB files are not named like this data set's",
-        [path.name for path, match in named if match is None],
-        len(files),
-        "give the folder with the volumes of this data set alone",
-    )
     bscans: list[BScan] = []
     volumes: Counter[str] = Counter()
-    for path, match in named:
-        if match is not None:
-            label = _label(path, match[1])
-            volumes[label] += 1
-            bscans += _bscans_of(folder, path, label, int(match[2]), options)
-    require_classes(
-        volumes, CLASSES, folder, "Farsiu_Ophthalmology_2013_{AMD,Control}_Subject_<number>.mat"
-    )
-    return Listing(renamed(bscans), notes + compare_counts(volumes, VOLUMES, "volumes"))
+    unknown = []
+    for path in files:
+        match = _NAME.fullmatch(path.stem)
+        if match is None:
+            unknown.append(path.name)
+            continue
+        shape = mat_shape(folder / path, VARIABLE)
+        if len(shape) != 3:
+            got = f"images of shape {shape}"
+            raise InputError(f"{path} holds no volume", got=got, expected="(512, 1000, 100)")
+        label = _label(path, match[1])
+        name = f"{label}_{int(match[2])}"
+        slices = slices_of_volume(folder, path, VARIABLE, 2, shape[2])
+        bscans += bscans_of(slices, options.bscan, str(path), name, label, patient=name)
+        volumes[label] += 1
+    problem = "MATLAB files are not named like this data set's"
+    remedy = "give the folder with the volumes of this data set alone"
+    return Listing(bscans, [], [LeftOut(problem, unknown, len(files), remedy)], volumes)
 
 
 def _label(path: PurePosixPath, found: str) -> str:
-    label = next(name for name in CLASSES if name.casefold() == found.casefold())
+    label, other = CLASSES if found.casefold() == "amd" else reversed(CLASSES)
     around = [part.casefold() for part in path.parts[:-1]]
-    other = next(name for name in CLASSES if name != label)
     if other.casefold() in around and label.casefold() not in around:
         raise InputError(
             f"{path} lies in the folder of the other class",
@@ -79,26 +71,6 @@ def _label(path: PurePosixPath, found: str) -> str:
             remedy="download the volumes again",
         )
     return label
-
-
-def _bscans_of(
-    folder: Path, path: PurePosixPath, label: str, subject: int, options: Options
-) -> list[BScan]:
-    shape = mat_shape(folder / path, VARIABLE)
-    if len(shape) != 3:
-        raise InputError(
-            f"{path} holds no volume", got=f"images of shape {shape}", expected="(512, 1000, 100)"
-        )
-    return [
-        BScan(
-            name=f"{label}_{subject}" + (f"_{index:03d}" if options.bscan == "all" else ""),
-            label=label,
-            patient=f"{label}_{subject}",
-            source=f"{path}#{index}",
-            read=partial(read_mat_slice, folder / path, VARIABLE, index),
-        )
-        for index in chosen_scans(options.bscan, shape[2], str(path))
-    ]
 
 
 SPEC = DataSetSpec(
@@ -113,6 +85,9 @@ SPEC = DataSetSpec(
         "Ophthalmology 121(1), 162-172, 2014"
     ),
     patients="class and subject number in the file name",
-    list_bscans=list_bscans,
+    find=find,
+    layout="Farsiu_Ophthalmology_2013_{AMD,Control}_Subject_<number>.mat",
+    published={"AMD": 269, "Control": 115},
+    unit="volumes",
     volumes=True,
 )

@@ -2,13 +2,16 @@
 
 As it lies::
 
-    DIR/<Class>/<picture>                      as torchvision's ImageFolder reads it, or
+    DIR/<Class>/<picture>                      as torchvision's ImageFolder reads it, at any depth
+    DIR/<Class>/<patient>/<picture>            with a folder a patient
+    DIR/{train,test}/<Class>/<picture>         divided already, val to be made
     DIR/<anything>, with labels.csv            columns image and label, and maybe patient
 
 - Label: the folder, or the table's column.
 - Patient: the table's column; else what ``--patient_regex`` finds in a picture's path; else what a
-  known kind of name says. Where none does, the picture is divided by itself, and that is said.
-- Split: random by patient, as of every data set here.
+  known kind of name says; else the folder below the class. Where none does, the picture is divided
+  by itself, and that is said.
+- Split: random by patient, as of every data set here, or the folder's own.
 
 Traps that are looked for: classes that differ in their spelling alone, pictures that nobody can
 read, the same picture in two classes, and copies, also under another name or encoding, which stay
@@ -29,11 +32,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm import tqdm
 
-from linprobe.prepare.finding import list_files, renamed, safe_stem, squeeze, tolerate
-from linprobe.prepare.identical import Groups
-from linprobe.prepare.pixels import read_gray
-from linprobe.prepare.sheets import read_csv
+from linprobe.prepare.duplicates import Groups
+from linprobe.prepare.files import list_files, safe_stem, squeeze, tolerate
 from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+from linprobe.prepare.splits import SPLIT_OF
+from linprobe.prepare.tables import read_table
+from linprobe.prepare.volumes import read_gray
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.patients import owner_in_name
 
@@ -53,11 +57,11 @@ def spec_of(name: str) -> DataSetSpec:
         where="a folder of your own",
         citation="",
         patients="the table's column patient, --patient_regex, or the pictures' names",
-        list_bscans=list_bscans,
+        find=find,
     )
 
 
-def list_bscans(folder: Path, options: Options) -> Listing:
+def find(folder: Path, options: Options) -> Listing:
     """Find the pictures and check them, each read once.
 
     Raises:
@@ -70,43 +74,67 @@ def list_bscans(folder: Path, options: Options) -> Listing:
     if options.labels is not None:
         bscans, notes = _from_table(folder, files, options.labels)
     else:
-        bscans, notes = [_bscan(folder, path, path.parent.name, "") for path in files], []
-        if any(len(path.parts) < 2 for path in files) or not files:
-            raise InputError(
-                f"{folder} is no folder of pictures by class",
-                got=shorten([str(path) for path in files if len(path.parts) < 2]) or "no picture",
-                expected="<Class>/<picture>, or a table with --labels",
-            )
-    told = {bscan.patient for bscan in bscans}
-    bscans = [_with_patient(bscan, options.patient_regex) for bscan in bscans]
-    notes += _in_several_classes([bscan for bscan in bscans if bscan.patient not in told])
+        bscans, notes = _from_folders(folder, files), []
+    told = {bscan.patient for bscan in bscans if options.labels is not None} - {None}
+    bscans = [
+        bscan if bscan.patient in told else _with_patient(bscan, options.patient_regex)
+        for bscan in bscans
+    ]
     notes += _check_names(sorted({bscan.label for bscan in bscans}))
+    bscans = [replace(bscan, label=bscan.label.strip()) for bscan in bscans]
+    notes += _in_several_classes([bscan for bscan in bscans if bscan.patient not in told])
     bscans, more = _readable_and_together(bscans)
-    return Listing(renamed(bscans), [*notes, *more, *_few(bscans)])
+    return Listing(bscans, [*notes, *more, *_few(bscans)])
 
 
-def _bscan(folder: Path, path: PurePosixPath, label: str, patient: str) -> BScan:
-    read = partial(read_gray, folder / path)
-    return BScan(safe_stem(path.stem), safe_stem(label), patient or None, str(path), read)
+def _from_folders(folder: Path, files: list[PurePosixPath]) -> list[BScan]:
+    """Read classes off the folders; those around all pictures say nothing, those of splits do.
+
+    What lies between class and picture, with a number in it, is a patient's folder.
+    """
+    around = [path.parts[:-1] for path in files]
+    shared = 0
+    while files and all(len(p) > shared + 1 and p[shared] == around[0][shared] for p in around):
+        shared += 1
+    bscans, flat = [], []
+    for path in files:
+        label, *below = path.parts[shared:-1] or ("",)
+        split = SPLIT_OF.get(label.strip().casefold()) if below else None
+        if split is not None:
+            label, *below = below
+        if not label:
+            flat.append(str(path))
+        patient = "/".join(part for part in below if re.search(r"\d", part)) or None
+        read = partial(read_gray, folder / path)
+        bscans.append(BScan(path.stem, label, patient, str(path), read, split))
+    if flat or not files:
+        raise InputError(
+            f"{folder} is no folder of pictures by class",
+            got=shorten(flat) or "no picture",
+            expected="<Class>/<picture>, or a table with --labels",
+        )
+    return bscans
 
 
 def _from_table(
     folder: Path, files: list[PurePosixPath], table: Path
 ) -> tuple[list[BScan], list[str]]:
-    rows = read_csv(table, ("image", "label"))
-    by_path = {str(path): path for path in files}
-    by_name: dict[str, PurePosixPath | None] = {}
+    places: dict[str, PurePosixPath | None] = {}
     for path in files:  # a name that several folders have names none of them
         for name in {path.name, path.stem}:
-            by_name[name] = None if name in by_name else path
+            places[name] = None if name in places else path
+    places |= {str(path): path for path in files}
     found, absent = [], []
+    rows = read_table(table, ("image", "label")).to_dict("records")
     for row in rows:
         image = row["image"].replace("\\", "/")
-        place = by_path.get(image) or by_name.get(PurePosixPath(image).name)
+        place = places.get(image) or places.get(PurePosixPath(image).name)
         if place is None or not row["label"]:
             absent.append(row["image"])
-        else:
-            found.append(_bscan(folder, place, row["label"], row.get("patient", "")))
+            continue
+        label = row["label"].replace("/", "_")  # it becomes a folder
+        read = partial(read_gray, folder / place)
+        found.append(BScan(place.stem, label, row.get("patient") or None, str(place), read))
     remedy = "give the folder that the table's paths begin in, and a label for each"
     notes = tolerate(f"rows of {table.name} have no picture or no label", absent, len(rows), remedy)
     left = len(files) - len({bscan.source for bscan in found})
@@ -114,15 +142,14 @@ def _from_table(
 
 
 def _with_patient(bscan: BScan, pattern: str | None) -> BScan:
-    if bscan.patient is not None:
-        return bscan
-    if pattern is None:
-        return replace(
-            bscan, patient=owner_in_name(PurePosixPath(bscan.source).stem).patient or None
-        )
+    """Say whose a picture is, where its path tells more than the folder below the class."""
     try:
-        match = re.search(pattern, bscan.source)
-        return replace(bscan, patient=match[1] if match else None)
+        if pattern is None:
+            patient = owner_in_name(PurePosixPath(bscan.source).stem).patient
+        else:
+            match = re.search(pattern, bscan.source)
+            patient = match[1] if match else ""
+        return replace(bscan, patient=patient or bscan.patient)
     except (re.error, IndexError) as error:
         raise InputError(
             "--patient_regex cannot be used",
@@ -156,7 +183,9 @@ def _check_names(labels: list[str]) -> list[str]:
         plain = squeeze(one), squeeze(other)
         if plain[0] == plain[1]:
             raise InputError(
-                "A class is spelled in two ways", got=f"{one} and {other}", expected="one name each"
+                "A class is spelled in two ways",
+                got=f"{one!r} and {other!r}",
+                expected="one name each",
             )
         if difflib.SequenceMatcher(None, *plain).ratio() > SIMILAR:
             notes.append(f"The classes {one} and {other} have nearly the same name.")
@@ -181,15 +210,16 @@ def _readable_and_together(bscans: list[BScan]) -> tuple[list[BScan], list[str]]
     notes = tolerate("pictures cannot be read", broken, len(bscans), "replace or remove them")
     kept = [bscan for bscan, found in zip(bscans, hashes, strict=True) if found is not None]
     pairs = same_pairs(np.stack([found for found in hashes if found is not None]))
-    torn = [
-        f"{kept[i].source} = {kept[k].source}" for i, k in pairs if kept[i].label != kept[k].label
-    ]
-    if torn:
-        raise InputError(
-            f"{len(torn)} pictures are in two classes, as they look",
-            got=shorten(torn, 5),
-            expected="each picture in one class",
-        )
+    for what, torn in (
+        ("class", [(i, k) for i, k in pairs if kept[i].label != kept[k].label]),
+        ("split", [(i, k) for i, k in pairs if kept[i].split != kept[k].split]),
+    ):
+        if torn:
+            raise InputError(
+                f"{len(torn)} pictures are in more than one {what}, as they look",
+                got=shorten([f"{kept[i].source} = {kept[k].source}" for i, k in torn], 5),
+                expected=f"each picture in one {what}",
+            )
     groups: Groups[str] = Groups()
     for i, k in pairs:
         groups.join(_unit(kept[i]), _unit(kept[k]))

@@ -22,44 +22,30 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from linprobe.prepare.finding import (
-    chosen_scans,
-    find_file,
-    list_files,
-    renamed,
-    require_classes,
-    scan_order,
-)
-from linprobe.prepare.metaimage import count_slices, read_slice
-from linprobe.prepare.pixels import read_gray
-from linprobe.prepare.sheets import read_xlsx
-from linprobe.prepare.spec import BScan, DataSetSpec, GrayImage, Listing, Options
+from linprobe.prepare.files import find_file, list_files, scan_order
+from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options, Slices, bscans_of
+from linprobe.prepare.tables import read_table
+from linprobe.prepare.volumes import slices_of_images, slices_of_mhd
 from retfiner.common.errors import InputError, shorten
 
 CLASSES = ("non", "early", "mid_advanced")
 TABLE = "glaucoma_grading_training_GT.xlsx"
-N_SAMPLES = 100
 LAYOUT = "multi-modality_images/<n>/<n>/<k>_image.jpg or <n>_Sequence/<n>_Sequence_OCT_Iowa.mhd"
 _SLICE = re.compile(r"\d+_image", re.IGNORECASE)
 
-Slices = list[tuple[str, Callable[[], GrayImage]]]
-"""Of each B-scan of a volume, in order: where it comes from, and how it is read."""
 
-
-def list_bscans(folder: Path, options: Options) -> Listing:
+def find(folder: Path, options: Options) -> Listing:
     """Find the B-scans that are wanted of each labelled sample.
 
     Raises:
-        InputError: If the sheet, a volume or a class is missing.
+        InputError: If the sheet or a volume is missing.
     """
     files = list_files(folder, (".xlsx", ".mhd", ".jpg", ".jpeg", ".png"))
     table = find_file(folder, files, TABLE, "download the training set with its labels")
     labels = _labels(folder / table)
-    require_classes(set(labels.values()), CLASSES, folder, f"each class in {TABLE}")
     volumes = _volumes(files, table.parent)
     missing = [f"{sample:04d}" for sample in labels if sample not in volumes]
     if missing:
@@ -71,19 +57,16 @@ def list_bscans(folder: Path, options: Options) -> Listing:
         )
     bscans: list[BScan] = []
     for sample, label in labels.items():
+        name = f"{sample:04d}"
         slices = _slices(folder, volumes[sample])
-        for index in chosen_scans(options.bscan, len(slices), f"sample {sample:04d}"):
-            source, read = slices[index]
-            name = f"{sample:04d}" + (f"_{index:03d}" if options.bscan == "all" else "")
-            bscans.append(BScan(name, label, f"{sample:04d}", source, read))
-    notes = [] if len(labels) == N_SAMPLES else [f"{len(labels)} samples; {N_SAMPLES} published."]
-    return Listing(renamed(bscans), notes)
+        bscans += bscans_of(slices, options.bscan, f"sample {name}", name, label, patient=name)
+    return Listing(bscans, [], counts={"": len(labels)})
 
 
 def _labels(table: Path) -> dict[int, str]:
     """Read the grade of each sample."""
     labels: dict[int, str] = {}
-    for row in read_xlsx(table, ("data", *CLASSES)):
+    for row in read_table(table, ("data", *CLASSES)).to_dict("records"):
         grades = [name for name in CLASSES if row[name] == "1"]
         rest = [row[name] for name in CLASSES if row[name] not in ("0", "1", "")]
         if not row["data"].isdecimal() or len(grades) != 1 or rest:
@@ -131,14 +114,13 @@ def _slices(folder: Path, paths: Sequence[PurePosixPath]) -> Slices:
             remedy="give one copy of the download",
         )
     if headers:
-        header = headers[0]
-        count = count_slices(folder / header)
-        return [(f"{header}#{k}", partial(read_slice, folder / header, k)) for k in range(count)]
-    return [(str(path), partial(read_gray, folder / path)) for path in scan_order(paths)]
+        return slices_of_mhd(folder, headers[0])
+    return slices_of_images(folder, scan_order(paths))
 
 
 SPEC = DataSetSpec(
     name="GAMMAv2",
+    alias="GAMMA",
     task="no, early, or moderate to advanced glaucoma",
     classes=CLASSES,
     licence="CC BY-NC-ND (to be checked with the data)",
@@ -148,6 +130,9 @@ SPEC = DataSetSpec(
         "Medical Image Analysis 90, 102938, 2023"
     ),
     patients="sample",
-    list_bscans=list_bscans,
+    find=find,
+    layout=f"each class in {TABLE}",
+    published={"": 100},
+    unit="samples",
     volumes=True,
 )

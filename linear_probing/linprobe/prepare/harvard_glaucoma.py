@@ -13,113 +13,119 @@ As downloaded::
   ``glaucoma_detection_use``, has no validation set; ``--split_file`` can bring it in.
 
 Traps: thickness maps and volumes have the same file names, so that archives are told apart by what
-they hold. ``filename`` is given with or without ``.npz``. Readers disagree on whether the first or
-the last axis of ``bscans`` counts B-scans (nobody could check it here): it is taken to be the one
-that differs from two equal ones, and where that does not decide, ``--slice_axis`` has to. B-scans
-are written as they lie in the array, neither turned nor mirrored.
+they hold. ``filename`` is given with or without ``.npz``. Which axis of ``bscans`` counts B-scans
+is nowhere said with the data, and most are cubes of 200. All six public loaders that were found
+take the first, among them the authors' own for data of the same kind (``src/data_handler.py`` of
+FairVision: ``for img in oct_img``) and the MIRAGE benchmark's, and so do we; ``slice_axis.jpg``
+beside the data set shows it, and ``--slice_axis last`` takes the last. B-scans are written as they
+lie in the array, neither turned nor mirrored. Harvard-GF and FairVision, of the same group, are
+read as well where they have glaucoma's label: their volumes are called ``oct_bscans``.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from linprobe.prepare.finding import (
-    chosen_scans,
-    find_file,
-    list_files,
-    renamed,
-    require_classes,
-    safe_stem,
-    tolerate,
-)
-from linprobe.prepare.pixels import Shape, npz_shapes, read_npz_slice, read_npz_value
-from linprobe.prepare.sheets import read_csv
-from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+from linprobe.prepare.files import by_key, find_file, list_files
+from linprobe.prepare.show import picture_of_axes
+from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options, bscans_of
+from linprobe.prepare.tables import match, read_table
+from linprobe.prepare.volumes import Shape, npz_shapes, read_npz_value, slices_of_volume
 from retfiner.common.errors import InputError, shorten
 
 CLASSES = ("Glaucoma", "NonGlaucoma")
-TABLE = "data_summary.csv"
-MEMBER = "bscans"
-N_PATIENTS = 1000
+TABLES = ("data_summary.csv", "data_summary_glaucoma.csv")
+MEMBERS = ("bscans", "oct_bscans")
 _WORDS = {
     **dict.fromkeys(("1", "1.0", "yes", "true"), "Glaucoma"),
     **dict.fromkeys(("0", "0.0", "no", "false"), "NonGlaucoma"),
 }
 
 
-def list_bscans(folder: Path, options: Options) -> Listing:
+def find(folder: Path, options: Options) -> Listing:
     """Find the B-scans that are wanted of each volume; of the volumes, headers alone are read.
 
     Raises:
-        InputError: If volumes or labels are missing, or the axis cannot be told.
+        InputError: If volumes or labels are missing.
     """
     files = list_files(folder, (".npz", ".csv"))
     volumes = _volumes(folder, [path for path in files if path.suffix.lower() == ".npz"])
-    if any(path.name.casefold() == TABLE for path in files):
-        labels, notes = _labels_of_table(folder, files, set(volumes))
+    paths = by_key(volumes, lambda path: path.stem.casefold(), "volumes")
+    names = {path.name.casefold() for path in files}
+    table = next((name for name in TABLES if name in names), None)
+    notes: list[str] = []
+    left_out: list[LeftOut] = []
+    if table is not None:
+        table_path = find_file(folder, files, table, "download ReadMe as well")
+        labels, left_out = _labels_of_table(folder / table_path, paths)
     else:
-        labels = {name: _label_of_archive(folder, path) for name, (path, _) in volumes.items()}
-        notes = [f"No {TABLE}: the labels are those of the archives."]
+        notes.append(f"No {TABLES[0]}: the labels are those of the archives.")
+        labels = {path: _label_of_archive(folder, path) for path in volumes}
+    axis = 2 if options.slice_axis == "last" else 0
     bscans: list[BScan] = []
-    for name, label in labels.items():
-        path, shape = volumes[name]
-        bscans += _bscans_of(folder, path, shape, label, options)
-    require_classes(Counter(labels.values()), CLASSES, folder, f"Bscan/data_<n>.npz and {TABLE}")
-    if len(labels) != N_PATIENTS:
-        notes.append(f"{len(labels)} patients; {N_PATIENTS} are published.")
-    return Listing(renamed(bscans), notes)
+    for path, label in labels.items():
+        name, shape = volumes[path]
+        slices = slices_of_volume(folder, path, name, axis, shape[axis])
+        bscans += bscans_of(slices, options.bscan, str(path), path.stem, label, patient=path.stem)
+    first = next(iter(volumes))
+    member, shape = volumes[first]
+    if options.slice_axis is None:
+        odd = (
+            ", though the last is the one that differs" if shape[0] == shape[1] != shape[2] else ""
+        )
+        notes.append(
+            f"The first axis of {member} {shape} was taken to count B-scans of {shape[1]} x "
+            f"{shape[2]}, as public loaders take it{odd}: look at slice_axis.jpg, which shows a "
+            "slice along either; --slice_axis last takes the last."
+        )
+    if any(member != MEMBERS[0] for member, _ in volumes.values()):
+        notes.append(
+            "oct_bscans instead of bscans: these are volumes of Harvard-GF or FairVision, other "
+            "data sets of the same group (and of the same patients, maybe), read alike."
+        )
+    picture = partial(picture_of_axes, folder / first, member, shape, axis)
+    counts = {"": len(labels)}
+    return Listing(bscans, notes, left_out, counts, {"slice_axis.jpg": picture})
 
 
-def _volumes(folder: Path, archives: list[PurePosixPath]) -> dict[str, tuple[PurePosixPath, Shape]]:
-    """Find the archives that hold B-scans, by file name without suffix."""
-    volumes: dict[str, tuple[PurePosixPath, Shape]] = {}
+def _volumes(folder: Path, archives: list[PurePosixPath]) -> dict[PurePosixPath, tuple[str, Shape]]:
+    """Find the archives that hold B-scans: name of the array, and its shape."""
+    volumes: dict[PurePosixPath, tuple[str, Shape]] = {}
     for path in archives:
-        shape = npz_shapes(folder / path).get(MEMBER)
-        if shape is None:
-            continue
-        name = path.stem.casefold()
-        if name in volumes:
-            raise InputError(
-                f"Two volumes are named {path.stem}",
-                got=f"{volumes[name][0]} and {path}",
-                expected="one volume a patient",
-                remedy="give one copy of the download",
-            )
-        volumes[name] = (path, shape)
+        shapes = npz_shapes(folder / path)
+        for name in MEMBERS:
+            if len(shapes.get(name, ())) == 3 and all(shapes[name]):
+                volumes.setdefault(path, (name, shapes[name]))
     if not volumes:
+        names = " or ".join(MEMBERS)
         raise InputError(
             f"There are no OCT volumes in {folder}",
-            got=f"{len(archives)} .npz files without {MEMBER}: {shorten(list(map(str, archives)))}",
-            expected=f"Bscan/data_<n>.npz with {MEMBER}",
+            got=f"{len(archives)} .npz files without {names}: {shorten(list(map(str, archives)))}",
+            expected=f"Bscan/data_<n>.npz with {names} of three axes",
             remedy="download the B-scans as well; thickness maps alone are not enough",
         )
     return volumes
 
 
 def _labels_of_table(
-    folder: Path, files: list[PurePosixPath], names: set[str]
-) -> tuple[dict[str, str], list[str]]:
+    table: Path, volumes: dict[str, PurePosixPath]
+) -> tuple[dict[PurePosixPath, str], list[LeftOut]]:
     """Read the label of each volume from the table."""
-    table = find_file(folder, files, TABLE, "download ReadMe as well")
-    rows = read_csv(folder / table, ("filename", "glaucoma"))
-    labels: dict[str, str] = {}
-    absent = []
-    for row in rows:
-        name = PurePosixPath(row["filename"].replace("\\", "/")).name.casefold()
-        name = name.removesuffix(".npz")
-        label = _label(row["glaucoma"], f"{table}, {row['filename']}")
-        if labels.get(name, label) != label:
-            raise InputError(f"{table}: {row['filename']} has two labels", remedy="correct it")
-        if name in names:
-            labels[name] = label
-        else:
-            absent.append(row["filename"])
+    rows = read_table(table, ("filename", "glaucoma"))
+    rows["label"] = [
+        _label(word, f"{table.name}, {name}")
+        for word, name in zip(rows["glaucoma"], rows["filename"], strict=True)
+    ]
+    names = rows["filename"].str.replace("\\", "/").str.split("/").str[-1].str.casefold()
+    keys = names.str.removesuffix(".npz").tolist()
     again = "complete the download"
-    notes = tolerate(f"rows of {table.name} have no volume", absent, len(rows), again)
-    left = sorted(names - set(labels))
-    return labels, notes + tolerate("volumes are not in the table", left, len(names), again)
+    found, left_out = match(rows, "filename", keys, volumes, table.name, "volume", again)
+    labels: dict[PurePosixPath, str] = {}
+    for row in found.itertuples():
+        if labels.setdefault(row.place, row.label) != row.label:
+            raise InputError(f"{table.name}: {row.filename} has two labels", remedy="correct it")
+    return labels, left_out
 
 
 def _label(word: str, where: str) -> str:
@@ -133,49 +139,6 @@ def _label_of_archive(folder: Path, path: PurePosixPath) -> str:
     return _label(str(read_npz_value(folder / path, "glaucoma")), str(path))
 
 
-def slice_axis(shape: Shape, options: Options, where: str) -> int:
-    """Tell which axis of a volume counts its B-scans.
-
-    Returns:
-        0 or 2.
-
-    Raises:
-        InputError: If it is no volume, or the shape does not decide.
-    """
-    if len(shape) != 3 or not all(shape):
-        raise InputError(f"{where} holds no volume", got=f"{MEMBER} of shape {shape}")
-    if options.slice_axis is not None:
-        return {"first": 0, "last": 2}[options.slice_axis]
-    first, middle, last = shape
-    if middle == last != first:
-        return 0
-    if first == middle != last:
-        return 2
-    raise InputError(
-        f"{where}: the shape does not tell which axis counts the B-scans",
-        got=f"{MEMBER} of shape {shape}",
-        expected="two equal axes, and another first or last",
-        remedy="look at a B-scan and give --slice_axis first or --slice_axis last",
-    )
-
-
-def _bscans_of(
-    folder: Path, path: PurePosixPath, shape: Shape, label: str, options: Options
-) -> list[BScan]:
-    axis = slice_axis(shape, options, str(path))
-    stem = safe_stem(path.stem)
-    return [
-        BScan(
-            name=stem + (f"_{index:03d}" if options.bscan == "all" else ""),
-            label=label,
-            patient=stem,
-            source=f"{path}#{index}",
-            read=partial(read_npz_slice, folder / path, MEMBER, axis, index),
-        )
-        for index in chosen_scans(options.bscan, shape[axis], str(path))
-    ]
-
-
 SPEC = DataSetSpec(
     name="Harvard_Glaucoma",
     task="glaucoma or not",
@@ -187,6 +150,9 @@ SPEC = DataSetSpec(
         "and Generalization-Reinforced Semi-Supervised Learning. ICCV 2023, 20471-20482"
     ),
     patients="one sample each, by file name",
-    list_bscans=list_bscans,
+    find=find,
+    layout="Bscan/data_<n>.npz and data_summary.csv",
+    published={"": 1000},
+    unit="patients",
     volumes=True,
 )

@@ -27,82 +27,51 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
-from linprobe.prepare.finding import (
-    IMAGES,
-    list_files,
-    renamed,
-    require_classes,
-    safe_stem,
-    tolerate,
-)
-from linprobe.prepare.pixels import read_gray
-from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+from linprobe.prepare.files import IMAGES, list_files
+from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options
+from linprobe.prepare.splits import SPLIT_OF
+from linprobe.prepare.volumes import read_gray
 from retfiner.common.errors import InputError
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 STRICTEST_FIRST = ("test", "val", "train")
 """A patient in several parts of the own split stays in the first of these."""
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 _NAME = re.compile(r"(?:CNV|DME|DRUSEN|NORMAL)-(\d+)-\d+.*", re.IGNORECASE)
 
 
-class Image(NamedTuple):
-    """An image by what its path says."""
-
-    split: str | None
-    label: str
-    patient: str
-    path: PurePosixPath
-
-
-def list_bscans(folder: Path, options: Options) -> Listing:
+def find(folder: Path, _options: Options) -> Listing:
     """Find the images, each once, without those whose patient is in a stricter part.
 
     Raises:
-        InputError: If a class is missing, or many images are not named as published.
+        InputError: If two different images have the same split, class and name.
     """
     everything = list_files(folder, IMAGES)
-    files = [path for path in everything if _class_of(path) is not None]
+    files = [path for path in everything if path.parent.name.upper() in CLASSES]
     chests = _chest_folders(everything)
     scans = [path for path in files if not (chests and chests.intersection(path.parents))]
-    images, nameless = _images(scans)
-    notes = tolerate(
-        "images are not named <class>-<patient>-<number>",
-        nameless,
-        len(scans),
-        "give the files as downloaded",
-    )
-    if len(scans) < len(files):
-        notes.append(f"{len(files) - len(scans)} chest X-rays left out.")
-    once, n_copies = _each_once(folder, images)
-    if n_copies:
-        notes.append(f"{n_copies} images lay there twice and were taken once.")
+    images: list[BScan] = []
+    nameless = []
+    for path in scans:
+        match = _NAME.fullmatch(path.stem)
+        if match is None:
+            nameless.append(str(path))
+            continue
+        label, split = path.parent.name.upper(), SPLIT_OF.get(path.parent.parent.name.casefold())
+        read = partial(read_gray, folder / path)
+        images.append(BScan(path.stem, label, str(int(match[1])), str(path), read, split))
+    once = _each_once(folder, images)
     kept, told = _patients_apart(once)
-    layout = "{train,test}/{CNV,DME,DRUSEN,NORMAL}/<class>-<patient>-<number>.jpeg"
-    require_classes({image.label for image in kept}, CLASSES, folder, layout)
-    bscans = [
-        BScan(
-            name=safe_stem(image.path.stem),
-            label=image.label,
-            patient=image.patient,
-            source=str(image.path),
-            read=partial(read_gray, folder / image.path),
-            split=image.split,
-        )
-        for image in kept
+    notes = [
+        *[f"{len(files) - len(scans)} chest X-rays left out."] * (len(scans) < len(files)),
+        *[f"{len(images) - len(once)} images lay there twice and were taken once."]
+        * (len(once) < len(images)),
+        *told,
+        *_recurring(once),
     ]
-    return Listing(renamed(bscans), notes + told + _recurring(once))
-
-
-def _class_of(path: PurePosixPath) -> str | None:
-    label = path.parent.name.upper()
-    return label if label in CLASSES else None
+    problem = "images are not named <class>-<patient>-<number>"
+    left_out = LeftOut(problem, nameless, len(scans), "give the files as downloaded")
+    return Listing(kept, notes, [left_out])
 
 
 def _chest_folders(files: Sequence[PurePosixPath]) -> set[PurePosixPath]:
@@ -117,41 +86,25 @@ def _chest_folders(files: Sequence[PurePosixPath]) -> set[PurePosixPath]:
     return found
 
 
-def _images(paths: Sequence[PurePosixPath]) -> tuple[list[Image], list[str]]:
-    images, nameless = [], []
-    for path in paths:
-        match, label = _NAME.fullmatch(path.stem), _class_of(path)
-        if match is None or label is None:
-            nameless.append(str(path))
-            continue
-        split = _SPLITS.get(path.parent.parent.name.casefold())
-        images.append(Image(split, label, str(int(match[1])), path))
-    return images, nameless
-
-
-def _each_once(folder: Path, images: Sequence[Image]) -> tuple[list[Image], int]:
+def _each_once(folder: Path, images: Sequence[BScan]) -> list[BScan]:
     """Take images of the same split, class and name once."""
-    once: dict[tuple[str | None, str, str], Image] = {}
+    once: dict[tuple[str | None, str, str], BScan] = {}
     for image in images:
-        key = (image.split, image.label, image.path.stem.casefold())
-        first = once.setdefault(key, image)
-        if first is not image and _size(folder, first) != _size(folder, image):
+        first = once.setdefault((image.split, image.label, image.name.casefold()), image)
+        sizes = {(folder / one.source).stat().st_size for one in (first, image)}
+        if len(sizes) > 1:
             raise InputError(
-                f"Two different images are named {image.path.name}",
-                got=f"{first.path} and {image.path}",
+                f"Two different images are named {PurePosixPath(image.source).name}",
+                got=f"{first.source} and {image.source}",
                 expected="copies of the same image",
                 remedy="give one copy of the download",
             )
-    return list(once.values()), len(images) - len(once)
+    return list(once.values())
 
 
-def _size(folder: Path, image: Image) -> int:
-    return (folder / image.path).stat().st_size
-
-
-def _patients_apart(images: Sequence[Image]) -> tuple[list[Image], list[str]]:
+def _patients_apart(images: Sequence[BScan]) -> tuple[list[BScan], list[str]]:
     """Keep each patient in the strictest part of the own split that has it."""
-    splits: dict[str, set[str | None]] = defaultdict(set)
+    splits: dict[str | None, set[str | None]] = defaultdict(set)
     for image in images:
         splits[image.patient].add(image.split)
     stays = {
@@ -159,29 +112,27 @@ def _patients_apart(images: Sequence[Image]) -> tuple[list[Image], list[str]]:
         for patient, there in splits.items()
     }
     kept, notes = [], []
-    dropped: Counter[tuple[str, str]] = Counter()
-    shared: dict[tuple[str, str], set[str]] = defaultdict(set)
+    dropped: dict[tuple[str, str], list[str | None]] = defaultdict(list)
     for image in images:
         stay = stays[image.patient]
         if image.split is None or stay is None or stay == image.split:
             kept.append(image)
         else:
-            dropped[image.split, stay] += 1
-            shared[image.split, stay].add(image.patient)
+            dropped[image.split, stay].append(image.patient)
     if any(image.split is not None for image in kept):
         notes.append("The download's own split is kept.")
-    for (loser, winner), count in sorted(dropped.items()):
-        total = sum(image.split == loser for image in images)
+    total = Counter(image.split for image in images)
+    for (loser, winner), patients in sorted(dropped.items()):
         notes.append(
-            f"{len(shared[loser, winner])} patients (bare numbers) are in {loser} as well as in "
-            f"{winner}: their {count} of {total} images in {loser} were left out."
+            f"{len(set(patients))} patients (bare numbers) are in {loser} as well as in {winner}: "
+            f"their {len(patients)} of {total[loser]} images in {loser} were left out."
         )
     return kept, notes
 
 
-def _recurring(images: Sequence[Image]) -> list[str]:
+def _recurring(images: Sequence[BScan]) -> list[str]:
     """Count the numbers that recur in several classes."""
-    classes: dict[str, set[str]] = defaultdict(set)
+    classes: dict[str | None, set[str]] = defaultdict(set)
     for image in images:
         classes[image.patient].add(image.label)
     several = sum(len(labels) > 1 for labels in classes.values())
@@ -204,7 +155,8 @@ SPEC = DataSetSpec(
         "Learning. Cell 172(5), 1122-1131, 2018"
     ),
     patients="bare number in the file name, the same in all classes",
-    list_bscans=list_bscans,
+    find=find,
+    layout="{train,test}/{CNV,DME,DRUSEN,NORMAL}/<class>-<patient>-<number>.jpeg",
     zero_borders=True,
     split=(0.8, 0.1, 0.1),
 )

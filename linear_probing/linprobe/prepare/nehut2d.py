@@ -20,74 +20,53 @@ The licence could not be checked against the data.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
-from linprobe.prepare.finding import (
-    IMAGES,
-    compare_counts,
-    find_file,
-    list_files,
-    renamed,
-    require_classes,
-    safe_stem,
-    tolerate,
-)
-from linprobe.prepare.identical import Groups, identical_files
-from linprobe.prepare.pixels import read_gray
-from linprobe.prepare.sheets import read_csv
-from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+import pandas as pd
+
+from linprobe.prepare.duplicates import Groups, identical_files
+from linprobe.prepare.files import IMAGES, by_key, find_file, list_files
+from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options
+from linprobe.prepare.tables import match, read_table
+from linprobe.prepare.volumes import read_gray
 from retfiner.common.errors import InputError, shorten
 
 CLASSES = ("NORMAL", "DRUSEN", "CNV")
-PATIENTS = {"NORMAL": 120, "DRUSEN": 160, "CNV": 161}
 TABLE = "data_information.csv"
 COLUMNS = ("Patient ID", "Class", "Eye", "B-scan", "Label", "Directory")
 _AGAIN = "download archive and table again, from the same version"
 
 
-class Row(NamedTuple):
-    """A B-scan as the table has it, its file found."""
-
-    path: PurePosixPath
-    label: str
-    diagnosis: str
-    patient: str
-
-
-def list_bscans(folder: Path, options: Options) -> Listing:
+def find(folder: Path, options: Options) -> Listing:
     """Find the B-scans that the table lists; of the images, as much is read as tells copies.
 
     Raises:
-        InputError: If the table or a class is missing, or much of either has no counterpart.
+        InputError: If the table is missing, or does not fit the images.
     """
     files = list_files(folder, (*IMAGES, ".csv"))
     table = find_file(folder, files, TABLE, f"download {TABLE} as well and give it with --source")
-    images = _by_place([path for path in files if path.suffix.lower() in IMAGES])
-    rows, notes = _rows(folder / table, images)
-    labels = [row.diagnosis if options.label == "patient" else row.label for row in rows]
-    layout = "{NORMAL,DRUSEN,CNV}/<patient>/<n>_<label>.jpg"
-    require_classes(labels, CLASSES, folder, layout)
-    known = {row.path for row in rows}
-    unknown = [str(path) for path in images.values() if path not in known]
-    notes += tolerate(f"images are not in {TABLE}", unknown, len(images), _AGAIN)
+    images = by_key((p for p in files if p.suffix.lower() in IMAGES), _place)
+    rows, notes, left_out = _rows(folder / table, images)
     groups, merged = _patients(folder, rows)
     bscans = [
         BScan(
-            name=safe_stem("_".join(_from_class(row.path).with_suffix("").parts)),
-            label=label,
-            patient="-".join(groups.of((row.diagnosis, row.patient))),
-            source=str(row.path),
-            read=partial(read_gray, folder / row.path),
+            name="_".join(_from_class(row.place).with_suffix("").parts),
+            label=row.diagnosis if options.label == "patient" else row.label,
+            patient=groups.of(row.patient),
+            source=str(row.place),
+            read=partial(read_gray, folder / row.place),
         )
-        for row, label in zip(rows, labels, strict=True)
+        for row in rows.itertuples()
     ]
-    counts = Counter(diagnosis for diagnosis, _ in {(r.diagnosis, r.patient) for r in rows})
-    notes += [*merged, *_label_notes(rows), *compare_counts(counts, PATIENTS, "patients")]
-    return Listing(renamed(bscans), notes)
+    differing = rows[rows["label"] != rows["diagnosis"]].groupby(["label", "diagnosis"]).size()
+    labels = [
+        f"{count} B-scans labelled {label} are of patients with the diagnosis {diagnosis}."
+        for (label, diagnosis), count in differing.items()
+    ]
+    counts = Counter(rows.drop_duplicates("patient")["diagnosis"])
+    return Listing(bscans, [*notes, *merged, *labels], left_out, counts)
 
 
 def _from_class(path: PurePosixPath) -> PurePosixPath:
@@ -98,113 +77,83 @@ def _from_class(path: PurePosixPath) -> PurePosixPath:
     return path
 
 
-def _by_place(paths: Sequence[PurePosixPath]) -> dict[str, PurePosixPath]:
-    """Find images by class, patient and name, whatever their case."""
-    images: dict[str, PurePosixPath] = {}
-    for path in paths:
-        place = str(_from_class(path)).casefold()
-        if place in images:
-            raise InputError(
-                "Two images have the same class, patient and name",
-                got=f"{images[place]} and {path}",
-                expected="each once",
-                remedy="give one copy of the download",
-            )
-        images[place] = path
-    return images
+def _place(path: PurePosixPath) -> str:
+    """Name an image by class, patient and file, whatever their case."""
+    return str(_from_class(path)).casefold()
 
 
-def _rows(table: Path, images: Mapping[str, PurePosixPath]) -> tuple[list[Row], list[str]]:
-    """Read the table: each file once, and only those that are there."""
-    found: dict[PurePosixPath, Row] = {}
-    absent: list[str] = []
-    contradicting: set[PurePosixPath] = set()
-    n_again = 0
-    cells = read_csv(table, COLUMNS, exactly=True)
-    for cell in cells:
-        directory = PurePosixPath(cell["Directory"].replace("\\", "/"))
-        path = images.get(str(_from_class(directory)).casefold())
-        row = None if path is None else _row(cell, path, table)
-        if path is None or row is None:
-            absent.append(cell["Directory"])
-        elif path in found:
-            n_again += 1
-            if found[path] != row:
-                contradicting.add(path)
-        else:
-            found[path] = row
-    notes = tolerate(f"rows of {TABLE} have no image", absent, len(cells), _AGAIN)
-    torn = [str(path) for path in sorted(contradicting)]
-    notes += tolerate(f"images have two rows of {TABLE} that differ", torn, len(found), _AGAIN)
-    if n_again:
-        notes.append(f"{n_again} rows of {TABLE} name a file a second time; it was taken once.")
-    return [row for path, row in found.items() if path not in contradicting], notes
+def _rows(
+    table: Path, images: dict[str, PurePosixPath]
+) -> tuple[pd.DataFrame, list[str], list[LeftOut]]:
+    """Read the table: each file once, and only those that are there.
 
-
-def _row(cell: Mapping[str, str], path: PurePosixPath, table: Path) -> Row:
-    label, diagnosis, patient = cell["Label"].upper(), cell["Class"].upper(), cell["Patient ID"]
-    if label not in CLASSES or diagnosis not in CLASSES or not patient:
+    Returns:
+        Columns ``place``, ``label``, ``diagnosis`` and ``patient`` (with the class, as ids restart
+        in each); notes; and what has no counterpart.
+    """
+    read = read_table(table, COLUMNS, exactly=True)
+    keys = [_place(PurePosixPath(text.replace("\\", "/"))) for text in read["Directory"]]
+    cells, left_out = match(read, "Directory", keys, images, TABLE, "image", _AGAIN)
+    rows = pd.DataFrame({
+        "place": cells["place"],
+        "label": cells["Label"].str.upper(),
+        "diagnosis": cells["Class"].str.upper(),
+        "patient": cells["Class"].str.upper() + "-" + cells["Patient ID"],
+    })  # fmt: skip
+    wrong = ~(rows["label"].isin(CLASSES) & rows["diagnosis"].isin(CLASSES))
+    wrong |= cells["Patient ID"] == ""
+    if wrong.any():
+        cell = cells[wrong].iloc[0]
         raise InputError(
             f"{table}: {cell['Directory']} has no label, class or patient of this data set",
-            got=f"Label {cell['Label']!r}, Class {cell['Class']!r}, Patient ID {patient!r}",
+            got=", ".join(f"{name} {cell[name]!r}" for name in ("Label", "Class", "Patient ID")),
             expected=", ".join(CLASSES),
             remedy=_AGAIN,
         )
-    return Row(path, label, diagnosis, patient)
+    different = rows.drop_duplicates()
+    torn = different["place"][different["place"].duplicated()].unique()
+    once = different.drop_duplicates("place")
+    left_out.append(LeftOut(
+        f"images have two rows of {TABLE} that differ",
+        sorted(map(str, torn)), len(once), _AGAIN,
+    ))  # fmt: skip
+    again = len(rows) - len(once)
+    note = f"{again} rows of {TABLE} name a file a second time; it was taken once."
+    return once[~once["place"].isin(torn)], [note] * bool(again), left_out
 
 
-def _patients(folder: Path, rows: Sequence[Row]) -> tuple[Groups[tuple[str, ...]], list[str]]:
-    """Join the patients that share a folder or a byte-identical B-scan."""
-    groups: Groups[tuple[str, ...]] = Groups()
-    owner: dict[Path, tuple[str, ...]] = {}
-    for row in rows:
-        key = (row.diagnosis, row.patient)
-        owner[folder / row.path] = key
-        groups.of(key)
+def _patients(folder: Path, rows: pd.DataFrame) -> tuple[Groups[str], list[str]]:
+    """Join the patients that share a byte-identical B-scan or a folder."""
+    groups: Groups[str] = Groups()
+    owner = {folder / row.place: row.patient for row in rows.itertuples()}
+    diagnosis = dict(zip(rows["patient"], rows["diagnosis"], strict=True))
+    for patient in owner.values():
+        groups.of(patient)
     n_identical, n_across = 0, 0
-    joined: set[tuple[str, ...]] = set()
+    joined: set[str] = set()
     for same in identical_files(list(owner)):
-        keys = list(dict.fromkeys(owner[path] for path in same))
-        if len(keys) == 1:
-            continue
-        n_identical += len(same)
-        joined.update(keys)
-        n_across += len({key[0] for key in keys}) > 1
-        for other in keys[1:]:
-            groups.join(keys[0], other)
-    notes = []
-    if joined:
-        people = {groups.of(member) for member in joined}
+        patients = list(dict.fromkeys(owner[path] for path in same))
+        if len(patients) > 1:
+            groups.join(*patients)
+            joined.update(patients)
+            n_identical += len(same)
+            n_across += len({diagnosis[patient] for patient in patients}) > 1
+    people = {groups.of(patient) for patient in joined}
+    notes = [
+        f"{n_identical} files that are byte-identical link {len(joined)} patients, who were "
+        f"merged to {len(people)}; {n_across} B-scans are in several classes."
+    ] * bool(joined)
+    places = ["/".join(_from_class(path).parts[:2]) for path in rows["place"]]
+    by_folder = rows.groupby(places)["patient"].unique()
+    shared = by_folder[by_folder.map(len) > 1]
+    for ids in shared:
+        groups.join(*sorted(ids))
+    if len(shared):
         notes.append(
-            f"{n_identical} files that are byte-identical link {len(joined)} patients, who were "
-            f"merged to {len(people)}; {n_across} B-scans are in several classes."
+            f"{len(shared)} folders hold B-scans of several patient ids, merged: "
+            f"{shorten(list(shared.index))}."
         )
-    return groups, notes + _join_by_folder(groups, rows)
-
-
-def _join_by_folder(groups: Groups[tuple[str, ...]], rows: Sequence[Row]) -> list[str]:
-    """Join the patients whose B-scans lie in one patient's folder."""
-    owners: dict[tuple[str, ...], set[tuple[str, ...]]] = defaultdict(set)
-    for row in rows:
-        owners[_from_class(row.path).parts[:2]].add((row.diagnosis, row.patient))
-    shared = sorted("/".join(place) for place, keys in owners.items() if len(keys) > 1)
-    for keys in owners.values():
-        first, *others = sorted(keys)
-        for key in others:
-            groups.join(first, key)
-    if not shared:
-        return []
-    return [
-        f"{len(shared)} folders hold B-scans of several patient ids, merged: {shorten(shared)}."
-    ]
-
-
-def _label_notes(rows: Sequence[Row]) -> list[str]:
-    differing = Counter((row.label, row.diagnosis) for row in rows if row.label != row.diagnosis)
-    return [
-        f"{count} B-scans labelled {label} are of patients with the diagnosis {diagnosis}."
-        for (label, diagnosis), count in sorted(differing.items())
-    ]
+    return groups, notes
 
 
 SPEC = DataSetSpec(
@@ -219,5 +168,9 @@ SPEC = DataSetSpec(
         "105368, 2022"
     ),
     patients="(Class, Patient ID) of data_information.csv, merged where B-scans are identical",
-    list_bscans=list_bscans,
+    find=find,
+    layout="{NORMAL,DRUSEN,CNV}/<patient>/<n>_<label>.jpg",
+    table=TABLE,
+    published={"NORMAL": 120, "DRUSEN": 160, "CNV": 161},
+    unit="patients",
 )

@@ -15,7 +15,8 @@ As downloaded, in one of several layouts that are about; any depth is accepted::
 Traps: B-scans are in the order of the number in their name, ``Image 2`` before ``Image 10``. A
 class may lie in several folders (``AMD Part1``, ``AMD Part2``); cases of the same name in them are
 taken for one patient, which can only make the split stricter. A case is named like its class
-(``AMD (1)``), so that a name with a number is a case. Some images are PNG.
+(``AMD (1)``), so that a name with a number is a case. Some images are PNG. A fundus image may lie
+among the B-scans: it is called so or is of another size, and left out and counted.
 The licence is not stated with the data.
 """
 
@@ -24,26 +25,16 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from linprobe.prepare.finding import (
-    IMAGES,
-    chosen_scans,
-    compare_counts,
-    list_files,
-    renamed,
-    require_classes,
-    safe_stem,
-    scan_order,
-    tolerate,
-)
-from linprobe.prepare.pixels import read_gray
-from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+from tqdm import tqdm
+
+from linprobe.prepare.files import IMAGES, list_files, safe_stem, scan_order
+from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options, bscans_of
+from linprobe.prepare.volumes import slices_of_images, without_fundus
 
 CLASSES = ("AMD", "DME", "NORMAL")
-VOLUMES = {"AMD": 48, "DME": 50, "NORMAL": 50}
 _CLASS_FOLDER = re.compile(
     r"(?P<label>AMD|DME|NORMAL)(?:[ _-]*part[ _-]*\d+)?(?P<case>[ _-]*\(?\d+\)?.*)?", re.IGNORECASE
 )
@@ -56,36 +47,37 @@ class Case(NamedTuple):
     name: str
 
 
-def list_bscans(folder: Path, options: Options) -> Listing:
+def find(folder: Path, options: Options) -> Listing:
     """Find the B-scans that are wanted of each volume.
 
     Raises:
-        InputError: If a class or a B-scan is missing.
+        InputError: If a B-scan is missing.
     """
     files = list_files(folder, IMAGES)
     volumes: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
-    cases: dict[PurePosixPath, Case] = {}
-    unknown = []
     for path in files:
-        if path.parent not in cases:
-            case = case_of(path.parent.parts)
-            if case is not None:
-                cases[path.parent] = case
-        if path.parent in cases:
-            volumes[path.parent].append(path)
-        else:
-            unknown.append(str(path))
-    require_classes(
-        {case.label for case in cases.values()}, CLASSES, folder, "{AMD,DME,NORMAL}/<case>/*.TIFF"
-    )
-    notes = tolerate(
-        "images lie in no folder of a case", unknown, len(files), "give this data set alone"
-    )
+        volumes[path.parent].append(path)
+    cases = {place: case_of(place.parts) for place in volumes}
+    unknown = [str(path) for path in files if cases[path.parent] is None]
     bscans: list[BScan] = []
-    for place, paths in volumes.items():
-        bscans += _bscans_of(folder, place, cases[place], paths, options)
-    counts = Counter(case.label for case in set(cases.values()))
-    return Listing(renamed(bscans), notes + compare_counts(counts, VOLUMES, "cases"))
+    n_fundus = 0
+    title = "looking into volumes"
+    for place, paths in tqdm(volumes.items(), title, unit="volume", disable=None, leave=False):
+        case = cases[place]
+        if case is None:
+            continue
+        ordered = scan_order(without_fundus(folder, paths))
+        n_fundus += len(paths) - len(ordered)
+        own = case.name.upper().startswith(case.label)
+        patient = case.name if own else f"{case.label}_{case.name}"
+        visit = "" if case.name == _case_name(place.name) else f"_{place.name}"
+        slices, name = slices_of_images(folder, ordered), f"{patient}{visit}"
+        bscans += bscans_of(slices, options.bscan, str(place), name, case.label, patient.upper())
+    note = f"{n_fundus} images that are no B-scans (fundus, by name or another size) left out."
+    problem, remedy = "images lie in no folder of a case", "give this data set alone"
+    left_out = LeftOut(problem, unknown, len(files), remedy)
+    counts = Counter(case.label for case in set(cases.values()) if case is not None)
+    return Listing(bscans, [note] * bool(n_fundus), [left_out], counts)
 
 
 def case_of(parts: Iterable[str]) -> Case | None:
@@ -106,25 +98,6 @@ def _case_name(part: str) -> str:
     return safe_stem(re.sub(r"\.e2e$", "", part, flags=re.IGNORECASE))
 
 
-def _bscans_of(
-    folder: Path, place: PurePosixPath, case: Case, paths: list[PurePosixPath], options: Options
-) -> list[BScan]:
-    ordered = scan_order(paths)
-    own = case.name.upper().startswith(case.label)
-    patient = case.name if own else f"{case.label}_{case.name}"
-    visit = "" if case.name == _case_name(place.name) else f"_{safe_stem(place.name)}"
-    return [
-        BScan(
-            name=f"{patient}{visit}" + (f"_{index:03d}" if options.bscan == "all" else ""),
-            label=case.label,
-            patient=patient.upper(),
-            source=str(ordered[index]),
-            read=partial(read_gray, folder / ordered[index]),
-        )
-        for index in chosen_scans(options.bscan, len(ordered), str(place))
-    ]
-
-
 SPEC = DataSetSpec(
     name="Noor_Eye_Hospital",
     task="AMD, DME or normal",
@@ -139,6 +112,9 @@ SPEC = DataSetSpec(
         "Network Ensemble. IEEE Transactions on Medical Imaging 37(4), 1024-1034, 2018"
     ),
     patients="folder of the case, with its class",
-    list_bscans=list_bscans,
+    find=find,
+    layout="{AMD,DME,NORMAL}/<case>/*.TIFF",
+    published={"AMD": 48, "DME": 50, "NORMAL": 50},
+    unit="cases",
     volumes=True,
 )

@@ -18,62 +18,51 @@ folder of its image is an error.
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from linprobe.prepare.finding import (
-    IMAGES,
-    compare_counts,
-    find_file,
-    list_files,
-    renamed,
-    require_classes,
-    safe_stem,
-    tolerate,
-)
-from linprobe.prepare.pixels import read_gray
-from linprobe.prepare.sheets import Rows, read_csv
+from linprobe.prepare.files import IMAGES, by_key, find_file, list_files
 from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+from linprobe.prepare.tables import match, read_table
+from linprobe.prepare.volumes import read_gray
 from retfiner.common.errors import InputError
 
 CLASSES = ("AMD", "DME", "ERM", "NO", "RAO", "RVO", "VID")
-BSCANS = {"AMD": 1231, "DME": 147, "ERM": 155, "NO": 332, "RAO": 22, "RVO": 101, "VID": 76}
 TABLE = "OCTDL_labels.csv"
 
 
-def list_bscans(folder: Path, options: Options) -> Listing:
+def find(folder: Path, _options: Options) -> Listing:
     """Find the B-scans that the table lists.
 
     Raises:
-        InputError: If the table or a class is missing, or much of either has no counterpart.
+        InputError: If the table is missing, or does not fit the images.
     """
     files = list_files(folder, (*IMAGES, ".csv"))
     table = find_file(folder, files, TABLE, f"download {TABLE} as well and give it with --source")
-    rows = read_csv(folder / table, ("file_name", "disease", "patient_id"))
-    images = _images(files)
-    found, absent = _match(rows, images, table)
-    require_classes(
-        {row["disease"] for row in found.values()}, CLASSES, folder, "OCTDL/<class>/<file>.jpg"
-    )
-    unknown = [str(path) for name, path in images.items() if name not in found]
+    images = by_key((p for p in files if p.suffix.lower() in IMAGES), lambda path: _key(path.name))
+    rows = read_table(folder / table, ("file_name", "disease", "patient_id"))
+    rows["disease"] = rows["disease"].str.upper()
     remedy = "give image archive and table of the same version"
-    notes = [
-        *tolerate(f"rows of {TABLE} have no image", absent, len(rows), remedy),
-        *tolerate(f"images are not in {TABLE}", unknown, len(images), remedy),
-    ]
-    bscans = [
-        BScan(
-            name=safe_stem(images[name].stem),
-            label=row["disease"],
-            patient=row["patient_id"],
-            source=str(images[name]),
-            read=partial(read_gray, folder / images[name]),
-        )
-        for name, row in found.items()
-    ]
-    counts = Counter(bscan.label for bscan in bscans)
-    return Listing(renamed(bscans), notes + compare_counts(counts, BSCANS, "B-scans"))
+    keys = [_key(name) for name in rows["file_name"]]
+    found, left_out = match(rows, "file_name", keys, images, TABLE, "image", remedy)
+    bscans: dict[PurePosixPath, BScan] = {}
+    for row in rows.to_dict("records"):
+        _check(row, table)
+    for row in found.to_dict("records"):
+        path, label = row["place"], row["disease"]
+        around = path.parent.name.upper()
+        if around in CLASSES and around != label:
+            raise InputError(
+                f"{path} lies in another class's folder",
+                got=f"{around}, and {label} in {table}",
+                remedy="download images and table again",
+            )
+        read = partial(read_gray, folder / path)
+        bscan = BScan(path.stem, label, row["patient_id"], str(path), read)
+        first = bscans.setdefault(path, bscan)
+        if (first.label, first.patient) != (bscan.label, bscan.patient):
+            raise InputError(f"{table}: {row['file_name']} has two rows that differ")
+    return Listing(list(bscans.values()), [], left_out)
 
 
 def _key(file_name: str) -> str:
@@ -82,51 +71,13 @@ def _key(file_name: str) -> str:
     return (path.stem if path.suffix.lower() in IMAGES else path.name).casefold()
 
 
-def _images(files: list[PurePosixPath]) -> dict[str, PurePosixPath]:
-    images: dict[str, PurePosixPath] = {}
-    for path in files:
-        if path.suffix.lower() not in IMAGES:
-            continue
-        if _key(path.name) in images:
-            raise InputError(
-                f"Two images are named {path.name}",
-                got=f"{images[_key(path.name)]} and {path}",
-                expected="each once",
-                remedy="give one copy of the download, without a split made of it",
-            )
-        images[_key(path.name)] = path
-    return images
-
-
-def _match(
-    rows: Rows, images: dict[str, PurePosixPath], table: PurePosixPath
-) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Find the row of each image, and the rows that have none."""
-    found: dict[str, dict[str, str]] = {}
-    absent = []
-    for cells in rows:
-        name = _key(cells["file_name"])
-        row = cells | {"disease": cells["disease"].upper()}
-        if row["disease"] not in CLASSES or not row["patient_id"]:
-            raise InputError(
-                f"{table}: {row['file_name']} has no class of this data set, or no patient",
-                got=f"disease {row['disease']!r}, patient_id {row['patient_id']!r}",
-                expected=", ".join(CLASSES),
-            )
-        if name not in images:
-            absent.append(row["file_name"])
-            continue
-        around = images[name].parent.name.upper()
-        if around in CLASSES and around != row["disease"]:
-            raise InputError(
-                f"{images[name]} lies in another class's folder",
-                got=f"{around}, and {row['disease']} in {table}",
-                remedy="download images and table again",
-            )
-        if found.get(name, row) != row:
-            raise InputError(f"{table}: {row['file_name']} has two rows that differ")
-        found[name] = row
-    return found, absent
+def _check(row: dict[str, str], table: PurePosixPath) -> None:
+    if row["disease"] not in CLASSES or not row["patient_id"]:
+        raise InputError(
+            f"{table}: {row['file_name']} has no class of this data set, or no patient",
+            got=f"disease {row['disease']!r}, patient_id {row['patient_id']!r}",
+            expected=", ".join(CLASSES),
+        )
 
 
 SPEC = DataSetSpec(
@@ -140,5 +91,8 @@ SPEC = DataSetSpec(
         "Learning Methods. Scientific Data 11, 365, 2024"
     ),
     patients="patient_id of OCTDL_labels.csv",
-    list_bscans=list_bscans,
+    find=find,
+    layout="OCTDL/<class>/<file>.jpg",
+    table=TABLE,
+    published={"AMD": 1231, "DME": 147, "ERM": 155, "NO": 332, "RAO": 22, "RVO": 101, "VID": 76},
 )

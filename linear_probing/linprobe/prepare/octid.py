@@ -21,26 +21,15 @@ checked against the files. Mirrors disagree on the licence.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from linprobe.prepare.finding import (
-    IMAGES,
-    compare_counts,
-    list_files,
-    renamed,
-    require_classes,
-    safe_stem,
-    squeeze,
-    tolerate,
-)
-from linprobe.prepare.pixels import read_gray
-from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+from linprobe.prepare.files import IMAGES, list_files, squeeze
+from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options
+from linprobe.prepare.volumes import read_gray
 from retfiner.common.errors import shorten
 
 CLASSES = ("AMD", "CSR", "DR", "MH", "NORMAL")
-BSCANS = {"AMD": 55, "CSR": 102, "DR": 107, "MH": 102, "NORMAL": 206}
 _FOLDERS = {
     "normalretinaloct": "NORMAL",
     "agerelatedmaculardegeneration": "AMD",
@@ -52,12 +41,8 @@ _STEMS = {"NORMAL": "NORMAL", "AMRD": "AMD", "AMD": "AMD", "CSR": "CSR", "DR": "
 _STEM = re.compile(r"([A-Za-z]+)[ _()-]*\d+\)?")
 
 
-def list_bscans(folder: Path, options: Options) -> Listing:
-    """Find the images of the five classes.
-
-    Raises:
-        InputError: If a class is missing, or many images belong to none.
-    """
+def find(folder: Path, _options: Options) -> Listing:
+    """Find the images of the five classes."""
     files = list_files(folder, IMAGES)
     bscans, unknown, disagreeing = [], [], []
     for path in files:
@@ -68,15 +53,13 @@ def list_bscans(folder: Path, options: Options) -> Listing:
             continue
         if by_folder and by_stem and by_folder != by_stem:
             disagreeing.append(str(path))
-        read = partial(read_gray, folder / path)
-        bscans.append(BScan(safe_stem(path.stem), label, None, str(path), read))
-    counts = Counter(bscan.label for bscan in bscans)
-    require_classes(counts, CLASSES, folder, "the five folders *-Retinal-OCT-images")
-    notes = tolerate("images belong to no class", unknown, len(files), "give this data set alone")
-    if disagreeing:
-        names = shorten(disagreeing, 3)
-        notes.append(f"{len(disagreeing)} names contradict their folder, which counts: {names}.")
-    return Listing(renamed(bscans), notes + compare_counts(counts, BSCANS, "B-scans"))
+        bscans.append(BScan(path.stem, label, None, str(path), partial(read_gray, folder / path)))
+    note = (
+        f"{len(disagreeing)} names contradict their folder, which counts: "
+        f"{shorten(disagreeing, 3)}."
+    )
+    left_out = LeftOut("images belong to no class", unknown, len(files), "give this data set alone")
+    return Listing(bscans, [note] * bool(disagreeing), [left_out])
 
 
 def _label_of_folder(path: PurePosixPath) -> str | None:
@@ -103,5 +86,7 @@ SPEC = DataSetSpec(
         "Computers and Electrical Engineering 81, 106532, 2020"
     ),
     patients="none published: the split is by image",
-    list_bscans=list_bscans,
+    find=find,
+    layout="the five folders *-Retinal-OCT-images",
+    published={"AMD": 55, "CSR": 102, "DR": 107, "MH": 102, "NORMAL": 206},
 )

@@ -22,26 +22,14 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from linprobe.prepare.finding import (
-    IMAGES,
-    chosen_scans,
-    compare_counts,
-    list_files,
-    renamed,
-    require_classes,
-    safe_stem,
-    scan_order,
-    squeeze,
-)
-from linprobe.prepare.pixels import read_gray
-from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+from linprobe.prepare.files import IMAGES, list_files, safe_stem, scan_order, squeeze
+from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options, bscans_of
+from linprobe.prepare.volumes import slices_of_images
 
 CLASSES = ("DR", "DME")
-EYES = {"DR": 40, "DME": 56}
 _STUDIES = {"primefull": "DR", "trexdme": "DME"}
 _BELOW = {"DR": 3, "DME": 4}
 """How many folders lie between the study and an image."""
@@ -59,34 +47,30 @@ class Volume(NamedTuple):
     words: tuple[str, ...]
 
 
-def list_bscans(folder: Path, options: Options) -> Listing:
+def find(folder: Path, options: Options) -> Listing:
     """Find the B-scans that are wanted of each eye and visit.
 
     Raises:
-        InputError: If a study or a B-scan is missing.
+        InputError: If a B-scan is missing.
     """
-    volumes: dict[Volume, list[PurePosixPath]] = defaultdict(list)
-    n_other = 0
+    volumes: dict[Volume | None, list[PurePosixPath]] = defaultdict(list)
     for path in list_files(folder, IMAGES):
-        volume = volume_of(path)
-        if volume is None:
-            n_other += 1
-        else:
-            volumes[volume].append(path)
-    labels = {volume.label for volume in volumes}
-    require_classes(labels, CLASSES, folder, "Prime_FULL and TREX DME, both unpacked")
-    notes = []
-    if n_other:
-        notes.append(f"{n_other} images that are no B-scans (fundus, by their names) left out.")
+        volumes[volume_of(path)].append(path)
+    n_other = len(volumes.pop(None, []))
+    notes = [f"{n_other} images that are no B-scans (fundus, by their names) left out."]
+    notes *= bool(n_other)
     bscans: list[BScan] = []
+    eyes = set()
     for volume, paths in volumes.items():
+        assert volume is not None
         ordered = _each_frame_once(paths)
         if len(ordered) < len(paths):
             notes.append(f"{volume.place} holds B-scans in two formats; each was taken once.")
-        bscans += _bscans_of(folder, volume, ordered, options)
-    eyes = {(volume.label, volume.patient, volume.eye) for volume in volumes}
-    counts = Counter(label for label, _, _ in eyes)
-    return Listing(renamed(bscans), notes + compare_counts(counts, EYES, "eyes"))
+        name = "_".join((volume.patient.partition("_")[0], *volume.words))
+        slices, place = slices_of_images(folder, ordered), str(volume.place)
+        bscans += bscans_of(slices, options.bscan, place, name, volume.label, volume.patient)
+        eyes.add((volume.label, volume.patient, volume.eye))
+    return Listing(bscans, notes, counts=Counter(label for label, _, _ in eyes))
 
 
 def volume_of(path: PurePosixPath) -> Volume | None:
@@ -115,23 +99,6 @@ def _each_frame_once(paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
     return scan_order(once.values())
 
 
-def _bscans_of(
-    folder: Path, volume: Volume, paths: Sequence[PurePosixPath], options: Options
-) -> list[BScan]:
-    study = volume.patient.partition("_")[0]
-    stem = safe_stem("_".join((study, *volume.words)))
-    return [
-        BScan(
-            name=stem + (f"_{index:03d}" if options.bscan == "all" else ""),
-            label=volume.label,
-            patient=volume.patient,
-            source=str(paths[index]),
-            read=partial(read_gray, folder / paths[index]),
-        )
-        for index in chosen_scans(options.bscan, len(paths), str(volume.place))
-    ]
-
-
 SPEC = DataSetSpec(
     name="OLIVES",
     task="diabetic retinopathy or diabetic macular oedema",
@@ -143,6 +110,9 @@ SPEC = DataSetSpec(
         "Semantics. NeurIPS 2022, Datasets and Benchmarks"
     ),
     patients="patient folder with its study; of TREX, the number without arm and eye",
-    list_bscans=list_bscans,
+    find=find,
+    layout="Prime_FULL and TREX DME, both unpacked",
+    published={"DR": 40, "DME": 56},
+    unit="eyes",
     volumes=True,
 )

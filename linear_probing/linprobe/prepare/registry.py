@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from linprobe.prepare import (
     duke_iamd,
     gamma,
@@ -19,38 +17,35 @@ from linprobe.prepare import (
 from linprobe.prepare.spec import DataSetSpec
 from retfiner.common.errors import InputError
 
-DATASETS: Mapping[str, DataSetSpec] = {
-    "Duke_iAMD": duke_iamd.SPEC,
-    "Harvard_Glaucoma": harvard_glaucoma.SPEC,
-    "Noor_Eye_Hospital": noor.SPEC,
-    "OCTDL": octdl.SPEC,
-    "OCTID": octid.SPEC,
-    "NEHUT2D": nehut2d.SPEC,
-    "GAMMAv2": gamma.SPEC,
-    "Kermany": kermany.SPEC,
-    "Srinivasan": srinivasan.SPEC,
-    "OLIVES": olives.SPEC,
+DATASETS: dict[str, DataSetSpec] = {
+    spec.name: spec
+    for spec in (
+        duke_iamd.SPEC,
+        harvard_glaucoma.SPEC,
+        noor.SPEC,
+        octdl.SPEC,
+        octid.SPEC,
+        nehut2d.SPEC,
+        gamma.SPEC,
+        kermany.SPEC,
+        srinivasan.SPEC,
+        olives.SPEC,
+    )
 }
 
-ALIASES: Mapping[str, str] = {"GAMMA": "GAMMAv2"}
-"""What the MIRAGE benchmark's ready-made archives call a data set, where it differs."""
 
-
-def find_spec(name: str) -> tuple[DataSetSpec, tuple[str, ...]]:
-    """Find a data set by name.
-
-    Returns:
-        The data set, and other names its folder may have.
+def find_spec(name: str) -> DataSetSpec:
+    """Find a data set by its name, or by the one that the MIRAGE benchmark's archives have.
 
     Raises:
         InputError: If there is no such data set.
     """
-    spec = DATASETS.get(ALIASES.get(name, name))
-    if spec is None:
+    spec = next((spec for spec in DATASETS.values() if name in (spec.name, spec.alias)), None)
+    if spec is None or not name:
         raise InputError(
             f"There is no data set {name}",
             got=name,
             expected=", ".join(DATASETS),
             remedy="for pictures of your own: prepare_dataset.py folder --source DIR",
         )
-    return spec, tuple(alias for alias, meant in ALIASES.items() if meant == spec.name)
+    return spec

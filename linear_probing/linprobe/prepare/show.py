@@ -1,19 +1,29 @@
-"""What is printed: the data sets there are, and what was written."""
+"""What is shown: the data sets there are, what was written, and a volume along two of its axes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from linprobe.prepare.describe import count
-from linprobe.prepare.prepare import Prepared
-from linprobe.prepare.spec import DataSetSpec
-from linprobe.prepare.splits import SPLITS
-from linprobe.prepare.table import Row
+from linprobe.prepare.spec import DataSetSpec, GrayImage
+from linprobe.prepare.tables import SPLITS, count
+from linprobe.prepare.volumes import read_slice
 from retfiner.common.commands import command
+
+if TYPE_CHECKING:
+    from linprobe.prepare.prepare import Prepared
+
+CAPTION = 24
+"""Height in pixels of the line above a picture."""
 
 
 def console() -> Console:
@@ -33,7 +43,7 @@ def table_of_data_sets(specs: Iterable[DataSetSpec]) -> Table:
     return table
 
 
-def table_of_counts(rows: Sequence[Row]) -> Table:
+def table_of_counts(rows: pd.DataFrame) -> Table:
     """Count images and patients by class and split."""
     counts = count(rows)
     known = all(counts[split][""][1] is not None for split in SPLITS)
@@ -43,10 +53,9 @@ def table_of_counts(rows: Sequence[Row]) -> Table:
         table.add_column(split, justify="right")
     classes = list(counts["train"])
     for label in classes:
-        cells = []
-        for split in SPLITS:
-            images, patients = counts[split][label]
-            cells.append(f"{images:,} / {patients:,}" if known else f"{images:,}")
+        numbers = (counts[split][label] for split in SPLITS)
+        cells = [f"{images:,} / {patients:,}" if known else f"{images:,}"
+                 for images, patients in numbers]  # fmt: skip
         table.add_row(label or "all", *cells, end_section=label == classes[-2])
     return table
 
@@ -54,14 +63,38 @@ def table_of_counts(rows: Sequence[Row]) -> Table:
 def show_prepared(prepared: Prepared) -> None:
     """Print counts, notes, and what to do next."""
     out = console()
+    say = partial(out.print, markup=False, highlight=False, soft_wrap=True)
     out.print(table_of_counts(prepared.rows))
     for note in prepared.notes:
-        out.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        say(f"note: {note}")
     words = ("--init_weights", "path/to/base.pth", "--data_root", prepared.folder.parent,
              "--data_set", prepared.folder.name)  # fmt: skip
-    lines = (
-        f"\nWritten: {prepared.folder} (images, split.csv, dataset.json)",
-        f"Next:    {command('linear_probing/probe.py', *words)}",
-    )
-    for line in lines:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    say(f"\nWritten: {prepared.folder} (images, split.csv, dataset.json)")
+    say(f"Next:    {command('linear_probing/probe.py', *words)}")
+
+
+def picture_of_axes(path: Path, name: str, shape: tuple[int, ...], taken: int) -> GrayImage:
+    """Show the central slice of a volume along its first and along its last axis.
+
+    Along the right one there are layers from side to side, as in any B-scan; along the other,
+    what the scanner never saw as one picture.
+
+    Args:
+        path: A NumPy archive.
+        name: Of the volume in it.
+        shape: Of the volume.
+        taken: Which axis, 0 or 2, counts the B-scans that are written.
+
+    Returns:
+        (H, W), 8 bit.
+    """
+    pictures = []
+    for axis, flag in ((0, "first"), (2, "last")):
+        image = read_slice(path, name, axis, shape[axis] // 2)
+        text = f"--slice_axis {flag}" + (": this was taken" if axis == taken else "")
+        canvas = Image.new("L", (max(image.shape[1], 220), image.shape[0] + CAPTION))
+        canvas.paste(Image.fromarray(image), (0, CAPTION))
+        ImageDraw.Draw(canvas).text((4, 6), text, fill=255)
+        pictures.append(np.asarray(canvas))
+    width = max(picture.shape[1] for picture in pictures)
+    return np.vstack([np.pad(p, ((0, 0), (0, width - p.shape[1]))) for p in pictures])

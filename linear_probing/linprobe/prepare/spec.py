@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from linprobe.prepare.files import safe_stem, tolerate, unique_names
+from retfiner.common.errors import InputError
 
 GrayImage = NDArray[np.uint8]
 """(H, W), 8 bit, as it is written."""
 
 BScanChoice = Literal["central", "all"] | int
 """Which B-scans of a volume: the central one (index n // 2), all, or the one with this index."""
+
+SliceAxis = Literal["first", "last"]
+
+Slices = Sequence[tuple[str, Callable[[], GrayImage]]]
+"""Of each B-scan of a volume, in order: where it comes from, and how it is read."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +33,15 @@ class Options:
     Attributes:
         bscan: Which B-scans of a volume; of no effect, and refused, where there are no volumes.
         label: NEHUT2D alone: the B-scan's own label or the patient's diagnosis.
-        slice_axis: Harvard_Glaucoma alone: the axis of ``bscans`` that counts B-scans; None tells
-            it from the shape.
+        slice_axis: Harvard_Glaucoma alone: the axis of a volume that counts B-scans; None is the
+            first, with a note.
         labels: A folder of your own alone: the table that names pictures and their classes.
         patient_regex: A folder of your own alone: its group finds the patient in a picture's path.
     """
 
     bscan: BScanChoice = "central"
     label: Literal["bscan", "patient"] = "bscan"
-    slice_axis: Literal["first", "last"] | None = None
+    slice_axis: SliceAxis | None = None
     labels: Path | None = None
     patient_regex: str | None = None
 
@@ -42,7 +51,7 @@ class BScan:
     """One B-scan of a download, not read yet.
 
     Attributes:
-        name: Stem of the file to write, unique in the data set; letters, digits, ``-_.`` only.
+        name: Stem of the file to write, made safe and unique later.
         label: Class, and name of the class folder.
         patient: Whose it is, unique over all classes; None where nobody knows.
         source: File it comes from, relative to the download, with ``#k`` for slice k.
@@ -58,17 +67,55 @@ class BScan:
     split: str | None = None
 
 
+def bscans_of(
+    slices: Slices, choice: BScanChoice, volume: str, name: str, label: str, patient: str
+) -> list[BScan]:
+    """Give the B-scans that are wanted of a volume, which errors call ``volume``.
+
+    The central one of n is index n // 2, counted from 0.
+
+    Raises:
+        InputError: If the volume has no B-scan at the index.
+    """
+    if choice == "all":
+        return [BScan(f"{name}_{k:03d}", label, patient, *slices[k]) for k in range(len(slices))]
+    index = len(slices) // 2 if choice == "central" else choice
+    if not 0 <= index < len(slices):
+        raise InputError(
+            f"{volume} has no B-scan {index}",
+            got=f"{len(slices)} B-scans",
+            expected=f"an index from 0 to {len(slices) - 1}" if slices else "at least one B-scan",
+            remedy="give a smaller --bscan, or central",
+        )
+    return [BScan(name, label, patient, *slices[index])]
+
+
+class LeftOut(NamedTuple):
+    """Rows or files that cannot be used, of ``total``: a few are told, many are an error."""
+
+    problem: str
+    items: Sequence[str]
+    total: int
+    remedy: str
+
+
 @dataclass(frozen=True)
 class Listing:
     """What was found in a download.
 
     Attributes:
         bscans: The B-scans, in a fixed order.
-        notes: What a user must know: rows left out and why, patients merged, own split kept.
+        notes: What a user must know: patients merged, own split kept.
+        left_out: What could not be used.
+        counts: How many there are, by class, of what was published by number; None: of B-scans.
+        pictures: Written beside the data set, by file name: what a user should look at.
     """
 
     bscans: list[BScan]
     notes: list[str]
+    left_out: list[LeftOut] = field(default_factory=list)
+    counts: Mapping[str, int] | None = None
+    pictures: Mapping[str, Callable[[], GrayImage]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,13 +124,18 @@ class DataSetSpec:
 
     Attributes:
         name: As the probing scripts name it.
+        alias: What the MIRAGE benchmark's ready-made archives call it, where that is another name.
         task: What is told apart, in a few words.
         classes: Class names, as folders; where a download has none of one, that is an error.
         licence: Of the data.
         where: Address of the download.
         citation: Whom to cite.
         patients: How a patient is known, in words; says so where none is.
-        list_bscans: Finds the B-scans in an unpacked download.
+        find: Finds the B-scans in an unpacked download.
+        layout: How files lie in a download, for the error where there are none of a class.
+        table: A table that is downloaded apart from the images and is needed.
+        published: How many there are by class, or altogether (an empty name), of ``unit``.
+        unit: What was counted.
         volumes: Whether ``--bscan`` applies.
         zero_borders: Whether white borders left by rotation are zeroed by default.
         split: Default shares of train, val and test.
@@ -96,7 +148,62 @@ class DataSetSpec:
     where: str
     citation: str
     patients: str
-    list_bscans: Callable[[Path, Options], Listing]
+    find: Callable[[Path, Options], Listing]
+    layout: str = "the files as published"
+    table: str = ""
+    published: Mapping[str, int] = field(default_factory=dict)
+    unit: str = "B-scans"
+    alias: str = ""
     volumes: bool = False
     zero_borders: bool = False
     split: tuple[float, float, float] = (0.5, 0.25, 0.25)
+
+    def list_bscans(self, folder: Path, options: Options) -> Listing:
+        """Find the B-scans of a download, and check what holds for every data set.
+
+        Returns:
+            What was found, names made unique; notes say what was left out, and where counts are
+            not the published ones.
+
+        Raises:
+            InputError: If a class is absent or unknown, much could not be used, or whatever the
+                data set's own file refuses.
+        """
+        found = self.find(folder, options)
+        labels = {bscan.label for bscan in found.bscans}
+        missing = [name for name in self.classes if name not in labels]
+        unknown = sorted(labels - set(self.classes)) if self.classes else []
+        if unknown:
+            raise InputError(
+                f"The download has classes that {self.name} does not have",
+                got=", ".join(unknown),
+                expected=", ".join(self.classes),
+            )
+        if missing:
+            raise InputError(
+                f"Nothing of {' and '.join(missing)} was found in {folder}",
+                got=", ".join(sorted(labels)) or "no image of this data set",
+                expected=self.layout,
+                remedy="give the whole download; of several archives, all: --source <one> "
+                f"<another>. It is at {self.where}",
+            )
+        notes = [*found.notes]
+        for left_out in found.left_out:
+            notes += tolerate(*left_out)
+        counts = Counter(b.label for b in found.bscans) if found.counts is None else found.counts
+        notes += self._other_counts(counts)
+        names = unique_names([safe_stem(bscan.name) for bscan in found.bscans])
+        bscans = [replace(b, name=name) for b, name in zip(found.bscans, names, strict=True)]
+        return replace(found, bscans=bscans, notes=notes, left_out=[])
+
+    def _other_counts(self, counts: Mapping[str, int]) -> list[str]:
+        """Say where a download has another number of something than was published."""
+        here = {name: counts.get(name, 0) if name else sum(counts.values())
+                for name in self.published}  # fmt: skip
+        if here == dict(self.published):
+            return []
+        found, published = (
+            ", ".join(f"{name} {count}".strip() for name, count in numbers.items())
+            for numbers in (here, self.published)
+        )
+        return [f"Not the published number of {self.unit}: {found}; published: {published}."]

@@ -5,42 +5,49 @@ set. Where nobody knows the patients, the split is by image, and that is said.
 
 Patients go, in random order, to the split that lacks their images most; then single ones are moved
 as long as that brings the counts closer to the shares, and until each class is in every split.
+
+Somebody's split can be repeated exactly, from their ``split.csv``.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from linprobe.prepare.spec import BScan
+from linprobe.prepare.tables import SPLITS
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import derive_seed
 
-SPLITS = ("train", "val", "test")
+SPLIT_OF = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Split by the name of a folder, in lower case, of downloads that come divided."""
+
 TRIES, ROUNDS = 5, 20
 MANY = 2000
 """Of so many patients, one try is close enough."""
 
-Groups = dict[str, dict[str, int]]
+Groups = dict[str, Counter[str]]
 """Images of each class by patient."""
 Assignment = dict[str, str]
 """Split by patient."""
-Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Division:
+class Division(NamedTuple):
     """Which B-scan goes where.
 
-    Attributes:
-        splits: Split of each B-scan, in their order.
-        rule: How that was decided, in a sentence.
-        seeded: Whether a seed and shares had a part in it.
-        notes: What a user must know.
+    ``splits`` has an item a B-scan; ``rule`` says in a sentence how that was decided, ``seeded``
+    whether a seed and shares had a part in it, ``notes`` what a user must know.
     """
 
     splits: list[str]
@@ -59,9 +66,17 @@ def divide(bscans: Sequence[BScan], shares: Sequence[float], seed: int) -> Divis
             are too few patients to fill each split.
     """
     keys = [bscan.name if bscan.patient is None else f"patient {bscan.patient}" for bscan in bscans]
-    groups = _groups(keys, bscans)
+    groups: Groups = {key: Counter() for key in sorted(set(keys))}
+    for key, bscan in zip(keys, bscans, strict=True):
+        groups[key][bscan.label] += 1
     own = _own_splits(keys, bscans)
-    assigned = _complete(groups, own, dict(zip(SPLITS, shares, strict=True)), seed)
+    free = {key: counts for key, counts in groups.items() if key not in own}
+    lacking = [split for split in SPLITS if own and split not in own.values()]
+    share = dict(zip(SPLITS, shares, strict=True))
+    assigned = own | divide_groups(free, {s: share[s] for s in SPLITS if s not in lacking}, seed)
+    if lacking:
+        train = {key: counts for key, counts in groups.items() if assigned[key] == "train"}
+        assigned |= divide_groups(train, {s: share[s] for s in ("train", *lacking)}, seed)
     splits = [assigned[key] for key in keys]
     missing = sorted(set(SPLITS) - set(splits))
     if missing:
@@ -71,16 +86,12 @@ def divide(bscans: Sequence[BScan], shares: Sequence[float], seed: int) -> Divis
             remedy="give a download with more patients, or other shares with --split",
         )
     unit = "image" if all(bscan.patient is None for bscan in bscans) else "patient"
-    rule, seeded = _rule(set(own.values()), len(own) == len(groups), unit)
-    return Division(splits, rule, seeded, _notes(bscans, splits))
-
-
-def _groups(keys: Sequence[str], bscans: Sequence[BScan]) -> Groups:
-    """Count the images of each patient and class, in an order that depends on names alone."""
-    groups: Groups = {key: {} for key in sorted(set(keys))}
-    for key, bscan in zip(keys, bscans, strict=True):
-        groups[key][bscan.label] = groups[key].get(bscan.label, 0) + 1
-    return groups
+    rule = "the download's own split" if own else f"random by {unit}, stratified by class"
+    if own and free:
+        rule += f"; what has none was divided by {unit}"
+    if lacking:
+        rule += f"; {' and '.join(lacking)} taken by {unit} from its training set"
+    return Division(splits, rule, bool(free or lacking), _notes(bscans, splits))
 
 
 def _own_splits(keys: Sequence[str], bscans: Sequence[BScan]) -> Assignment:
@@ -95,45 +106,17 @@ def _own_splits(keys: Sequence[str], bscans: Sequence[BScan]) -> Assignment:
             "The download's own split shares patients",
             got=f"{len(torn)}, among them {shorten(torn, 3)}",
             expected="each patient in one of train, val and test",
-            remedy="divide them yourself and give the split with --split_file",
+            remedy="divide them yourself and give the split with --split_file, or give the images "
+            "without folders train and test",
         )
-    return {key: next(iter(splits)) for key, splits in own.items()}
-
-
-def _complete(groups: Groups, own: Assignment, shares: dict[str, float], seed: int) -> Assignment:
-    """Give a split to the patients without one, and fill splits that the download lacks."""
-    if not own:
-        return divide_groups(groups, shares, seed)
-    present = set(own.values())
-    if "train" not in present:
+    present = set().union(*own.values())
+    if own and "train" not in present:
         raise InputError(
             "The download's own split has no training set",
             got=", ".join(sorted(present)),
             remedy="check that the download is complete",
         )
-    assigned = dict(own)
-    free = {key: counts for key, counts in groups.items() if key not in own}
-    if free:
-        assigned |= divide_groups(free, {s: shares[s] for s in SPLITS if s in present}, seed)
-    lacking = [split for split in SPLITS if split not in present]
-    if lacking:
-        train = {key: groups[key] for key in groups if assigned[key] == "train"}
-        carved = divide_groups(train, {s: shares[s] for s in ("train", *lacking)}, seed)
-        assigned |= carved
-    return assigned
-
-
-def _rule(own: set[str], all_own: bool, unit: str) -> tuple[str, bool]:
-    """Say in a sentence how the splits came about, and whether shares and seed had a part."""
-    if not own:
-        return f"random by {unit}, stratified by class", True
-    lacking = [split for split in SPLITS if split not in own]
-    words = "the download's own split"
-    if not all_own:
-        words += f"; what has none was divided by {unit}"
-    if lacking:
-        words += f"; {' and '.join(lacking)} taken by {unit} from its training set"
-    return words, bool(lacking) or not all_own
+    return {key: next(iter(splits)) for key, splits in own.items()}
 
 
 def _notes(bscans: Sequence[BScan], splits: Sequence[str]) -> list[str]:
@@ -153,14 +136,16 @@ def _notes(bscans: Sequence[BScan], splits: Sequence[str]) -> list[str]:
     return notes
 
 
-def divide_groups(groups: Groups, shares: dict[str, float], seed: int) -> Assignment:
+def divide_groups(groups: Groups, shares: Mapping[str, float], seed: int) -> Assignment:
     """Divide patients so that the classes are spread in proportion to the shares.
 
     Each class with at least as many patients as there are splits is in all of them, as far as
     patients with several classes allow.
     """
+    if not groups:
+        return {}
     labels = sorted({label for counts in groups.values() for label in counts})
-    held = np.array([[counts.get(label, 0) for label in labels] for counts in groups.values()])
+    held = np.array([[counts[label] for label in labels] for counts in groups.values()])
     tries = (
         _Places(held, list(shares.values()), np.random.default_rng(derive_seed("split", seed, k)))
         for k in range(1 if len(groups) > MANY else TRIES)
@@ -247,3 +232,79 @@ class _Places:
                     moved = True
             if not moved:
                 return
+
+
+def repeat_split(
+    bscans: Sequence[BScan], rows: pd.DataFrame, path: Path
+) -> tuple[list[BScan], list[str]]:
+    """Find the B-scans that a table names, and take its splits.
+
+    They are found by the name of the file without folder and suffix, else by ``source``.
+
+    Args:
+        bscans: Those of the download.
+        rows: The table, as :func:`~linprobe.prepare.tables.read_split` reads it.
+        path: Its place, for messages.
+
+    Returns:
+        The B-scans in the table's order, with its patients where the download tells none; notes.
+
+    Raises:
+        InputError: If an image is not found or named twice, or its class or patient is another one
+            in the download.
+    """
+    by_name = {bscan.name: bscan for bscan in bscans}
+    by_source = {bscan.source: bscan for bscan in bscans}
+    found: list[BScan] = []
+    missing: list[str] = []
+    for row in rows.to_dict("records"):
+        bscan = by_name.get(PurePosixPath(row["image"]).stem) or by_source.get(row["source"])
+        if bscan is None:
+            missing.append(row["image"])
+            continue
+        for what, ours in (("class", bscan.label), ("patient", bscan.patient)):
+            if row[what] and ours is not None and row[what] != ours:
+                raise InputError(
+                    f"{path} and the download do not agree on the {what} of {row['image']}",
+                    got=f"{row[what]} in the table, {ours} in the download",
+                )
+        patient = bscan.patient if bscan.patient is not None else row["patient"] or None
+        found.append(replace(bscan, patient=patient, split=row["split"]))
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(rows)} images of {path} are not in the download",
+            got=f"no {shorten(missing, 4)}",
+            expected=f"names such as {shorten(sorted(by_name), 3)}",
+            remedy="give the same download and the same --bscan, --label as were used for it",
+        )
+    names = pd.Series([bscan.name for bscan in found])
+    if names.duplicated().any():
+        twice = sorted(set(names[names.duplicated()]))
+        raise InputError(f"{path} names an image twice", got=shorten(twice))
+    left = len(bscans) - len(found)
+    note = f"{left} images of the download are not in {path.name} and were left out."
+    return found, [note] * bool(left)
+
+
+def check_content(expected: pd.DataFrame, written: pd.DataFrame, path: Path) -> None:
+    """Check that the images that were written are those of the table, as far as it has hashes.
+
+    Where it has the hash of the pixels, that one counts: the hash of a PNG depends on the version
+    of its compressor as well.
+
+    Raises:
+        InputError: If an image differs.
+    """
+    theirs, ours = expected.reset_index(drop=True), written.reset_index(drop=True)
+    by_pixels = theirs["pixels_sha256"] != ""
+    differs = (by_pixels & (theirs["pixels_sha256"] != ours["pixels_sha256"])) | (
+        ~by_pixels & (theirs["sha256"] != "") & (theirs["sha256"] != ours["sha256"])
+    )
+    if differs.any():
+        raise InputError(
+            f"{differs.sum()} of {len(theirs)} images are not those of {path}",
+            got=f"another sha256 for {shorten(theirs.loc[differs, 'image'].tolist(), 4)}",
+            expected="the same images, byte for byte",
+            remedy="use the same download and flags; the sha256 of a PNG also differs between "
+            "versions of Pillow: without the column sha256, it is not compared",
+        )

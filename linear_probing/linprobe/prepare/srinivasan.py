@@ -23,58 +23,36 @@ from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from linprobe.prepare.finding import (
-    IMAGES,
-    compare_counts,
-    list_files,
-    renamed,
-    require_classes,
-    safe_stem,
-    scan_order,
-    tolerate,
-)
-from linprobe.prepare.pixels import read_gray
-from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+from linprobe.prepare.files import IMAGES, list_files, scan_order
+from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options
+from linprobe.prepare.volumes import read_gray
 
 CLASSES = ("AMD", "DME", "NORMAL")
-VOLUMES = dict.fromkeys(CLASSES, 15)
 PIXELS = "8bittiffs"
 _VOLUME = re.compile(r"(AMD|DME|NORMAL)[ _-]*(\d+)", re.IGNORECASE)
 
 
-def list_bscans(folder: Path, options: Options) -> Listing:
-    """Find all B-scans of all volumes.
-
-    Raises:
-        InputError: If a class is missing, or many images lie elsewhere.
-    """
+def find(folder: Path, _options: Options) -> Listing:
+    """Find all B-scans of all volumes."""
     files = list_files(folder, IMAGES)
-    volumes: dict[tuple[str, int], list[PurePosixPath]] = defaultdict(list)
-    unknown = []
+    volumes: dict[tuple[str, int] | None, list[PurePosixPath]] = defaultdict(list)
     for path in files:
-        volume = _volume_of(path)
-        if volume is None:
-            unknown.append(str(path))
-        else:
-            volumes[volume].append(path)
-    counts = Counter(label for label, _ in volumes)
-    layout = "{AMD,DME,NORMAL}<n>/TIFFs/8bitTIFFs/<n>.tif"
-    require_classes(counts, CLASSES, folder, layout)
-    notes = tolerate("images are of no volume", unknown, len(files), "give this data set alone")
+        volumes[_volume_of(path)].append(path)
+    unknown = [str(path) for path in volumes.pop(None, [])]
     bscans: list[BScan] = []
     n_copies = 0
-    for (label, number), paths in volumes.items():
+    for volume, paths in volumes.items():
+        label, number = volume or ("", 0)
         main = [p for p in paths if PIXELS in map(str.casefold, p.parts)] or paths
         n_copies += len(paths) - len(main)
         for path in scan_order(main):
-            patient = f"{label}{number}"
-            name = f"{patient}_{safe_stem(path.stem)}"
-            bscans.append(BScan(name, label, patient, str(path), partial(read_gray, folder / path)))
-    if n_copies:
-        notes.append(
-            f"{n_copies} images outside of 8bitTIFFs left out: copies of the same B-scans."
-        )
-    return Listing(renamed(bscans), notes + compare_counts(counts, VOLUMES, "volumes"))
+            name = f"{label}{number}_{path.stem}"
+            read = partial(read_gray, folder / path)
+            bscans.append(BScan(name, label, f"{label}{number}", str(path), read))
+    note = f"{n_copies} images outside of 8bitTIFFs left out: copies of the same B-scans."
+    left_out = LeftOut("images are of no volume", unknown, len(files), "give this data set alone")
+    counts = Counter(volume[0] for volume in volumes if volume)
+    return Listing(bscans, [note] * bool(n_copies), [left_out], counts)
 
 
 def _volume_of(path: PurePosixPath) -> tuple[str, int] | None:
@@ -97,6 +75,9 @@ SPEC = DataSetSpec(
         "Biomedical Optics Express 5(10), 3568-3577, 2014"
     ),
     patients="volume",
-    list_bscans=list_bscans,
+    find=find,
+    layout="{AMD,DME,NORMAL}<n>/TIFFs/8bitTIFFs/<n>.tif",
+    published=dict.fromkeys(CLASSES, 15),
+    unit="volumes",
     zero_borders=True,
 )

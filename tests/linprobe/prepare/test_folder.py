@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -66,6 +67,66 @@ def test_patients_whose_numbers_may_restart_in_each_class_are_told(pictures, tmp
     assert not any("several classes" in note for note in by_class.notes)
 
 
+@pytest.mark.parametrize("around", ["", "download/v1"])
+def test_a_folder_a_patient_below_the_classes_and_folders_around(tmp_path, around):
+    for k in range(24):
+        label = "Wet AMD, late" if k < 12 else "网膜"
+        write(tmp_path / "in" / around / label / f"pat{k // 2}" / "OD" / f"{k % 2}.png", k)
+    write(tmp_path / "in" / around / "网膜" / ".trash" / "a.png", 99)
+    prepared = run(tmp_path / "in", tmp_path / "data")
+    found = rows(prepared)
+    assert {row["class"] for row in found} == {"Wet AMD, late", "网膜"}
+    assert {row["patient"] for row in found} == {f"pat{k}" for k in range(12)}
+    assert read_data_set(prepared.folder).notes == []
+
+
+def test_a_division_of_its_own_is_kept_and_val_made(tmp_path):
+    for k in range(48):
+        split, label = ("Training" if k < 36 else "test"), ("AMD", "Normal")[k % 2]
+        write(tmp_path / "in" / split / label / f"pat{k}-1.png", k)
+    prepared = run(tmp_path / "in", tmp_path / "data", patient_regex=r"(pat\d+)-")
+    found = rows(prepared)
+    assert all((row["split"] == "test") == ("test" in row["source"]) for row in found)
+    assert {row["split"] for row in found} == {"train", "val", "test"}
+    assert {row["class"] for row in found} == {"AMD", "Normal"}
+
+
+def test_patients_of_a_folder_that_is_divided_are_read_where_asked_for(tmp_path):
+    for k in range(24):
+        split, label = ("train", "val", "test")[k // 8], ("AMD", "Normal")[k % 2]
+        write(tmp_path / "in" / split / label / f"pat{k}-1.png", k)
+    kept = run(tmp_path / "in", tmp_path / "kept")
+    assert {row["patient"] for row in rows(kept)} == {""}
+    assert not any("Its classes are" in note for note in kept.notes)
+    read = run(tmp_path / "in", tmp_path / "read", patient_regex=r"(pat\d+)-")
+    assert all(row["source"].startswith(row["split"]) and row["patient"] for row in rows(read))
+    write(tmp_path / "in" / "test" / "AMD" / "pat0-2.png", 99)
+    with pytest.raises(InputError, match="own split shares patients"):
+        run(tmp_path / "in", tmp_path / "more", patient_regex=r"(pat\d+)-")
+
+
+def test_a_folder_that_is_divided_is_checked_like_any_other(tmp_path):
+    for k in range(24):
+        split, label = ("train", "val", "test")[k // 8], ("AMD", "Normal")[k % 2]
+        write(tmp_path / "in" / split / label / f"{k}.png", k)
+    first = tmp_path / "in" / "train" / "AMD" / "0.png"
+    shutil.copy(first, tmp_path / "in" / "test" / "AMD" / "copy.png")
+    with pytest.raises(
+        InputError, match=r"more than one split(.|\n)*AMD/copy\.png = \S*AMD/0\.png"
+    ):
+        run(tmp_path / "in", tmp_path / "data")
+    (tmp_path / "in" / "test" / "AMD" / "copy.png").unlink()
+    (tmp_path / "in" / "test" / "AMD").rename(tmp_path / "in" / "test" / "AMD ")
+    with pytest.raises(InputError, match="'AMD' and 'AMD '"):
+        run(tmp_path / "in", tmp_path / "data")
+
+
+def test_a_blank_at_the_end_of_a_class_is_shown(pictures, tmp_path):
+    write(pictures / "Normal " / "a.png", 100)
+    with pytest.raises(InputError, match=r"spelled in two ways(.|\n)*'Normal' and 'Normal '"):
+        run(pictures, tmp_path / "data")
+
+
 def test_a_table_of_labels(pictures, tmp_path):
     table = tmp_path / "labels.csv"
     lines = [f"{p.name},{'x' if k % 2 else 'y'},P{k // 3}"
@@ -106,7 +167,7 @@ def test_names_of_classes_are_compared(pictures, tmp_path):
     prepared = run(pictures, tmp_path / "data")
     assert "The classes Normal and Normals have nearly the same name." in prepared.notes
     write(pictures / "amd" / "b.png", 101)
-    with pytest.raises(InputError, match=r"spelled in two ways(.|\n)*AMD and amd"):
+    with pytest.raises(InputError, match=r"spelled in two ways(.|\n)*'AMD' and 'amd'"):
         run(pictures, tmp_path / "more")
 
 

@@ -19,10 +19,9 @@ from tests.helpers import downloads
 
 
 def run(name, source, output, **changes):
-    spec, aliases = find_spec(name)
     sources = source if isinstance(source, list) else [source]
     config = PrepareConfig(name=name, source=sources, output=output, num_workers=0, **changes)
-    return prepare(config, spec, aliases)
+    return prepare(config, find_spec(name))
 
 
 def table(folder):

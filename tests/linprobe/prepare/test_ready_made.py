@@ -16,6 +16,7 @@ from retfiner.common.errors import InputError
 from tests.helpers.downloads import write_image
 
 CLASSES = ("DR", "DME")
+OLIVES = find_spec("OLIVES")
 
 
 def write_ready(folder, classes=CLASSES, name="P{}{}_OD_v1", splits=("train", "val", "test")):
@@ -28,9 +29,8 @@ def write_ready(folder, classes=CLASSES, name="P{}{}_OD_v1", splits=("train", "v
 
 
 def run(source, output, name="OLIVES", **changes):
-    spec, aliases = find_spec(name)
     config = PrepareConfig(name=name, source=[source], output=output, num_workers=0, **changes)
-    return prepare(config, spec, aliases)
+    return prepare(config, find_spec(name))
 
 
 @pytest.mark.parametrize("below", ["", "OLIVES", "release/v1/OLIVES"])
@@ -73,7 +73,7 @@ def test_patients_that_no_name_tells_are_unknown_and_that_is_said(tmp_path):
     source = write_ready(tmp_path / "download", name="scan{}{}")
     prepared = run(source, tmp_path / "data")
     assert "The patient of 12 of 12 images is not known." in prepared.notes
-    assert {row.patient for row in prepared.rows} == {""}
+    assert set(prepared.rows["patient"]) == {""}
 
 
 def test_a_table_beside_the_splits_tells_the_patients(tmp_path):
@@ -83,7 +83,7 @@ def test_a_table_beside_the_splits_tells_the_patients(tmp_path):
     ]
     (source / "split.csv").write_text("\n".join(lines) + "\n")
     prepared = run(source, tmp_path / "data")
-    assert "eye Rscan11" in {row.patient for row in prepared.rows}
+    assert "eye Rscan11" in set(prepared.rows["patient"])
     assert any("split.csv" in note for note in prepared.notes)
 
 
@@ -105,22 +105,22 @@ def test_other_classes_than_the_authors_are_said(tmp_path):
 def test_one_of_several_is_chosen_by_its_name(tmp_path):
     write_ready(tmp_path / "download" / "olives")
     write_ready(tmp_path / "download" / "OCTID", classes=("x", "y"))
-    assert {row.label for row in run(tmp_path / "download", tmp_path / "data").rows} == set(CLASSES)
+    assert set(run(tmp_path / "download", tmp_path / "data").rows["class"]) == set(CLASSES)
     with pytest.raises(InputError, match=r"(?s)several data sets.*GAMMAv2"):
         run(tmp_path / "download", tmp_path / "data", name="GAMMA")
 
 
 @pytest.mark.parametrize("splits", [("train", "test"), ("train", "val"), ("training", "val")])
 def test_all_three_splits_are_needed(tmp_path, splits):
-    assert find_ready_made(write_ready(tmp_path / "d", splits=splits), ("OLIVES",)) is None
+    assert find_ready_made(write_ready(tmp_path / "d", splits=splits), OLIVES) is None
 
 
 def test_splits_without_classes_or_images_are_not_ready(tmp_path):
     for split in ("train", "val", "test"):
         write_image(tmp_path / "flat" / split / "1.png", 0)
         (tmp_path / "empty" / split / "DR").mkdir(parents=True)
-    assert find_ready_made(tmp_path / "flat", ("OLIVES",)) is None
-    assert find_ready_made(tmp_path / "empty", ("OLIVES",)) is None
+    assert find_ready_made(tmp_path / "flat", OLIVES) is None
+    assert find_ready_made(tmp_path / "empty", OLIVES) is None
 
 
 @pytest.mark.parametrize(
@@ -149,4 +149,4 @@ def test_kermanys_own_split_is_never_taken_for_a_ready_one(tmp_path):
                 path = tmp_path / "OCT2017" / split / label / f"{label}-{patient}-1.jpeg"
                 write_image(path, patient)
     prepared = run(tmp_path / "OCT2017", tmp_path / "data", name="Kermany")
-    assert all(row.image.endswith(".png") for row in prepared.rows), "read and written anew"
+    assert prepared.rows["image"].str.endswith(".png").all(), "read and written anew"

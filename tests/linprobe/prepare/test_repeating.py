@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from linprobe.prepare.config import PrepareConfig
-from linprobe.prepare.pixels import read_gray
 from linprobe.prepare.prepare import prepare
 from linprobe.prepare.spec import BScan, DataSetSpec, Listing
+from linprobe.prepare.volumes import read_gray
 from retfiner.common.errors import InputError
 
 
@@ -39,7 +39,7 @@ TOY = DataSetSpec(
     where="nowhere",
     citation="nobody",
     patients="the name's first part",
-    list_bscans=list_toy,
+    find=list_toy,
     volumes=True,
 )
 
@@ -95,7 +95,7 @@ def test_a_toy_set_is_prepared_and_described(download, tmp_path):
     assert sum(about["counts"][s]["all"]["images"] for s in ("train", "val", "test")) == 32
     assert sum(about["counts"][s]["dark"]["patients"] for s in ("train", "val", "test")) == 8
     assert about["source"] == [{"name": "download", "size": None, "sha256": None}]
-    image = np.asarray(Image.open(prepared.folder / prepared.rows[0].image))
+    image = np.asarray(Image.open(prepared.folder / prepared.rows["image"][0]))
     assert (image[:4] == 0).all() and image[6:].min() >= 60
     assert str(tmp_path) not in (prepared.folder / "dataset.json").read_text()
 
@@ -128,7 +128,7 @@ def test_images_the_table_leaves_out_are_left_out_and_counted(download, rows, tm
 def test_patients_come_from_the_table_where_the_download_tells_none(download, rows, tmp_path):
     file = write_rows(tmp_path / "s.csv", rows)
     again = run(download, tmp_path / "again", split_file=file, bscan="all")  # the toy tells none
-    assert {row.patient for row in again.rows} == {f"p{k}" for k in range(16)}
+    assert set(again.rows["patient"]) == {f"p{k}" for k in range(16)}
 
 
 @pytest.mark.parametrize(

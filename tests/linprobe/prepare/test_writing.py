@@ -13,8 +13,16 @@ import pytest
 from PIL import Image
 
 from linprobe.datasets import list_data_sets
-from linprobe.prepare.placing import check_target, put_in_place, work_folder
-from linprobe.prepare.writing import Job, _chunks, copy_file, write_images, write_png
+from linprobe.prepare.writing import (
+    Job,
+    _chunks,
+    check_target,
+    copy_file,
+    put_in_place,
+    work_folder,
+    write_images,
+    write_png,
+)
 from retfiner.common.errors import InputError
 from tests.helpers.disk import no_file_larger_than
 

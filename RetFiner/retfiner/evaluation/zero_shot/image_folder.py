@@ -19,11 +19,12 @@ SPLITS = ("train", "val", "test")
 class ImageFolder:
     """The N images of one split, by class and name, in the order probing has them.
 
-    The split is None for a folder without any; ``classes`` are those of all splits, sorted, and
-    ``labels`` indices into them.
+    ``folder`` holds the classes' folders. The split is None for a data set without any; ``classes``
+    are those of all splits, sorted, and ``labels`` indices into them.
     """
 
     data_set: str
+    folder: Path
     split: str | None
     classes: list[str]
     paths: list[Path]
@@ -40,8 +41,8 @@ class ImageFolder:
 
     @property
     def names(self) -> list[str]:
-        """Class and file name of each image."""
-        return [f"{path.parent.name}/{path.name}" for path in self.paths]
+        """Path of each image from its class on."""
+        return [path.relative_to(self.folder).as_posix() for path in self.paths]
 
     def sha256(self) -> str:
         """Hash the images and their classes."""
@@ -87,7 +88,7 @@ def read_image_folder(folder: Path, split: str | None) -> ImageFolder:
         owner_of(path, folder, table) if split is not None else owner_in_name(path.stem)
         for path in paths
     ]
-    return ImageFolder(folder.resolve().name, split, classes, paths, labels, owners)
+    return ImageFolder(folder.resolve().name, base, split, classes, paths, labels, owners)
 
 
 def _class_folders(root: Path) -> list[Path]:
@@ -97,4 +98,9 @@ def _class_folders(root: Path) -> list[Path]:
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []  # a class that this split lacks
-    return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and is_image_file(p))
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and is_image_file(path)
+    )

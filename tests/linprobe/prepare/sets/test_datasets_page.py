@@ -9,22 +9,14 @@ from pathlib import Path
 import pytest
 
 from linprobe.config import ProbeConfig
-from linprobe.prepare import duke_iamd, kermany, nehut2d, noor, octdl, octid, olives, srinivasan
+from linprobe.prepare import kermany
 from linprobe.prepare.config import PrepareConfig
 from linprobe.prepare.registry import DATASETS, find_spec
 from retfiner.common.cli import parse
 
-PAGE = (Path(__file__).parents[4] / "docs" / "data_sets.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[4]
+PAGE = (ROOT / "docs" / "data_sets.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", PAGE, flags=re.M | re.S))
-COUNTS = {
-    "Duke_iAMD": duke_iamd.VOLUMES,
-    "Noor_Eye_Hospital": noor.VOLUMES,
-    "OCTDL": octdl.BSCANS,
-    "OCTID": octid.BSCANS,
-    "NEHUT2D": nehut2d.PATIENTS,
-    "Srinivasan": srinivasan.VOLUMES,
-    "OLIVES": olives.EYES,
-}
 
 
 def commands(script):
@@ -47,7 +39,9 @@ def test_each_data_set_has_its_section(name):
         assert fact in section
     classes = re.search(r"\*\*Classes\*\*: (.*?)- \*\*Patient", section, flags=re.S)[1]
     assert all(re.search(rf"\b{label}\b", classes) for label in spec.classes)
-    assert all(f"{count}" in classes for count in COUNTS.get(name, {}).values())
+    assert all(
+        re.search(rf"\b{count}\b|\b{count:,}\b", classes) for count in spec.published.values()
+    )
     assert ("White borders left by rotation are set to zero" in section.replace("\n  ", " ")) == (
         spec.zero_borders
     )
@@ -58,10 +52,21 @@ def test_each_data_set_has_its_section(name):
 def test_commands_to_prepare_are_valid_and_of_effect(words):
     config = parse(PrepareConfig, "", words)
     if not config.list and config.name != "folder":
-        spec, _ = find_spec(config.name)
+        spec = find_spec(config.name)
         assert spec.volumes or config.bscan is None
         assert (config.slice_axis is None) or spec.name == "Harvard_Glaucoma"
         assert (config.label is None) or spec.name == "NEHUT2D"
+
+
+def test_commands_name_the_table_that_a_data_set_needs():
+    found = 0
+    for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("linear_probing/*.sh")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            command = re.search(r"prepare_dataset\.py (\w+) --source .*", line)
+            if command is not None and command[1] in DATASETS:
+                assert DATASETS[command[1]].table in command[0], f"{path.name}: {line}"
+                found += 1
+    assert found > len(DATASETS)
 
 
 def test_commands_to_probe_are_valid():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from linprobe.prepare import pixels
-from linprobe.prepare.duke_iamd import list_bscans
+from linprobe.prepare import volumes
+from linprobe.prepare.duke_iamd import SPEC
 from linprobe.prepare.spec import Options
 from retfiner.common.errors import InputError
 from tests.helpers.downloads import pattern, stack, write_duke, write_duke_volume
 from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, patients_by_label, shows, told
+
+list_bscans = SPEC.list_bscans
 
 
 def test_the_central_bscan_of_each_volume_with_class_and_subject(tmp_path):
@@ -44,10 +46,10 @@ def test_of_a_hundred_bscans_the_central_one_is_50(tmp_path):
 def test_all_bscans_in_order_unpack_each_volume_once(tmp_path):
     found = list_bscans(write_duke(tmp_path), ALL).bscans
     assert len(found) == 4 * 7
-    pixels._mat_volume.cache_clear()
+    volumes._volume.cache_clear()
     assert all(shows(bscan, 100 * (i // 7) + i % 7) for i, bscan in enumerate(found))
-    assert pixels._mat_volume.cache_info().misses == 4
-    assert pixels._mat_volume.cache_info().currsize == 1
+    assert volumes._volume.cache_info().misses == 4
+    assert volumes._volume.cache_info().currsize == 1
 
 
 def test_a_file_that_was_replaced_is_read_anew(tmp_path):

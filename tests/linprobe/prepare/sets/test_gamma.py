@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from openpyxl import Workbook, load_workbook
 
-from linprobe.prepare.gamma import list_bscans
+from linprobe.prepare.gamma import SPEC
 from linprobe.prepare.spec import Options
 from retfiner.common.errors import InputError
 from tests.helpers.downloads import write_gamma, write_image, write_mhd
 from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, shows, told
+
+list_bscans = SPEC.list_bscans
 
 TOP = "Glaucoma_grading/training"
 SHEET = f"{TOP}/glaucoma_grading_training_GT.xlsx"
@@ -27,7 +29,7 @@ def test_grades_and_the_central_bscan_in_both_layouts(tmp_path, raw):
     ]
     for v, bscan in enumerate(found.values()):
         assert shows(bscan, 100 * v + 6, tolerance=0 if raw else 12)
-    assert told(listing, "4 samples; 100 published")
+    assert told(listing, "samples: 4; published: 100")
     expected = (
         f"{TOP}/multi-modality_images/0002/0002_Sequence/0002_Sequence_OCT_Iowa.mhd#6"
         if raw

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from linprobe.prepare.harvard_glaucoma import list_bscans, slice_axis
+from linprobe.prepare.harvard_glaucoma import SPEC
 from linprobe.prepare.spec import Options
 from retfiner.common.errors import InputError
-from tests.helpers.downloads import write_csv, write_harvard
-from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, shows, told
+from tests.helpers.downloads import pattern, write_csv, write_harvard
+from tests.linprobe.prepare.sets.common import CENTRAL, by_name, shows, told
+
+list_bscans = SPEC.list_bscans
 
 
 @pytest.mark.parametrize("axis", [0, 2])
@@ -18,7 +20,7 @@ from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, shows, tol
 def test_labels_and_the_central_bscan_whatever_the_axis(tmp_path, axis, suffix, words):
     yes, no = words
     write_harvard(tmp_path, (yes, no, no, yes), axis=axis, suffix=suffix)
-    listing = list_bscans(tmp_path, CENTRAL)
+    listing = list_bscans(tmp_path, Options(slice_axis=("first", None, "last")[axis]))
     found = by_name(listing)
     assert [b.label for b in found.values()] == [
         "Glaucoma",
@@ -31,7 +33,7 @@ def test_labels_and_the_central_bscan_whatever_the_axis(tmp_path, axis, suffix, 
         assert bscan.source == f"Bscan/{name}.npz#2"
         assert bscan.split is None
         assert shows(bscan, 100 * v + 2, (12, 12))
-    assert told(listing, "4 patients; 1000 are published")
+    assert told(listing, "patients: 4; published: 1000")
 
 
 def test_without_the_table_labels_come_from_the_archives(tmp_path):
@@ -42,31 +44,55 @@ def test_without_the_table_labels_come_from_the_archives(tmp_path):
 
 
 def test_all_bscans_in_order(tmp_path):
-    found = list_bscans(write_harvard(tmp_path, axis=2), ALL).bscans
+    options = Options(bscan="all", slice_axis="last")
+    found = list_bscans(write_harvard(tmp_path, axis=2), options).bscans
     assert len(found) == 20
     assert all(shows(b, 100 * (i // 5) + i % 5, (12, 12)) for i, b in enumerate(found))
 
 
 @pytest.mark.parametrize(
-    ("shape", "axis"), [((64, 200, 200), 0), ((200, 200, 64), 2), ((512, 300, 300), 0)]
+    "size", [(5, 5), (12, 12), (12, 5), (5, 12), (12, 16)], ids=lambda size: f"5x{size}"
 )
-def test_the_odd_one_of_the_axes_counts(shape, axis):
-    assert slice_axis(shape, CENTRAL, "x") == axis
+def test_the_first_axis_counts_by_convention_whatever_the_shape(tmp_path, size):
+    """As in the public loaders: a cube and B-scans as wide as they are many tell nothing."""
+    listing = list_bscans(write_harvard(tmp_path, size=size), CENTRAL)
+    assert shows(listing.bscans[0], 2, size)
+    assert listing.bscans[0].source.endswith("#2")
+    assert told(listing, "first axis", f"(5, {size[0]}, {size[1]})", "--slice_axis last")
+    assert told(listing, "the last is the one that differs") == (size == (5, 12))
 
 
-@pytest.mark.parametrize("shape", [(200, 200, 200), (200, 1024, 200), (49, 496, 768)])
-def test_an_ambiguous_shape_offers_the_option(shape):
-    with pytest.raises(InputError, match="--slice_axis"):
-        slice_axis(shape, CENTRAL, "x")
-    assert slice_axis(shape, Options(slice_axis="first"), "x") == 0
-    assert slice_axis(shape, Options(slice_axis="last"), "x") == 2
-
-
-def test_the_option_wins_over_the_shape(tmp_path):
-    write_harvard(tmp_path, size=(12, 12), axis=0)
-    bscan = list_bscans(tmp_path, Options(slice_axis="last")).bscans[0]
+def test_the_flag_decides_and_a_picture_shows_both(tmp_path):
+    write_harvard(tmp_path, size=(12, 16), axis=0)
+    listing = list_bscans(tmp_path, Options(slice_axis="last"))
+    bscan = listing.bscans[0]
     assert bscan.read().shape == (5, 12)
-    assert bscan.source.endswith("#6")
+    assert bscan.source.endswith("#8")
+    assert not told(listing, "first axis")
+    [(name, draw)] = listing.pictures.items()
+    picture = draw()
+    assert name == "slice_axis.jpg" and picture.dtype == np.uint8
+    rows = np.flatnonzero((picture[:, :16] == pattern(2, (12, 16))[6]).all(1))
+    assert rows.size, "the B-scan along the first axis is in it"
+    assert any((picture[k : k + 5, :12] == bscan.read()).all() for k in range(len(picture) - 4))
+
+
+@pytest.mark.parametrize("table", [None, "data_summary_glaucoma.csv"])
+def test_volumes_of_the_groups_other_data_sets_are_read_and_named(tmp_path, table):
+    write_harvard(tmp_path, table=False)
+    for v, path in enumerate(sorted((tmp_path / "Bscan").iterdir())):
+        with np.load(path) as archive:
+            np.savez(path, oct_bscans=archive["bscans"], glaucoma=archive["glaucoma"])
+        if table:
+            rows = [(f"data_{k + 1:04d}.npz", ("no", "yes")[k % 2]) for k in range(4)]
+            write_csv(tmp_path / "ReadMe" / table, ("filename", "glaucoma"), rows)
+        assert v < 4
+    listing = list_bscans(tmp_path, CENTRAL)
+    words = ["Glaucoma", "NonGlaucoma", "NonGlaucoma", "Glaucoma"]
+    labels = words if table is None else ["NonGlaucoma", "Glaucoma"] * 2
+    assert [bscan.label for bscan in listing.bscans] == labels
+    assert shows(listing.bscans[1], 102, (12, 12))
+    assert told(listing, "oct_bscans", "Harvard-GF or FairVision")
 
 
 def test_thickness_maps_alone_are_not_enough(tmp_path):

@@ -6,11 +6,13 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from linprobe.prepare.kermany import SPEC, list_bscans
+from linprobe.prepare.kermany import SPEC
 from linprobe.prepare.splits import divide
 from retfiner.common.errors import InputError
 from tests.helpers.downloads import KERMANY_CLASSES, write_image, write_kermany
 from tests.linprobe.prepare.sets.common import CENTRAL, by_name, shows, told
+
+list_bscans = SPEC.list_bscans
 
 
 def splits_of_patients(listing):

@@ -7,11 +7,13 @@ from collections import Counter
 
 import pytest
 
-from linprobe.prepare.nehut2d import list_bscans
+from linprobe.prepare.nehut2d import SPEC
 from linprobe.prepare.spec import Options
 from retfiner.common.errors import InputError
 from tests.helpers.downloads import NEHUT_HEADER, write_image, write_nehut
 from tests.linprobe.prepare.sets.common import CENTRAL, by_name, patients_by_label, shows, told
+
+list_bscans = SPEC.list_bscans
 
 TABLE = "data_information.csv"
 TOP = "NEH_UT_2021RetinalOCTDataset"
@@ -151,8 +153,11 @@ def test_missing_parts(tmp_path):
     with pytest.raises(InputError, match=r"no data_information\.csv"):
         list_bscans(tmp_path / "a", CENTRAL)
     write_nehut(tmp_path / "b")
+    (tmp_path / "b" / TOP / "CNV" / "2" / "001_cnv.tif").unlink()
+    with pytest.raises(InputError, match="1 of 12 rows"):
+        list_bscans(tmp_path / "b", CENTRAL)
     shutil.rmtree(tmp_path / "b" / TOP / "CNV")
-    with pytest.raises(InputError, match="4 of 12 rows"):
+    with pytest.raises(InputError, match="Nothing of CNV"):
         list_bscans(tmp_path / "b", CENTRAL)
     bad = (2, "CNV", "OD", 1, "fluid", "CNV/2/001_cnv.tif")
     write_nehut(tmp_path / "c", {"CNV/2/001_cnv.tif": bad})

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from PIL import Image
 
-from linprobe.prepare.noor import case_of, list_bscans
+from linprobe.prepare.noor import SPEC, case_of
 from linprobe.prepare.spec import Options
 from retfiner.common.errors import InputError
-from tests.helpers.downloads import write_image, write_noor_volume
+from tests.helpers.downloads import SIZE, pattern, write_image, write_noor_volume
 from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, patients_by_label, shows, told
+
+list_bscans = SPEC.list_bscans
 
 
 def write_parts(folder):
@@ -41,6 +44,36 @@ def test_the_central_bscan_by_number_of_each_visit(tmp_path):
         "NORMAL": {"NORMAL_1"},
     }
     assert told(listing, "cases", "AMD 2", "published: AMD 48, DME 50, NORMAL 50")
+
+
+@pytest.mark.parametrize(
+    ("names", "size"),
+    [
+        (["SLO.TIFF"], (20, 20)),
+        (["Image 0.TIFF"], (20, 20)),
+        (["photo 1.png", "photo 2.png"], (20, 20)),
+        (["fundus_1.png", "OD IR.png"], SIZE),
+    ],
+)
+def test_fundus_images_among_the_bscans_are_left_out_and_counted(tmp_path, names, size):
+    plain = list_bscans(write_parts(tmp_path), CENTRAL)
+    place = tmp_path / "DME/DME (1)"
+    for name in names:
+        Image.fromarray(pattern(0, size)).save(place / name)
+    listing = list_bscans(tmp_path, CENTRAL)
+    assert [b.source for b in listing.bscans] == [b.source for b in plain.bscans]
+    assert told(listing, f"{len(names)} images that are no B-scans", "fundus")
+    first = by_name(list_bscans(tmp_path, Options(bscan=0)))["DME_1"]
+    assert first.source == "DME/DME (1)/Image (1).tiff"
+
+
+def test_bscans_of_several_sizes_are_all_kept(tmp_path):
+    write_parts(tmp_path)
+    for k in (2, 3, 4, 5):
+        Image.fromarray(pattern(k, (20, 20))).save(tmp_path / f"DME/DME (1)/Image ({k}).tiff")
+    listing = list_bscans(tmp_path, ALL)
+    assert len(listing.bscans) == 19 + 12 + 25 + 11 + 10
+    assert not told(listing, "no B-scans")
 
 
 def test_all_bscans_are_in_the_order_of_their_numbers(tmp_path):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from linprobe.prepare.octdl import list_bscans
+from linprobe.prepare.octdl import SPEC
 from retfiner.common.errors import InputError
 from tests.helpers.downloads import OCTDL_CLASSES, write_image, write_octdl
 from tests.linprobe.prepare.sets.common import CENTRAL, by_name, patients_by_label, shows, told
+
+list_bscans = SPEC.list_bscans
 
 TABLE = "OCTDL_labels.csv"
 

@@ -6,11 +6,13 @@ from collections import Counter
 
 import pytest
 
-from linprobe.prepare.octid import SPEC, list_bscans
+from linprobe.prepare.octid import SPEC
 from linprobe.prepare.splits import divide
 from retfiner.common.errors import InputError
 from tests.helpers.downloads import write_image, write_octid
 from tests.linprobe.prepare.sets.common import CENTRAL, by_name, shows, told
+
+list_bscans = SPEC.list_bscans
 
 
 def test_five_classes_without_patients(tmp_path):

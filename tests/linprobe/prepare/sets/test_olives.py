@@ -6,10 +6,12 @@ import shutil
 
 import pytest
 
-from linprobe.prepare.olives import list_bscans
+from linprobe.prepare.olives import SPEC
 from retfiner.common.errors import InputError
 from tests.helpers.downloads import write_image, write_olives
 from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, patients_by_label, shows, told
+
+list_bscans = SPEC.list_bscans
 
 
 def test_the_central_bscan_of_each_eye_and_visit(tmp_path):

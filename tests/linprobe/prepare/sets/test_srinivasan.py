@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from linprobe.prepare.srinivasan import SPEC, list_bscans
+from linprobe.prepare.srinivasan import SPEC
 from retfiner.common.errors import InputError
 from tests.helpers.downloads import write_image, write_srinivasan
 from tests.linprobe.prepare.sets.common import CENTRAL, by_name, patients_by_label, shows, told
+
+list_bscans = SPEC.list_bscans
 
 
 def test_all_bscans_with_their_volume_as_patient(tmp_path):

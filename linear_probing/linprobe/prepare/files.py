@@ -1,18 +1,12 @@
-"""Finding things in an unpacked download: files at any depth, numbers in names, an order, a count.
-
-Each data set's own file says what its names mean; what they have in common is here.
-"""
+"""Files of an unpacked download: at any depth, in an order that counts, by names that are safe."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from linprobe.prepare.archives import is_clutter
-from linprobe.prepare.spec import BScan, BScanChoice
 from retfiner.common.errors import InputError, shorten
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -24,25 +18,30 @@ TOLERATED = 0.05
 _DIGITS = re.compile(r"(\d+)")
 
 
+def is_clutter(path: PurePosixPath) -> bool:
+    """Say whether a file was left by an operating system and belongs to no data set."""
+    return (
+        "__MACOSX" in path.parts
+        or path.name.startswith("._")
+        or path.name in (".DS_Store", "Thumbs.db", "desktop.ini")
+    )
+
+
 def list_files(folder: Path, suffixes: Collection[str]) -> list[PurePosixPath]:
     """List the files of some kinds at any depth, in natural order.
 
     Returns:
-        Paths relative to ``folder``; what operating systems leave behind is left out.
+        Paths relative to ``folder``; what operating systems leave behind and what is hidden are
+        left out.
     """
     found = []
-    for place, _, names in os.walk(folder):
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(place).relative_to(folder).as_posix()
-        if is_clutter(PurePosixPath(below, "any")):
-            continue
         prefix = "" if below == "." else f"{below}/"
-        found += [prefix + name for name in names if _ending(name) in suffixes]
-    paths = [PurePosixPath(path) for path in sorted(found, key=natural_key)]
+        found += [prefix + name for name in names if name[name.rfind(".") :].lower() in suffixes]
+    paths = (PurePosixPath(path) for path in sorted(found, key=natural_key))
     return [path for path in paths if not is_clutter(path)]
-
-
-def _ending(name: str) -> str:
-    return name[name.rfind(".") :].lower()
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
@@ -93,26 +92,25 @@ def unique_names(names: Sequence[str]) -> list[str]:
     return result
 
 
-def chosen_scans(choice: BScanChoice, count: int, volume: str) -> list[int]:
-    """Say which B-scans of a volume are wanted.
-
-    Returns:
-        Indices from 0; the central one is ``count // 2``.
+def by_key(
+    paths: Iterable[PurePosixPath], key: Callable[[PurePosixPath], str], what: str = "images"
+) -> dict[str, PurePosixPath]:
+    """Find files by what a table calls them.
 
     Raises:
-        InputError: If the volume has no B-scan at the index.
+        InputError: If two are called the same.
     """
-    if choice == "all":
-        return list(range(count))
-    index = count // 2 if choice == "central" else int(choice)
-    if not 0 <= index < count:
-        raise InputError(
-            f"{volume} has no B-scan {index}",
-            got=f"{count} B-scans",
-            expected=f"an index from 0 to {count - 1}" if count else "at least one B-scan",
-            remedy="give a smaller --bscan, or central",
-        )
-    return [index]
+    found: dict[str, PurePosixPath] = {}
+    for path in paths:
+        first = found.setdefault(key(path), path)
+        if first is not path:
+            raise InputError(
+                f"Two {what} are named {path.name}",
+                got=f"{first} and {path}",
+                expected="each once",
+                remedy="give one copy of the download, without a split made of it",
+            )
+    return found
 
 
 def find_file(
@@ -131,8 +129,7 @@ def find_file(
             expected=name,
             remedy=remedy,
         )
-    contents = {(folder / path).read_bytes() for path in found}
-    if len(contents) > 1:
+    if len({(folder / path).read_bytes() for path in found}) > 1:
         raise InputError(
             f"There are several different files {name} in {folder}",
             got=shorten([str(path) for path in found]),
@@ -140,24 +137,6 @@ def find_file(
             remedy="give the folder or archive of one download",
         )
     return found[0]
-
-
-def require_classes(
-    labels: Collection[str], classes: Sequence[str], folder: Path, layout: str
-) -> None:
-    """Check that a download has something of each class.
-
-    Raises:
-        InputError: If a class is absent.
-    """
-    missing = [name for name in classes if name not in labels]
-    if missing:
-        raise InputError(
-            f"Nothing of {' and '.join(missing)} was found in {folder}",
-            got=", ".join(sorted(set(labels))) or "no image of this data set",
-            expected=layout,
-            remedy="give the whole download; of several archives, all: --source <one> <another>",
-        )
 
 
 def tolerate(problem: str, bad: Sequence[str], total: int, remedy: str) -> list[str]:
@@ -179,23 +158,3 @@ def tolerate(problem: str, bad: Sequence[str], total: int, remedy: str) -> list[
             remedy=remedy,
         )
     return [f"{len(bad)} of {total} {problem}; left out: {shorten(list(bad), 3)}."]
-
-
-def compare_counts(
-    found: Mapping[str, int], published: Mapping[str, int], of_what: str
-) -> list[str]:
-    """Say where a download has another number of something than was published."""
-    if all(found.get(name, 0) == count for name, count in published.items()):
-        return []
-    here = ", ".join(f"{name} {found.get(name, 0)}" for name in published)
-    there = ", ".join(f"{name} {count}" for name, count in published.items())
-    return [f"Not the published number of {of_what}: {here}; published: {there}."]
-
-
-def renamed(bscans: Sequence[BScan]) -> list[BScan]:
-    """Make the names of B-scans unique, as :func:`unique_names` does."""
-    names = unique_names([bscan.name for bscan in bscans])
-    return [
-        bscan if bscan.name == name else replace(bscan, name=name)
-        for bscan, name in zip(bscans, names, strict=True)
-    ]

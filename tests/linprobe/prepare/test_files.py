@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linprobe.prepare.finding import (
-    chosen_scans,
-    compare_counts,
+from linprobe.prepare.files import (
     find_file,
     last_integer,
     list_files,
@@ -89,23 +87,6 @@ def test_unique_names_are_unique_whatever_the_case(names):
         seen.add(old.casefold())
 
 
-@pytest.mark.parametrize(
-    ("count", "central"), [(1, 0), (2, 1), (5, 2), (19, 9), (61, 30), (100, 50)]
-)
-def test_the_central_bscan(count, central):
-    assert chosen_scans("central", count, "v") == [central]
-    assert chosen_scans("all", count, "v") == list(range(count))
-    assert chosen_scans(count - 1, count, "v") == [count - 1]
-    for index in (count, -1):
-        with pytest.raises(InputError, match="v has no B-scan"):
-            chosen_scans(index, count, "v")
-
-
-def test_a_volume_without_bscans_is_an_error():
-    with pytest.raises(InputError, match="0 B-scans"):
-        chosen_scans("central", 0, "v")
-
-
 def test_a_table_is_found_whatever_its_case_and_must_be_unique(tmp_path):
     touch(tmp_path, "x/Table.CSV", "y.csv")
     files = list_files(tmp_path, (".csv",))
@@ -127,9 +108,3 @@ def test_a_few_bad_rows_are_told_and_many_are_an_error():
     assert note == "1 of 20 rows are odd; left out: a."
     with pytest.raises(InputError, match="2 of 20 rows are odd"):
         tolerate("rows are odd", ["a", "b"], 20, "again")
-
-
-def test_counts_are_compared_by_class():
-    assert compare_counts({"A": 2, "B": 1, "C": 9}, {"A": 2, "B": 1}, "images") == []
-    (note,) = compare_counts({"A": 2}, {"A": 2, "B": 1}, "images")
-    assert "A 2, B 0; published: A 2, B 1" in note

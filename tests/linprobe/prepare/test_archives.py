@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from linprobe.prepare import archives
-from linprobe.prepare.source import open_source
+from linprobe.prepare.archives import open_source
 from retfiner.common.errors import InputError
 
 

@@ -1,4 +1,4 @@
-"""Byte-identical files, and groups that what they share makes one."""
+"""Copies: byte-identical files, and groups that what they share makes one."""
 
 from __future__ import annotations
 
@@ -62,20 +62,15 @@ class Groups(Generic[K]):
 
     def of(self, key: K) -> K:
         """Return the key that stands for a key's group: the one that was seen first."""
-        self._parent.setdefault(key, key)
-        root = key
+        root = self._parent.setdefault(key, key)
         while self._parent[root] != root:
             root = self._parent[root]
         while self._parent[key] != root:
             self._parent[key], key = root, self._parent[key]
         return root
 
-    def join(self, first: K, second: K) -> bool:
-        """Make the groups of two keys one, named after the first key's.
-
-        Returns:
-            Whether they were two groups before.
-        """
-        kept, absorbed = self.of(first), self.of(second)
-        self._parent[absorbed] = kept
-        return kept != absorbed
+    def join(self, first: K, *others: K) -> None:
+        """Make the groups of keys one, named after the first key's."""
+        kept = self.of(first)
+        for other in others:
+            self._parent[self.of(other)] = kept

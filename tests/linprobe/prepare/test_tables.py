@@ -1,0 +1,29 @@
+"""Tables as text: what is read, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from linprobe.prepare.tables import read_table
+from retfiner.common.errors import InputError
+
+
+def test_a_csv_with_semicolons_empty_lines_and_a_mark(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("\ufeffa;b\n1; x \n\n;\n2;\n", encoding="utf-8")
+    found = read_table(path, ("a", "b"), exactly=True).to_dict("records")
+    assert found == [{"a": "1", "b": "x"}, {"a": "2", "b": ""}]
+    with pytest.raises(InputError, match="does not have the columns"):
+        read_table(path, ("b", "a"), exactly=True)
+    assert len(read_table(path, ("b", "a"))) == 2
+
+
+def test_a_sheet_as_text(tmp_path):
+    from openpyxl import Workbook
+
+    book = Workbook()
+    for row in (["n", "grade", None], [1, 1.0, None], [None, None, None], ["0002", "x ", 5]):
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    rows = read_table(tmp_path / "a.xlsx", ("n", "grade")).to_dict("records")
+    assert [(row["n"], row["grade"]) for row in rows] == [("1", "1"), ("0002", "x")]
