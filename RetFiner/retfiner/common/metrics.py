@@ -239,6 +239,15 @@ class Metric:
     higher_is_better: bool = True
     ordered: bool = False
 
+    @property
+    def axis(self) -> str:
+        """Its name, with the unit."""
+        return f"{self.label} (%)" if self.scale == 100 else self.label
+
+    def shown(self, sample: WeightedSample) -> FloatArray:
+        """(R,) values as they are shown."""
+        return self.scale * self.of(sample)
+
 
 METRICS: dict[str, Metric] = {
     "balanced_accuracy": Metric(balanced_accuracy, "Balanced accuracy"),

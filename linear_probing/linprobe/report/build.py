@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,33 +28,6 @@ FIGURES = "figures"
 DPI = 200
 PIXELS_PER_INCH = 115
 """Width of a figure on the page: its text is then as large as that of the page's notes."""
-
-READING = (
-    (
-        "What is compared",
-        "A frozen vision backbone turns each B-scan into features, and a small head is trained on "
-        "them. All models are probed in the same way, on the same images, so that a change comes "
-        "from the weights alone.",
-    ),
-    (
-        "What the spread and the interval mean",
-        "± is the standard deviation over seeds: the chance of training a head. The 95 % interval "
-        "is that of drawing other patients from the same clinic. Neither holds the luck of one "
-        "refinement: for that, refine with several seeds.",
-    ),
-    (
-        "What a p-value means",
-        "How often a change at least as large would arise if the two models were exchangeable. On "
-        "one data set patients are the units; for the claim that a model helps over data sets, "
-        "data sets are, and a handful of them can show little. Looking at many data sets finds "
-        "something by chance; p (Holm) corrects for that.",
-    ),
-    (
-        "Colours",
-        "The base is blue, dashed and hollow, the first model compared with it vermilion, solid "
-        "and filled, in every figure. Classes differ in colour and in mark.",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -108,38 +80,33 @@ def build_report(config: ReportConfig) -> Report:
     shown.append(lay.metrics_table(summary))
     folder = config.output
     texts = {
-        "table.md": lay.render(shown, "md"),
-        "table.tex": lay.render(shown, "tex"),
-        "table_document.tex": lay.templates().get_template("document.tex").render(),
+        "table.md": lay.render("tables.md", tables=shown),
+        "table.tex": lay.render("tables.tex", tables=shown),
+        "table_document.tex": lay.render("document.tex"),
         "changes.csv": _changes_csv(summary),
         "metrics.csv": summary.metrics.to_csv(index=False),
         TABLE: loaded.table.drop(columns="name").to_csv(index=False),
     }
     for name, text in texts.items():
         write_text(folder / name, text)
-    pictures, files = [], []
     features = _features(loaded, summary) if config.map_points else {}
+    pictures, files = [], []
     for drawing in draw_all(summary, efficiency, word, features, config.map_points, config.seed):
-        stem = folder / FIGURES / drawing.name
-        data = base64.b64encode(_write_figure(stem, drawing.figure)).decode("ascii")
+        png, written = _write_figure(folder / FIGURES / drawing.name, drawing.figure)
         width = round(drawing.figure.get_figwidth() * PIXELS_PER_INCH)
-        pictures.append({"title": drawing.title, "caption": drawing.caption, "data": data,
-                         "width": width, "after": drawing.after})  # fmt: skip
-        files += [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
-    page = (
-        lay.templates()
-        .get_template("page.html")
-        .render(
-            title="Base and refined models compared" if summary.pairs else "A model probed",
-            lead=main.caption,
-            warnings=_leaks(loaded),
-            cards=_cards(summary),
-            tables=shown,
-            pictures=pictures,
-            class_tables=lay.class_tables(summary),
-            reading=READING,
-            provenance=[(name, _provenance(loaded, name)) for name in loaded.names],
-        )
+        data = base64.b64encode(png).decode("ascii")
+        pictures.append({**drawing._asdict(), "data": data, "width": width})
+        files += written
+    page = lay.render(
+        "page.html",
+        title=_title(summary),
+        lead=main.caption,
+        warnings=_leaks(loaded),
+        cards=_cards(summary),
+        tables=shown,
+        pictures=pictures,
+        class_tables=lay.class_tables(summary),
+        provenance=[(name, _provenance(loaded, name)) for name in loaded.names],
     )
     write_text(folder / "index.html", page)
     return Report(
@@ -147,28 +114,30 @@ def build_report(config: ReportConfig) -> Report:
     )
 
 
+def _title(summary: Summary) -> str:
+    if not summary.pairs:
+        return f"{summary.models[0]} probed"
+    several = len(summary.models) > 2
+    return f"{len(summary.models)} models compared" if several else " and ".join(summary.models)
+
+
 def _cards(summary: Summary) -> list[dict[str, str]]:
     """Say the result of each comparison in a line; of a model alone, its mean."""
-    unit = " points" if METRICS[summary.metric].scale == 100 else ""
     if not summary.pairs:
         [model] = summary.models
         score = summary.scores[model, MEAN]
-        return [
-            {
-                "title": model,
-                "number": f"{score.mean:.2f}",
-                "text": f"95 % interval {lay.interval_text(score.interval, sign=False)}",
-            }
-        ]
-    cards = []
+        text = f"95 % interval {lay.interval_text(score.interval, sign=False)}"
+        return [{"title": model, "number": f"{score.mean:.2f}", "text": text}]
+    unit = " points" if METRICS[summary.metric].scale == 100 else ""
+    n, needed, cards = len(summary.sets), data_sets_needed(), []
     for pair in summary.pairs:
         mean = summary.of_pair(pair)[-1]
         base, other = (summary.scores[model, MEAN].mean for model in pair)
-        test = f"p over {len(summary.sets)} data sets = {lay.p_text(mean.p_holm)}"
+        test = f"p over {n} data sets = {lay.p_text(mean.p_holm)}"
         if summary.too_few:
             test = (
-                f"whether it helps beyond these {len(summary.sets)} data sets cannot be tested "
-                f"with fewer than {data_sets_needed()}"
+                f"whether it helps beyond these {n} data sets cannot be tested with fewer than "
+                f"{needed}"
             )
         text = (
             f"{base:.2f} to {other:.2f} on average; 95 % interval by patient "
@@ -304,16 +273,13 @@ def _features(loaded: Loaded, summary: Summary) -> dict[tuple[str, str], FloatAr
     return found
 
 
-def _write_figure(stem: Path, figure: Figure) -> bytes:
+def _write_figure(stem: Path, figure: Figure) -> tuple[bytes, list[Path]]:
     """Write a figure as PNG and PDF, without a date, so that the same runs give the same files."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    png = buffer.getvalue()
-    with whole_file(stem.with_name(f"{stem.name}.png")) as temporary:
-        temporary.write_bytes(png)
-    with whole_file(stem.with_name(f"{stem.name}.pdf")) as temporary:
-        figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
-    return png
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
+    for path, metadata in zip(paths, ({}, {"CreationDate": None}), strict=True):
+        with whole_file(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:], dpi=DPI, metadata=metadata)
+    return paths[0].read_bytes(), paths
 
 
 def say(report: Report, output: Path) -> None:
