@@ -100,7 +100,7 @@ def build_report(config: ReportConfig) -> Report:
     page = lay.render(
         "page.html",
         title=_title(summary),
-        lead=main.caption,
+        lead=f"{', '.join(summary.models)} on {', '.join(one.name for one in summary.sets)}.",
         warnings=_leaks(loaded),
         cards=_cards(summary),
         tables=shown,

@@ -157,7 +157,7 @@ def draw_ranks(summary: Summary) -> Drawing:
     ax.set_yticks(range(len(order)), [shorten_name(model, 26) for model in order])
     ax.set_ylim(-0.5, len(order) - 0.5)
     ax.set_xlim(0.8, len(order) + 0.2)
-    ax.set_xlabel("Mean rank over data sets (1 is best)")
+    ax.set_xlabel("Mean rank (1 is best)")
     return Drawing(
         "ranks",
         "Mean ranks and critical difference",
@@ -196,11 +196,11 @@ def draw_efficiency(points: Sequence[EfficiencyPoint], metric: str, word: str) -
     )
 
 
-def _panels(summary: Summary) -> tuple[Figure, list[Axes]]:
-    """Make a square panel for each data set."""
+def _panels(summary: Summary, legend: float = 0.0) -> tuple[Figure, list[Axes]]:
+    """Make a square panel for each data set, with so many inches for a legend below it."""
     n = len(summary.sets)
     columns = min(GRID_COLUMNS, n)
-    figure = new_figure(2.4 * columns + 0.4, 2.4 * -(-n // columns) + 0.2)
+    figure = new_figure(2.4 * columns + 0.4, (2.4 + legend) * -(-n // columns) + 0.2)
     axes = grid(figure, n, columns)
     for ax, one in zip(axes, summary.sets, strict=True):
         ax.plot([0, 1], [0, 1], color=LIGHT, linewidth=1, zorder=0)
@@ -233,7 +233,7 @@ def draw_roc(summary: Summary) -> Drawing:
 
 def draw_calibration(summary: Summary) -> Drawing:
     """Draw accuracy against confidence."""
-    figure, axes = _panels(summary)
+    figure, axes = _panels(summary, 0.18 * (2 + len(summary.models)))
     for ax, one in zip(axes, summary.sets, strict=True):
         for index, model in enumerate(summary.models):
             tables = one.probabilities[model]
@@ -245,7 +245,9 @@ def draw_calibration(summary: Summary) -> Drawing:
                        marker=style["marker"], facecolor=style["markerfacecolor"],
                        edgecolor=style["color"], label=label)  # fmt: skip
         ax.set(xlabel="Confidence", ylabel="Accuracy")
-        for handle in ax.legend(title="ECE (%)", fontsize=SMALL - 1).legend_handles:
+        legend = ax.legend(title="ECE (%)", loc="upper center", bbox_to_anchor=(0.5, -0.22),
+                           frameon=False)  # fmt: skip
+        for handle in legend.legend_handles:
             if isinstance(handle, PathCollection):
                 handle.set_sizes([25.0])
     return Drawing(
@@ -262,13 +264,13 @@ def draw_confusion(summary: Summary) -> Drawing:
     """Draw confusion matrices in percent of each true class, a row a data set."""
     heights = [max(2, len(one.classes)) for one in summary.sets]
     width = (0.34 * max(heights) + 1.5) * len(summary.models)
-    figure = new_figure(width, sum(0.34 * max(3, h) + 1.2 for h in heights))
+    figure = new_figure(width, sum(0.34 * max(3, h) + 1.4 for h in heights))
     axes = figure.subplots(len(heights), len(summary.models), squeeze=False, height_ratios=heights)
     for row, one in zip(axes, summary.sets, strict=True):
         for ax, model in zip(row, summary.models, strict=True):
             tables = one.probabilities[model]
             _draw_confusion(ax, confusion_shares(list(tables), [one.labels] * len(tables)), one)
-            ax.set_title(f"{one.name}, {shorten_name(model, 26)}")
+            ax.set_title(f"{one.name}\n{shorten_name(model, 26)}")
     return Drawing(
         "confusion",
         "Confusion matrices",
@@ -324,7 +326,7 @@ def draw_maps(
                 own = laid_out[one.labels[chosen] == index]
                 ax.scatter(*own.T, s=14, linewidth=0.4, edgecolor="white",
                            label=shorten_name(label), **class_style(index))  # fmt: skip
-            ax.set(xticks=[], yticks=[], title=f"{one.name}, {shorten_name(model, 26)}")
+            ax.set(xticks=[], yticks=[], title=f"{one.name}\n{shorten_name(model, 26)}")
             ax.spines[:].set(visible=True, color=LIGHT)
         row[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return Drawing(

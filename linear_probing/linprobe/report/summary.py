@@ -197,6 +197,15 @@ def _units(sets: Sequence[ScoredSet], data_set: str) -> list[list[int]]:
     return [one.units_of_classes for one in sets if data_set in (MEAN, one.name)]
 
 
+def _interval(
+    metric: str, value: float, drawn: FloatArray, units: Sequence[Sequence[int]]
+) -> Interval:
+    """Give the interval of a score; where resamples are biased, that is taken off them."""
+    if metric in METRICS and METRICS[metric].biased:
+        drawn = drawn + value - drawn.mean()
+    return bootstrap_interval(drawn, units)
+
+
 def _draws_on(draws: Draws, metric: str, model: str, data_set: str) -> FloatArray:
     if data_set == MEAN:
         return _mean_draws(draws, metric, model)
@@ -212,7 +221,7 @@ def _scores(sets: Sequence[ScoredSet], metric: str, draws: Draws) -> dict[tuple[
         mean = np.mean(by_set if equal else [[v.mean()] for v in by_set], axis=0)
         for name, values in [*zip((s.name for s in sets), by_set, strict=True), (MEAN, mean)]:
             drawn = _draws_on(draws, metric, model, name)
-            interval = bootstrap_interval(drawn, _units(sets, name))
+            interval = _interval(metric, float(np.mean(values)), drawn, _units(sets, name))
             scores[model, name] = Score(np.asarray(values), interval)
     return scores
 
@@ -284,6 +293,7 @@ def _metric_row(
     model: str, sets: Sequence[ScoredSet], data_set: str, name: str, value: float, drawn: FloatArray
 ) -> dict[str, object]:
     kind, _, label = name.partition("/")
-    low, high = bootstrap_interval(drawn, _units(sets, MEAN)) or (float("nan"),) * 2
+    interval = _interval(name, value, drawn, _units(sets, MEAN))
+    low, high = interval or (float("nan"),) * 2
     return {"model": model, "data_set": data_set, "metric": kind, "class": label, "value": value,
             "low": low, "high": high, "units": sum(one.n_units for one in sets)}  # fmt: skip

@@ -57,7 +57,7 @@ def test_every_metric_has_a_value_and_an_interval(summary):
         assert set(there["metric"]) == set(METRICS) - (set() if kappa else {"quadratic_kappa"})
         for row in there.itertuples():
             assert row.value == pytest.approx(one.values(row.metric, row.model).mean())
-            assert row.low <= row.high
+            assert row.low <= row.value <= row.high, row
         classes = rows[(rows["data_set"] == one.name) & (rows["metric"] == "recall")]
         assert list(classes["class"].unique()) == one.classes
         by_class = classes.groupby("model")["value"].mean()
