@@ -69,7 +69,8 @@ def build_report(config: ReportConfig) -> Report:
     }  # fmt: skip
     summary = summarise(loaded, config.metric, **numbers)
     efficiency, word = _efficiency(loaded, config.metric, numbers)
-    marks, notes = _marked_notes(loaded)
+    notes = _noted(loaded)
+    marks = {name: f" [{chr(97 + k % 26)}]" for k, name in enumerate(notes)}
     main = lay.main_table(summary, marks)
     remarks = [f"{marks[name].strip()} {name}: {' '.join(notes[name])}" for name in marks]
     remarks += [*_notes(loaded), *lay.warnings(summary)]
@@ -101,7 +102,7 @@ def build_report(config: ReportConfig) -> Report:
         "page.html",
         title=_title(summary),
         lead=f"{', '.join(summary.models)} on {', '.join(one.name for one in summary.sets)}.",
-        warnings=_leaks(loaded),
+        warnings=[f"{name}: {n}" for name, told in notes.items() for n in told if _is_leak(n)],
         cards=_cards(summary),
         tables=shown,
         pictures=pictures,
@@ -129,22 +130,20 @@ def _cards(summary: Summary) -> list[dict[str, str]]:
         text = f"95 % interval {lay.interval_text(score.interval, sign=False)}"
         return [{"title": model, "number": f"{score.mean:.2f}", "text": text}]
     unit = " points" if METRICS[summary.metric].scale == 100 else ""
-    n, needed, cards = len(summary.sets), data_sets_needed(), []
+    n, cards = len(summary.sets), []
     for pair in summary.pairs:
         mean = summary.of_pair(pair)[-1]
         base, other = (summary.scores[model, MEAN].mean for model in pair)
         test = f"p over {n} data sets = {lay.p_text(mean.p_holm)}"
         if summary.too_few:
-            test = (
-                f"whether it helps beyond these {n} data sets cannot be tested with fewer than "
-                f"{needed}"
-            )
-        text = (
-            f"{base:.2f} to {other:.2f} on average; 95 % interval by patient "
-            f"{lay.interval_text(mean.interval)}; {test}"
-        )
-        number = f"{lay.signed(mean.change)}{unit}"
-        cards.append({"title": f"{pair[0]} → {pair[1]}", "number": number, "text": text})
+            test = f"whether it helps beyond these {n} data sets cannot be tested with fewer than "
+            test += str(data_sets_needed())
+        cards.append({
+            "title": f"{pair[0]} → {pair[1]}",
+            "number": f"{lay.signed(mean.change)}{unit}",
+            "text": f"{base:.2f} to {other:.2f} on average; 95 % interval by patient "
+            f"{lay.interval_text(mean.interval)}; {test}",
+        })  # fmt: skip
     return cards
 
 
@@ -174,71 +173,48 @@ def _efficiency(
     return points, words.pop() if len(words) == 1 else "patients or images"
 
 
-def _marked_notes(loaded: Loaded) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Give each data set with notes a mark, and gather what its runs have to say."""
-    notes: dict[str, list[str]] = {}
-    for run in loaded.runs:
-        for note in run["notes"]:
-            told = notes.setdefault(run["data_set"], [])
-            told += [note] * (note not in told)
-    return {name: f" [{chr(97 + k % 26)}]" for k, name in enumerate(sorted(notes))}, notes
-
-
-def _leaks(loaded: Loaded) -> list[str]:
-    """Gather what makes numbers worthless, for the top of the page."""
-    found = {
-        f"{run['data_set']}: {note}"
-        for run in loaded.runs
-        for note in run["notes"]
-        if ("training pairs" in note or " are in " in note) and "test" in note
+def _noted(loaded: Loaded) -> dict[str, list[str]]:
+    """Gather what the runs on each data set have to say."""
+    told = dict.fromkeys((run["data_set"], note) for run in loaded.runs for note in run["notes"])
+    return {
+        name: [note for own, note in told if own == name] for name in sorted({n for n, _ in told})
     }
-    return sorted(found)
+
+
+def _is_leak(note: str) -> bool:
+    """Say whether a note makes numbers worthless, and belongs on top of the page."""
+    return ("training pairs" in note or " are in " in note) and "test" in note
 
 
 def _notes(loaded: Loaded) -> list[str]:
     """Say what a table of these runs does not show by itself."""
-    notes = [
-        f"{run['name']}: {note}"
-        for run in {run["name"]: run for run in loaded.runs}.values()
-        for note in run["context"].get("notes_on_weights", [])
-    ]
-    if loaded.main_fraction != 1:
-        notes.append(
-            f"No run used all training images; the table shows those that used "
-            f"{loaded.main_fraction:.3g} of them."
-        )
-    versions = {n: {r["versions"].get(n) for r in loaded.runs} for n in ("torch", "timm", "numpy")}
-    mixed = [f"{name} {' and '.join(sorted(map(str, found)))}"
-             for name, found in versions.items() if len(found) > 1]  # fmt: skip
-    if mixed:
-        notes.append(f"Runs were made with different software: {shorten(mixed)}.")
-    backbones = sorted({str(run["settings"].get("backbone")) for run in loaded.runs} - {"None"})
-    if len(backbones) > 1:
-        notes.append(
-            f"Models of several backbones, each with its own features: {shorten(backbones)}."
-        )
-    probes = loaded.table.groupby("name")["probe"].first()
-    if probes.nunique() > 1:
-        notes.append(f"Models differ in their probes: {probes.to_dict()}.")
-    seeds = loaded.table.groupby(["name", "data_set"])["seed"].unique().map(sorted).map(tuple)
-    if seeds.nunique() > 1:
-        told = {f"{name} {', '.join(map(str, own))}" for (name, _), own in seeds.items()}
-        notes.append(f"Seeds differ: {shorten(sorted(told), 4)}. Each model's are averaged.")
-    return notes
+    runs, table = loaded.runs, loaded.table
+    versions = {n: {str(r["versions"].get(n)) for r in runs} for n in ("torch", "timm", "numpy")}
+    mixed = {name: sorted(found) for name, found in versions.items() if len(found) > 1}
+    seeds = table.groupby(["name", "data_set"])["seed"].unique().map(sorted).map(tuple)
+    several = {f"{name} {', '.join(map(str, own))}" for (name, _), own in seeds.items()}
+    return lay.notes_of(
+        "runs.txt",
+        first_runs={run["name"]: run for run in runs}.values(),
+        fraction=loaded.main_fraction,
+        mixed=shorten([f"{name} {' and '.join(found)}" for name, found in mixed.items()]),
+        backbones=sorted({str(run["settings"].get("backbone")) for run in runs} - {"None"}),
+        probes=table.groupby("name")["probe"].first().to_dict(),
+        seeds=shorten(sorted(several), 4) if seeds.nunique() > 1 else "",
+    )
 
 
 def _provenance(loaded: Loaded, name: str) -> list[tuple[str, str]]:
     """List what is known of a model's runs, a line for each setting and its values."""
-    found: dict[str, list[str]] = {}
-    for run in loaded.runs:
-        if run["name"] == name:
-            about = {"model": run["model"], **run["settings"], **run["context"], **run["versions"]}
-            for key, value in about.items():
-                told = found.setdefault(key, [])
-                told += [str(value)] * (str(value) not in told)
-    return [(key, shorten(values, 6)) for key, values in found.items()] or [
-        ("table", "predictions that were brought along; nothing else is known of them")
-    ]
+    known = [{"model": run["model"], **run["settings"], **run["context"], **run["versions"]}
+             for run in loaded.runs if run["name"] == name]  # fmt: skip
+    if not known:
+        return [("table", "predictions that were brought along; nothing else is known of them")]
+    keys = dict.fromkeys(key for about in known for key in about)
+    values = {
+        key: dict.fromkeys(str(about[key]) for about in known if key in about) for key in keys
+    }
+    return [(key, shorten(list(found), 6)) for key, found in values.items()]
 
 
 def _changes_csv(summary: Summary) -> str:

@@ -92,6 +92,12 @@ def render(template: str, **values: Any) -> str:
     return templates().get_template(template).render(**values)
 
 
+def notes_of(template: str, **values: Any) -> list[str]:
+    """Fill in a template of notes, which an empty line divides."""
+    text = render(template, **values)
+    return [" ".join(note.split()) for note in text.split("\n\n") if note.strip()]
+
+
 def render_terminal(table: Table) -> RichTable:
     """Lay a table out for a terminal."""
     laid = RichTable(title=Text(table.caption), title_justify="left", title_style="",
@@ -272,11 +278,10 @@ def class_tables(summary: Summary) -> list[Table]:
 
 
 def _told(template: str, summary: Summary) -> list[str]:
-    """Say what a template has to say of a summary: a note a line."""
+    """Say what a template has to say of a summary."""
     numbers = {"needed": data_sets_needed(), "few": FEW_UNITS, "rare": _rare(summary)}
     metric = METRICS[summary.metric]
-    text = render(template, summary=summary, metric=metric, p_text=p_text, **numbers)
-    return [" ".join(note.split()) for note in text.split("\n\n") if note.strip()]
+    return notes_of(template, summary=summary, metric=metric, p_text=p_text, **numbers)
 
 
 def warnings(summary: Summary) -> list[str]:
