@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import multiprocessing
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -130,6 +131,9 @@ def null_study(task: tuple[int, int, float, int]) -> dict[str, float]:
     if swaps:
         p = [one.p_value(METRIC, ("base", "other"), swaps, rng) for one in sets]
         found["one data set, swaps"] = np.mean(np.array(p) < 0.05)
+        found["one data set, swaps, at 5 % over their number"] = np.mean(
+            np.array(p) < 0.05 / n_sets
+        )
         found["any data set, after Holm"] = min(holm(p)) < 0.05
         draws = [draws_of(one, rng) for one in sets]
         mean = np.mean([one[: min(map(len, draws))] for one in draws], axis=0)
@@ -138,14 +142,20 @@ def null_study(task: tuple[int, int, float, int]) -> dict[str, float]:
     return found
 
 
-def rank_study(task: tuple[int, int]) -> bool:
-    """Five equal models: does any pair lie further apart than the critical difference?"""
+def rank_study(task: tuple[int, int]) -> list[bool]:
+    """Five equal models: does any pair differ by its ranks, or by its interval of the mean?"""
     number, n_sets = task
     rng = np.random.default_rng([3, number, n_sets])
     gains = dict.fromkeys("abcde", 0.0)
     sets = [draw_set(rng, SIZES[k % 4], 2 + k % 3, gains) for k in range(n_sets)]
     scores = np.array([[one.values(METRIC, model).mean() for model in gains] for one in sets])
-    return bool(np.ptp(mean_ranks(scores)) > critical_difference(5, n_sets))
+    draws = [one.draws([METRIC], 1000, rng)[METRIC] for one in sets]
+    shortest = min(len(one["a"]) for one in draws)
+    means = {model: np.mean([one[model][:shortest] for one in draws], axis=0) for model in gains}
+    pairs, units = list(combinations(gains, 2)), [one.units_of_classes for one in sets]
+    ends = [bootstrap_interval(means[b] - means[a], units, 1 - 0.05 / len(pairs)) for a, b in pairs]
+    return [bool(np.ptp(mean_ranks(scores)) > critical_difference(5, n_sets)),
+            any(not low <= 0 <= high for low, high in ends)]  # fmt: skip
 
 
 def percent(values: ArrayLike) -> str:
@@ -179,7 +189,9 @@ def main() -> None:
                 print(f"| {n_sets} data sets, spread {spread} | {name} | {told} |", flush=True)
         for n_sets in (7, 12):
             far = pool.map(rank_study, [(k, n_sets) for k in studies], chunksize=20)
-            print(f"| {n_sets} data sets, 5 models | critical difference | {percent(far)} |")
+            for name, found in zip(("critical difference", "an interval of a pair without 0"),
+                                   np.array(far).T, strict=True):  # fmt: skip
+                print(f"| {n_sets} data sets, 5 models | {name} | {percent(found)} |")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,7 @@
 #!/usr/bin/env bash
-# Probe RETFound as published, before refinement. Any flag of probe.py may follow and wins:
-#   ./retfound_baseline.sh --init_weights _weights/mine.pth --data_set OCTID OCTDL
+# Probe RETFound as published. Any flag of probe.py may follow and wins.
 set -euo pipefail
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-python="$here/../.venv/bin/python"
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)" && python="$here/../.venv/bin/python"
 [ -x "$python" ] || python=python3
-exec "$python" "$here/probe.py" --backbone RETFound --model RETFound --version baseline \
-  --init_weights auto \
+exec "$python" "$here/probe.py" --backbone RETFound --model RETFound --version baseline --init_weights auto \
   --data_root "$here/_data" --results "$here/__results" --feature_store "$here/_features" "$@"

@@ -1,10 +1,7 @@
 #!/usr/bin/env bash
-# Probe VisionFM refined by RetFiner. Any flag of probe.py may follow and wins:
-#   ./visionFM.sh --ft_weights _weights/mine.pth --data_set OCTID OCTDL
+# Probe VisionFM refined by RetFiner. Any flag of probe.py may follow and wins.
 set -euo pipefail
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-python="$here/../.venv/bin/python"
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)" && python="$here/../.venv/bin/python"
 [ -x "$python" ] || python=python3
-exec "$python" "$here/probe.py" --backbone VisionFM --model VisionFM --version refined \
-  --init_weights auto --ft_weights auto \
+exec "$python" "$here/probe.py" --backbone VisionFM --model VisionFM --version refined --init_weights auto --ft_weights auto \
   --data_root "$here/_data" --results "$here/__results" --feature_store "$here/_features" "$@"

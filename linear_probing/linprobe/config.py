@@ -212,11 +212,7 @@ class ProbeConfig(
     """Settings of ``probe.py``, with the published defaults; each class above heads its flags."""
 
     def __post_init__(self) -> None:
-        """Check what a type alone cannot say.
-
-        Raises:
-            InputError: If two settings do not go together.
-        """
+        """Raise an InputError where two settings do not go together."""
         self._check_lists()
         self._check_weights()
         self._check_probe()
@@ -304,38 +300,24 @@ class ProbeConfig(
         return bool(getattr(self, name) != default_of(field))
 
     def n_views(self, n_images: int) -> int:
-        """Give the number of stored augmented views a training image.
-
-        Args:
-            n_images: Number of training images.
-        """
+        """Give the number of stored augmented views a training image, of so many."""
         return views_of(n_images) if self.views is None else self.views
 
     def decay_of(self, backbone: str) -> float:
-        """Give the weight decay for a backbone: one for all, unless the published one is asked for.
-
-        Args:
-            backbone: Name of its spec.
-        """
+        """Give the weight decay for a backbone: one for all, or, where asked for, as published."""
         if self.protocol == "published":
             return PUBLISHED_WEIGHT_DECAY.get(backbone, WEIGHT_DECAY)
         return WEIGHT_DECAY if self.weight_decay is None else self.weight_decay
 
     def probe_settings(self, backbone: str) -> dict[str, Any]:
-        """Give what the chosen kind of probe goes by, resolved, for the record of a run.
-
-        Args:
-            backbone: Name of its spec.
-        """
+        """Give what the chosen kind of probe goes by, resolved, for the record of a run."""
         settings = {name: getattr(self, name) for name in _OF_PROBE[self.probe]}
         if self.probe != "linear":
             return settings
         settings["weight_decay"] = self.decay_of(backbone)
         if self.views is None:
             settings["views"] = "auto"
-        unused = (
-            {"batch_size_max", "batch_share"} if self.batch_size is not None else {"batch_size"}
-        )
+        unused = {"batch_size"} if self.batch_size is None else {"batch_size_max", "batch_share"}
         if self.online_augmentation:
             unused |= {"views", "view_seed"}
         elif self.views == 0:
@@ -352,7 +334,7 @@ def as_words(config: Any) -> list[str]:
             continue
         if isinstance(value, bool):
             words.append(f"--{field.name}" if value else f"--no_{field.name}")
-            continue
-        words += [] if field.metadata["positional"] else [f"--{field.name}"]
-        words += map(str, value if isinstance(value, list) else [value])
+        else:
+            words += [] if field.metadata["positional"] else [f"--{field.name}"]
+            words += map(str, value if isinstance(value, list) else [value])
     return words

@@ -100,10 +100,6 @@ class DataSet:
 def list_data_sets(data_root: Path, names: list[str]) -> list[Path]:
     """Find the folders of data sets; with no name given, all that have a ``train`` folder.
 
-    Args:
-        data_root: Folder of the data sets.
-        names: Their names.
-
     Raises:
         InputError: If the folder or a data set does not exist, or there is none.
     """
@@ -117,9 +113,7 @@ def list_data_sets(data_root: Path, names: list[str]) -> list[Path]:
     missing = [name for name in names if not (data_root / name).is_dir()]
     if missing or not present:
         raise InputError(
-            f"No data set of this name in {data_root}"
-            if missing
-            else f"No data set in {data_root}",
+            f"No data set {'of this name ' if missing else ''}in {data_root}",
             got=shorten(missing) or shorten(sorted(path.name for path in data_root.iterdir())),
             expected=f"one of {', '.join(present)}" if present else _LAYOUT,
             remedy=f"correct --data_set or --data_root; {_REMEDY}",
@@ -128,10 +122,7 @@ def list_data_sets(data_root: Path, names: list[str]) -> list[Path]:
 
 
 def read_data_set(folder: Path) -> DataSet:
-    """List a data set and hash its images.
-
-    Args:
-        folder: Folder of the data set.
+    """List the data set in a folder and hash its images.
 
     Raises:
         InputError: If the layout is not there, a split is empty, there is only one class, or a
@@ -236,13 +227,7 @@ def _check_spelling(folder: Path, found: dict[str, dict[str, list[Path]]]) -> No
 
 
 def read_bscan(path: Path) -> np.ndarray:
-    """Read an image of a data set.
-
-    Args:
-        path: The file, which must hold a single image.
-
-    Returns:
-        (H, W) float32 in [0, 1].
+    """Read an image of a data set: (H, W) float32 in [0, 1].
 
     Raises:
         InputError: If it cannot be read, or is a volume.
@@ -274,9 +259,8 @@ def _hash(path: Path) -> str:
 def _fingerprint(classes: list[str], splits: dict[str, Split]) -> str:
     digest = hashlib.sha256("\0".join(classes).encode())
     for name, split in splits.items():
-        for path, image, label, owner in zip(
-            split.paths, split.digests, split.labels, split.owners, strict=True
-        ):
+        rows = zip(split.paths, split.digests, split.labels, split.owners, strict=True)
+        for path, image, label, owner in rows:
             digest.update(f"\0{name}\0{label}\0{path.name}\0{image}\0{owner.patient}".encode())
     return digest.hexdigest()
 
@@ -285,15 +269,12 @@ def _notes(classes: list[str], splits: dict[str, Split], *, by_name: bool) -> li
     """Say what is odd about a data set: absent classes, unknown or shared patients."""
     notes = []
     for name, split in splits.items():
-        present = set(split.labels.tolist())
-        absent = [label for k, label in enumerate(classes) if k not in present]
+        absent = [label for k, label in enumerate(classes) if k not in split.labels]
         if absent:
             notes.append(f"No image of {shorten(absent)} in {name}.")
-    patients = {
-        name: {owner.patient for owner in split.owners} - {""} for name, split in splits.items()
-    }
-    total = sum(map(len, splits.values()))
-    unknown = sum(not owner.patient for split in splits.values() for owner in split.owners)
+    every = {name: [owner.patient for owner in split.owners] for name, split in splits.items()}
+    patients = {name: set(found) - {""} for name, found in every.items()}
+    total, unknown = sum(map(len, every.values())), sum(p.count("") for p in every.values())
     if unknown == total:
         return [*notes, "Patients are not known: intervals and fractions go by image."]
     if unknown:

@@ -21,36 +21,18 @@ from linprobe.datasets import Split, read_bscan
 from linprobe.store import FeatureStore, encoder_digest, feature_key
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import generator
-from retfiner.vision import (
-    AugmentedTransform,
-    Backbone,
-    EvaluationTransform,
-    feature_width,
-)
+from retfiner.vision import AugmentedTransform, Backbone, EvaluationTransform, feature_width
 
 
 @dataclass(frozen=True)
 class View:
-    """One way to show an image to the encoder.
-
-    Attributes:
-        transform: From gray values to the encoder's input.
-        stream: What the random numbers derive from; empty for a transform without any.
-    """
+    """One way to show an image to the encoder; ``stream`` is empty where nothing is random."""
 
     transform: EvaluationTransform | AugmentedTransform
     stream: tuple[int | str, ...] = ()
 
     def show(self, gray: Tensor, digest: str) -> Tensor:
-        """Show an image.
-
-        Args:
-            gray: (1, S, S) in [0, 1], resized by the transform.
-            digest: SHA-256 of its file.
-
-        Returns:
-            (C, S, S), normalised.
-        """
+        """Turn (1, S, S) in [0, 1], resized, of a file with this SHA-256 into (C, S, S)."""
         if isinstance(self.transform, AugmentedTransform):
             return self.transform.augmented(gray, generator(*self.stream, digest))
         return self.transform.normalised(gray)
@@ -106,19 +88,12 @@ class Extractor:
         self.device, self.num_workers, self.batch_size = device, num_workers, batch_size
         self.digest = encoder_digest(backbone)
         self.images_encoded = 0
+        self.feature_width = feature_width(backbone.width, method)
         backbone.encoder.eval().requires_grad_(False).to(device)
         self._dtype = next(backbone.encoder.parameters()).dtype
 
     def stored(self, split: Split, views: Sequence[View], title: str = "") -> Tensor:
-        """Give features by view, computing and storing those that are not there yet.
-
-        Args:
-            split: The images.
-            views: How they are shown.
-            title: What to call it in the progress bar.
-
-        Returns:
-            (V, N, F).
+        """Give features by view, (V, N, F), computing and storing those that are not there yet.
 
         Raises:
             InputError: If images cannot be read (they are named) or features cannot be stored.
@@ -127,11 +102,10 @@ class Extractor:
             feature_key(self.digest, self.method, view.transform, view.stream, split.digests)
             for view in views
         ]
-        shape = (len(views), len(split), feature_width(self.backbone.width, self.method))
-        features = torch.empty(shape, dtype=self._dtype)
+        features = torch.empty(len(views), len(split), self.feature_width, dtype=self._dtype)
         for index, (key, view) in enumerate(zip(keys, views, strict=True)):
             table = self.store.read(key, len(split))
-            if table is None or table.shape[1] != shape[2]:
+            if table is None or table.shape[1] != self.feature_width:
                 count = f" {index + 1}/{len(views)}" if len(views) > 1 else ""
                 table = self.fresh(split, [view], f"{title}{count}")[0].numpy()
                 self.store.write(key, table)  # one at a time: an interrupted run goes on from here
@@ -140,12 +114,7 @@ class Extractor:
 
     def fresh(self, split: Split, views: Sequence[View], title: str = "") -> Tensor:
         """Compute features and store nothing; arguments and result as of :meth:`stored`."""
-        features = torch.empty(
-            len(views),
-            len(split),
-            feature_width(self.backbone.width, self.method),
-            dtype=self._dtype,
-        )
+        features = torch.empty(len(views), len(split), self.feature_width, dtype=self._dtype)
         loader = DataLoader(
             _Shown(split, views),
             batch_size=max(1, self.batch_size // len(views)),
@@ -167,14 +136,7 @@ class Extractor:
         return features
 
     def encode(self, images: Tensor) -> Tensor:
-        """Run the frozen encoder.
-
-        Args:
-            images: (B, C, S, S), normalised.
-
-        Returns:
-            (B, F), in the precision of the weights: never reduced behind the user's back.
-        """
+        """Encode (B, C, S, S) images, (B, F), in the precision of the weights, never in less."""
         images = images.to(self.device, self._dtype)
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return self.backbone.features(images, self.method)

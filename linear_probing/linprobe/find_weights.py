@@ -28,14 +28,11 @@ _DOWNLOADS = "as pretrained_weights/README.md says"
 def find_weights(config: ProbeConfig, home: Path) -> ProbeConfig:
     """Put a file in place of each ``auto``.
 
-    Args:
-        config: The settings.
-        home: The folder of ``probe.py``: extraction writes to ``_weights`` in it, and downloads may
-            lie there or in ``pretrained_weights`` beside it.
+    ``home`` is the folder of ``probe.py``: extraction writes to ``_weights`` in it, and downloads
+    may lie there or in ``pretrained_weights`` beside it.
 
     Raises:
-        InputError: If the backbone has no published file, or there is none, or several to choose
-            from.
+        InputError: If the backbone has no published file, or none or several are there.
     """
     if AUTO not in (config.init_weights, config.ft_weights):
         return config

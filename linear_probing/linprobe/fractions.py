@@ -11,10 +11,7 @@ IntArray = NDArray[np.int64]
 
 
 def draw_fraction(
-    labels: IntArray,
-    units: Sequence[str],
-    fraction: float,
-    generator: np.random.Generator,
+    labels: IntArray, units: Sequence[str], fraction: float, generator: np.random.Generator
 ) -> IntArray:
     """Draw a share of the images, the same share of each class.
 

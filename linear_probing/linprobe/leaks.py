@@ -6,7 +6,7 @@ perceptual hash that survives another encoding, and by patient.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, combinations
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from linprobe.datasets import DataSet, Split, read_bscan
+from linprobe.datasets import DataSet, read_bscan
 from linprobe.store import FeatureStore, images_key
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
@@ -34,12 +34,9 @@ Bits = NDArray[np.bool_]
 
 
 def perceptual_hash(image: NDArray[np.float32]) -> Bits:
-    """Hash what an image looks like: is each of 16 x 17 cells darker than the one on its right?
+    """Hash (H, W) gray values: is each of 16 x 17 cells darker than the one on its right?
 
     A difference hash (Krawetz, 2013) of 256 bits.
-
-    Args:
-        image: (H, W) gray values.
     """
     cells = Image.fromarray(image).resize((SIDE + 1, SIDE), Image.Resampling.BOX)
     values = np.asarray(cells)
@@ -55,15 +52,8 @@ def hash_images(
 ) -> Bits:
     """Hash images as :func:`perceptual_hash` does, or take the hashes from the store.
 
-    Args:
-        paths: N files, each a single image.
-        digests: SHA-256 of each one's bytes.
-        store: Where the hashes are kept.
-        title: What to call it in the progress bar.
-        counts: How many images each file holds, where they may be volumes.
-
-    Returns:
-        (N, 256), or as many rows as there are images in all.
+    ``digests`` are the SHA-256 of the files; ``counts`` says how many images each holds, where they
+    may be volumes: (N, 256), N the images in all.
 
     Raises:
         InputError: If an image cannot be read.
@@ -85,40 +75,35 @@ def hash_images(
     return found
 
 
-def same_images(first: Bits, second: Bits) -> list[tuple[int, int]]:
-    """List the pairs that look the same: of each image of the second, the nearest in the first."""
+def _distances(first: Bits, second: Bits) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Count the bits that differ, a block of the second's columns at a time, with its first one."""
     left = first.astype(np.float32)
-    pairs = []
     for start in range(0, len(second), BLOCK):
         right = second[start : start + BLOCK].astype(np.float32)
-        distance = left.sum(1)[:, None] + right.sum(1) - 2 * left @ right.T
-        nearest = distance.argmin(axis=0)
-        close = np.flatnonzero(distance[nearest, np.arange(len(right))] <= SAME)
-        pairs += [(int(nearest[k]), start + int(k)) for k in close]
-    return pairs
+        yield start, left.sum(1)[:, None] + right.sum(1) - 2 * left @ right.T
+
+
+def same_images(first: Bits, second: Bits) -> list[tuple[int, int]]:
+    """List the pairs that look the same: of each image of the second, the nearest in the first."""
+    return [
+        (int(distance[:, k].argmin()), start + k)
+        for start, distance in _distances(first, second)
+        for k in np.flatnonzero(distance.min(axis=0) <= SAME).tolist()
+    ]
 
 
 def same_pairs(hashes: Bits) -> list[tuple[int, int]]:
     """List the pairs within one set that look the same: of each image, the first like it."""
-    values, pairs = hashes.astype(np.float32), []
-    for start in range(0, len(values), BLOCK):
-        right = values[start : start + BLOCK]
-        distance = values.sum(1)[:, None] + right.sum(1) - 2 * values @ right.T
-        first = (distance <= SAME).argmax(axis=0)
-        pairs += [(int(i), start + k) for k, i in enumerate(first) if i < start + k]
-    return pairs
+    return [
+        (int(i), start + k)
+        for start, distance in _distances(hashes, hashes)
+        for k, i in enumerate((distance <= SAME).argmax(axis=0))
+        if i < start + k
+    ]
 
 
 def check_splits(data: DataSet, store: FeatureStore) -> list[str]:
-    """Find images that are in two splits of a data set.
-
-    Args:
-        data: The data set.
-        store: Where perceptual hashes are kept.
-
-    Returns:
-        Sentences, each on two splits and the images they share.
-    """
+    """Say which images are in two splits of a data set: a sentence on each two splits."""
     hashes = {
         name: hash_images(split.paths, split.digests, store, f"{data.name}: comparing {name}")
         for name, split in data.splits.items()
@@ -126,10 +111,9 @@ def check_splits(data: DataSet, store: FeatureStore) -> list[str]:
     found = []
     for one, other in combinations(data.splits, 2):
         pairs = same_images(hashes[one], hashes[other])
+        ours, theirs = data.splits[one].names, data.splits[other].names
         if pairs:
-            names = [
-                f"{data.splits[one].names[i]} = {data.splits[other].names[k]}" for i, k in pairs
-            ]
+            names = [f"{ours[i]} = {theirs[k]}" for i, k in pairs]
             found.append(
                 f"{len(pairs)} images of {other} are in {one} too, as they look: "
                 f"{shorten(names, 5)}."
@@ -200,22 +184,13 @@ class TrainingPairs:
         """Say which test images and patients of a data set are among the pairs."""
         split = data.splits["test"]
         hashes = hash_images(split.paths, split.digests, store, f"{data.name}: comparing test")
-        found = []
         pairs = same_images(self.hashes, hashes)
-        if pairs:
-            names = [f"{self.names[i]} = {split.names[k]}" for i, k in pairs]
-            found.append(
-                f"{len(pairs)} test images are among the training pairs of {self.table.name}, as "
-                f"they look: {shorten(names, 5)}."
-            )
-        shared = sorted(self.patients & _patients(split))
-        if shared:
-            found.append(
-                f"{len(shared)} test patients are among the training pairs of {self.table.name}, "
-                f"by their names: {shorten(shared, 5)}."
-            )
-        return found
-
-
-def _patients(split: Split) -> set[str]:
-    return {owner.patient for owner in split.owners if owner.patient}
+        names = [f"{self.names[i]} = {split.names[k]}" for i, k in pairs]
+        patients = sorted(self.patients & {owner.patient for owner in split.owners})
+        among = f"are among the training pairs of {self.table.name}, "
+        shared = (("images", "as they look", names), ("patients", "by their names", patients))
+        return [
+            f"{len(found)} test {what} {among}{how}: {shorten(found, 5)}."
+            for what, how, found in shared
+            if found
+        ]

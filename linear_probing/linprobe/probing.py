@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,13 +19,14 @@ from linprobe.datasets import DataSet, list_data_sets, read_data_set
 from linprobe.features import Extractor
 from linprobe.fractions import draw_fraction
 from linprobe.leaks import TrainingPairs, check_splits, refuse
-from linprobe.probes import PROBES, RANDOM, Outcome, save_head
+from linprobe.probes import PROBES, RANDOM
 from linprobe.store import FeatureStore
-from linprobe.task import ProbingTask, Rows
+from linprobe.task import Outcome, ProbingTask, Rows
 from linprobe.weights import Candidate, candidates, load_model
 from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
 from retfiner.common.faults import PROBING_MEMORY, explained_faults
+from retfiner.common.files import save_torch
 from retfiner.common.metrics import chance, compute_metric
 from retfiner.common.predictions import (
     classes_of,
@@ -38,7 +39,6 @@ from retfiner.common.predictions import (
 )
 from retfiner.common.processes import available_cores
 from retfiner.common.seeds import derive_seed
-from retfiner.vision import feature_width
 
 IDENTIFYING = ("weights", "data", "train_fraction")
 """Beginnings of the settings that are no part of the protocol."""
@@ -71,12 +71,17 @@ class Summary:
     notes: list[str]
 
 
+class Run(NamedTuple):
+    """One seed: the training images it was given, and what it came to."""
+
+    seed: int
+    fraction: float
+    rows: Rows
+    outcome: Outcome
+
+
 class Sweep:
     """Everything the runs of one model share.
-
-    Args:
-        config: Settings.
-        candidate: The model.
 
     Raises:
         InputError: If the weights cannot be used.
@@ -85,13 +90,8 @@ class Sweep:
     def __init__(self, config: ProbeConfig, candidate: Candidate) -> None:
         self.config = config
         self.device = resolve_device(config.device)
-        self.probed = load_model(
-            candidate.base,
-            candidate.refined,
-            config.backbone,
-            config.image_size,
-            config.num_heads,
-        )
+        asked = (config.backbone, config.image_size, config.num_heads)
+        self.probed = load_model(candidate.base, candidate.refined, *asked)
         backbone = self.probed.backbone
         method = config.representation_method
         own = method is None or method == "concat"
@@ -121,17 +121,17 @@ class Sweep:
             "data_sha256": data.sha256,
         }
 
-    def context(self, data: DataSet, rows: Rows, outcome: Outcome) -> dict[str, Any]:
+    def context(self, data: DataSet, run: Run) -> dict[str, Any]:
         """Give what is kept for the record but identifies nothing."""
         return {
             **self.probed.context,
             "notes_on_weights": self.probed.notes,
             "data_root": str(self.config.data_root),
             "device": str(self.device),
-            "feature_width": feature_width(self.probed.backbone.width, self.method),
+            "feature_width": self.extractor.feature_width,
             "images": {name: len(split) for name, split in data.splits.items()},
-            "images_trained_on": len(rows),
-            **outcome.context,
+            "images_trained_on": len(run.rows),
+            **run.outcome.context,
         }
 
 
@@ -146,9 +146,7 @@ def run_sweep(
 ) -> tuple[list[str], list[Summary]]:
     """Probe models on data sets; finished runs with the same settings are left as they are.
 
-    Args:
-        config: Settings.
-        report: Called after each data set and share of the training images.
+    ``report`` is called after each data set and share of the training images.
 
     Returns:
         For each model ``<name>-<beginning of the weights' hash>``, as the report finds it; and
@@ -168,9 +166,10 @@ def run_sweep(
         for k, folder in enumerate(folders):
             if k == len(data_sets):  # read and compared once, when its turn comes
                 data_sets.append(_without_leaks(read_data_set(folder), store, pairs, config))
-            for summary in _probe_data_set(sweep, data_sets[k]):
-                summaries.append(summary)
-                report(summary)
+            task = ProbingTask(data_sets[k], sweep.extractor, config)
+            for fraction in config.train_fraction:
+                summaries.append(_probe_fraction(sweep, task, fraction))
+                report(summaries[-1])
     return models, summaries
 
 
@@ -180,12 +179,6 @@ def _without_leaks(
     """Compare test images with all that was trained on; give the data set with notes on it."""
     leaks = check_splits(data, store) + ([] if pairs is None else pairs.leaks(data, store))
     return data.with_notes(refuse(data, leaks, config.allow_leaks))
-
-
-def _probe_data_set(sweep: Sweep, data: DataSet) -> Iterator[Summary]:
-    task = ProbingTask(data, sweep.extractor, sweep.config)
-    for fraction in sweep.config.train_fraction:
-        yield _probe_fraction(sweep, task, fraction)
 
 
 def _probe_fraction(sweep: Sweep, task: ProbingTask, fraction: float) -> Summary:
@@ -198,19 +191,15 @@ def _probe_fraction(sweep: Sweep, task: ProbingTask, fraction: float) -> Summary
     place = partial(run_folder, config.results, sweep.model, data.name, settings=settings)
     finished = [seed for seed in seeds if place(seed).is_dir()]
     train = data.splits["train"]
+    drawing = {s: np.random.default_rng(derive_seed(s, "fraction")) for s in seeds}
     subsets = {
-        seed: draw_fraction(
-            train.labels,
-            train.units,
-            fraction,
-            np.random.default_rng(derive_seed(seed, "fraction")),
-        )
-        for seed in seeds
+        seed: draw_fraction(train.labels, train.units, fraction, rng)
+        for seed, rng in drawing.items()
         if seed not in finished
     }
     outcomes = PROBES[config.probe](task, subsets) if subsets else {}
     for seed, outcome in outcomes.items():
-        _write(sweep, task, settings, seed, subsets[seed], outcome)
+        _write(sweep, task, settings, Run(seed, fraction, subsets[seed], outcome))
     return Summary(
         sweep.model,
         data.name,
@@ -229,18 +218,11 @@ def _protocol(settings: dict[str, Any]) -> str:
     return fingerprint(shared)[:16]
 
 
-def _table(
-    sweep: Sweep,
-    task: ProbingTask,
-    settings: dict[str, Any],
-    seed: int,
-    rows: Rows,
-    outcome: Outcome,
-) -> pd.DataFrame:
+def _table(sweep: Sweep, task: ProbingTask, protocol: str, run: Run) -> pd.DataFrame:
     data, test, train = task.data, task.data.splits["test"], task.data.splits["train"]
-    owners = [train.owners[row].patient for row in rows]
+    owners = [train.owners[row].patient for row in run.rows]
     return make_table(
-        outcome.probabilities,
+        run.outcome.probabilities,
         test.labels,
         data.classes,
         model=sweep.model,
@@ -248,10 +230,10 @@ def _table(
         data_set=data.name,
         data_version=data.sha256[:16],
         probe=sweep.config.probe,
-        protocol=_protocol(settings),
-        seed=seed,
-        fraction=settings["train_fraction"],
-        train_images=len(rows),
+        protocol=protocol,
+        seed=run.seed,
+        fraction=run.fraction,
+        train_images=len(run.rows),
         train_patients=len(set(owners)) if all(owners) else -1,
         image=test.names,
         eye=[owner.eye for owner in test.owners],
@@ -260,40 +242,32 @@ def _table(
     )
 
 
-def _write(
-    sweep: Sweep,
-    task: ProbingTask,
-    settings: dict[str, Any],
-    seed: int,
-    rows: Rows,
-    outcome: Outcome,
-) -> None:
+def _write(sweep: Sweep, task: ProbingTask, settings: dict[str, Any], run: Run) -> None:
     """Write a run: its predictions, all about it, the learning curve, the head, the features."""
     data, root = task.data, sweep.config.results
-    context = sweep.context(data, rows, outcome)
+    context = sweep.context(data, run)
     about = {"settings": settings, "context": context, "notes": data.notes}
     files: dict[str, Callable[[Path], object]] = {}
-    if outcome.curve:
-        files["learning_curve.csv"] = partial(pd.DataFrame(outcome.curve).to_csv, index=False)
-    if outcome.head is not None:
-        files["head.pth"] = save_head(
-            outcome.head,
-            {
-                "classes": data.classes,
-                "backbone": sweep.probed.backbone.spec.name,
-                "representation_method": sweep.method,
-                "image_size": sweep.probed.backbone.image_size,
-            },
-        )
-    if seed == sweep.config.seed[0]:  # the features are the same for all
+    if run.outcome.curve:
+        files["learning_curve.csv"] = partial(pd.DataFrame(run.outcome.curve).to_csv, index=False)
+    if run.outcome.head is not None:
+        head = {
+            **run.outcome.head,
+            "classes": data.classes,
+            "backbone": sweep.probed.backbone.spec.name,
+            "representation_method": sweep.method,
+            "image_size": sweep.probed.backbone.image_size,
+        }
+        files["head.pth"] = partial(save_torch, head)
+    if run.seed == sweep.config.seed[0]:  # the features are the same for all
         features = task.clean("test").numpy().astype(np.float16)
         files["features.npy"] = lambda path: np.save(path, features)
-    table = _table(sweep, task, settings, seed, rows, outcome)
+    table = _table(sweep, task, _protocol(settings), run)
     try:
         write_run(root, table, about, files)
     except OSError as error:
         raise InputError(
-            f"The results of {data.name}, seed {seed}, cannot be written to {root}",
+            f"The results of {data.name}, seed {run.seed}, cannot be written to {root}",
             got=error,
             remedy="make room or give another folder with --results, and run the same command "
             "again: what is finished is kept",

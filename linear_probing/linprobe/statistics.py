@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,14 +35,9 @@ def bootstrap_interval(
     (n - 1) / n, but it also draws how many units the class has. Of a single class this is
     Hesterberg's interval; for many units it is the plain one.
 
-    Args:
-        draws: (R,) the statistic on resamples of the units.
-        units: For each data set that it is a mean over, how many units each class has; 1 counts
-            as 2.
-        confidence: Coverage.
-
-    Returns:
-        Lower and upper end; None with fewer than two units or without finite draws.
+    ``draws`` (R,) is the statistic on resamples of the units; ``units`` says, for each data set
+    that it is a mean over, how many each class has (1 counts as 2). None with fewer than two units
+    or without finite draws.
     """
     if sum(map(sum, units)) < 2 or not len(draws) or not np.isfinite(draws).all():
         return None
@@ -64,17 +60,9 @@ def swap_test(
 ) -> float:
     """Test whether two models are exchangeable: swap their predictions of whole patients.
 
-    A Monte Carlo permutation test (Good, 2005), valid for every metric and any number of units. The
-    observed labelling counts as one of the permutations, so that p is never 0.
-
-    Args:
-        change: Gives the change (B,) for swaps (B, U), 1 where a unit's predictions are swapped.
-        units: U.
-        swaps: How many are drawn.
-        generator: Draws them.
-
-    Returns:
-        The two-sided p-value.
+    A Monte Carlo permutation test (Good, 2005), two-sided, valid for every metric and any number of
+    units. The observed labelling counts as one of the permutations, so that p is never 0.
+    ``change`` gives the change (B,) for swaps (B, units), 1 where a unit's predictions are swapped.
     """
     observed = abs(round(float(change(np.zeros((1, units)))[0]), DECIMALS))
     extreme, block = 0, max(1, 2_000_000 // units)
@@ -89,13 +77,8 @@ def sign_flip_test(changes: ArrayLike) -> float:
     """Test the claim "it helps over data sets": is the mean of their changes zero?
 
     Exact (Fisher, 1935): under the null each data set's change might as well have had the other
-    sign. The data sets are the units: what holds for these shall hold for others like them.
-
-    Args:
-        changes: (K,) one a data set, seeds averaged.
-
-    Returns:
-        The two-sided p-value, a multiple of 2 / 2^K; 1 for a single data set.
+    sign. The data sets are the units: what holds for these shall hold for others like them. Of
+    (K,) changes, seeds averaged, the two-sided p is a multiple of 2 / 2^K; 1 for a single one.
     """
     values = np.round(np.asarray(changes, dtype=np.float64), DECIMALS)
     if len(values) < 2:
@@ -113,14 +96,10 @@ def sign_flip_test(changes: ArrayLike) -> float:
 
 def data_sets_needed(alpha: float = 0.05) -> int:
     """Say how many data sets an exact test over them needs to be able to fall below ``alpha``."""
-    count = 1
-    while 2.0 ** (1 - count) >= alpha:
-        count += 1
-    return count
+    return math.floor(1 - math.log2(alpha)) + 1  # 2^(1 - K) < alpha
 
 
-@dataclass(frozen=True)
-class SignedRank:
+class SignedRank(NamedTuple):
     """A Wilcoxon signed-rank test: its exact two-sided p-value, and of how many differences."""
 
     p: float
@@ -132,9 +111,6 @@ def signed_rank(differences: ArrayLike) -> SignedRank:
 
     Exact for any number of pairs, also with ties: the distribution of the rank sum over all 2^n
     signs, given the observed ranks. Differences of zero are left out.
-
-    Args:
-        differences: (n,) refined minus base.
 
     Raises:
         InputError: If a difference is not finite.
@@ -164,9 +140,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
-    steps = np.arange(len(p), 0, -1)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps * p[order]))
-    return [float(value) for value in adjusted]
+    adjusted[order] = np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]).clip(max=1.0)
+    return adjusted.tolist()
 
 
 def stars(p: float) -> str:
@@ -175,13 +150,9 @@ def stars(p: float) -> str:
 
 
 def mean_ranks(scores: FloatArray) -> FloatArray:
-    """Rank models on each data set, the highest first, and average.
+    """Rank M models on each of K data sets, the highest of (K, M) first, and average: (M,).
 
-    Args:
-        scores: (K, M) of K data sets and M models, the higher the better.
-
-    Returns:
-        (M,); ties share their mean rank.
+    Ties share their mean rank.
     """
     return np.asarray(rankdata(-np.round(scores, DECIMALS), axis=1).mean(axis=0))
 
@@ -200,14 +171,8 @@ def detectable_difference(images_of_class: Iterable[int], discordance: float = 0
 
     A paired comparison (McNemar): the change in a class's recall has a variance of at most
     ``discordance`` / n, where ``discordance`` is the share of images that one of the two models
-    gets right and the other wrong.
-
-    Args:
-        images_of_class: Independent units (patients, where known) of each class in the test set.
-        discordance: A fifth is what two models of some 70 to 80 % show.
-
-    Returns:
-        The change, as a share.
+    gets right and the other wrong; a fifth is what two models of some 70 to 80 % show. Of
+    independent units (patients, where known) of each class, it gives the change as a share.
     """
     counts = np.asarray(list(images_of_class), dtype=np.float64)
     error = np.sqrt((discordance / counts).sum()) / len(counts)

@@ -28,27 +28,15 @@ FORMAT = 2
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow")
 """Part of every key, with their versions: what decodes and encodes."""
 
-_UNUSABLE = (
-    OSError,
-    ValueError,
-    EOFError,
-    TypeError,
-    OverflowError,
-    RecursionError,
-    MemoryError,
-    tokenize.TokenError,
-)
+_UNUSABLE = (OSError, ValueError, EOFError, TypeError, OverflowError, RecursionError, MemoryError,
+             tokenize.TokenError)  # fmt: skip
 """What numpy raises for a file that is absent or no array."""
 
 FloatArray = NDArray[np.floating[Any]]
 
 
 def encoder_digest(backbone: Backbone) -> str:
-    """Hash an encoder: every weight's name, kind, shape and bytes, and what it computes with them.
-
-    Args:
-        backbone: The encoder, on any device.
-    """
+    """Hash an encoder: every weight's name, kind, shape and bytes, and what it computes."""
     about = (backbone.spec.name, backbone.image_size, backbone.num_heads)
     digest = hashlib.sha256(repr(about).encode())
     for name, tensor in sorted(backbone.encoder.state_dict().items()):
@@ -88,11 +76,7 @@ def images_key(kind: str, images: Sequence[str]) -> str:
 
 
 class FeatureStore:
-    """A folder of feature tables.
-
-    Args:
-        folder: Where they lie. Several processes may use it at once.
-    """
+    """A folder of feature tables, which several processes may use at once."""
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
@@ -102,12 +86,7 @@ class FeatureStore:
         return self.folder / f"{key}.npy"
 
     def read(self, key: str, rows: int) -> FloatArray | None:
-        """Read a table, None where there is none that can be used.
-
-        Args:
-            key: :func:`feature_key`.
-            rows: How many images it must have.
-        """
+        """Read a table of so many rows, None where there is none that can be used."""
         try:
             # Mapped, so that a header that claims more than the file holds takes no memory.
             table = np.load(self.path(key), mmap_mode="r", allow_pickle=False)
@@ -118,11 +97,7 @@ class FeatureStore:
         return np.array(table, dtype=table.dtype.newbyteorder("="))
 
     def write(self, key: str, table: FloatArray) -> None:
-        """Write a table, whole or not at all.
-
-        Args:
-            key: :func:`feature_key`.
-            table: (N, F).
+        """Write a table (N, F), whole or not at all.
 
         Raises:
             InputError: If it cannot be written, as on a full disk.

@@ -1,9 +1,10 @@
-"""A data set seen through a backbone: labels, and features clean, augmented, or fresh."""
+"""What a probe is given, a data set seen through a backbone, and what it gives back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +20,32 @@ Rows = NDArray[np.int64]
 """Indices of training images."""
 
 
-class ProbingTask:
-    """A data set seen through a backbone; features are computed when first asked for.
+@dataclass(frozen=True)
+class Outcome:
+    """What a probe came to, for one seed.
 
-    Args:
-        data: The data set.
-        extractor: Computes features or takes them from the store.
-        config: Settings.
+    Attributes:
+        probabilities: (N, C) on the test images.
+        curve: Rows of the learning curve.
+        head: Weights of a linear layer, ready for ``torch.save``; None where there is none.
+        context: Values that were found on the way.
     """
+
+    probabilities: NDArray[np.float64]
+    curve: list[dict[str, float]] = field(default_factory=list)
+    head: dict[str, Tensor] | None = None
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+def once_per_subset(subsets: dict[int, Rows], one: Callable[[Rows], Outcome]) -> dict[int, Outcome]:
+    """Run a probe without randomness of its own once for all seeds with the same images."""
+    distinct = {rows.tobytes(): rows for rows in subsets.values()}
+    done = {key: one(rows) for key, rows in distinct.items()}
+    return {seed: done[rows.tobytes()] for seed, rows in subsets.items()}
+
+
+class ProbingTask:
+    """A data set seen through a backbone; features are computed when first asked for."""
 
     def __init__(self, data: DataSet, extractor: Extractor, config: ProbeConfig) -> None:
         self.data, self.extractor, self.config = data, extractor, config

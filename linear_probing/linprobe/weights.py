@@ -70,14 +70,7 @@ def load_model(
     """Load the refined model or, where there is none, the base model.
 
     The refined model must be of the base model's backbone and of the same shapes: else the two
-    are not what a comparison would claim them to be.
-
-    Args:
-        init_weights: Checkpoint of the base model.
-        ft_weights: Checkpoint of the refined model, or None.
-        backbone: Name of the backbone, or ``auto``.
-        image_size: Side of the input in pixels, or None for the backbone's own.
-        num_heads: Number of attention heads, or None.
+    are not what a comparison would claim them to be. Arguments are the flags of the same names.
 
     Raises:
         InputError: If a checkpoint cannot be read or fits no backbone, or the two do not belong

@@ -231,6 +231,7 @@ class Metric:
         scale: Factor for showing it: 100 for a share.
         higher_is_better: Which way is better.
         ordered: Whether it takes the classes for an ordered scale.
+        biased: Whether a resample shows more of it than the sample, as a sample does than there is.
     """
 
     of: Callable[[WeightedSample], FloatArray]
@@ -238,6 +239,16 @@ class Metric:
     scale: float = 100.0
     higher_is_better: bool = True
     ordered: bool = False
+    biased: bool = False
+
+    @property
+    def axis(self) -> str:
+        """Its name, with the unit."""
+        return f"{self.label} (%)" if self.scale == 100 else self.label
+
+    def shown(self, sample: WeightedSample) -> FloatArray:
+        """(R,) values as they are shown."""
+        return self.scale * self.of(sample)
 
 
 METRICS: dict[str, Metric] = {
@@ -251,7 +262,12 @@ METRICS: dict[str, Metric] = {
     ),
     "quadratic_kappa": Metric(quadratic_kappa, "Quadratic kappa", ordered=True),
     "brier": Metric(brier, "Brier score", 1.0, higher_is_better=False),
-    "ece": Metric(expected_calibration_error, "Expected calibration error", higher_is_better=False),
+    "ece": Metric(
+        expected_calibration_error,
+        "Expected calibration error",
+        higher_is_better=False,
+        biased=True,
+    ),
     "loss": Metric(cross_entropy, "Cross-entropy", 1.0, higher_is_better=False),
 }
 """Every metric by the name that ``--metric`` takes."""

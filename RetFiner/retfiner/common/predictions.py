@@ -90,13 +90,15 @@ def read_table(path: Path) -> pd.DataFrame:
         InputError: If it cannot be read, lacks a column, or says something impossible.
     """
     try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            table = _read_csv(path)
-            numbers = [name for name in _NUMBERS if name in table]
-            table[numbers] = table[numbers].apply(pd.to_numeric)
-    except (OSError, ValueError, ImportError, OverflowError, MemoryError, Warning) as error:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+        numbers = [name for name in _NUMBERS if name in table]
+        table[numbers] = table[numbers].apply(pd.to_numeric)
+    except ImportError as error:
+        raise InputError(
+            f"{path} cannot be read: Parquet needs the package pyarrow",
+            remedy="pip install pyarrow, or give the table as a CSV",
+        ) from error
+    except (OSError, ValueError, OverflowError, MemoryError, Warning) as error:
         raise InputError(f"{path} cannot be read as a table of predictions", got=error) from error
     missing = [name for name in REQUIRED if name not in table]
     if missing or table.empty or not any(name.startswith(PROBABILITY) for name in table):

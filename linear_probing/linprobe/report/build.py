@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,33 +28,6 @@ FIGURES = "figures"
 DPI = 200
 PIXELS_PER_INCH = 115
 """Width of a figure on the page: its text is then as large as that of the page's notes."""
-
-READING = (
-    (
-        "What is compared",
-        "A frozen vision backbone turns each B-scan into features, and a small head is trained on "
-        "them. All models are probed in the same way, on the same images, so that a change comes "
-        "from the weights alone.",
-    ),
-    (
-        "What the spread and the interval mean",
-        "± is the standard deviation over seeds: the chance of training a head. The 95 % interval "
-        "is that of drawing other patients from the same clinic. Neither holds the luck of one "
-        "refinement: for that, refine with several seeds.",
-    ),
-    (
-        "What a p-value means",
-        "How often a change at least as large would arise if the two models were exchangeable. On "
-        "one data set patients are the units; for the claim that a model helps over data sets, "
-        "data sets are, and a handful of them can show little. Looking at many data sets finds "
-        "something by chance; p (Holm) corrects for that.",
-    ),
-    (
-        "Colours",
-        "The base is blue, dashed and hollow, the first model compared with it vermilion, solid "
-        "and filled, in every figure. Classes differ in colour and in mark.",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -97,7 +69,8 @@ def build_report(config: ReportConfig) -> Report:
     }  # fmt: skip
     summary = summarise(loaded, config.metric, **numbers)
     efficiency, word = _efficiency(loaded, config.metric, numbers)
-    marks, notes = _marked_notes(loaded)
+    notes = _noted(loaded)
+    marks = {name: f" [{chr(97 + k % 26)}]" for k, name in enumerate(notes)}
     main = lay.main_table(summary, marks)
     remarks = [f"{marks[name].strip()} {name}: {' '.join(notes[name])}" for name in marks]
     remarks += [*_notes(loaded), *lay.warnings(summary)]
@@ -108,38 +81,33 @@ def build_report(config: ReportConfig) -> Report:
     shown.append(lay.metrics_table(summary))
     folder = config.output
     texts = {
-        "table.md": lay.render(shown, "md"),
-        "table.tex": lay.render(shown, "tex"),
-        "table_document.tex": lay.templates().get_template("document.tex").render(),
+        "table.md": lay.render("tables.md", tables=shown),
+        "table.tex": lay.render("tables.tex", tables=shown),
+        "table_document.tex": lay.render("document.tex"),
         "changes.csv": _changes_csv(summary),
         "metrics.csv": summary.metrics.to_csv(index=False),
         TABLE: loaded.table.drop(columns="name").to_csv(index=False),
     }
     for name, text in texts.items():
         write_text(folder / name, text)
-    pictures, files = [], []
     features = _features(loaded, summary) if config.map_points else {}
+    pictures, files = [], []
     for drawing in draw_all(summary, efficiency, word, features, config.map_points, config.seed):
-        stem = folder / FIGURES / drawing.name
-        data = base64.b64encode(_write_figure(stem, drawing.figure)).decode("ascii")
+        png, written = _write_figure(folder / FIGURES / drawing.name, drawing.figure)
         width = round(drawing.figure.get_figwidth() * PIXELS_PER_INCH)
-        pictures.append({"title": drawing.title, "caption": drawing.caption, "data": data,
-                         "width": width, "after": drawing.after})  # fmt: skip
-        files += [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
-    page = (
-        lay.templates()
-        .get_template("page.html")
-        .render(
-            title="Base and refined models compared" if summary.pairs else "A model probed",
-            lead=main.caption,
-            warnings=_leaks(loaded),
-            cards=_cards(summary),
-            tables=shown,
-            pictures=pictures,
-            class_tables=lay.class_tables(summary),
-            reading=READING,
-            provenance=[(name, _provenance(loaded, name)) for name in loaded.names],
-        )
+        data = base64.b64encode(png).decode("ascii")
+        pictures.append({**drawing._asdict(), "data": data, "width": width})
+        files += written
+    page = lay.render(
+        "page.html",
+        title=_title(summary),
+        lead=f"{', '.join(summary.models)} on {', '.join(one.name for one in summary.sets)}.",
+        warnings=[f"{name}: {n}" for name, told in notes.items() for n in told if _is_leak(n)],
+        cards=_cards(summary),
+        tables=shown,
+        pictures=pictures,
+        class_tables=lay.class_tables(summary),
+        provenance=[(name, _provenance(loaded, name)) for name in loaded.names],
     )
     write_text(folder / "index.html", page)
     return Report(
@@ -147,35 +115,35 @@ def build_report(config: ReportConfig) -> Report:
     )
 
 
+def _title(summary: Summary) -> str:
+    if not summary.pairs:
+        return f"{summary.models[0]} probed"
+    several = len(summary.models) > 2
+    return f"{len(summary.models)} models compared" if several else " and ".join(summary.models)
+
+
 def _cards(summary: Summary) -> list[dict[str, str]]:
     """Say the result of each comparison in a line; of a model alone, its mean."""
-    unit = " points" if METRICS[summary.metric].scale == 100 else ""
     if not summary.pairs:
         [model] = summary.models
         score = summary.scores[model, MEAN]
-        return [
-            {
-                "title": model,
-                "number": f"{score.mean:.2f}",
-                "text": f"95 % interval {lay.interval_text(score.interval, sign=False)}",
-            }
-        ]
-    cards = []
+        text = f"95 % interval {lay.interval_text(score.interval, sign=False)}"
+        return [{"title": model, "number": f"{score.mean:.2f}", "text": text}]
+    unit = " points" if METRICS[summary.metric].scale == 100 else ""
+    n, cards = len(summary.sets), []
     for pair in summary.pairs:
         mean = summary.of_pair(pair)[-1]
         base, other = (summary.scores[model, MEAN].mean for model in pair)
-        test = f"p over {len(summary.sets)} data sets = {lay.p_text(mean.p_holm)}"
+        test = f"p over {n} data sets = {lay.p_text(mean.p_holm)}"
         if summary.too_few:
-            test = (
-                f"whether it helps beyond these {len(summary.sets)} data sets cannot be tested "
-                f"with fewer than {data_sets_needed()}"
-            )
-        text = (
-            f"{base:.2f} to {other:.2f} on average; 95 % interval by patient "
-            f"{lay.interval_text(mean.interval)}; {test}"
-        )
-        number = f"{lay.signed(mean.change)}{unit}"
-        cards.append({"title": f"{pair[0]} → {pair[1]}", "number": number, "text": text})
+            test = f"whether it helps beyond these {n} data sets cannot be tested with fewer than "
+            test += str(data_sets_needed())
+        cards.append({
+            "title": f"{pair[0]} → {pair[1]}",
+            "number": f"{lay.signed(mean.change)}{unit}",
+            "text": f"{base:.2f} to {other:.2f} on average; 95 % interval by patient "
+            f"{lay.interval_text(mean.interval)}; {test}",
+        })  # fmt: skip
     return cards
 
 
@@ -205,71 +173,48 @@ def _efficiency(
     return points, words.pop() if len(words) == 1 else "patients or images"
 
 
-def _marked_notes(loaded: Loaded) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Give each data set with notes a mark, and gather what its runs have to say."""
-    notes: dict[str, list[str]] = {}
-    for run in loaded.runs:
-        for note in run["notes"]:
-            told = notes.setdefault(run["data_set"], [])
-            told += [note] * (note not in told)
-    return {name: f" [{chr(97 + k % 26)}]" for k, name in enumerate(sorted(notes))}, notes
-
-
-def _leaks(loaded: Loaded) -> list[str]:
-    """Gather what makes numbers worthless, for the top of the page."""
-    found = {
-        f"{run['data_set']}: {note}"
-        for run in loaded.runs
-        for note in run["notes"]
-        if ("training pairs" in note or " are in " in note) and "test" in note
+def _noted(loaded: Loaded) -> dict[str, list[str]]:
+    """Gather what the runs on each data set have to say."""
+    told = dict.fromkeys((run["data_set"], note) for run in loaded.runs for note in run["notes"])
+    return {
+        name: [note for own, note in told if own == name] for name in sorted({n for n, _ in told})
     }
-    return sorted(found)
+
+
+def _is_leak(note: str) -> bool:
+    """Say whether a note makes numbers worthless, and belongs on top of the page."""
+    return ("training pairs" in note or " are in " in note) and "test" in note
 
 
 def _notes(loaded: Loaded) -> list[str]:
     """Say what a table of these runs does not show by itself."""
-    notes = [
-        f"{run['name']}: {note}"
-        for run in {run["name"]: run for run in loaded.runs}.values()
-        for note in run["context"].get("notes_on_weights", [])
-    ]
-    if loaded.main_fraction != 1:
-        notes.append(
-            f"No run used all training images; the table shows those that used "
-            f"{loaded.main_fraction:.3g} of them."
-        )
-    versions = {n: {r["versions"].get(n) for r in loaded.runs} for n in ("torch", "timm", "numpy")}
-    mixed = [f"{name} {' and '.join(sorted(map(str, found)))}"
-             for name, found in versions.items() if len(found) > 1]  # fmt: skip
-    if mixed:
-        notes.append(f"Runs were made with different software: {shorten(mixed)}.")
-    backbones = sorted({str(run["settings"].get("backbone")) for run in loaded.runs} - {"None"})
-    if len(backbones) > 1:
-        notes.append(
-            f"Models of several backbones, each with its own features: {shorten(backbones)}."
-        )
-    probes = loaded.table.groupby("name")["probe"].first()
-    if probes.nunique() > 1:
-        notes.append(f"Models differ in their probes: {probes.to_dict()}.")
-    seeds = loaded.table.groupby(["name", "data_set"])["seed"].unique().map(sorted).map(tuple)
-    if seeds.nunique() > 1:
-        told = {f"{name} {', '.join(map(str, own))}" for (name, _), own in seeds.items()}
-        notes.append(f"Seeds differ: {shorten(sorted(told), 4)}. Each model's are averaged.")
-    return notes
+    runs, table = loaded.runs, loaded.table
+    versions = {n: {str(r["versions"].get(n)) for r in runs} for n in ("torch", "timm", "numpy")}
+    mixed = {name: sorted(found) for name, found in versions.items() if len(found) > 1}
+    seeds = table.groupby(["name", "data_set"])["seed"].unique().map(sorted).map(tuple)
+    several = {f"{name} {', '.join(map(str, own))}" for (name, _), own in seeds.items()}
+    return lay.notes_of(
+        "runs.txt",
+        first_runs={run["name"]: run for run in runs}.values(),
+        fraction=loaded.main_fraction,
+        mixed=shorten([f"{name} {' and '.join(found)}" for name, found in mixed.items()]),
+        backbones=sorted({str(run["settings"].get("backbone")) for run in runs} - {"None"}),
+        probes=table.groupby("name")["probe"].first().to_dict(),
+        seeds=shorten(sorted(several), 4) if seeds.nunique() > 1 else "",
+    )
 
 
 def _provenance(loaded: Loaded, name: str) -> list[tuple[str, str]]:
     """List what is known of a model's runs, a line for each setting and its values."""
-    found: dict[str, list[str]] = {}
-    for run in loaded.runs:
-        if run["name"] == name:
-            about = {"model": run["model"], **run["settings"], **run["context"], **run["versions"]}
-            for key, value in about.items():
-                told = found.setdefault(key, [])
-                told += [str(value)] * (str(value) not in told)
-    return [(key, shorten(values, 6)) for key, values in found.items()] or [
-        ("table", "predictions that were brought along; nothing else is known of them")
-    ]
+    known = [{"model": run["model"], **run["settings"], **run["context"], **run["versions"]}
+             for run in loaded.runs if run["name"] == name]  # fmt: skip
+    if not known:
+        return [("table", "predictions that were brought along; nothing else is known of them")]
+    keys = dict.fromkeys(key for about in known for key in about)
+    values = {
+        key: dict.fromkeys(str(about[key]) for about in known if key in about) for key in keys
+    }
+    return [(key, shorten(list(found), 6)) for key, found in values.items()]
 
 
 def _changes_csv(summary: Summary) -> str:
@@ -304,16 +249,13 @@ def _features(loaded: Loaded, summary: Summary) -> dict[tuple[str, str], FloatAr
     return found
 
 
-def _write_figure(stem: Path, figure: Figure) -> bytes:
+def _write_figure(stem: Path, figure: Figure) -> tuple[bytes, list[Path]]:
     """Write a figure as PNG and PDF, without a date, so that the same runs give the same files."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    png = buffer.getvalue()
-    with whole_file(stem.with_name(f"{stem.name}.png")) as temporary:
-        temporary.write_bytes(png)
-    with whole_file(stem.with_name(f"{stem.name}.pdf")) as temporary:
-        figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
-    return png
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
+    for path, metadata in zip(paths, ({}, {"CreationDate": None}), strict=True):
+        with whole_file(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:], dpi=DPI, metadata=metadata)
+    return paths[0].read_bytes(), paths
 
 
 def say(report: Report, output: Path) -> None:

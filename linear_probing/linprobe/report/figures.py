@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
@@ -25,13 +26,13 @@ from linprobe.report.style import (
     GREY,
     LIGHT,
     SMALL,
+    STYLE,
     class_style,
     grid,
     model_style,
     new_figure,
     share_legend,
     shorten_name,
-    tidy,
 )
 from linprobe.report.summary import MEAN, Change, Interval, Summary
 from linprobe.statistics import FloatArray, stars
@@ -44,8 +45,7 @@ FEWEST_MAPPED = 10
 """With fewer images a map shows nothing."""
 
 
-@dataclass(frozen=True)
-class Drawing:
+class Drawing(NamedTuple):
     """A figure: stem of its files, heading, what it shows, and the table it belongs to."""
 
     name: str
@@ -55,23 +55,16 @@ class Drawing:
     after: str = ""
 
 
-@dataclass(frozen=True)
-class EfficiencyPoint:
+class EfficiencyPoint(NamedTuple):
     """A model's mean over data sets at one share of the training images.
 
-    Attributes:
-        trained_on: Mean number of patients, or images, that were really used.
-        interval: 95 % bootstrap interval by patient.
+    ``trained_on`` is the mean number of patients, or images, that were really used.
     """
 
     model: str
     trained_on: float
     value: float
     interval: Interval
-
-
-def _label(metric: str) -> str:
-    return f"{METRICS[metric].label}{' (%)' if METRICS[metric].scale == 100 else ''}"
 
 
 def draw_changes(summary: Summary) -> Drawing:
@@ -90,20 +83,20 @@ def draw_changes(summary: Summary) -> Drawing:
         ax.set_ylim(-0.6, len(own) - 0.3)
         if len(summary.pairs) > 1:
             between = " " if len("".join(pair)) < 24 else "\n"
-            ax.set_title(f"{pair[0]} →{between}{pair[1]}", fontsize=SMALL + 1)
-        tidy(ax)
-    _one_scale(axes, Axes.get_xlim, Axes.set_xlim)
-    unit = " (points)" if METRICS[summary.metric].scale == 100 else ""
-    label = METRICS[summary.metric].label
-    label = label if label[1].isupper() else label[0].lower() + label[1:]
+            ax.set_title(f"{pair[0]} →{between}{pair[1]}")
+    ends = np.array([ax.get_xlim() for ax in axes])
+    for ax in axes:  # one scale for all, so that they can be compared
+        ax.set_xlim(ends[:, 0].min(), ends[:, 1].max())
+    info = METRICS[summary.metric]
+    label = info.label if info.label[1].isupper() else info.label[0].lower() + info.label[1:]
+    unit = " (points)" if info.scale == 100 else ""
     figure.supxlabel(f"Change in {label}{unit}", fontsize=SMALL + 1)
-    more = "More" if METRICS[summary.metric].higher_is_better else "Less"
     return Drawing(
         "change",
         "Change on each data set",
-        "Refined minus base, seeds averaged. Line: 95 % bootstrap interval by patient. Diamond: "
-        "mean over data sets. Stars: p (Holm) of the table; the mean's needs enough data sets. "
-        f"{more} is better.",
+        "Compared model minus base, seeds averaged. Line: 95 % bootstrap interval by patient. "
+        "Diamond: mean over data sets. Stars: p (Holm) of the table; the mean's needs enough data "
+        f"sets. {'More' if info.higher_is_better else 'Less'} is better.",
         figure,
         "Results",
     )
@@ -117,26 +110,10 @@ def _draw_change(ax: Axes, change: Change, place: int) -> None:
     if change.interval is not None:
         ax.hlines(place, *change.interval, color=colour, linewidth=1.6)
     ax.plot(change.change, place, "D" if mean else "s", color=colour, markersize=5)
-    ax.annotate(
-        f"{change.change:+.1f}{stars(change.p_holm)}".replace("-", "−"),
-        (change.change, place),
-        xytext=(0, 5),
-        textcoords="offset points",
-        ha="center",
-        fontsize=SMALL - 1,
-        fontweight="bold" if mean else "normal",
-    )
-
-
-def _one_scale(
-    axes: Sequence[Axes],
-    get: Callable[[Axes], tuple[float, float]],
-    put: Callable[..., object],
-) -> None:
-    """Give all panels one scale, so that they can be compared."""
-    limits = [get(ax) for ax in axes]
-    for ax in axes:
-        put(ax, min(low for low, _ in limits), max(high for _, high in limits))
+    text = f"{change.change:+.1f}{stars(change.p_holm)}".replace("-", "−")
+    ax.annotate(text, (change.change, place), xytext=(0, 5), textcoords="offset points",
+                ha="center", fontsize=SMALL - 1,
+                fontweight="bold" if mean else "normal")  # fmt: skip
 
 
 def draw_scores(summary: Summary) -> Drawing:
@@ -144,21 +121,20 @@ def draw_scores(summary: Summary) -> Drawing:
     names = [*(one.name for one in summary.sets), MEAN][::-1]
     figure = new_figure(COLUMN, 0.3 * len(names) + 0.9)
     ax = figure.subplots()
-    for place, name in enumerate(names):
-        values = [summary.scores[model, name].mean for model in summary.models]
-        ax.hlines(place, min(values), max(values), color=LIGHT, linewidth=2.5, zorder=0)
-    for index, model in enumerate(summary.models):
+    scores = {m: [summary.scores[m, name].mean for name in names] for m in summary.models}
+    values = np.array(list(scores.values()))
+    ax.hlines(range(len(names)), values.min(axis=0), values.max(axis=0), color=LIGHT,
+              linewidth=2.5, zorder=0)  # fmt: skip
+    for index, (model, own) in enumerate(scores.items()):
         style = model_style(index) | {"linestyle": "none", "markersize": 6}
-        values = [summary.scores[model, name].mean for name in names]
-        ax.plot(values, range(len(names)), label=shorten_name(model, 26), **style)
+        ax.plot(own, range(len(names)), label=shorten_name(model, 26), **style)
     chances = [chance for name in names if (chance := summary.chance_on(name)) is not None]
     if len(chances) == len(names):
         ax.plot(chances, range(len(names)), "|", color=GREY, markersize=9, label="chance")
     ax.set_ylim(-0.5, len(names) - 0.5)
     ax.set_yticks(range(len(names)), [shorten_name(name, 24) for name in names])
-    ax.set_xlabel(_label(summary.metric), fontsize=SMALL + 1)
-    tidy(ax)
-    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=SMALL)
+    ax.set_xlabel(METRICS[summary.metric].axis)
+    share_legend(figure, ax)
     return Drawing(
         "scores",
         "Scores on each data set",
@@ -170,24 +146,23 @@ def draw_scores(summary: Summary) -> Drawing:
 
 def draw_ranks(summary: Summary) -> Drawing:
     """Draw mean ranks with the critical difference (Demsar, 2006)."""
-    order = sorted(summary.models, key=lambda model: summary.ranks[model])
+    order = sorted(summary.models, key=lambda model: -summary.ranks[model])
     figure = new_figure(COLUMN, 0.26 * len(order) + 0.7)
     ax = figure.subplots()
-    for place, model in enumerate(reversed(order)):
+    for place, model in enumerate(order):
         rank = summary.ranks[model]
         style = model_style(summary.models.index(model)) | {"linestyle": "none"}
         ax.hlines(place, rank, rank + summary.critical, color=LIGHT, linewidth=2.5, zorder=0)
         ax.plot(rank, place, markersize=6, **style)
-    ax.set_yticks(range(len(order)), [shorten_name(model, 26) for model in reversed(order)])
+    ax.set_yticks(range(len(order)), [shorten_name(model, 26) for model in order])
     ax.set_ylim(-0.5, len(order) - 0.5)
-    ax.set_xlim(0.8, max(len(order), *summary.ranks.values()) + 0.2)
-    ax.set_xlabel("Mean rank over data sets (1 is best)", fontsize=SMALL + 1)
-    tidy(ax)
+    ax.set_xlim(0.8, len(order) + 0.2)
+    ax.set_xlabel("Mean rank (1 is best)")
     return Drawing(
         "ranks",
         "Mean ranks and critical difference",
         f"A model differs from those that lie beyond the end of its bar, {summary.critical:.2f} "
-        "ranks long (Nemenyi, all pairs, p<0.05).",
+        "ranks long (Nemenyi, all pairs together, p<0.05).",
         figure,
         "Leaderboard",
     )
@@ -201,19 +176,16 @@ def draw_efficiency(points: Sequence[EfficiencyPoint], metric: str, word: str) -
     for index, model in enumerate(models):
         own = [point for point in points if point.model == model]
         shift = 1.03 ** (index - (len(models) - 1) / 2)  # side by side, not over each other
-        places = [point.trained_on * shift for point in own]
-        ends = [point.interval or (point.value, point.value) for point in own]
-        errors = [[p.value - e[0] for p, e in zip(own, ends, strict=True)],
-                  [e[1] - p.value for p, e in zip(own, ends, strict=True)]]  # fmt: skip
-        ax.errorbar(places, [p.value for p in own], np.abs(errors), capsize=2, linewidth=1.4,
-                    markersize=5, label=shorten_name(model, 26), **model_style(index))  # fmt: skip
+        values = np.array([point.value for point in own])
+        ends = np.array([point.interval or (point.value, point.value) for point in own])
+        ax.errorbar([point.trained_on * shift for point in own], values,
+                    np.abs(ends.T - values), capsize=2, linewidth=1.4, markersize=5,
+                    label=shorten_name(model, 26), **model_style(index))  # fmt: skip
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(FixedLocator(sorted({p.trained_on for p in points})))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-    ax.set_xlabel(f"Labelled {word} used, mean over data sets", fontsize=SMALL + 1)
-    ax.set_ylabel(_label(metric), fontsize=SMALL + 1)
-    tidy(ax)
+    ax.set(xlabel=f"Labelled {word} used, mean over data sets", ylabel=METRICS[metric].axis)
     share_legend(figure, ax)
     return Drawing(
         "label_efficiency",
@@ -224,43 +196,32 @@ def draw_efficiency(points: Sequence[EfficiencyPoint], metric: str, word: str) -
     )
 
 
-def _grid_figure(n: int) -> tuple[Figure, list[Axes]]:
-    columns = max(1, min(GRID_COLUMNS, n))
-    figure = new_figure(2.4 * columns + 0.4, 2.4 * -(-n // columns) + 0.2)
-    return figure, grid(figure, n, columns)
-
-
-def _square(ax: Axes, title: str, x: str, y: str) -> None:
-    ax.plot([0, 1], [0, 1], color=LIGHT, linewidth=1, zorder=0)
-    ax.set(xlim=(-0.02, 1.03), ylim=(-0.02, 1.03), aspect="equal")
-    ax.set_title(title, fontsize=SMALL + 1)
-    ax.set_xlabel(x, fontsize=SMALL)
-    ax.set_ylabel(y, fontsize=SMALL)
-    tidy(ax)
+def _panels(summary: Summary, legend: float = 0.0) -> tuple[Figure, list[Axes]]:
+    """Make a square panel for each data set, with so many inches for a legend below it."""
+    n = len(summary.sets)
+    columns = min(GRID_COLUMNS, n)
+    figure = new_figure(2.4 * columns + 0.4, (2.4 + legend) * -(-n // columns) + 0.2)
+    axes = grid(figure, n, columns)
+    for ax, one in zip(axes, summary.sets, strict=True):
+        ax.plot([0, 1], [0, 1], color=LIGHT, linewidth=1, zorder=0)
+        ax.set(xlim=(-0.02, 1.03), ylim=(-0.02, 1.03), aspect="equal", title=one.name)
+    return figure, axes
 
 
 def draw_roc(summary: Summary) -> Drawing:
     """Draw the mean ROC curves."""
-    figure, axes = _grid_figure(len(summary.sets))
+    figure, axes = _panels(summary)
     for ax, one in zip(axes, summary.sets, strict=True):
         for index, model in enumerate(summary.models):
             traced = [average_roc(table, one.labels) for table in one.probabilities[model]]
             known = [curve for curve in traced if curve is not None]
             if known:
-                style = model_style(index)
-                curve = np.append(0.0, np.mean(known, axis=0))  # every curve begins in the corner
-                ax.plot(
-                    np.append(0.0, FALSE_POSITIVE_RATES),
-                    curve,
-                    linewidth=1.5,
-                    color=style["color"],
-                    linestyle=style["linestyle"],
-                    label=f"{shorten_name(model)} {one.values('auroc', model).mean():.1f}",
-                )
-        _square(ax, one.name, "False positive rate", "True positive rate")
-        ax.legend(
-            title="AUROC (%)", title_fontsize=SMALL - 1, fontsize=SMALL - 1, loc="lower right"
-        )
+                label = f"{shorten_name(model)} {one.values('auroc', model).mean():.1f}"
+                rates = (np.append(0.0, curve) for curve in (FALSE_POSITIVE_RATES,
+                                                             np.mean(known, axis=0)))  # fmt: skip
+                ax.plot(*rates, label=label, **model_style(index) | {"marker": ""})
+        ax.set(xlabel="False positive rate", ylabel="True positive rate")
+        ax.legend(title="AUROC (%)", fontsize=SMALL - 1, loc="lower right")
     return Drawing(
         "roc",
         "ROC curves",
@@ -272,26 +233,20 @@ def draw_roc(summary: Summary) -> Drawing:
 
 def draw_calibration(summary: Summary) -> Drawing:
     """Draw accuracy against confidence."""
-    figure, axes = _grid_figure(len(summary.sets))
+    figure, axes = _panels(summary, 0.18 * (2 + len(summary.models)))
     for ax, one in zip(axes, summary.sets, strict=True):
         for index, model in enumerate(summary.models):
             tables = one.probabilities[model]
             curve = reliability(np.concatenate(tables), np.tile(one.labels, len(tables)))
             style = model_style(index)
-            ece = one.values("ece", model).mean()
+            label = f"{shorten_name(model)} {one.values('ece', model).mean():.1f}"
             ax.plot(curve.confidence, curve.accuracy, linewidth=1.1, markersize=0, **style)
-            ax.scatter(
-                curve.confidence,
-                curve.accuracy,
-                s=6 + 200 * curve.share,
-                zorder=3,
-                marker=style["marker"],
-                facecolor=style["markerfacecolor"],
-                edgecolor=style["color"],
-                label=f"{shorten_name(model)} {ece:.1f}",
-            )
-        _square(ax, one.name, "Confidence", "Accuracy")
-        legend = ax.legend(title="ECE (%)", title_fontsize=SMALL - 1, fontsize=SMALL - 1)
+            ax.scatter(curve.confidence, curve.accuracy, s=6 + 200 * curve.share, zorder=3,
+                       marker=style["marker"], facecolor=style["markerfacecolor"],
+                       edgecolor=style["color"], label=label)  # fmt: skip
+        ax.set(xlabel="Confidence", ylabel="Accuracy")
+        legend = ax.legend(title="ECE (%)", loc="upper center", bbox_to_anchor=(0.5, -0.22),
+                           frameon=False)  # fmt: skip
         for handle in legend.legend_handles:
             if isinstance(handle, PathCollection):
                 handle.set_sizes([25.0])
@@ -308,16 +263,14 @@ def draw_calibration(summary: Summary) -> Drawing:
 def draw_confusion(summary: Summary) -> Drawing:
     """Draw confusion matrices in percent of each true class, a row a data set."""
     heights = [max(2, len(one.classes)) for one in summary.sets]
-    n = len(summary.models)
-    figure = new_figure(
-        (0.34 * max(heights) + 1.5) * n, sum(0.34 * max(3, h) + 1.2 for h in heights)
-    )
-    axes = figure.subplots(len(heights), n, squeeze=False, gridspec_kw={"height_ratios": heights})
+    width = (0.34 * max(heights) + 1.5) * len(summary.models)
+    figure = new_figure(width, sum(0.34 * max(3, h) + 1.4 for h in heights))
+    axes = figure.subplots(len(heights), len(summary.models), squeeze=False, height_ratios=heights)
     for row, one in zip(axes, summary.sets, strict=True):
         for ax, model in zip(row, summary.models, strict=True):
             tables = one.probabilities[model]
             _draw_confusion(ax, confusion_shares(list(tables), [one.labels] * len(tables)), one)
-            ax.set_title(f"{one.name}, {shorten_name(model, 26)}", fontsize=SMALL + 1)
+            ax.set_title(f"{one.name}\n{shorten_name(model, 26)}")
     return Drawing(
         "confusion",
         "Confusion matrices",
@@ -330,23 +283,17 @@ def draw_confusion(summary: Summary) -> Drawing:
 def _draw_confusion(ax: Axes, shares: FloatArray, one: ScoredSet) -> None:
     ax.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1)
     for (true, predicted), share in np.ndenumerate(shares):
-        ax.text(
-            predicted,
-            true,
-            "–" if np.isnan(share) else f"{100 * share:.0f}",
-            ha="center",
-            va="center",
-            fontsize=SMALL,
-            color="white" if share > 0.7 else "black",
-            fontweight="bold" if true == predicted else "normal",
-        )
+        text = "–" if np.isnan(share) else f"{100 * share:.0f}"
+        ax.text(predicted, true, text, ha="center", va="center",
+                color="white" if share > 0.7 else "black",
+                fontweight="bold" if true == predicted else "normal")  # fmt: skip
     names = [shorten_name(name) for name in one.classes]
     rotation = 40 if max(map(len, names)) > 6 or len(names) > 5 else 0
     ax.set_xticks(range(len(names)), names, rotation=rotation, ha="right" if rotation else "center")
     ax.set_yticks(range(len(names)), names)
-    ax.tick_params(labelsize=SMALL, length=0)
-    ax.set_xlabel("Predicted", fontsize=SMALL)
-    ax.set_ylabel("True", fontsize=SMALL)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(True)
+    ax.set(xlabel="Predicted", ylabel="True")
 
 
 def draw_maps(
@@ -377,12 +324,11 @@ def draw_maps(
             laid_out = feature_map(features[model, one.name][chosen], seed)
             for index, label in enumerate(one.classes):
                 own = laid_out[one.labels[chosen] == index]
-                ax.scatter(own[:, 0], own[:, 1], s=14, linewidth=0.4, edgecolor="white",
+                ax.scatter(*own.T, s=14, linewidth=0.4, edgecolor="white",
                            label=shorten_name(label), **class_style(index))  # fmt: skip
-            ax.set(xticks=[], yticks=[])
-            ax.set_title(f"{one.name}, {shorten_name(model, 26)}", fontsize=SMALL + 1)
-            ax.spines[:].set_color(LIGHT)
-        row[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=SMALL)
+            ax.set(xticks=[], yticks=[], title=f"{one.name}\n{shorten_name(model, 26)}")
+            ax.spines[:].set(visible=True, color=LIGHT)
+        row[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return Drawing(
         "map",
         "Map of the features",
@@ -402,14 +348,15 @@ def draw_all(
     seed: int,
 ) -> Iterator[Drawing]:
     """Draw every figure that the numbers allow, one at a time; arguments as of each."""
-    if summary.pairs:
-        yield draw_changes(summary)
-    yield draw_scores(summary)
-    if not math.isnan(summary.critical):
-        yield draw_ranks(summary)
-    if efficiency:
-        yield draw_efficiency(efficiency, summary.metric, word)
-    yield from (draw_calibration(summary), draw_confusion(summary), draw_roc(summary))
-    maps = draw_maps(summary, features, map_points, seed)
-    if maps is not None:
-        yield maps
+    with rc_context(STYLE):
+        if summary.pairs:
+            yield draw_changes(summary)
+        yield draw_scores(summary)
+        if not math.isnan(summary.critical):
+            yield draw_ranks(summary)
+        if efficiency:
+            yield draw_efficiency(efficiency, summary.metric, word)
+        yield from (draw_calibration(summary), draw_confusion(summary), draw_roc(summary))
+        maps = draw_maps(summary, features, map_points, seed)
+        if maps is not None:
+            yield maps

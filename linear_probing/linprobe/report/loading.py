@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,7 @@ def load(
     """
     runs = [read_about(folder) | {"folder": folder} for folder in find_runs(results)]
     others = [read_table(path) for path in tables]
-    foreign = (
-        pd.concat(others) if others else pd.DataFrame(columns=["model", "weights", "data_set"])
-    )
+    foreign = pd.concat([pd.DataFrame(columns=["model", "weights", "data_set"]), *others])
     given = list(dict.fromkeys([*alone, *(name for pair in pairs for name in pair)]))
     keys = {name: _find_model(name, runs, foreign, results) for name in given}
     models = [model for model, _ in keys.values()]
@@ -152,38 +151,22 @@ def _matches(name: str, key: tuple[str, str]) -> bool:
     return model == key[0] and bool(beginning) and key[1].startswith(beginning)
 
 
-def _differences(settings: Sequence[Mapping[str, Any]], index: int) -> str:
-    """Name, for one of several settings, the values that not all of them share."""
-    names = sorted({name for item in settings for name in item})
-    differing = [
-        name for name in names if len({repr(item.get(name, "(unset)")) for item in settings}) > 1
-    ]
-    return ", ".join(f"{name}={settings[index].get(name, '(unset)')}" for name in differing)
-
-
 def _check_protocols(loaded: Loaded) -> None:
     """Refuse probes of a model, or of two that are compared, that differ in more than weights."""
-    groups = [
-        [
-            run
-            for run in loaded.runs
-            if run["name"] in pair and run["settings"].get("probe") == probe
-        ]
-        for pair in loaded.pairs or [(name, name) for name in loaded.names]
-        for probe in sorted({run["settings"].get("probe", "") for run in loaded.runs} - {""})
-    ]
-    for runs in groups:
-        kept = _compared_settings(runs)
-        by_content: dict[str, int] = {}
-        for index, settings in enumerate(kept):
-            by_content.setdefault(repr(sorted(settings.items())), index)
-        if len(by_content) < 2:
+    probes = sorted({run["settings"].get("probe", "") for run in loaded.runs} - {""})
+    compared = loaded.pairs or [(name, name) for name in loaded.names]
+    for pair, probe in product(compared, probes):
+        runs = [run for run in loaded.runs
+                if run["name"] in pair and run["settings"].get("probe") == probe]  # fmt: skip
+        kept = pd.DataFrame(_compared_settings(runs), dtype=object).map(repr)
+        firsts = kept.drop_duplicates()
+        if len(firsts) < 2:
             continue
-        chosen = list(by_content.values())
+        differing = firsts.loc[:, firsts.nunique() > 1].replace("nan", "(unset)")
         found = [
-            f"{_protocol(runs[index])[:8]} ({runs[index]['name']} on {runs[index]['data_set']}: "
-            f"{_differences([kept[k] for k in chosen], place)})"
-            for place, index in enumerate(chosen)
+            f"{_protocol(runs[k])[:8]} ({runs[k]['name']} on {runs[k]['data_set']}: "
+            f"{', '.join(f'{name}={value}' for name, value in row.items())})"
+            for k, row in differing.iterrows()
         ]
         raise InputError(
             f"Settings differ: the runs follow {len(found)} protocols.",
@@ -196,13 +179,10 @@ def _check_protocols(loaded: Loaded) -> None:
 
 def _compared_settings(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Take the settings that runs must share; of several backbones, each has its own features."""
-    left_out: tuple[str, ...] = OF_WEIGHTS_AND_DATA
-    if len({run["settings"].get("backbone") for run in runs}) > 1:
-        left_out += OF_BACKBONE
-    return [
-        {key: value for key, value in run["settings"].items() if not key.startswith(left_out)}
-        for run in runs
-    ]
+    several = len({run["settings"].get("backbone") for run in runs}) > 1
+    left_out = OF_WEIGHTS_AND_DATA + OF_BACKBONE * several
+    return [{k: v for k, v in run["settings"].items() if not k.startswith(left_out)}
+            for run in runs]  # fmt: skip
 
 
 def _check_complete(loaded: Loaded) -> None:

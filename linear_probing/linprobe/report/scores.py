@@ -72,9 +72,8 @@ class ScoredSet:
         """Give (S,) values of a metric as it is shown (percent for a share); NaN if undefined."""
         if not self.exists(metric):
             return np.full(len(self.probabilities[model]), np.nan)
-        of, scale = METRICS[metric].of, METRICS[metric].scale
         samples = (make_sample(table, self.labels) for table in self.probabilities[model])
-        return np.array([scale * of(sample)[0] for sample in samples])
+        return np.array([METRICS[metric].shown(sample)[0] for sample in samples])
 
     def observed(self, metrics: Sequence[str], model: str) -> dict[str, float]:
         """Give metrics on the images themselves, averaged over seeds; names as in `draws`."""
@@ -84,18 +83,11 @@ class ScoredSet:
     def draws(
         self, metrics: Sequence[str], resamples: int, generator: np.random.Generator
     ) -> dict[str, dict[str, FloatArray]]:
-        """Compute metrics, averaged over seeds, on resamples of the units.
+        """Compute metrics, averaged over seeds, on resamples of the units, the same for all models.
 
         Resamples without an image of a class that the test set has estimate something else (a mean
-        over fewer classes), and are left out.
-
-        Args:
-            metrics: Keys of ``METRICS``; or ``<key of PER_CLASS>/<class>``, of each class.
-            resamples: How many are drawn, for all models and metrics alike.
-            generator: Draws them.
-
-        Returns:
-            By metric and model, values (R,) as shown.
+        over fewer classes), and are left out. ``metrics`` are keys of ``METRICS``, or
+        ``<key of PER_CLASS>/<class>``. Gives values (R,), as shown, by metric and model.
         """
         present = np.bincount(self.labels, minlength=len(self.classes)) > 0
         names = [(metric, model) for metric in metrics for model in self.probabilities]
@@ -108,10 +100,8 @@ class ScoredSet:
 
         complete, *drawn = resample(of, len(self.labels), self.units, resamples, generator)
         kept = complete > 0
-        found: dict[str, dict[str, FloatArray]] = {metric: {} for metric in metrics}
-        for (metric, model), values in zip(names, drawn, strict=True):
-            found[metric][model] = values[kept]
-        return found
+        values = dict(zip(names, drawn, strict=True))
+        return {m: {model: values[m, model][kept] for model in self.probabilities} for m in metrics}
 
     def _means(
         self, metrics: Sequence[str], model: str, weights: FloatArray
@@ -120,14 +110,12 @@ class ScoredSet:
         sums: dict[str, FloatArray] = {}
         for table in self.probabilities[model]:
             sample = WeightedSample(table, self.labels, weights)
-            kinds = {name.partition("/")[0] for name in metrics if "/" in name}
-            of_classes = {kind: 100 * PER_CLASS[kind](sample) for kind in kinds}
+            of_class: dict[str, FloatArray] = {}
+            for kind in {name.partition("/")[0] for name in metrics if "/" in name}:
+                columns = zip(self.classes, 100 * PER_CLASS[kind](sample).T, strict=True)
+                of_class |= {f"{kind}/{label}": column for label, column in columns}
             for name in metrics:
-                kind, _, label = name.partition("/")
-                if label:
-                    value = of_classes[kind][:, self.classes.index(label)]
-                else:
-                    value = METRICS[name].scale * METRICS[name].of(sample)
+                value = of_class[name] if name in of_class else METRICS[name].shown(sample)
                 sums[name] = sums.get(name, 0.0) + value / len(self.probabilities[model])
         return sums
 
@@ -160,9 +148,8 @@ class ScoredSet:
 def scored_set(table: pd.DataFrame, order: Sequence[str] = ()) -> ScoredSet:
     """Line up the predictions of several models on one data set.
 
-    Args:
-        table: Rows of one data set and one share of the training images; ``name`` tells models.
-        order: Its classes as an ordered scale, where they are one.
+    ``table`` holds the rows of one data set and one share of the training images; ``name`` tells
+    models. ``order`` are its classes as an ordered scale, where they are one.
 
     Raises:
         InputError: If models were tested on different images, labels or classes.
@@ -222,12 +209,10 @@ def _who(rows: pd.DataFrame) -> str:
 
 def _units(rows: pd.DataFrame) -> tuple[list[str], str, int]:
     """Say what each image is drawn with: its patient, else its volume, else nothing."""
-    units, kinds = [], []
-    for patient, volume, image in zip(rows["patient"], rows["volume"], rows["image"], strict=True):
-        kind = next(k for k, known in enumerate((patient, volume, image)) if known)
-        units.append(f"{UNITS[kind]} {(patient, volume, image)[kind]}")
-        kinds.append(kind)
-    return units, UNITS[int(np.bincount(kinds).argmax())], sum(kind > 0 for kind in kinds)
+    names = rows[list(UNITS)].to_numpy(str)
+    kinds = (names != "").argmax(axis=1)
+    units = [f"{UNITS[kind]} {row[kind]}" for kind, row in zip(kinds, names, strict=True)]
+    return units, UNITS[int(np.bincount(kinds).argmax())], int((kinds > 0).sum())
 
 
 def _trained_on(rows: pd.DataFrame) -> tuple[float, str] | None:

@@ -6,7 +6,6 @@ so on: colours from the palette of Okabe and Ito, and never colour alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -18,23 +17,32 @@ LINES = ("--", "-", "-.", ":")
 GREY = "#6b6b6b"
 LIGHT = "#d0d0d0"
 SMALL = 8
+STYLE: Any = {
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "font.size": SMALL,
+    "axes.titlesize": SMALL + 1,
+    "axes.labelsize": SMALL + 1,
+    "legend.fontsize": SMALL,
+    "legend.title_fontsize": SMALL - 1,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+}
+"""Settings of matplotlib for all figures, sizes in points."""
 
 
 def new_figure(width: float, height: float) -> Figure:
     """Make a figure of so many inches that belongs to no window and no global state."""
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
-
-
-def tidy(ax: Axes) -> None:
-    """Remove what a panel does not need: its upper and right frame."""
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(labelsize=SMALL, color=GREY)
+    return Figure(figsize=(width, height))
 
 
 def grid(figure: Figure, n: int, columns: int) -> list[Axes]:
     """Lay out n panels in so many columns; unused ones are hidden."""
-    rows = -(-n // columns)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    axes = figure.subplots(-(-n // columns), columns, squeeze=False).ravel().tolist()
     for ax in axes[n:]:
         ax.set_visible(False)
     return axes[:n]
@@ -45,15 +53,13 @@ def shorten_name(name: str, limit: int = 18) -> str:
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
 
 
-def share_legend(figure: Figure, ax: Axes) -> None:
+def share_legend(figure: Figure, ax: Axes, columns: int = 2) -> None:
     """Put one legend above all panels."""
     handles, labels = ax.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=SMALL + 1
-    )
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)
 
 
-def class_style(index: int) -> Mapping[str, Any]:
+def class_style(index: int) -> dict[str, Any]:
     """Colour and marker of a class; with more than eight classes the marker changes the round."""
     n = len(COLOURS)
     return {"color": COLOURS[index % n], "marker": MARKERS[(index + index // n) % n]}
@@ -61,6 +67,6 @@ def class_style(index: int) -> Mapping[str, Any]:
 
 def model_style(index: int) -> dict[str, Any]:
     """Colour, marker, its face and the line of a model, by its place among all."""
-    style = dict(class_style(index))
+    style = class_style(index)
     face = "white" if index == 0 else style["color"]
     return {**style, "linestyle": LINES[index % len(LINES)], "markerfacecolor": face}

@@ -38,11 +38,9 @@ Draws = dict[str, dict[str, dict[str, FloatArray]]]
 
 @dataclass(frozen=True)
 class Score:
-    """What a model scores on a data set, or on the mean over them.
+    """What a model scores on a data set, or on the mean over them, and the interval of its mean.
 
-    Attributes:
-        values: (S,) one a seed; a single one where nothing is random, or seeds differ in number.
-        interval: 95 % bootstrap interval by patient of their mean.
+    ``values`` (S,) are one a seed; a single one where nothing is random, or seeds differ in number.
     """
 
     values: FloatArray
@@ -94,7 +92,8 @@ class Summary:
         scores: Of the main metric, by model and data set, MEAN among them.
         changes: For each pair, its data sets and then their mean.
         pooled: For each pair, the paper's test over data sets and seeds: a footnote.
-        pairwise: Change and interval of the mean for each two models (second minus first).
+        pairwise: Change of the mean for each two models (second minus first); their intervals hold
+            together at 95 %.
         ranks: Mean rank of each model over data sets.
         critical: How far two of them must lie apart; NaN where there is nothing to rank.
         undefined: Data sets on which the main metric does not exist.
@@ -145,13 +144,8 @@ def summarise(
 ) -> Summary:
     """Compute everything that a report says.
 
-    Args:
-        loaded: The predictions.
-        metric: Key of ``METRICS``.
-        scales: Classes in order, by data set, where they form a scale.
-        resamples: Bootstrap resamples of the patients.
-        swaps: Permutations behind the p-value of a data set.
-        seed: Of both.
+    ``metric`` is a key of ``METRICS``; ``scales`` are classes in order, by data set, where they are
+    a scale; ``swaps`` are the permutations behind the p-value of a data set.
 
     Raises:
         InputError: If test images differ, or the metric exists nowhere.
@@ -159,10 +153,9 @@ def summarise(
     names = loaded.data_sets
     every = [scored_set(loaded.at(n, loaded.main_fraction), scales.get(n, ())) for n in names]
     defined = [
-        one
-        for one in every
+        one for one in every
         if all(np.isfinite(one.values(metric, model)).all() for model in loaded.names)
-    ]
+    ]  # fmt: skip
     undefined = [one.name for one in every if one not in defined]
     if not defined:
         raise InputError(
@@ -178,13 +171,12 @@ def summarise(
         metric, loaded.names, defined, loaded.pairs, _scores(defined, metric, draws), [], {}, {},
         *_ranks(defined, metric), undefined, pd.DataFrame(_metric_rows(defined, draws)),
     )  # fmt: skip
+    every_two = list(combinations(loaded.names, 2))
     return replace(
         summary,
         changes=_changes(summary, draws, swaps, seed),
         pooled={pair: _pooled(summary, pair) for pair in loaded.pairs},
-        pairwise={
-            pair: _change(summary, draws, pair, MEAN) for pair in combinations(loaded.names, 2)
-        },
+        pairwise={p: _change(summary, draws, p, MEAN, len(every_two)) for p in every_two},
     )
 
 
@@ -205,6 +197,15 @@ def _units(sets: Sequence[ScoredSet], data_set: str) -> list[list[int]]:
     return [one.units_of_classes for one in sets if data_set in (MEAN, one.name)]
 
 
+def _interval(
+    metric: str, value: float, drawn: FloatArray, units: Sequence[Sequence[int]]
+) -> Interval:
+    """Give the interval of a score; where resamples are biased, that is taken off them."""
+    if metric in METRICS and METRICS[metric].biased:
+        drawn = drawn + value - drawn.mean()
+    return bootstrap_interval(drawn, units)
+
+
 def _draws_on(draws: Draws, metric: str, model: str, data_set: str) -> FloatArray:
     if data_set == MEAN:
         return _mean_draws(draws, metric, model)
@@ -220,15 +221,19 @@ def _scores(sets: Sequence[ScoredSet], metric: str, draws: Draws) -> dict[tuple[
         mean = np.mean(by_set if equal else [[v.mean()] for v in by_set], axis=0)
         for name, values in [*zip((s.name for s in sets), by_set, strict=True), (MEAN, mean)]:
             drawn = _draws_on(draws, metric, model, name)
-            interval = bootstrap_interval(drawn, _units(sets, name))
+            interval = _interval(metric, float(np.mean(values)), drawn, _units(sets, name))
             scores[model, name] = Score(np.asarray(values), interval)
     return scores
 
 
-def _change(summary: Summary, draws: Draws, pair: tuple[str, str], data_set: str) -> Change:
+def _change(
+    summary: Summary, draws: Draws, pair: tuple[str, str], data_set: str, together: int = 1
+) -> Change:
+    """Compare two models; the interval is of so many that hold ``together`` (Bonferroni)."""
     base, other = pair
     drawn = [_draws_on(draws, summary.metric, model, data_set) for model in (base, other)]
-    interval = bootstrap_interval(drawn[1] - drawn[0], _units(summary.sets, data_set))
+    units = _units(summary.sets, data_set)
+    interval = bootstrap_interval(drawn[1] - drawn[0], units, 1 - 0.05 / together)
     change = summary.scores[other, data_set].mean - summary.scores[base, data_set].mean
     return Change(base, other, data_set, change, interval)
 
@@ -236,8 +241,7 @@ def _change(summary: Summary, draws: Draws, pair: tuple[str, str], data_set: str
 def _changes(summary: Summary, draws: Draws, swaps: int, seed: int) -> list[Change]:
     """Compare the pairs; Holm's correction is over all single data sets, and over all means."""
     changes = []
-    bar = tqdm(summary.pairs, "tests", disable=None, leave=False)
-    for pair in bar:
+    for pair in tqdm(summary.pairs, "tests", disable=None, leave=False):
         own = []
         for one in summary.sets:
             rng = np.random.default_rng(derive_seed(seed, "swaps", one.name))
@@ -257,9 +261,8 @@ def _pooled(summary: Summary, pair: tuple[str, str]) -> SignedRank:
     differences = []
     for one in summary.sets:
         base, other = (summary.scores[model, one.name].values for model in pair)
-        differences.append(
-            other - base if len(base) == len(other) else [other.mean() - base.mean()]
-        )
+        paired = len(base) == len(other)
+        differences.append(other - base if paired else [other.mean() - base.mean()])
     return signed_rank(np.concatenate(differences))
 
 
@@ -287,14 +290,10 @@ def _metric_rows(sets: Sequence[ScoredSet], draws: Draws) -> Iterator[dict[str, 
 
 
 def _metric_row(
-    model: str,
-    sets: Sequence[ScoredSet],
-    data_set: str,
-    name: str,
-    value: float,
-    drawn: FloatArray,
+    model: str, sets: Sequence[ScoredSet], data_set: str, name: str, value: float, drawn: FloatArray
 ) -> dict[str, object]:
     kind, _, label = name.partition("/")
-    low, high = bootstrap_interval(drawn, _units(sets, MEAN)) or (float("nan"),) * 2
+    interval = _interval(name, value, drawn, _units(sets, MEAN))
+    low, high = interval or (float("nan"),) * 2
     return {"model": model, "data_set": data_set, "metric": kind, "class": label, "value": value,
             "low": low, "high": high, "units": sum(one.n_units for one in sets)}  # fmt: skip

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -17,6 +16,8 @@ from linprobe.report.summary import MEAN, Change, Interval, Summary
 from linprobe.statistics import data_sets_needed, stars
 from retfiner.common.metrics import METRICS, PER_CLASS
 
+LONGEST_HEAD = 14
+"""Letters of a model's name over a column of numbers."""
 FEW_UNITS = 5
 """With fewer patients of a class nothing was simulated (docs/statistics.md)."""
 _LATEX = {
@@ -86,21 +87,21 @@ def templates() -> Environment:
     return environment
 
 
-def render(tables: Sequence[Table], kind: str) -> str:
-    """Render tables as ``md``, or as ``tex`` (environments to input; needs booktabs)."""
-    return templates().get_template(f"tables.{kind}").render(tables=tables)
+def render(template: str, **values: Any) -> str:
+    """Fill in a template; ``tables.tex`` has environments to input, which need booktabs."""
+    return templates().get_template(template).render(**values)
+
+
+def notes_of(template: str, **values: Any) -> list[str]:
+    """Fill in a template of notes, which an empty line divides."""
+    text = render(template, **values)
+    return [" ".join(note.split()) for note in text.split("\n\n") if note.strip()]
 
 
 def render_terminal(table: Table) -> RichTable:
     """Lay a table out for a terminal."""
-    laid = RichTable(
-        title=Text(table.caption),
-        title_justify="left",
-        title_style="",
-        header_style="bold",
-        box=None,
-        pad_edge=False,
-    )
+    laid = RichTable(title=Text(table.caption), title_justify="left", title_style="",
+                     header_style="bold", box=None, pad_edge=False)  # fmt: skip
     for number, title in enumerate(table.columns):
         laid.add_column(title, justify="left" if number == 0 else "right", no_wrap=number == 0)
     for line in table.lines:
@@ -136,29 +137,32 @@ def p_text(p: float) -> str:
 def main_table(summary: Summary, marks: dict[str, str]) -> Table:
     """Lay out each comparison by data set; of one model alone, its scores.
 
-    Args:
-        summary: The numbers.
-        marks: What stands behind the name of a data set, and points to a note.
+    ``marks`` stand behind the name of a data set, and point to a note.
     """
-    info = METRICS[summary.metric]
-    unit = " (%)" if info.scale == 100 else ""
-    best = "higher" if info.higher_is_better else "lower"
     lines: list[Line] = []
     for pair in summary.pairs:
         lines.append(Line((Cell(f"{pair[0]} → {pair[1]}"),), "heading"))
         lines += [_comparison(summary, change, marks) for change in summary.of_pair(pair)]
-    caption = (
-        f"{info.label}{unit} on the test split, mean ± standard deviation over seeds "
-        f"({best} is better)."
-    )
-    columns: tuple[str, ...] = (
-        "Data set", "Chance", "Base", "Refined", "Change", "95 % interval", "p", "p (Holm)"
-    )  # fmt: skip
+    columns: tuple[str, ...] = ("Data set", "Chance", *_heads(summary), "Change", "95 % interval",
+                                "p", "p (Holm)")  # fmt: skip
     if not summary.pairs:
         columns = ("Data set", "Chance", "Score", "95 % interval")
-        [model] = summary.models
-        lines = [_score_line(summary, model, name, marks) for name in _rows(summary)]
-    return Table("Results", caption, columns, lines, _reading(summary))
+        lines = [_score_line(summary, name, marks) for name in _rows(summary)]
+    info = METRICS[summary.metric]
+    caption = (
+        f"{info.axis} on the test split, mean ± standard deviation over seeds "
+        f"({'higher' if info.higher_is_better else 'lower'} is better)."
+    )
+    return Table("Results", caption, columns, lines, _told("reading.txt", summary))
+
+
+def _heads(summary: Summary) -> list[str]:
+    """Name the two models over their columns; where blocks differ in them, their headings do."""
+    sides = (set(names) for names in zip(*summary.pairs, strict=True))
+    return [
+        found.pop() if len(found) == 1 and max(map(len, found)) <= LONGEST_HEAD else word
+        for found, word in zip(sides, ("Base", "Model"), strict=False)
+    ]
 
 
 def _rows(summary: Summary) -> list[str]:
@@ -170,13 +174,10 @@ def _name_and_chance(summary: Summary, name: str, marks: dict[str, str]) -> tupl
     return Cell(f"{name}{marks.get(name, '')}"), Cell("–" if chance is None else f"{chance:.2f}")
 
 
-def _score_line(summary: Summary, model: str, name: str, marks: dict[str, str]) -> Line:
-    score = summary.scores[model, name]
-    cells = (
-        *_name_and_chance(summary, name, marks),
-        Cell(with_spread(score.mean, score.deviation)),
-        Cell(interval_text(score.interval, sign=False)),
-    )
+def _score_line(summary: Summary, name: str, marks: dict[str, str]) -> Line:
+    score = summary.scores[summary.models[0], name]
+    text = (with_spread(score.mean, score.deviation), interval_text(score.interval, sign=False))
+    cells = (*_name_and_chance(summary, name, marks), *map(Cell, text))
     return Line(cells, "mean" if name == MEAN else "body")
 
 
@@ -197,29 +198,19 @@ def _comparison(summary: Summary, change: Change, marks: dict[str, str]) -> Line
 
 def leaderboard(summary: Summary) -> Table:
     """Rank all models by their mean over data sets."""
-    order = sorted(summary.models, key=lambda model: summary.ranks[model])
-    names = _rows(summary)
+    order, names = sorted(summary.models, key=summary.ranks.__getitem__), _rows(summary)
     best = max if METRICS[summary.metric].higher_is_better else min
     winners = {n: best(summary.scores[m, n].mean for m in order) for n in names}
-    lines = [
-        Line((
-            Cell(model),
-            *(Cell(f"{summary.scores[model, n].mean:.2f}",
-                   bold=summary.scores[model, n].mean == winners[n]) for n in names),
-            Cell(interval_text(summary.scores[model, MEAN].interval, sign=False)),
-            Cell(f"{summary.ranks[model]:.2f}"),
-        ))
-        for model in order
-    ]  # fmt: skip
-    notes = []
-    if not math.isnan(summary.critical):
-        notes = [
-            f"Mean ranks of two models differ at p<0.05 where they lie {summary.critical:.2f} or "
-            "more apart (critical difference of Nemenyi, all pairs compared)."
-        ]
+    lines = []
+    for model in order:
+        means = {name: summary.scores[model, name].mean for name in names}
+        scores = (Cell(f"{mean:.2f}", bold=mean == winners[n]) for n, mean in means.items())
+        interval = interval_text(summary.scores[model, MEAN].interval, sign=False)
+        rank = Cell(f"{summary.ranks[model]:.2f}")
+        lines.append(Line((Cell(model), *scores, Cell(interval), rank)))
     columns = ("Model", *names, "95 % interval", "Mean rank")
     caption = f"All models: {METRICS[summary.metric].label}, best mean rank first."
-    return Table("Leaderboard", caption, columns, lines, notes)
+    return Table("Leaderboard", caption, columns, lines, _told("ranks.txt", summary))
 
 
 def pairwise_table(summary: Summary) -> Table:
@@ -233,15 +224,15 @@ def pairwise_table(summary: Summary) -> Table:
                 cells.append(Cell("–"))
                 continue
             sign = 1 if change.base == line else -1
-            ends = change.interval and sorted(sign * end for end in change.interval)
-            apart = ends is not None and not ends[0] <= 0 <= ends[1]
+            ends = sorted(sign * end for end in change.interval or ())
             text = interval_text((ends[0], ends[1]) if ends else None)
+            apart = bool(ends) and not ends[0] <= 0 <= ends[1]
             cells.append(Cell(f"{signed(sign * change.change)} ({text})", bold=apart))
         lines.append(Line(tuple(cells)))
     caption = (
         "Change of the mean over data sets from the model of the line to that of the column, with "
-        "its 95 % interval by patient; bold where that does not hold 0. Not corrected for the "
-        "number of pairs."
+        f"intervals by patient that hold for all {len(summary.pairwise)} pairs together at 95 % "
+        "(Bonferroni: wider than those of the results); bold where one does not hold 0."
     )
     return Table("Every pair", caption, ("From \\ to", *summary.models), lines)
 
@@ -256,12 +247,7 @@ def metrics_table(summary: Summary) -> Table:
         lines.append(Line((Cell(METRICS[name].label), *cells)))
     caption = "Every metric, mean over data sets and seeds, with its 95 % interval by patient."
     columns = ("Metric", *summary.models)
-    notes = [
-        "Sensitivity, AUROC and average precision: one class against the rest, averaged by support."
-    ]
-    if not any(one.ordered for one in summary.sets):
-        notes.append("Quadratic kappa is left out unless --ordered says which classes are a scale.")
-    return Table("Other metrics", caption, columns, lines, notes)
+    return Table("Other metrics", caption, columns, lines, _told("metrics.txt", summary))
 
 
 def _ends(low: float, high: float) -> str:
@@ -291,61 +277,18 @@ def class_tables(summary: Summary) -> list[Table]:
     return tables
 
 
-def _reading(summary: Summary) -> list[str]:
-    """Say what the columns mean and what the tests can and cannot show."""
-    units = ", ".join(
-        f"{one.name} {one.n_units} {one.unit}s"
-        + (f" ({one.without_patient} images without a patient)" if one.without_patient else "")
-        for one in summary.sets
-    )
-    notes = [
-        "95 % interval: bootstrap of the test patients, all seeds and both models resampled "
-        f"together; the mean's is stratified by data set. Drawn were: {units}.",
-    ]
-    if summary.pairs:
-        notes = [
-            "Change: refined minus base, seeds averaged"
-            f"{', in points' if METRICS[summary.metric].scale == 100 else ''}. Bold: the better.",
-            *notes,
-            "p: of one data set, by swapping the models' predictions of whole patients; of the "
-            "mean, exact sign-flip test over the data sets' changes, which is the one for the "
-            "claim that it helps over data sets. Stars are for p (Holm), corrected for all single "
-            "data sets, or all means, of the table: * p<0.05, ** p<0.01, *** p<0.001.",
-        ]
-    if summary.pooled:
-        found = "; ".join(
-            f"{base} → {model}, p = {p_text(test.p)} (n = {test.n})"
-            for (base, model), test in summary.pooled.items()
-        )
-        notes.append(
-            f"Footnote: the paper's Wilcoxon test over data sets and seeds pooled gives {found}. "
-            "It takes seeds of one data set for independent; where nothing differs but chance it "
-            "still finds p<0.05 in 29 to 40 % of all tables (docs/statistics.md), so it bears no "
-            "star here."
-        )
-    return notes
+def _told(template: str, summary: Summary) -> list[str]:
+    """Say what a template has to say of a summary."""
+    numbers = {"needed": data_sets_needed(), "few": FEW_UNITS, "rare": _rare(summary)}
+    metric = METRICS[summary.metric]
+    return notes_of(template, summary=summary, metric=metric, p_text=p_text, **numbers)
 
 
 def warnings(summary: Summary) -> list[str]:
     """Say what the numbers cannot bear: too few data sets, few patients of a class."""
-    notes = []
-    if summary.pairs and summary.too_few:
-        notes.append(
-            f"With {len(summary.sets)} data sets no test over data sets can fall below p = "
-            f"{2.0 ** (1 - len(summary.sets)):g}: at least {data_sets_needed()} are needed for "
-            "p<0.05. The interval of the mean speaks for these data sets alone."
-        )
-    rare = []
-    for one in summary.sets:
-        owners = pd.DataFrame({"unit": one.units, "label": one.labels}).drop_duplicates()
-        fewest = int(owners["label"].value_counts().min())
-        rare += [f"{one.name} ({fewest} {one.unit}s)"] * (fewest < FEW_UNITS)
-    if rare:
-        notes.append(
-            f"Fewer than {FEW_UNITS} of some class, of which intervals and tests can say little: "
-            f"{', '.join(rare)}."
-        )
-    if summary.undefined:
-        label = METRICS[summary.metric].label
-        notes.append(f"{label} does not exist on {', '.join(summary.undefined)}: left out.")
-    return notes
+    return _told("warnings.txt", summary)
+
+
+def _rare(summary: Summary) -> list[str]:
+    fewest = ((one, min(one.units_of_classes)) for one in summary.sets)
+    return [f"{one.name} ({n} {one.unit}s)" for one, n in fewest if n < FEW_UNITS]

@@ -5,6 +5,7 @@ import pytest
 
 from linprobe.report.loading import load
 from linprobe.report.summary import MEAN, summarise
+from linprobe.report.tables import main_table
 from linprobe.statistics import sign_flip_test, signed_rank
 from retfiner.common.errors import InputError
 from retfiner.common.metrics import METRICS
@@ -57,7 +58,7 @@ def test_every_metric_has_a_value_and_an_interval(summary):
         assert set(there["metric"]) == set(METRICS) - (set() if kappa else {"quadratic_kappa"})
         for row in there.itertuples():
             assert row.value == pytest.approx(one.values(row.metric, row.model).mean())
-            assert row.low <= row.high
+            assert row.low <= row.value <= row.high, row
         classes = rows[(rows["data_set"] == one.name) & (rows["metric"] == "recall")]
         assert list(classes["class"].unique()) == one.classes
         by_class = classes.groupby("model")["value"].mean()
@@ -81,6 +82,11 @@ def test_ranks_and_pairs_of_several_models(tmp_path):
     assert summary.ranks == {"a": 3.0, "b": 2.0, "c": 1.0}
     assert summary.critical > 1
     assert set(summary.pairwise) == {("a", "b"), ("a", "c"), ("b", "c")}
+    [*_, alone] = summary.of_pair(("a", "b"))
+    together = summary.pairwise["a", "b"].interval  # holds for all three pairs, so it is wider
+    assert together[0] < alone.interval[0] < alone.interval[1] < together[1]
+    table = main_table(summary, {})
+    assert table.columns[2:4] == ("a", "Model")  # the base is one, the blocks name the others
     change = summary.pairwise["b", "c"]
     assert change.change == pytest.approx(
         summary.scores["c", MEAN].mean - summary.scores["b", MEAN].mean

@@ -26,7 +26,7 @@ TABLE = Table(
 
 
 def test_latex_is_balanced_and_escaped():
-    text = lay.render([TABLE, TABLE], "tex")
+    text = lay.render("tables.tex", tables=[TABLE, TABLE])
     begins, ends = re.findall(r"\\begin{(\w+)}", text), re.findall(r"\\end{(\w+)}", text)
     assert begins == ["table", "tabular"] * 2 and ends == ["tabular", "table"] * 2
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
@@ -48,7 +48,11 @@ def test_latex_escapes_every_command_character():
 
 
 def test_markdown_has_one_width_and_escapes():
-    lines = [line for line in lay.render([TABLE], "md").splitlines() if line.startswith("|")]
+    lines = [
+        line
+        for line in lay.render("tables.md", tables=[TABLE]).splitlines()
+        if line.startswith("|")
+    ]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
     assert r"| a\|b \<i\>\_x\_# \[a\] | **1.00 ± 0.50** | +1 |" in lines
     assert r"| Mean | 1.00 | −1.00\*\* |" in lines
@@ -82,7 +86,7 @@ class Tags(HTMLParser):
 def test_html_is_well_formed_and_escaped():
     page = lay.templates().get_template("page.html").render(
         title="a < b", lead="", warnings=["<b>"], cards=[], tables=[TABLE], pictures=[],
-        class_tables=[TABLE], reading=[("a", "b")], provenance=[("m", [("k", "<v>")])],
+        class_tables=[TABLE], provenance=[("m", [("k", "<v>")])],
     )  # fmt: skip
     parser = Tags()
     parser.feed(page)

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import sys
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,14 @@ def test_other_settings_or_weights_lie_beside_it(tmp_path):
     }
     assert len(places) == len(find_runs(tmp_path)) == 4
     assert write_run(tmp_path, predictions(), about()) in places  # the same is left as it is
+
+
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "fastparquet", None)
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"needs the package pyarrow(.|\n)*table as a CSV"):
+        read_table(tmp_path / "t.parquet")
 
 
 def test_parquet_and_tables_of_others_are_read(tmp_path):

@@ -7,7 +7,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from linprobe.logistic import fit_logistic
+from linprobe.probes.logistic import fit_logistic
 
 
 def draw(n, classes, seed):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from retfiner.common.metrics import compute_metric
 
 BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
+CURVE = ("epoch", "learning_rate", "train_loss", "val_loss", "val_balanced_accuracy")
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,12 @@ Table = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What one head is trained on.
+    """What one head is trained on, and what draws all that is random about it.
 
     Attributes:
         labels: (N,) class of each training image.
-        table: Gives the features of an epoch (from 1), drawing views from the head's generator.
-        generator: Draws all that is random about this head.
+        table: Gives the features of an epoch (from 1), drawing views from the generator.
+        generator: Of this head alone.
     """
 
     labels: Tensor
@@ -61,15 +64,7 @@ class TrainingSet:
 
 @dataclass
 class TrainedHead:
-    """A head at its best epoch.
-
-    Attributes:
-        weight: (C, F).
-        bias: (C,).
-        best_epoch: Number of the epoch, from 1.
-        epochs: How many were trained.
-        curve: A row an epoch: epoch, learning rate, losses, validation balanced accuracy.
-    """
+    """A head, (C, F) and (C,), at its best epoch of those trained, with a row of its curve each."""
 
     weight: Tensor
     bias: Tensor
@@ -127,18 +122,9 @@ def train_heads(
 ) -> list[TrainedHead]:
     """Train a head on each training set, all at once; each stops by itself.
 
-    An incomplete last batch of an epoch is left out; the next epoch shuffles anew.
-
-    Args:
-        sets: One a head, with equally many images.
-        val_features: (V, F).
-        val_labels: (V,).
-        n_classes: C, also counting classes without a training image.
-        batch_size: Images in a batch.
-        settings: Numbers of the protocol.
-
-    Returns:
-        The heads at their best epochs, in the order of the sets.
+    An incomplete last batch of an epoch is left out; the next epoch shuffles anew. Of validation
+    features (V, F) and labels (V,), and classes also without a training image, it gives the heads
+    at their best epochs, in the order of the sets.
 
     Raises:
         InputError: If the sets differ in size, or training diverges.
@@ -150,21 +136,17 @@ def train_heads(
     trained = [TrainedHead(w.clone(), b.clone()) for w, b in zip(*heads.parameters, strict=True)]
     progress = [Progress() for _ in sets]
     active = list(range(len(sets)))
+    judge = partial(advance, min_delta=settings.min_delta, start=settings.patience_start)
     epochs = range(1, settings.epochs + 1)
     for epoch in tqdm(epochs, "training heads", unit="epoch", disable=None, leave=False):
         rate, losses = _train_epoch(heads, [sets[k] for k in active], epoch, batch_size, settings)
         scores = _validate(heads, val_features, val_labels)
         for row, k in enumerate(active):
             loss, score = scores[row]
-            progress[k] = advance(
-                progress[k],
-                epoch,
-                score,
-                loss,
-                min_delta=settings.min_delta,
-                start=settings.patience_start,
-            )
-            _record(trained[k], epoch, rate, losses[row], loss, score)
+            progress[k] = judge(progress[k], epoch, score, loss)
+            values = (epoch, rate, losses[row], loss, score)
+            trained[k].curve.append(dict(zip(CURVE, values, strict=True)))
+            trained[k].epochs = epoch
             if progress[k].best_epoch == epoch:
                 trained[k].best_epoch = epoch
                 trained[k].weight, trained[k].bias = (p[row].clone() for p in heads.parameters)
@@ -195,17 +177,13 @@ def _train_epoch(
     weight = heads.parameters[0]
     targets = [_smoothed(one.labels, weight.shape[1], settings).to(weight) for one in sets]
     steps = n // batch_size
+    rates: dict[str, Any] = {"peak": settings.learning_rate, "lowest": settings.min_learning_rate,
+             "warmup": settings.warmup_epochs, "epochs": settings.epochs}  # fmt: skip
     features = weight.new_empty(len(sets), batch_size, weight.shape[2])
     total = weight.new_zeros(len(sets))
     rate = 0.0
     for step in range(steps):
-        rate = learning_rate_at(
-            epoch - 1 + step / steps,
-            peak=settings.learning_rate,
-            lowest=settings.min_learning_rate,
-            warmup=settings.warmup_epochs,
-            epochs=settings.epochs,
-        )
+        rate = learning_rate_at(epoch - 1 + step / steps, **rates)
         batch = slice(step * batch_size, (step + 1) * batch_size)
         for row, (table, rows) in enumerate(tables):
             chosen = rows[orders[row][batch]].to(table.device)
@@ -215,9 +193,8 @@ def _train_epoch(
         total -= (wanted * log_p).sum(dim=2).mean(dim=1)
         # The gradient of cross-entropy with respect to the logits, in closed form.
         slope = (log_p.exp() - wanted) / batch_size
-        heads.step(
-            (slope.transpose(1, 2) @ features, slope.sum(dim=1)), rate, settings.weight_decay
-        )
+        gradients = (slope.transpose(1, 2) @ features, slope.sum(dim=1))
+        heads.step(gradients, rate, settings.weight_decay)
     return rate, (total / steps).tolist()
 
 
@@ -241,18 +218,3 @@ def _validate(heads: _Heads, features: Tensor, labels: Tensor) -> list[tuple[flo
         (compute_metric("loss", one, truth), compute_metric("balanced_accuracy", one, truth))
         for one in probabilities
     ]
-
-
-def _record(
-    head: TrainedHead, epoch: int, rate: float, train_loss: float, val_loss: float, score: float
-) -> None:
-    head.epochs = epoch
-    head.curve.append(
-        {
-            "epoch": epoch,
-            "learning_rate": rate,
-            "train_loss": train_loss,
-            "val_loss": val_loss,
-            "val_balanced_accuracy": score,
-        }
-    )

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from linprobe.task import Outcome, ProbingTask, Rows, once_per_subset
+
 BLOCK = 4096
 """Images scored at once; bounds memory, never changes a value."""
 
@@ -20,18 +22,9 @@ def knn_probabilities(
 ) -> Tensor:
     """Let the most similar training images vote, weighted by exp(cosine / temperature).
 
-    The weighting is that of Wu et al., 2018, and of DINO's evaluation (Caron et al., 2021).
-
-    Args:
-        train_features: (N, F).
-        train_labels: (N,).
-        features: (M, F).
-        n_classes: C.
-        neighbours: How many vote; all, where there are fewer.
-        temperature: The smaller, the more the nearest count.
-
-    Returns:
-        (M, C) float64, each class's share of the votes.
+    The weighting is that of Wu et al., 2018, and of DINO's evaluation (Caron et al., 2021). Of
+    training features (N, F), labels (N,) and features (M, F), it gives (M, C) float64, each class's
+    share of the votes; all vote where there are fewer than ``neighbours``.
     """
     bank = F.normalize(train_features.double(), dim=1)
     votes = F.one_hot(train_labels, n_classes).double()
@@ -41,3 +34,16 @@ def knn_probabilities(
         weights = (similarity / temperature).softmax(dim=1)
         shares.append((weights[:, :, None] * votes[nearest]).sum(dim=1))
     return torch.cat(shares)
+
+
+def probe_knn(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Outcome]:
+    """Let neighbours vote, among each seed's training images as they are."""
+    train, labels, test = task.clean("train"), task.labels("train"), task.clean("test")
+    wanted = task.config.neighbours
+
+    def one(rows: Rows) -> Outcome:
+        bank = (train[rows], labels[rows], test, task.n_classes)
+        votes = knn_probabilities(*bank, wanted, task.config.knn_temperature)
+        return Outcome(votes.numpy(), context={"neighbours_used": min(wanted, len(rows))})
+
+    return once_per_subset(subsets, one)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from linprobe.knn import knn_probabilities
+from linprobe.probes.knn import knn_probabilities
 
 
 def naive(train, labels, features, n_classes, k, temperature):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from linprobe.head import HeadSettings, TrainingSet, train_heads
+from linprobe.probes.head import HeadSettings, TrainingSet, train_heads
 from linprobe.schedule import learning_rate_at
 from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator

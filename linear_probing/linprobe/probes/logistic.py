@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from linprobe.task import Outcome, ProbingTask, Rows, once_per_subset
 from retfiner.common.metrics import compute_metric
 
 FloatArray = NDArray[np.floating[Any]]
 MAX_ITERATIONS = 2000
 
 
-@dataclass(frozen=True)
-class LogisticHead:
+class LogisticHead(NamedTuple):
     """A fitted logistic regression, as a linear layer on the features as they are.
 
     Attributes:
@@ -38,7 +39,8 @@ class LogisticHead:
 
     def probabilities(self, features: FloatArray) -> NDArray[np.float64]:
         """Score (N, F) features: (N, C)."""
-        return _softmax(features.astype(np.float64) @ self.weight.T + self.bias)
+        logits = features.astype(np.float64) @ self.weight.T + self.bias
+        return np.asarray(softmax(logits, axis=1))
 
 
 def fit_logistic(
@@ -49,18 +51,10 @@ def fit_logistic(
     n_classes: int,
     strengths: Sequence[float],
 ) -> LogisticHead:
-    """Fit on standardised training features for each strength, take the best on validation.
+    """Fit on standardised (N, F) training features for each strength, take the best on validation.
 
     The best has the highest balanced accuracy; on a tie the lowest loss, then the strongest
-    regularisation.
-
-    Args:
-        train_features: (N, F).
-        train_labels: (N,).
-        val_features: (V, F).
-        val_labels: (V,).
-        n_classes: C.
-        strengths: scikit-learn's C, the inverse regularisation strength.
+    regularisation. ``strengths`` are scikit-learn's C, the inverse regularisation strength.
     """
     scaler = StandardScaler().fit(train_features.astype(np.float64))
     curve: list[dict[str, float]] = []
@@ -68,9 +62,8 @@ def fit_logistic(
     for c in sorted(strengths):
         weight, bias, converged = _fit(scaler, train_features, train_labels, n_classes, c)
         head = LogisticHead(weight, bias, c, curve)
-        probabilities = head.probabilities(val_features)
-        loss = compute_metric("loss", probabilities, val_labels)
-        score = compute_metric("balanced_accuracy", probabilities, val_labels)
+        scored = (head.probabilities(val_features), val_labels)
+        loss, score = compute_metric("loss", *scored), compute_metric("balanced_accuracy", *scored)
         curve.append(
             {"c": c, "val_loss": loss, "val_balanced_accuracy": score, "converged": converged}
         )
@@ -106,6 +99,15 @@ def _fit(
     return weight, bias, converged
 
 
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+def probe_logistic(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Outcome]:
+    """Fit a logistic regression to each seed's training images as they are."""
+    splits = task.data.splits
+    train, val, test = (task.clean(name).numpy() for name in splits)
+
+    def one(rows: Rows) -> Outcome:
+        labelled = (train[rows], splits["train"].labels[rows], val, splits["val"].labels)
+        head = fit_logistic(*labelled, task.n_classes, task.config.logistic_c)
+        weights = {"weight": torch.from_numpy(head.weight), "bias": torch.from_numpy(head.bias)}
+        return Outcome(head.probabilities(test), head.curve, weights, {"c": head.c})
+
+    return once_per_subset(subsets, one)
