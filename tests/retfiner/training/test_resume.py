@@ -96,7 +96,7 @@ def test_the_newest_is_the_highest_number_whatever_the_clock_says(copy):
     shutil.copytree(copy, copy.with_name(f"{copy.name}_note-11"))
     (copy.with_name(f"{copy.name}-12")).mkdir()
     os.utime(newer / "last.ckpt", (0, 0))
-    found = find_newest(copy.parent, copy.name, about)
+    found, _ = find_newest(copy.parent, copy.name, about)
     assert found is not None
     assert found.folder == newer
 
