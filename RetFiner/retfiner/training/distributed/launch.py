@@ -123,14 +123,17 @@ def _check_slurm(processes: int) -> None:
         return
     tasks = int(os.environ["SLURM_NTASKS"])
     if tasks != processes:
-        one = "one task that asks for all of them does not work" if tasks == 1 else "one a device"
+        remedy = "#SBATCH --ntasks-per-node as many as --devices, started by srun (srun "
+        remedy += f"--ntasks={processes} python train.py ...)"
+        if tasks == 1:  # then Lightning starts the others
+            remedy += "; or, without SLURM's part in it: env -u SLURM_NTASKS python train.py ..."
+        else:
+            remedy += f"; or --devices times --num_nodes {tasks}"
         raise InputError(
             "SLURM's tasks and the devices asked for are not the same number",
             got=f"SLURM_NTASKS={tasks}, and --devices times --num_nodes is {processes}",
-            expected=f"a task for each device ({one})",
-            remedy=f"#SBATCH --ntasks-per-node as many as --devices, started by srun: for "
-            f"{processes} here, srun --ntasks={processes} python train.py ...; "
-            "or without SLURM's part in it: env -u SLURM_NTASKS python train.py ...",
+            expected="a task for each device: a task is one process of the run",
+            remedy=remedy,
         )
 
 
