@@ -11,6 +11,11 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
 from retfiner.vision import Backbone, load_backbone
 
+SAME_WEIGHTS = (
+    "--ft_weights holds the very weights of --init_weights: what is called refined here is the "
+    "base model."
+)
+
 
 @dataclass(frozen=True)
 class ProbedModel:
@@ -20,17 +25,20 @@ class ProbedModel:
         backbone: The encoder.
         sha256: SHA-256 of the file its weights come from.
         context: Where they come from, for the record.
+        remarks: What is odd about them.
     """
 
     backbone: Backbone
     sha256: str
     context: dict[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def notes(self) -> list[str]:
         """What training and extraction wrote into the weights for a reader of their results."""
         about = self.context.get("provenance", {})
-        notes = [str(note) for note in about.get("notes", [])]
+        notes = [*self.backbone.notes, *self.remarks]
+        notes += [str(note) for note in about.get("notes", [])]
         guard = about.get("guard")
         needed = {"base", "refined", "low", "high", "patients"}
         if isinstance(guard, dict) and needed <= guard.keys():
@@ -57,7 +65,7 @@ def candidates(config: ProbeConfig) -> list[Candidate]:
     if config.init_weights is not None:
         return [Candidate(None, config.init_weights, config.ft_weights)]
     words = (word.partition("=") for word in config.weights)
-    return [Candidate(name, Path(path)) for name, _, path in words]
+    return [Candidate(name, Path(path).expanduser()) for name, _, path in words]
 
 
 def load_model(
@@ -83,13 +91,15 @@ def load_model(
         return ProbedModel(base, base_sha256, context)
     refined = load_backbone(ft_weights, base.spec.name, image_size, num_heads or base.num_heads)
     _check_same_kind(base, refined, init_weights, ft_weights)
+    sha256 = file_sha256(ft_weights)
+    same = base_sha256 == sha256 or _are_equal(base, refined)
     context = {
         "weights": str(ft_weights),
         "base_weights": str(init_weights),
         "base_weights_sha256": base_sha256,
         "provenance": refined.provenance,
     }
-    return ProbedModel(refined, file_sha256(ft_weights), context)
+    return ProbedModel(refined, sha256, context, (SAME_WEIGHTS,) if same else ())
 
 
 def _check_same_kind(base: Backbone, refined: Backbone, init: Path, ft: Path) -> None:
@@ -104,6 +114,11 @@ def _check_same_kind(base: Backbone, refined: Backbone, init: Path, ft: Path) ->
             remedy="give the base model it was refined from; where only the image size differs, "
             "--image_size sets it for both",
         )
+
+
+def _are_equal(base: Backbone, refined: Backbone) -> bool:
+    theirs = refined.encoder.state_dict()
+    return all(v.equal(theirs[key]) for key, v in base.encoder.state_dict().items())
 
 
 def _shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:

@@ -66,3 +66,13 @@ def test_a_common_image_size_can_be_asked_for(files, tmp_path):
     path = tmp_path / "other.pth"
     save_backbone(path, Backbone(small_backbone().spec, small_vit(size=48), 48, 4))
     assert load_model(files[0], path, image_size=48).backbone.image_size == 48
+
+
+def test_refined_weights_that_are_the_base_models_are_said(files, tmp_path):
+    """The file itself, or other bytes with the same weights."""
+    again = tmp_path / "again.pth"
+    content = torch.load(files[0], weights_only=True)
+    torch.save(content | {"epoch": 5}, again)
+    for same in (files[0], again):
+        assert any("very weights" in note for note in load_model(files[0], same).notes)
+    assert not any("very weights" in note for note in load_model(*files).notes)

@@ -221,13 +221,18 @@ def parse(config_class: type[T], description: str, arguments: Sequence[str] | No
     """
     values = build_parser(config_class, description).parse_args(arguments).as_dict()
     values.pop("config", None)
-    return config_class(**{name: _plain_number(value) for name, value in values.items()})
+    return config_class(**{name: _plain(value) for name, value in values.items()})
 
 
-def _plain_number(value: Any) -> Any:
-    """Turn jsonargparse's restricted numbers into Python's own, which every reader knows."""
+def _plain(value: Any) -> Any:
+    """Turn jsonargparse's restricted numbers into Python's own, which every reader knows.
+
+    A path's ``~`` becomes the home folder: in a settings file, no shell does it.
+    """
     if isinstance(value, list):
-        return [_plain_number(item) for item in value]
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return value.expanduser()
     for kind in (bool, int, float):
         if isinstance(value, kind):
             return kind(value)

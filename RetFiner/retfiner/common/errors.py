@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TextIO
 
 from retfiner.common.commands import REPOSITORY, shorter
 
@@ -66,6 +67,24 @@ def run_entry_point(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped by the user\n")
         raise SystemExit(130) from None
+    except BrokenPipeError:
+        if not _is_closed(sys.stdout):
+            raise
+        # As in `train.py | head`: whoever read what we print has ended. What Python still holds for
+        # it goes nowhere, or it would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write("\nended: what is printed can no longer be read (the pipe was closed)\n")
+        raise SystemExit(128 + 13) from None  # as a shell counts SIGPIPE, which Windows lacks
+
+
+def _is_closed(stream: TextIO) -> bool:
+    """Say whether nobody reads a stream any more; other pipes, as to workers, break as well."""
+    try:
+        stream.write("\n")
+        stream.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _not_installed(package: str) -> InputError:

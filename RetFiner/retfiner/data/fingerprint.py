@@ -16,9 +16,9 @@ def describe_data(pairs: Pairs, dataset: str | None = None) -> dict[str, Any]:
     """Describe the pairs of a run: how many, and a SHA-256 of them in their order.
 
     Images count by path and size. They are not read, which would take longer than many an epoch; a
-    file that changes its size is found. Paths count from the table's folder, so that a copy
-    elsewhere is the same data. Of a user's class, its file and the numbers of its pairs are all
-    that is known.
+    file that changes its size is found. Paths count from the table's folder or, where images lie
+    elsewhere, from the folder they have in common, so that a copy elsewhere is the same data. Of a
+    user's class, its file and the numbers of its pairs are all that is known.
     """
     digest = hashlib.sha256()
     sizes = pairs.train_size, pairs.validation_size
@@ -39,6 +39,9 @@ def describe_data(pairs: Pairs, dataset: str | None = None) -> dict[str, Any]:
 def _add(digest: hashlib._Hash, manifest: Manifest) -> None:
     sizes: dict[Path, int] = {}
     root = manifest.source.absolute().parent
+    folders = {image.path.absolute().parent for image in manifest.images}
+    if not all(folder.is_relative_to(root) for folder in folders):
+        root = Path(os.path.commonpath(folders))
     patients = manifest.patients or [""] * len(manifest)
     for image, report, patient in zip(manifest.images, manifest.reports, patients, strict=True):
         if image.path not in sizes:  # a volume holds many

@@ -139,8 +139,8 @@ def draw_negatives(
 ) -> Negatives:
     """Draw negatives in proportion to softmax(similarity) + 1e-4, matches excluded.
 
-    Noise is drawn for the batch of all processes, of which each keeps its rows: the draws are the
-    same however many processes there are.
+    Each pair of the batch of all processes has a seed of its own, so that a process draws noise for
+    its own B pairs alone, and the draws are the same however many processes there are.
 
     The scores, (B, W), are those of :class:`Encoded`; by default ``text_similarity`` is the
     transpose of ``similarity``. ``matches``, (B, W), is that of :class:`Relation`. ``first`` is the
@@ -150,13 +150,22 @@ def draw_negatives(
     images = similarity.float()
     texts = images.T if text_similarity is None else text_similarity.float()
     size, total = images.shape
-    noise = torch.empty(2, total, total).exponential_(generator=generator)
-    noise = send(noise[:, first : first + size].contiguous(), images.device)
+    noise = send(_noise(size, total, first, generator), images.device)
     return Negatives(
         image_for_text=_draw(texts, matches, noise[0]),
         text_for_image=_draw(images, matches, noise[1]),
         exists=~matches.all(1),
     )
+
+
+def _noise(size: int, total: int, first: int, generator: torch.Generator) -> Tensor:
+    """Draw exponential variates (2, B, W) for B of W pairs, each pair's by its place among all."""
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    noise = torch.empty(2, size, total)
+    for row in range(size):
+        own = torch.Generator().manual_seed(seed + first + row)
+        noise[:, row] = torch.empty(2, total).exponential_(generator=own)
+    return noise
 
 
 def _draw(scores: Tensor, excluded: Tensor, noise: Tensor) -> Tensor:

@@ -82,8 +82,9 @@ class CrossAttentionBert(BertLMHeadModel):
             packing: Where the words are; padding then costs nothing and comes back as zeros.
         """
         if image_index is not None:
-            # index_select, since k[image_index] adds up the gradients of an image that is drawn
-            # several times in whichever order threads come: the same seed gave other numbers.
+            # index_select, since on a CPU k[image_index] adds up the gradients of an image that is
+            # drawn several times in whichever order threads come: the same seed gave other numbers.
+            # On CUDA index_select does so too, unless algorithms are asked to be deterministic.
             image = [KeysValues(*(x.index_select(0, image_index) for x in kv)) for kv in image]
         mask = _attendable(attention_mask, causal)
         return self.read(input_ids, mask, image, packing)

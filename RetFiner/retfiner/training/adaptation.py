@@ -75,6 +75,8 @@ def freeze_unread(model: RetFiner, losses: Iterable[Loss]) -> None:
     losses = list(losses)
     text = model.multimodal_encoder
     unread: list[nn.Parameter] = []
+    if model.backbone.norm is not None and not model.backbone.spec.text_norm:
+        unread += model.backbone.norm.parameters()  # the text side sees the last block's output
     if not any(loss.predicts_tokens for loss in losses):
         embedding = text.get_input_embeddings().weight  # tied to the prediction, and read
         unread += [p for p in text.cls.parameters() if p is not embedding]

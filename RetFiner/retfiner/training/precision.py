@@ -26,7 +26,8 @@ def precision_plugin(precision: str, accelerator: str) -> Precision:
     """Give Lightning the arithmetic of a run.
 
     Args:
-        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        precision: ``32-true`` (float32, with products of matrices in TF32 on a GPU that has it),
+            ``bf16-mixed`` or ``16-mixed``.
         accelerator: ``cpu``, ``cuda`` or ``mps``.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,6 +24,9 @@ FREE_ON_RESUME = frozenset(
     }
 )  # fmt: skip
 """Settings that may differ when a run goes on; all others would change what the run is."""
+
+TABLES = frozenset({"image_root", "train_csv", "val_csv"})
+"""Where tables and their images lie: free as well, since the data's own fingerprint decides."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,11 @@ def choose_run(
     if resume is None:
         return None
     if resume == AUTO:
-        run = find_newest(output_dir, name, description)
-        where = "a new one begins" if run is None else f"going on with {run.path}"
+        run, passed_over = find_newest(output_dir, name, description)
+        where = "none, a new one begins" if run is None else f"going on with {run.path}"
         rank_zero_print(f"Resume:         the newest run of these settings: {where}")
+        if run is None and passed_over:
+            rank_zero_print(f"                {passed_over}")
     else:
         run = read_resumed_run(find_resume_checkpoint(resume))
         require_same_run(run, description)
@@ -133,7 +139,9 @@ def _resumed(path: Path, raw: RawCheckpoint) -> ResumedRun:
     )
 
 
-def find_newest(output_dir: Path, name: str, description: Mapping[str, Any]) -> ResumedRun | None:
+def find_newest(
+    output_dir: Path, name: str, description: Mapping[str, Any]
+) -> tuple[ResumedRun | None, str]:
     """Find the newest run of the same settings, weights and data.
 
     The newest is the one whose folder has the highest number: folders are numbered as runs begin,
@@ -145,7 +153,8 @@ def find_newest(output_dir: Path, name: str, description: Mapping[str, Any]) -> 
         description: What the run would say about itself.
 
     Returns:
-        The run, or None where there is none with a checkpoint.
+        The run, or None where there is none with a checkpoint; and why the newest one of that name
+        is another run, if it is.
 
     Raises:
         InputError: If a checkpoint of such a run is damaged.
@@ -155,11 +164,14 @@ def find_newest(output_dir: Path, name: str, description: Mapping[str, Any]) -> 
         number = re.fullmatch(r"(?:-(\d+))?", path.parent.name.removeprefix(name))
         if number is not None:
             numbered.append((int(number[1] or 1), path))
+    passed_over = ""
     for _, path in sorted(numbered, reverse=True):
         found = read_resumed_run(path)
-        if not differences(found.description, description):
-            return found
-    return None
+        differing = differences(found.description, description)
+        if not differing:
+            return found, passed_over
+        passed_over = passed_over or f"not {path}: {'; '.join(differing)}"
+    return None, passed_over
 
 
 def glob_literal(name: str) -> str:
@@ -171,6 +183,8 @@ def differences(stored: Mapping[str, Any], description: Mapping[str, Any]) -> li
     """Name what makes two runs different ones."""
     old, new = stored["settings"], description["settings"]
     free = FREE_ON_RESUME | (_chosen(stored) & _chosen(description))
+    if old.get("train_csv") is not None and new["train_csv"] is not None:
+        free |= TABLES
     differing = [
         f"--{key} was {old.get(key)!r}, now {new[key]!r}"
         for key in new
@@ -204,5 +218,15 @@ def require_same_run(found: ResumedRun, description: Mapping[str, Any]) -> None:
             f"{found.path} belongs to a run with other settings",
             got="; ".join(differing),
             expected="the same settings, weights and data as when the run began",
-            remedy=f"--config {found.folder / 'config.yaml'} --resume {found.path}",
+            remedy=_same_settings(found, description),
         )
+
+
+def _same_settings(found: ResumedRun, description: Mapping[str, Any]) -> str:
+    """Write down the flags of the run, with the paths of now where its own may be gone."""
+    words = ["--config", str(found.folder / "config.yaml"), "--resume", str(found.path)]
+    old, new = found.description["settings"], description["settings"]
+    for key in ("model_weights", "text_encoder", "train_csv", "val_csv", "image_root"):
+        if old.get(key) is not None and new.get(key) is not None and old[key] != new[key]:
+            words += [f"--{key}", str(new[key])]
+    return shlex.join(words)

@@ -131,7 +131,20 @@ def open_run_folder(output_dir: Path, name: str, existing: Path | None) -> Itera
     with lock_run_folder(folder, remove_if_empty=existing is None):
         if is_first:
             remove_leftovers(folder)
-        yield folder
+        try:
+            yield folder
+        except Exception:
+            # Nothing was trained or measured: a folder with settings alone would be no run.
+            if is_first and existing is None and _names_in(folder) <= {"config.yaml", *_LOCK}:
+                (folder / "config.yaml").unlink(missing_ok=True)
+            raise
+
+
+_LOCK = ("run.lock", "run.holder")
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 @contextmanager
@@ -146,7 +159,7 @@ def lock_run_folder(folder: Path, remove_if_empty: bool = False) -> Iterator[Non
     if getattr(rank_zero_only, "rank", 0) != 0:  # the first process of a run holds it for all
         yield
         return
-    path, holder = folder / "run.lock", folder / "run.holder"
+    path, holder = (folder / name for name in _LOCK)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=2)  # a process that was just killed may take a moment to be gone

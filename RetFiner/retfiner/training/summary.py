@@ -57,6 +57,10 @@ def announce(
         f"{backbone.image_size} x {backbone.image_size} pixels, from "
         f"{module.description['settings']['model_weights']}"
     )
+    for note in backbone.notes:
+        rank_zero_print(f"                {note}")
+    if backbone.norm is not None and not backbone.spec.text_norm:
+        rank_zero_print("                its final norm stays as it is: no objective reads it")
     losses = ", ".join(f"{name} x {w:g}" for name, w in module.loss_weights.items())
     rank_zero_print(f"Objectives:     {losses}")
     if module.model.chunk_size is not None:

@@ -42,7 +42,7 @@ def begin(seed: int) -> None:
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
     transformers_logging.disable_progress_bar()
-    torch.set_float32_matmul_precision("high")
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU that has it, also under 32-true
     # Lightning remarks on a folder that we made and on its own use of torch; neither is the user's.
     warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
     # What processes log is the same in all of them: it was averaged in the step.

@@ -3,6 +3,7 @@
 To add one, write its file and a line in :data:`BACKBONES`.
 """
 
+import re
 from pathlib import Path
 
 from retfiner.common.errors import InputError, shorten
@@ -11,8 +12,10 @@ from retfiner.vision.dinov2 import DINOV2
 from retfiner.vision.green import RETFOUND_GREEN
 from retfiner.vision.mae import MAE
 from retfiner.vision.mirage import MIRAGE, MULTIMAE
+from retfiner.vision.plain_vit import is_plain_vit, unsupported_kind
 from retfiner.vision.retfound import RETFOUND, RETFOUND_DINOV2
 from retfiner.vision.spec import BackboneSpec
+from retfiner.vision.state_dict import unwrap
 from retfiner.vision.timm_vit import PREFIX as TIMM_PREFIX
 from retfiner.vision.timm_vit import timm_spec
 from retfiner.vision.urfound import URFOUND
@@ -69,11 +72,15 @@ def resolve_backbone(raw: RawCheckpoint, path: Path | str, requested: str = "aut
     spec = spec_named(requested)
     if (own is not None and own != spec.name) or not spec.matches(raw):
         possible = [own] if own is not None else [s.name for s in _matching(raw)]
+        if not possible and not is_plain_vit(unwrap(raw).state):
+            raise _unknown(raw, path)
         raise InputError(
             f"{path.name} is not a checkpoint of {spec.name}",
             got=f"the content of {' or '.join(possible) or 'no known backbone'}",
             expected=spec.name,
-            remedy="give another file, or leave --backbone out",
+            remedy="give another file, or leave --backbone out"
+            if possible
+            else "give another file, or --backbone timm/<id>, which takes any plain ViT of timm",
         )
     return spec
 
@@ -85,12 +92,7 @@ def _matching(raw: RawCheckpoint) -> list[BackboneSpec]:
 def _recognised(raw: RawCheckpoint, path: Path) -> BackboneSpec:
     possible = _matching(raw)
     if not possible:
-        raise InputError(
-            f"{path.name} has the layout of no known backbone",
-            got=shorten(sorted(str(key) for key in raw.content)),
-            expected=f"one of {', '.join(BACKBONES)}",
-            remedy="name it with --backbone; --backbone timm/<id> takes any plain ViT of timm",
-        )
+        raise _unknown(raw, path)
     if len(possible) == 1:
         return possible[0]
     # Masked autoencoders of all kinds train as "mae_vit_large_patch16": there, the name of a
@@ -113,3 +115,29 @@ def _hinted(name: str, possible: list[BackboneSpec]) -> BackboneSpec | None:
     hits = [spec for spec in possible if spec.hinted_by(name)]
     hits = [spec for spec in hits if not spec.generic] or hits
     return hits[0] if len(hits) == 1 else None
+
+
+def _unknown(raw: RawCheckpoint, path: Path) -> InputError:
+    """Say what a file holds that no backbone can be made of."""
+    state = unwrap(raw).state
+    # All blocks are alike: what lies outside of them says more.
+    telling = shorten(sorted(state, key=lambda key: (bool(re.search(r"\d", key)), key)))
+    kind = unsupported_kind(state)
+    if kind is not None:
+        return InputError(
+            f"{path.name} cannot be used: it holds {kind}",
+            got=telling,
+            expected="a plain vision transformer with a class token and learned positions, of "
+            f"single images ({', '.join(BACKBONES)} or timm/<id>)",
+            remedy="give a checkpoint of another model; no flag makes this one fit",
+        )
+    plain = is_plain_vit(state)
+    return InputError(
+        f"{path.name} has the layout of no known backbone",
+        got=telling,
+        expected=f"one of {', '.join(BACKBONES)}",
+        remedy="--backbone timm/<id> takes any plain ViT of timm"
+        if plain
+        else "save the encoder alone, with timm's keys (patch_embed.proj.weight, "
+        "blocks.0.attn.qkv.weight, ...); then --backbone NAME or timm/<id> says what it is",
+    )

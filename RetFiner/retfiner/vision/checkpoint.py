@@ -20,7 +20,7 @@ from retfiner.vision.backbones import resolve_backbone, spec_named
 from retfiner.vision.checkpoint_file import OWN_KEY, RawCheckpoint, read_checkpoint
 from retfiner.vision.plain_vit import is_plain_vit
 from retfiner.vision.spec import Backbone, BackboneSpec, State
-from retfiner.vision.state_dict import text_projection
+from retfiner.vision.state_dict import text_projection, unwrap
 
 Format = Literal["base", "safetensors", "timm"]
 
@@ -50,7 +50,8 @@ def load_backbone(
     size = raw.metadata.get("image_size", spec.image_size) if image_size is None else image_size
     encoder = _filled(spec, state, size, heads, path)
     provenance = {**raw.metadata.get("provenance", {}), "weights_file": path.name}
-    return Backbone(spec, encoder.float(), size, heads, provenance, text_projection(raw))
+    notes = (*unwrap(raw).notes, *_resized(spec, state, size))
+    return Backbone(spec, encoder.float(), size, heads, provenance, text_projection(raw), notes)
 
 
 def backbone_from_state(
@@ -129,6 +130,17 @@ def _filled(
     copies = {key: value.detach().clone().contiguous() for key, value in state.items()}
     encoder.load_state_dict(copies, strict=True, assign=True)
     return encoder.eval()
+
+
+def _resized(spec: BackboneSpec, state: State, size: int) -> list[str]:
+    """Say where positions were interpolated though nobody may have asked for it."""
+    trained = spec.architecture.trained_size(state)
+    if trained == size:
+        return []
+    return [
+        f"the positions were trained for {trained} x {trained} pixels and are interpolated to "
+        f"{size} x {size}; --image_size {trained} uses them as they are"
+    ]
 
 
 def _number_of_heads(

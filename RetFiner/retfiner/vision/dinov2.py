@@ -12,7 +12,7 @@ DINOV2 = BackboneSpec(
         "Oquab et al., DINOv2: Learning Robust Visual Features without Supervision, TMLR 2024"
     ),
     architecture=plain_vit.PLAIN_VIT,
-    matches=plain_vit.layout(("",), has=(plain_vit.LAYER_SCALE,)),
+    matches=plain_vit.layout(plain_vit.SINGLE, has=(plain_vit.LAYER_SCALE,)),
     wrap=plain_vit.flat,
     sizes=("ViT-S/14", "ViT-B/14", "ViT-L/14"),
     representation="concat_postnorm",  # as DINOv2's own linear evaluation, see retfound.py

@@ -15,7 +15,7 @@ RETFOUND_GREEN = BackboneSpec(
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
     architecture=plain_vit.PLAIN_VIT,
-    matches=plain_vit.layout(("",), has=(plain_vit.LAYER_SCALE, "reg_token")),
+    matches=plain_vit.layout(plain_vit.SINGLE, has=(plain_vit.LAYER_SCALE, "reg_token")),
     wrap=plain_vit.flat,
     sizes=("ViT-S/14",),
     image_size=392,

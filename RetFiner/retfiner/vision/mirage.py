@@ -138,6 +138,11 @@ def resize(state: State, image_size: int) -> dict[str, Tensor]:
     return resized
 
 
+def trained_size(state: State) -> int:
+    """Give the image size in pixels that the positions are for."""
+    return state[_POSITIONS].shape[-1] * state[_PROJECTION].shape[-1]
+
+
 def wrap(state: State) -> dict[str, Any]:
     """Lay keys out as the published ``.pth`` files do, without other modalities and decoders.
 
@@ -153,7 +158,7 @@ def usual_heads(state: State) -> int | None:
 
 
 MIRAGE_VIT = Architecture(
-    repair, build, resize, usual_heads, tokens=lambda encoder, images: encoder(images)
+    repair, build, resize, trained_size, usual_heads, lambda encoder, images: encoder(images)
 )
 
 MIRAGE = BackboneSpec(

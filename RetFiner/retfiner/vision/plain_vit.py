@@ -31,9 +31,37 @@ SINGLE, DISTILLED = ("", "model", "state_dict", "model_state_dict"), ("teacher",
 """Entries of a checkpoint that hold one network's weights ("" for a flat file), or one of two."""
 
 
+_CONVOLUTIONS = re.compile(r"(?:conv1|stem\.\d|layer1|stages|features\.0)\.")
+
+
 def is_plain_vit(state: Iterable[str]) -> bool:
     """Say whether keys (without prefixes) are those of a plain ViT."""
     return set(ESSENTIAL) <= set(state)
+
+
+def unsupported_kind(state: State) -> str | None:
+    """Name the kind of network that keys (without prefixes) are of, where it is known and no ViT.
+
+    Returns:
+        None for a plain ViT and for what is not known.
+    """
+    patches = state.get("patch_embed.proj.weight")
+    has_patches = patches is not None
+    kinds = {
+        "rotary positions (as of DINOv3 or EVA-02)": any("rope" in k.split(".")[0] for k in state),
+        "three-dimensional patches: an encoder of volumes or videos": has_patches
+        and patches.ndim == 5,  # type: ignore[union-attr]
+        "a transformer with relative positions (Swin or BEiT)": any(
+            "relative_position_bias_table" in key for key in state
+        ),
+        "an encoder with the keys of OpenAI's CLIP or of open_clip": any(
+            "resblocks." in key for key in state
+        ),
+        "a convolutional network": any(_CONVOLUTIONS.match(key) for key in state),
+        "a vision transformer without a class token": has_patches and "cls_token" not in state,
+        "a vision transformer without learned positions": has_patches and "pos_embed" not in state,
+    }
+    return next((kind for kind, is_found in kinds.items() if is_found), None)
 
 
 def layout(
@@ -42,7 +70,7 @@ def layout(
     """Make the test for plain ViTs under one of some entries, by how their keys begin."""
 
     def matches(raw: RawCheckpoint) -> bool:
-        wrapper, state = unwrap(raw)
+        wrapper, state, _ = unwrap(raw)
         begins = {part for part in (*has, *lacks) if any(key.startswith(part) for key in state)}
         return wrapper in wrappers and is_plain_vit(state) and begins == set(has)
 
@@ -115,6 +143,11 @@ def resize(state: State, image_size: int) -> dict[str, Tensor]:
     return resized
 
 
+def trained_size(state: State) -> int:
+    """Give the image size in pixels that the position embedding is for."""
+    return _positions(state)[1] * state["patch_embed.proj.weight"].shape[-1]
+
+
 def usual_heads(state: State) -> int | None:
     """Give the ViT family's number of heads for a width, None for a width of no family member."""
     return WIDTH_PER_HEAD.get(state["cls_token"].shape[-1]) if "cls_token" in state else None
@@ -135,7 +168,7 @@ def tokens(encoder: nn.Module, images: Tensor) -> ImageTokens:
     return ImageTokens(prefix, patches)
 
 
-PLAIN_VIT = Architecture(repair, build, resize, usual_heads, tokens)
+PLAIN_VIT = Architecture(repair, build, resize, trained_size, usual_heads, tokens)
 
 
 def require_keys(state: State, needed: tuple[str, ...], owner: str) -> None:

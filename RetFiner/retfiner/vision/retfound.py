@@ -1,7 +1,7 @@
 """RETFound: the masked autoencoder and its DINOv2 sibling (Zhou et al., 2023)."""
 
 from retfiner.vision import plain_vit
-from retfiner.vision.plain_vit import DISTILLED, LAYER_SCALE, REGISTERS, layout
+from retfiner.vision.plain_vit import DISTILLED, LAYER_SCALE, REGISTERS, SINGLE, layout
 from retfiner.vision.spec import BackboneSpec
 
 _SOURCE = "https://github.com/rmaphoh/RETFound"
@@ -34,7 +34,7 @@ RETFOUND_DINOV2 = BackboneSpec(
     citation=_CITATION,
     architecture=plain_vit.PLAIN_VIT,
     # DINOv2's teacher, or such an encoder alone.
-    matches=layout((*DISTILLED, ""), has=(LAYER_SCALE,), lacks=REGISTERS),
+    matches=layout((*DISTILLED, *SINGLE), has=(LAYER_SCALE,), lacks=REGISTERS),
     wrap=plain_vit.under_teacher,
     sizes=("ViT-L/14",),
     representation="concat_postnorm",

@@ -43,6 +43,7 @@ class Architecture:
             The encoder has ``embed_dim`` and, of timm's interface, ``blocks``, ``group_matcher``
             and ``set_grad_checkpointing``.
         resize: Interpolate the position embedding of a repaired state to an image size in pixels.
+        trained_size: The image size in pixels that a repaired state's positions are for.
         heads: The number of attention heads, or None where the weights' shapes do not settle it.
         tokens: The encoder's forward pass.
     """
@@ -50,6 +51,7 @@ class Architecture:
     repair: Callable[[RawCheckpoint], dict[str, Tensor]]
     build: Callable[[State, int, int], nn.Module]
     resize: Callable[[State, int], dict[str, Tensor]]
+    trained_size: Callable[[State], int]
     heads: Callable[[State], int | None]
     tokens: Callable[[nn.Module, Tensor], ImageTokens]
 
@@ -130,6 +132,8 @@ class Backbone:
         provenance: Where the weights come from; plain values only, written into saved files.
         projection: ``weight`` (text width, D) and ``bias`` of the projection to the text width
             that came with a published refined checkpoint; empty where there was none.
+        notes: What a user should know of how the file was read: which of several networks was
+            taken, or that it was trained with images of another size.
     """
 
     spec: BackboneSpec
@@ -138,6 +142,7 @@ class Backbone:
     num_heads: int
     provenance: dict[str, str | int | float | list | dict] = field(default_factory=dict)
     projection: dict[str, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:

@@ -5,13 +5,17 @@ What then is left over is the loader's business, never silently ignored.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.vision import transformers_vit
 from retfiner.vision.checkpoint_file import OWN_KEY, RawCheckpoint
+
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
+"""Where training code puts averaged weights; beside raw ones they are taken, as timm takes them."""
 
 WRAPPERS = ("model", "teacher", "student", "state_dict", "model_state_dict")
 """Where training code puts the weights; the first one found wins, hence teacher over student."""
@@ -19,7 +23,21 @@ WRAPPERS = ("model", "teacher", "student", "state_dict", "model_state_dict")
 PREFIXES = ("module.", "backbone.", "model.vision_encoder.", "model.")
 """What parallel training, self-distillation and Lightning put before a key."""
 
-TRAINING_ONLY = ("decoder", "mask_token", "masked_embed", "bert_", "dino_head.", "ibot_head.")
+INSERTED = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What torch.compile, split weights and recomputed activations put anywhere into a key."""
+
+ENCODER_KEYS = ("patch_embed.proj.weight", "input_adapters.bscan.proj.weight", transformers_vit.KEY)
+"""Keys that every encoder has one of; what stands before it is the name its owner gave it."""
+
+TRAINING_ONLY = (
+    "decoder",
+    "mask_token",
+    "masked_embed",
+    "bert_",
+    "dino_head.",
+    "ibot_head.",
+    "n_averaged",
+)
 """Beginnings of keys that served pretraining alone."""
 
 HEADS = ("head.", "head_dist.", "proj.")
@@ -27,41 +45,105 @@ HEADS = ("head.", "head_dist.", "proj.")
 
 
 class Unwrapped(NamedTuple):
-    """Tensors by key, and the top-level entry they were found under ("" for a flat file)."""
+    """Tensors by key, and the top-level entry they were found under ("" for a flat file).
+
+    Attributes:
+        wrapper: The entry; ``teacher`` or ``student`` also where these are parts of one entry, and
+            "" where it is of one's own and says nothing of where the weights come from.
+        state: The tensors, their keys without prefixes.
+        notes: Which of several networks was taken, if there was a choice.
+    """
 
     wrapper: str
     state: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
 
 
 def unwrap(raw: RawCheckpoint) -> Unwrapped:
     """Take the weights out of a checkpoint and strip prefixes from their keys.
 
     Raises:
-        InputError: If there are no weights, if two keys become one, or if it is a refinement run's
-            training checkpoint, which holds more than a backbone.
+        InputError: If there are no weights, if two keys become one, if there are several encoders,
+            or if it is a refinement run's training checkpoint, which holds more than a backbone.
     """
-    content = raw.content
-    for wrapper in WRAPPERS:
-        inner = content.get(wrapper)
-        if isinstance(inner, Mapping) and any(isinstance(v, Tensor) for v in inner.values()):
-            break
-    else:
-        wrapper, inner = "", content
+    wrapper, inner, notes = _entry(raw.content)
     tensors = {str(key): value for key, value in inner.items() if isinstance(value, Tensor)}
-    if "pytorch-lightning_version" in content or any("multimodal_encoder." in k for k in tensors):
+    if "settings" in raw.metadata or any("multimodal_encoder." in key for key in tensors):
         raise InputError(
             "This is a training checkpoint of a refinement run, not a backbone",
-            got=shorten(sorted(str(key) for key in content)),
+            got=shorten(sorted(str(key) for key in raw.content)),
             expected="a vision backbone",
             remedy="extract it first: python get_vision_backbone_for_linprobing.py",
         )
     if not tensors:
         raise InputError(
             "The checkpoint holds no weights",
-            got=shorten(sorted(str(key) for key in content)) or "an empty dictionary",
+            got=shorten(sorted(str(key) for key in raw.content)) or "an empty dictionary",
             expected=f"tensors at the top level or under one of {', '.join(WRAPPERS)}",
         )
-    return Unwrapped(wrapper, _stripped(tensors))
+    part, state, chosen = _one_encoder(_stripped(tensors))
+    if transformers_vit.KEY in state:
+        state = transformers_vit.converted(state)
+    return Unwrapped(part or wrapper, state, (*notes, *chosen))
+
+
+def _entry(content: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], list[str]]:
+    """Find the top-level entry with the weights, and say so where averaged ones lie beside."""
+    found = [name for name in (*AVERAGED, *WRAPPERS) if _holds_tensors(content.get(name))]
+    if not found and not _holds_tensors(content):
+        found = [str(name) for name, inner in content.items() if _holds_encoder(inner)]
+    if not found:
+        return "", content, []
+    taken, others = found[0], found[1:]
+    notes = []
+    if taken in AVERAGED and others:
+        notes = [
+            f"the averaged weights {taken!r} are taken, not {others[0]!r}, which lie beside them; "
+            "to use those, save them alone"
+        ]
+    return taken if taken in WRAPPERS else "", content[taken], notes
+
+
+def _holds_tensors(inner: Any) -> bool:
+    return isinstance(inner, Mapping) and any(isinstance(v, Tensor) for v in inner.values())
+
+
+def _holds_encoder(inner: Any) -> bool:
+    return _holds_tensors(inner) and any(str(key).endswith(ENCODER_KEYS) for key in inner)
+
+
+def _one_encoder(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor], list[str]]:
+    """Take the encoder out of a module of one's own, by what stands before its keys.
+
+    Returns:
+        ``teacher`` or ``student`` where that is what was taken, the state, and a note where there
+        was a choice.
+    """
+    names = sorted(
+        {key.removesuffix(end) for key in state for end in ENCODER_KEYS if _is_at_end(key, end)}
+    )
+    if not names or "" in names:
+        return "", state, []
+    if len(names) > 1:
+        teachers = [name for name in names if "teacher" in name or "ema" in name.split(".")]
+        if len(teachers) != 1:
+            raise InputError(
+                "The checkpoint holds several encoders",
+                got=", ".join(f"{name}*" for name in names),
+                expected="one encoder, or one of a teacher",
+                remedy="save the one to be used alone: torch.save(encoder.state_dict(), ...)",
+            )
+        others = ", ".join(f"{name}*" for name in names if name != teachers[0])
+        notes = [f"of several encoders the weights of {teachers[0]}* are taken, not {others}"]
+    else:
+        teachers, notes = names, []
+    [name] = teachers
+    part = next((word for word in ("teacher", "student") if word in name.split(".")), "")
+    return part, {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}, notes
+
+
+def _is_at_end(key: str, end: str) -> bool:
+    return key == end or key.endswith(f".{end}")
 
 
 def encoder_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -105,6 +187,8 @@ def _stripped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         short = key
+        for inserted in INSERTED:
+            short = short.replace(inserted, "")
         while prefix := next((p for p in PREFIXES if short.startswith(p)), ""):
             short = short[len(prefix) :]
         if short in state:

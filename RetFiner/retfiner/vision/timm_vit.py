@@ -95,7 +95,8 @@ def _prototype(model_id: str) -> VisionTransformer:
     if not plain:
         raise InputError(
             f"timm/{model_id} cannot serve as a backbone",
-            got=type(model).__name__,
+            got=type(model).__name__
+            + ("" if getattr(model, "has_class_token", True) else ", no class token"),
             expected="a plain VisionTransformer with one class token",
             remedy=advice,
         )

@@ -172,3 +172,19 @@ def test_inherited_flags_stand_below_their_class_with_kind_and_default(monkeypat
         "--loud say more (default: off)",
     ]
     assert text.startswith("usage: ") and "--table PATH [flags]\n" in text.splitlines(True)[0]
+
+
+@dataclass(frozen=True)
+class Home:
+    """Two kinds of paths."""
+
+    one: Path = flag("a file", Path("x"))
+    several: list[Path] = flag("files", [])
+
+
+def test_a_tilde_is_the_home_folder_also_in_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/doctor who")
+    (tmp_path / "settings.yaml").write_text("one: ~/a b.pth\nseveral: [~/c, d]\n")
+    found = parse(Home, "", ["--config", str(tmp_path / "settings.yaml")])
+    assert found.one == Path("/home/doctor who/a b.pth")
+    assert found.several == [Path("/home/doctor who/c"), Path("d")]

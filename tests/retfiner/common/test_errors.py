@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from retfiner.common.errors import InputError, run_entry_point, shorten
@@ -54,3 +58,29 @@ def test_names_left_out_are_counted():
     assert shorten(names) == "n0, n1, n2, n3, n4, n5, n6, n7, ... (2 more)"
     assert shorten(names, 1) == "n0, ... (9 more)"
     assert shorten([]) == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such pipes")
+def test_a_closed_pipe_ends_a_script_without_a_traceback():
+    """As in `train.py | head -1`; a broken pipe to a worker is another matter."""
+    code = """
+from retfiner.common.errors import run_entry_point
+def main():
+    for number in range(1_000_000):
+        print(number)
+run_entry_point(main)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "0\n"
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 141
+    assert said == "\nended: what is printed can no longer be read (the pipe was closed)\n"
+
+    def to_a_worker():
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run_entry_point(to_a_worker)

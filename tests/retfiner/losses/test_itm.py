@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from retfiner.losses.itm import ImageTextMatching, Negatives, draw_negatives
 from tests.helpers.small import random_batch, small_model
@@ -178,3 +180,52 @@ def test_same_generator_same_negatives():
     )
     assert torch.equal(first.image_for_text, second.image_for_text)
     assert torch.equal(first.text_for_image, second.text_for_image)
+
+
+class Largest(TorchDispatchMode):
+    """Note how many numbers the largest tensor holds."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self.numbers = max(self.numbers, tensor.untyped_storage().nbytes() // 4)
+        return out
+
+
+def test_memory_goes_by_the_own_pairs():
+    """Of 4,096 pairs of all processes, this one has 4."""
+    own, total = 4, 4096
+    scores, matches = torch.zeros(own, total), torch.zeros(own, total, dtype=torch.bool)
+    with Largest() as largest:
+        draw_negatives(scores, matches, torch.Generator().manual_seed(0), scores, first=100)
+    assert own * total <= largest.numbers <= 4 * own * total  # a whole matrix: 1,024 times as many
+
+
+def test_draws_are_the_same_however_many_processes_share_the_pairs():
+    size = 12
+    scores = torch.randn(size, size, generator=torch.Generator().manual_seed(5))
+    own = torch.eye(size, dtype=torch.bool)
+    whole = draw_negatives(scores, own, torch.Generator().manual_seed(3))
+    for first, last in ((0, 5), (5, 12)):
+        rows = slice(first, last)
+        part = draw_negatives(
+            scores[rows], own[rows], torch.Generator().manual_seed(3), scores.T[rows], first
+        )
+        assert all(a.equal(b[rows]) for a, b in zip(part, whole, strict=True))
+
+
+def test_draws_are_alike_where_scores_are_alike():
+    """Over rows and steps, each other pair is drawn equally often: chi-squared."""
+    size, rounds = 10, 1_000
+    generator, counts = torch.Generator().manual_seed(0), torch.zeros(size, size)
+    scores, own = torch.zeros(size, size), torch.eye(size, dtype=torch.bool)
+    for _ in range(rounds):
+        drawn = draw_negatives(scores, own, generator)
+        counts += F.one_hot(drawn.text_for_image, size) + F.one_hot(drawn.image_for_text, size)
+    expected = 2 * rounds / (size - 1)
+    off = counts[~own].reshape(size, size - 1)
+    chi = ((off - expected) ** 2 / expected).sum(1)
+    assert (chi < 29.7).all()  # 8 degrees of freedom: p = 0.0002 each

@@ -2,14 +2,16 @@
 
 import os
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
 from retfiner.common.errors import InputError
-from retfiner.refine import refine
-from retfiner.training.resume import AUTO, find_newest, glob_literal, read_resumed_run
+from retfiner.refine import build, read_tables, refine
+from retfiner.training.resume import AUTO, differences, find_newest, glob_literal, read_resumed_run
 from tests.helpers.refinement import column, make_material, read_csv, settings, write_csv
 
 
@@ -86,7 +88,26 @@ def test_what_the_recipe_chose_stays_when_a_run_goes_on(material, tmp_path):
 def test_other_settings_begin_a_run_of_their_own(material, copy, capsys):
     folder = refine(auto(material, copy, weight_decay=0.5)).folder
     assert folder.name == f"{copy.name}-2"
-    assert "a new one begins" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "a new one begins" in said
+    assert "--weight_decay was" in said
+
+
+def test_a_table_that_lies_elsewhere_now_is_the_same_data(material, copy, tmp_path):
+    """Content decides: a moved table goes on, an edited one does not."""
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(material.csv.parent / "images", moved / "images")
+    table = shutil.copy(material.csv, moved / "renamed.csv")
+    again = replace(auto(material, copy), train_csv=Path(table))
+    description = build(again, read_tables(again)).module.description
+    stored = read_resumed_run(copy / "last.ckpt").description
+    assert differences(stored, description) == []
+    Path(table).write_text(Path(table).read_text().replace("fluid", "edema"))
+    changed = build(again, read_tables(again)).module.description
+    assert len(differences(stored, changed)) == 1
+    with pytest.raises(InputError, match="other settings") as caught:
+        refine(replace(again, resume=copy))
+    assert f"--train_csv {table}" in str(caught.value)
 
 
 def test_the_newest_is_the_highest_number_whatever_the_clock_says(copy):
@@ -96,7 +117,7 @@ def test_the_newest_is_the_highest_number_whatever_the_clock_says(copy):
     shutil.copytree(copy, copy.with_name(f"{copy.name}_note-11"))
     (copy.with_name(f"{copy.name}-12")).mkdir()
     os.utime(newer / "last.ckpt", (0, 0))
-    found = find_newest(copy.parent, copy.name, about)
+    found, _ = find_newest(copy.parent, copy.name, about)
     assert found is not None
     assert found.folder == newer
 

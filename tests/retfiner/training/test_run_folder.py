@@ -16,6 +16,7 @@ from retfiner.training.resume import find_resume_checkpoint
 from retfiner.training.run_folder import (
     git_revision,
     make_run_folder,
+    open_run_folder,
     run_name,
     write_config,
 )
@@ -117,3 +118,16 @@ def test_the_command_can_be_pasted_back(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code, "--note", "two words"], cwd=tmp_path, check=True)
     assert "# command: -c --note 'two words'" in (tmp_path / "config.yaml").read_text()
+
+
+def test_what_was_refused_leaves_no_folder_and_what_was_trained_stays(tmp_path):
+    for trained in (False, True):
+        with (
+            pytest.raises(InputError),
+            open_run_folder(tmp_path, "run", existing=None) as folder,
+        ):
+            write_config(folder, {"lr": 1.0}, {})
+            if trained:
+                (folder / "metrics.csv").write_text("step\n")
+            raise InputError("refused")
+        assert folder.exists() == trained

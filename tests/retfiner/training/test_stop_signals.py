@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from retfiner.common.errors import Stopped, run_entry_point
 from retfiner.common.processes import SIGNALS
 from retfiner.training.stop_signals import StopSignals
+from tests.helpers.processes import free_port
 
 
 def send(number):
@@ -25,6 +29,40 @@ def test_a_signal_is_noted_and_handlers_are_put_back(number):
         send(signal.SIGTERM)
         assert signals.received == number  # the first one is the reason
     assert signal.getsignal(number) == before
+
+
+def test_a_process_that_waits_inside_a_library_ends_all_the_same(tmp_path):
+    """Here for the first process of a run, which never comes."""
+    code = f"""
+import torch.distributed as dist
+from retfiner.training import stop_signals
+stop_signals.PATIENCE = 0.2
+with stop_signals.StopSignals():
+    print("waiting", flush=True)
+    dist.init_process_group("gloo", init_method="tcp://127.0.0.1:{free_port()}", rank=1,
+                            world_size=2)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "SIGTERM: ended while waiting for other processes" in said
+
+
+def test_a_child_does_not_wake_its_parent():
+    with StopSignals() as signals:
+        child = os.fork()
+        if not child:
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+            send(signal.SIGTERM)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        signals._heard.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            signals._heard.recv(1)
 
 
 def test_signals_are_taken_back_from_a_library():

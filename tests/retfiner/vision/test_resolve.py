@@ -128,7 +128,7 @@ def test_unknown_name_lists_the_known_ones():
 
 def test_unknown_layout_lists_the_known_names():
     with pytest.raises(InputError, match="layout of no known backbone") as caught:
-        resolve({"conv1.weight": torch.ones(1)}, "resnet.pth")
+        resolve({"net.weight": torch.ones(1)}, "mlp.pth")
     assert "RETFound" in str(caught.value)
     assert "--backbone" in str(caught.value)
 

@@ -10,12 +10,16 @@ import os
 from dataclasses import dataclass
 
 import torch
+from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from retfiner.common.errors import InputError
 from retfiner.training.distributed.collectives import TIMEOUT
 from retfiner.training.distributed.fsdp import ShardedStrategy
 from retfiner.training.precision import resolve_precision
+
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK")
+"""Variables by which launchers tell a process which one it is."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,9 @@ def resolve_hardware(
         compile: Whether the encoders are compiled, which does not either.
 
     Raises:
-        InputError: If there are no such devices, torchrun started another number of processes, or
-            weights cannot be split as asked.
+        InputError: If there are no such devices, torchrun or SLURM started another number of
+            processes, a variable says wrongly which process this is, or weights cannot be split as
+            asked.
     """
     accelerator = _resolve_accelerator(accelerator)
     if precision == "auto" and prefers_float16 and accelerator == "cuda":
@@ -96,6 +101,9 @@ def resolve_hardware(
             "torchrun started",
             remedy="leave both out: torchrun's numbers are taken",
         )
+    if started is None:
+        _check_slurm(count * nodes)
+        _check_ranks(count * nodes)
     if strategy == "auto" and count * nodes > 1:
         strategy = "ddp"
     if count * nodes > 1 and batch_size == 1:
@@ -107,6 +115,42 @@ def resolve_hardware(
     if strategy == "fsdp":
         _check_sharding(precision, compile, count * nodes)
     return Hardware(accelerator, count, nodes, strategy, precision)
+
+
+def _check_slurm(processes: int) -> None:
+    """Refuse another number of SLURM's tasks than of devices: each task is a process of the run."""
+    if not SLURMEnvironment.detect():
+        return
+    tasks = int(os.environ["SLURM_NTASKS"])
+    if tasks != processes:
+        remedy = "#SBATCH --ntasks-per-node as many as --devices, started by srun (srun "
+        remedy += f"--ntasks={processes} python train.py ...)"
+        if tasks == 1:  # then Lightning starts the others
+            remedy += "; or, without SLURM's part in it: env -u SLURM_NTASKS python train.py ..."
+        else:
+            remedy += f"; or --devices times --num_nodes {tasks}"
+        raise InputError(
+            "SLURM's tasks and the devices asked for are not the same number",
+            got=f"SLURM_NTASKS={tasks}, and --devices times --num_nodes is {processes}",
+            expected="a task for each device: a task is one process of the run",
+            remedy=remedy,
+        )
+
+
+def _check_ranks(processes: int) -> None:
+    """Refuse variables that say which process this is where no launcher set them."""
+    here = os.environ
+    if processes == 1:
+        stale = [name for name in RANKS if here.get(name, "0") != "0"]
+    else:  # Lightning gives its processes the other two; this one it would believe
+        stale = [n for n in RANKS[:1] if n in here and here[n] != here.get("SLURM_PROCID")]
+    if stale:
+        raise InputError(
+            "the environment says that this is a process of another run",
+            got=", ".join(f"{name}={here[name]}" for name in stale),
+            expected="none of these, unless torchrun sets it",
+            remedy=f"unset {' '.join(stale)}",
+        )
 
 
 def _check_sharding(precision: str, compile: bool, processes: int) -> None:

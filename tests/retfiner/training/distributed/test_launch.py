@@ -13,7 +13,7 @@ from retfiner.training.distributed.launch import is_rank_zero, resolve_hardware
 
 VARIABLES = (
     "RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "WORLD_SIZE", "LOCAL_WORLD_SIZE",
-    "TORCHELASTIC_RUN_ID",
+    "TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "SLURM_JOB_NAME",
 )  # fmt: skip
 
 
@@ -103,3 +103,44 @@ def test_what_cannot_be_is_refused(started, changes, words):
 def test_the_first_process_knows_itself(started, variables, is_first):
     started(**variables)
     assert is_rank_zero() == is_first
+
+
+@pytest.mark.parametrize(
+    ("tasks", "asked"),
+    [(1, {"devices": "2"}), (2, {}), (4, {"devices": "2"}), (2, {"devices": "2", "num_nodes": 2})],
+)
+def test_slurm_with_other_tasks_than_devices_is_refused(started, tasks, asked):
+    started(SLURM_NTASKS=tasks, SLURM_PROCID=0)
+    with pytest.raises(InputError, match="not the same number") as caught:
+        placed(**asked)
+    assert f"SLURM_NTASKS={tasks}" in str(caught.value)
+    assert "srun" in str(caught.value)
+
+
+def test_slurm_with_a_task_a_device(started):
+    started(SLURM_NTASKS=4, SLURM_PROCID=3)
+    assert placed(devices="2", num_nodes=2).processes == 4
+    started(SLURM_NTASKS=1, SLURM_PROCID=0)
+    assert placed().processes == 1
+    started(SLURM_NTASKS=2, SLURM_PROCID=1, RANK=1)  # as job scripts set it for torch
+    assert placed(devices="2").processes == 2
+    started(SLURM_NTASKS=1, **torchrun(1, 2, 2))  # torchrun within SLURM
+    assert placed().processes == 2
+
+
+@pytest.mark.parametrize(
+    ("variables", "devices"),
+    [({"RANK": 1}, "1"), ({"LOCAL_RANK": 1}, "1"), ({"NODE_RANK": 2}, "1"), ({"RANK": 0}, "2")],
+)
+def test_a_rank_that_no_launcher_set_is_named(started, variables, devices):
+    started(**variables)
+    with pytest.raises(InputError, match="another run") as caught:
+        placed(devices=devices)
+    assert f"unset {next(iter(variables))}" in str(caught.value)
+
+
+def test_a_world_size_alone_and_lightnings_own_ranks_are_well(started):
+    started(WORLD_SIZE=4, RANK=0)
+    assert placed().processes == 1
+    started(LOCAL_RANK=1, NODE_RANK=0, WORLD_SIZE=2)
+    assert placed(devices="2").processes == 2
