@@ -17,6 +17,7 @@ from retfiner.data.reference import split_reference
 from retfiner.text.folder import require_text_encoder
 from retfiner.training.logger_packages import require_logger_packages
 from retfiner.training.resume_path import AUTO, find_resume_checkpoint
+from retfiner.vision.published.find import weights_at
 from retfiner.vision.sniff import require_checkpoint_file
 
 if TYPE_CHECKING:
@@ -64,9 +65,20 @@ def refine(config: RefineConfig) -> RunResult:
     Raises:
         InputError: If anything the user gave cannot be used.
     """
+    config = find_weights(config)
     tables = read_tables(config)
     parts = build(config, tables)
     return fit(config, parts)
+
+
+def find_weights(config: RefineConfig) -> RefineConfig:
+    """Put the downloaded file in place of a name such as ``RETFound``; a path stays as it is.
+
+    Raises:
+        InputError: If the weights of that name are not downloaded yet.
+    """
+    found = weights_at(config.model_weights)
+    return config if found == config.model_weights else replace(config, model_weights=found)
 
 
 def check_paths(config: RefineConfig) -> None:
