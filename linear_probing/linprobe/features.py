@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from linprobe.datasets import Split, read_bscan
 from linprobe.store import FeatureStore, encoder_digest, feature_key
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.progress import progress
 from retfiner.common.seeds import generator
 from retfiner.vision import (
     AugmentedTransform,
@@ -153,7 +153,7 @@ class Extractor:
             collate_fn=_as_list,
         )
         done = 0
-        with tqdm(total=len(split), desc=title, unit="image", disable=None, leave=False) as bar:
+        with progress(title, len(split)) as bar:
             for shown in loader:
                 for error in shown:
                     if isinstance(error, InputError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ DELAY = 2.0
 @contextmanager
 def progress(
     title: str, total: int | None = None, unit: str = "image", *, shown: bool = True
-) -> Iterator[Callable[[int], object]]:
+) -> Iterator[tqdm]:
     """Show how far the block has come.
 
     Args:
@@ -33,7 +33,7 @@ def progress(
         shown: Whether this process speaks: of several, one does.
 
     Yields:
-        A function that is told how many more are done.
+        tqdm's bar, to be told by ``update(n)`` how many more are done.
     """
     terminal = sys.stderr.isatty()
     counts = total is not None or unit == "B"
@@ -56,7 +56,7 @@ def progress(
         timer.start()
     try:
         with bar:
-            yield bar.update
+            yield bar
     finally:
         timer.cancel()
         if shown:
@@ -68,7 +68,7 @@ def track(
     shown: bool = True,
 ) -> Iterator[T]:  # fmt: skip
     """Hand items on and show how many have been asked for, as :func:`progress` does."""
-    with progress(title, total, unit, shown=shown) as advance:
+    with progress(title, total, unit, shown=shown) as bar:
         for item in items:
             yield item
-            advance(1)
+            bar.update()

@@ -28,9 +28,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
-from tqdm import tqdm
-
 from retfiner.common.errors import InputError
+from retfiner.common.progress import progress
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".txz", ".tar.xz", ".tbz2", ".tar.bz2")
 """How the name of an archive that can be unpacked ends."""
@@ -189,7 +188,7 @@ def unpack(path: Path, folder: Path, budget: Budget, shown: str, depth: int = 1)
         )
     inner, at = [], None
     title = f"unpacking {path.name}"
-    with tqdm(desc=title, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+    with progress(title, unit="B") as bar:
         try:
             for member in _members(path, shown, budget):
                 at = member.name

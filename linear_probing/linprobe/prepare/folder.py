@@ -27,7 +27,6 @@ from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from tqdm import tqdm
 
 from linprobe.prepare.finding import list_files, renamed, safe_stem, squeeze, tolerate
 from linprobe.prepare.identical import Groups
@@ -36,6 +35,7 @@ from linprobe.prepare.sheets import read_csv
 from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.patients import owner_in_name
+from retfiner.common.progress import track
 
 NAME = "folder"
 SIMILAR = 0.85
@@ -175,8 +175,7 @@ def _readable_and_together(bscans: list[BScan]) -> tuple[list[BScan], list[str]]
 
     with ThreadPoolExecutor(4) as pool:
         looks = pool.map(look, bscans)
-        bar = tqdm(looks, "reading", len(bscans), unit="picture", disable=None, leave=False)
-        hashes = list(bar)
+        hashes = list(track(looks, "reading", len(bscans), "picture"))
     broken = [bscan.source for bscan, found in zip(bscans, hashes, strict=True) if found is None]
     notes = tolerate("pictures cannot be read", broken, len(bscans), "replace or remove them")
     kept = [bscan for bscan, found in zip(bscans, hashes, strict=True) if found is not None]

@@ -16,10 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
 from linprobe.prepare.archives import FOREIGN_SUFFIXES, Budget, is_archive, is_clutter, unpack
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.progress import progress
 
 _CHUNK = 1 << 20
 
@@ -209,7 +208,7 @@ def _record(path: Path) -> SourceFile:
     title = f"hashing {path.name}"
     with (
         path.open("rb") as stream,
-        tqdm(total=size, desc=title, unit="B", unit_scale=True, disable=None, leave=False) as bar,
+        progress(title, size, "B") as bar,
     ):
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)

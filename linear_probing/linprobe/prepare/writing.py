@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from linprobe.prepare.borders import zero_white_borders
 from linprobe.prepare.spec import GrayImage
 from retfiner.common.errors import InputError
 from retfiner.common.processes import leave_interrupts_alone
+from retfiner.common.progress import progress
 
 COMPRESSION = 4
 """Of PNG: speckle becomes no smaller with more, and is written in three quarters of the time."""
@@ -121,9 +121,7 @@ def write_images(jobs: Sequence[Job], folder: Path, workers: int) -> list[Writte
     """
     for parent in {(folder / job.image).parent for job in jobs}:
         parent.mkdir(parents=True, exist_ok=True)
-    with tqdm(
-        total=len(jobs), desc="writing images", unit="image", disable=None, leave=False
-    ) as bar:
+    with progress("writing images", len(jobs)) as bar:
         if workers <= 1:
             written = []
             for job in jobs:

@@ -19,9 +19,9 @@ module.DELAY = 0.2
 for _ in track(range(5), "fast", 5): pass
 for _ in track(range(5), "reading scans", 5, "file"): time.sleep(0.2)
 with progress("fitting"): time.sleep(0.5)
-with progress("hashing", 4000, "B") as advance:
-    for _ in range(4): time.sleep(0.2); advance(1000)
-with progress("another process's", 3, shown=False) as advance: time.sleep(0.5); advance(3)
+with progress("hashing", 4000, "B") as bar:
+    for _ in range(4): time.sleep(0.2); bar.update(1000)
+with progress("another process's", 3, shown=False) as bar: time.sleep(0.5); bar.update(3)
 print("end", flush=True)
 """
 

@@ -7,7 +7,6 @@ file's address, hash and rights; it does not go on with the download of an earli
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from retfiner.common.errors import InputError
 from retfiner.common.faults import is_disk_full
+from retfiner.common.files import file_sha256
 from retfiner.common.progress import progress
 from retfiner.vision.sniff import require_checkpoint_file
 
@@ -118,17 +118,6 @@ def on_hub(repository: str, name: str) -> tuple[Source, str | None]:
     return Source(url, about.etag, get_token()), sha256
 
 
-def hash_of(path: Path) -> str:
-    """Hash a large file's bytes, saying so if it takes long."""
-    digest = hashlib.sha256()
-    size = path.stat().st_size
-    with path.open("rb") as file, progress(f"hashing {path.name}", size, "B") as advance:
-        while block := file.read(BLOCK):
-            digest.update(block)
-            advance(len(block))
-    return digest.hexdigest()
-
-
 def _fetch(source: Source, part: Path) -> None:
     """Read a file to its end, from where it stopped if its server still has the same bytes."""
     done, mark = part.stat().st_size if part.exists() else 0, _mark_of(part)
@@ -157,11 +146,11 @@ def _fetch(source: Source, part: Path) -> None:
         _require_room(part.parent, int(length or 0))
         mark.write_text(source.version or _validator(response.headers), encoding="utf-8")
         title = f"downloading {part.stem}"
-        with part.open("ab" if goes_on else "wb") as file, progress(title, total, "B") as advance:
-            advance(done)
+        with part.open("ab" if goes_on else "wb") as file, progress(title, total, "B") as bar:
+            bar.update(done)
             while block := response.read1(BLOCK):
                 file.write(block)
-                advance(len(block))
+                bar.update(len(block))
             file.flush()
             os.fsync(file.fileno())
     if total is not None and part.stat().st_size != total:
@@ -187,7 +176,7 @@ def _put_in_place(part: Path, target: Path, sha256: str | None) -> str:
     """Check what was downloaded and give it its name, or remove it."""
     try:
         require_checkpoint_file(part)
-        digest = hash_of(part)
+        digest = file_sha256(part)
         if sha256 not in (None, digest):
             raise InputError(
                 f"What was downloaded is not the {target.name} that is known",

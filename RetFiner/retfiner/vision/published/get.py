@@ -10,7 +10,8 @@ from retfiner.common.cli import flag
 from retfiner.common.commands import command, shorter
 from retfiner.common.errors import InputError
 from retfiner.common.faults import explained_faults
-from retfiner.vision.published.download import Source, download, hash_of, on_hub
+from retfiner.common.files import file_sha256
+from retfiner.vision.published.download import Source, download, on_hub
 from retfiner.vision.published.find import DOWNLOADS, GET, downloaded, entry_named
 from retfiner.vision.published.registry import WEIGHTS, PublishedWeights
 from retfiner.vision.sniff import require_checkpoint_file
@@ -66,7 +67,7 @@ def _check(entry: PublishedWeights, path: Path) -> None:
     if entry.sha256 is None or path.name != entry.files[0]:
         print(f"There:    {shorter(path)} (no hash is published to check it by)")
         return
-    digest = hash_of(path)
+    digest = file_sha256(path)
     if digest != entry.sha256:
         raise InputError(
             f"{shorter(path)} is not the published {entry.name}",
