@@ -21,6 +21,7 @@ import pytest
 from linprobe.config import ProbeConfig
 from linprobe.prepare.config import PrepareConfig
 from linprobe.report.config import ReportConfig
+from linprobe.reproduce import ReproduceConfig
 from retfiner.browse.config import BrowseConfig
 from retfiner.common.cli import build_parser
 from retfiner.config import RefineConfig
@@ -55,6 +56,7 @@ SCRIPTS = {
     "retfiner.data.phantoms": PhantomConfig,
     "probe.py": ProbeConfig,
     "report.py": ReportConfig,
+    "reproduce.py": ReproduceConfig,
     "prepare_dataset.py": PrepareConfig,
     "prepare_pairs.py": PreparePairsConfig,
     "explain.py": ExplainConfig,
