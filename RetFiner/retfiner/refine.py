@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from retfiner.common.cli import as_plain
 from retfiner.common.faults import TRAINING_MEMORY, explained_faults
+from retfiner.common.progress import LOADING, progress
 from retfiner.config import RefineConfig
 from retfiner.data.manifest import NO_PATIENT_COLUMN, Manifest, read_splits
 from retfiner.data.reference import split_reference
@@ -132,16 +133,17 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     Raises:
         InputError: If anything cannot be read or does not go together.
     """
-    from retfiner.data.fingerprint import describe_data
-    from retfiner.text.encoder import load_text_encoder
-    from retfiner.text.tokenizer import load_tokenizer
-    from retfiner.training.build import describe
-    from retfiner.training.distributed.launch import resolve_hardware
-    from retfiner.training.recipe import choose_recipe, settings_of, train_interpolation
-    from retfiner.training.resume import choose_run
-    from retfiner.training.run_folder import run_name
-    from retfiner.training.trainer import begin
-    from retfiner.vision import evaluation_transform, load_backbone
+    with progress(LOADING):
+        from retfiner.data.fingerprint import describe_data
+        from retfiner.text.encoder import load_text_encoder
+        from retfiner.text.tokenizer import load_tokenizer
+        from retfiner.training.build import describe
+        from retfiner.training.distributed.launch import resolve_hardware
+        from retfiner.training.recipe import choose_recipe, settings_of, train_interpolation
+        from retfiner.training.resume import choose_run
+        from retfiner.training.run_folder import run_name
+        from retfiner.training.trainer import begin
+        from retfiner.vision import evaluation_transform, load_backbone
 
     begin(config.seed)
     hardware = resolve_hardware(

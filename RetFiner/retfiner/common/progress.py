@@ -6,6 +6,7 @@ says what is being done. What is faster says nothing.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -16,8 +17,13 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+"""How launchers number processes: the first of each speaks."""
+
 DELAY = 2.0
 """Seconds of silence that nobody takes for a program that hangs."""
+LOADING = "loading PyTorch and what is built on it"
+"""What the import of heavy packages is called, which the first of a day may make last."""
 
 
 @contextmanager
@@ -30,11 +36,12 @@ def progress(
         title: What is being done: "reading scans".
         total: How many there are, where that is known; None for a block that does not count.
         unit: What is counted; ``B`` is shown in kilobytes and more.
-        shown: Whether this process speaks: of several, one does.
+        shown: Whether to show it at all; of several processes, only the first ever does.
 
     Yields:
         tqdm's bar, to be told by ``update(n)`` how many more are done.
     """
+    shown = shown and all(os.environ.get(name, "0") == "0" for name in _RANKS)
     terminal = sys.stderr.isatty()
     counts = total is not None or unit == "B"
     bar = tqdm(

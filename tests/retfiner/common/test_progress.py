@@ -62,6 +62,15 @@ def test_a_terminal_has_a_bar_that_goes():
     assert text.rstrip().splitlines()[-1].endswith("end")
 
 
+def test_of_several_processes_the_first_speaks(capsys, monkeypatch):
+    monkeypatch.setattr(module, "DELAY", 0.01)
+    monkeypatch.setenv("RANK", "1")
+    assert list(track([0.1], "reading")) == [0.1]
+    with progress("reading"):
+        time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+
+
 def test_the_line_is_said_while_a_single_long_step_lasts(capsys, monkeypatch):
     monkeypatch.setattr(module, "DELAY", 0.1)
     with progress("one long step", 1):
