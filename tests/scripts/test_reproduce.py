@@ -79,7 +79,7 @@ def write_downloads(folder):
         downloads.write_duke_volume(folder / "Duke_iAMD", label, subject, volume)
     downloads.write_gamma(folder / "GAMMAv2", ("non", "early", "mid_advanced") * 6)
     downloads.write_harvard(folder / "Harvard_Glaucoma", ("yes", "no") * 8)
-    downloads.write_octdl(folder / "OCTDL", per_class=12)
+    downloads.write_octdl(folder / "OCTDL", per_class=8)
     downloads.write_octid(folder / "OCTID", per_class=8)
     for c, label in enumerate(("AMD", "DME", "NORMAL")):
         for case in range(1, 9):

@@ -169,6 +169,13 @@ def read_model(
         InputError: If the file is no checkpoint of a run, or its parts do not fit together.
     """
     path = checkpoint_of(Path(path))
+    with progress(f"reading {path.name}"):
+        return _read_model(path, device, text_encoder, precision)
+
+
+def _read_model(
+    path: Path, device: str | torch.device, text_encoder: Path | str | None, precision: str
+) -> LoadedModel:
     raw = read_checkpoint(path)
     about = raw.metadata
     if not isinstance(raw.content.get("state_dict"), Mapping) or "text_config" not in about:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from retfiner.common.errors import InputError
 from retfiner.common.processes import count_workers
-from retfiner.common.progress import track
+from retfiner.common.progress import progress, track
 from retfiner.common.seeds import derive_seed
 from retfiner.data.datamodule import Pairs, PairsDataModule
 from retfiner.data.manifest import Manifest
@@ -118,11 +118,13 @@ class EncoderGuard(pl.Callback):
         """Encode all scans, in every process: split weights are gathered by all together."""
         device = trainer.strategy.root_device
         found = []
-        for start in range(0, len(self.images), self.batch_size):
-            part = self.images[start : start + self.batch_size]
-            images = torch.stack([self.transform.normalised(image / 255) for image in part])
-            with torch.no_grad(), trainer.precision_plugin.forward_context():
-                found.append(module.probing_features(images.to(device)).float().cpu())
+        with progress("encoding scans for the guard", len(self.images)) as bar:
+            for start in range(0, len(self.images), self.batch_size):
+                part = self.images[start : start + self.batch_size]
+                images = torch.stack([self.transform.normalised(image / 255) for image in part])
+                with torch.no_grad(), trainer.precision_plugin.forward_context():
+                    found.append(module.probing_features(images.to(device)).float().cpu())
+                bar.update(len(part))
         return torch.cat(found).double().numpy()
 
     def state_dict(self) -> dict[str, Any]:
