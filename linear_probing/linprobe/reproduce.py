@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,19 +71,8 @@ class ReproduceConfig:
                 raise InputError(
                     f"--{name} names others", got=", ".join(stray), expected=", ".join(known)
                 )
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A base model and what is compared with it: files by the names that the results have."""
-
-    base: str
-    files: dict[str, Path]
-
-    @property
-    def own(self) -> str | None:
-        """Name of the refinement of one's own, if there is one."""
-        return next((name for name in self.files if name.startswith("own-")), None)
+        if not all("=" in word for word in self.own):
+            raise InputError("--own takes MODEL=PATH", got=" ".join(self.own))
 
 
 def plan(config: ReproduceConfig) -> list[str]:
@@ -93,7 +83,7 @@ def plan(config: ReproduceConfig) -> list[str]:
             to do about each.
     """
     missing: list[str] = []
-    models = [_compared(config, name, missing) for name in config.model]
+    models = {name: _files(config, name, missing) for name in config.model}
     lines = _preparations(config, missing)
     _require_room(config, models, missing)
     if missing:
@@ -103,8 +93,8 @@ def plan(config: ReproduceConfig) -> list[str]:
         )
     results = config.output / "results"
     where = ("--results", shorter(results))
-    for one in models:
-        weights = [f"{name}={shorter(path)}" for name, path in one.files.items()]
+    for files in models.values():
+        weights = [f"{name}={shorter(path)}" for name, path in files.items()]
         lines.append(
             command(
                 "linear_probing/probe.py", "--weights", *weights, "--protocol", "published",
@@ -113,10 +103,10 @@ def plan(config: ReproduceConfig) -> list[str]:
             )
         )  # fmt: skip
     pairs = [
-        (one.base, _in_results(name, path, results))
-        for one in models
-        for name, path in one.files.items()
-        if name != one.base
+        (base, _in_results(name, path, results))
+        for base, files in models.items()
+        for name, path in files.items()
+        if name != base
     ]
     bases, others = ([pair[k] for pair in pairs] for k in (0, 1))
     report = ("--base", *bases, "--refined", *others, "--data_set", *config.data_set)
@@ -157,8 +147,8 @@ def table(config: ReproduceConfig) -> str:
     return text
 
 
-def _compared(config: ReproduceConfig, base: str, missing: list[str]) -> Compared:
-    """Find the weights of a base model and of its refinements, or say how each is got."""
+def _files(config: ReproduceConfig, base: str, missing: list[str]) -> dict[str, Path]:
+    """Find a base model and its refinements, by their names in the results; or say how to."""
     folders = (DOWNLOADS, _HOME / "_weights")
     files = {}
     for name in (base, _released(base)):
@@ -180,7 +170,7 @@ def _compared(config: ReproduceConfig, base: str, missing: list[str]) -> Compare
         missing.append(f"{found[0]}: --own {base}=PATH names no file")
     else:
         files[f"own-{base}"] = found[0]
-    return Compared(base, files)
+    return files
 
 
 def _preparations(config: ReproduceConfig, missing: list[str]) -> list[str]:
@@ -204,9 +194,11 @@ def _preparations(config: ReproduceConfig, missing: list[str]) -> list[str]:
     return lines
 
 
-def _require_room(config: ReproduceConfig, models: list[Compared], missing: list[str]) -> None:
-    results = config.output / "results"
-    new = sum(not any(results.glob(f"{name}-*")) for one in models for name in one.files)
+def _require_room(
+    config: ReproduceConfig, models: Mapping[str, Mapping[str, Path]], missing: list[str]
+) -> None:
+    names = [name for files in models.values() for name in files]
+    new = sum(not any((config.output / "results").glob(f"{name}-*")) for name in names)
     folder = next(path for path in (config.output, *config.output.absolute().parents)
                   if path.is_dir())  # fmt: skip
     free, needed = shutil.disk_usage(folder).free / 1e9, FEATURES_GB * new
