@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from linprobe.datasets import Split, read_bscan
 from linprobe.store import FeatureStore, encoder_digest, feature_key
@@ -129,17 +130,23 @@ class Extractor:
         ]
         shape = (len(views), len(split), feature_width(self.backbone.width, self.method))
         features = torch.empty(shape, dtype=self._dtype)
-        for index, (key, view) in enumerate(zip(keys, views, strict=True)):
-            table = self.store.read(key, len(split))
-            if table is None or table.shape[1] != shape[2]:
-                count = f" {index + 1}/{len(views)}" if len(views) > 1 else ""
-                table = self.fresh(split, [view], f"{title}{count}")[0].numpy()
-                self.store.write(key, table)  # one at a time: an interrupted run goes on from here
-            features[index] = torch.from_numpy(table)
+        with progress(title, len(views) * len(split)) as bar:
+            for index, (key, view) in enumerate(zip(keys, views, strict=True)):
+                table = self.store.read(key, len(split))
+                if table is None or table.shape[1] != shape[2]:
+                    table = self._encode_all(split, [view], bar)[0].numpy()
+                    self.store.write(key, table)  # one at a time: interrupted, it goes on from here
+                else:
+                    bar.update(len(split))
+                features[index] = torch.from_numpy(table)
         return features
 
     def fresh(self, split: Split, views: Sequence[View], title: str = "") -> Tensor:
         """Compute features and store nothing; arguments and result as of :meth:`stored`."""
+        with progress(title, len(views) * len(split)) as bar:
+            return self._encode_all(split, views, bar)
+
+    def _encode_all(self, split: Split, views: Sequence[View], bar: tqdm) -> Tensor:
         features = torch.empty(
             len(views),
             len(split),
@@ -153,16 +160,15 @@ class Extractor:
             collate_fn=_as_list,
         )
         done = 0
-        with progress(title, len(split)) as bar:
-            for shown in loader:
-                for error in shown:
-                    if isinstance(error, InputError):
-                        raise _unreadable(split.paths[done:]) from error
-                encoded = self.encode(torch.cat(shown))
-                rows = encoded.unflatten(0, (len(shown), len(views)))
-                features[:, done : done + len(shown)] = rows.transpose(0, 1).cpu()
-                done += len(shown)
-                bar.update(len(shown))
+        for shown in loader:
+            for error in shown:
+                if isinstance(error, InputError):
+                    raise _unreadable(split.paths[done:]) from error
+            encoded = self.encode(torch.cat(shown))
+            rows = encoded.unflatten(0, (len(shown), len(views)))
+            features[:, done : done + len(shown)] = rows.transpose(0, 1).cpu()
+            done += len(shown)
+            bar.update(len(shown) * len(views))
         self.images_encoded += len(split) * len(views)
         return features
 

@@ -1,7 +1,7 @@
 """How far a stage has come, for whatever may last longer than two seconds.
 
 On a terminal a bar appears after two seconds and goes when the stage ends; in a log file one line
-says what is being done. What is faster says nothing.
+says what is being done, and none what it consists of. What is faster says nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 
+_within = threading.local()
+"""How many stages surround this place of a thread."""
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 """How launchers number processes: the first of each speaks."""
 
@@ -57,16 +59,20 @@ def progress(
             count = f": {total:,} {unit}{'s' if total != 1 else ''}" if many else ""
             print(f"{title}{count} ...", file=sys.stderr, flush=True)
 
+    outer = getattr(_within, "depth", 0)
+    _within.depth = outer + 1
+    speaks = shown and (terminal or not outer)
     timer = threading.Timer(DELAY, speak)
     timer.daemon = True
-    if shown:
+    if speaks:
         timer.start()
     try:
         with bar:
             yield bar
     finally:
+        _within.depth -= 1  # stages of generators may end in another order
         timer.cancel()
-        if shown:
+        if speaks:
             timer.join()
 
 

@@ -18,7 +18,8 @@ from retfiner.common.progress import progress, track
 module.DELAY = 0.2
 for _ in track(range(5), "fast", 5): pass
 for _ in track(range(5), "reading scans", 5, "file"): time.sleep(0.2)
-with progress("fitting"): time.sleep(0.5)
+with progress("fitting"):
+    for _ in track(range(2), "a part of it"): time.sleep(0.3)
 with progress("hashing", 4000, "B") as bar:
     for _ in range(4): time.sleep(0.2); bar.update(1000)
 with progress("another process's", 3, shown=False) as bar: time.sleep(0.5); bar.update(3)
