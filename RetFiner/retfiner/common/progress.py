@@ -24,8 +24,8 @@ _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 DELAY = 2.0
 """Seconds of silence that nobody takes for a program that hangs."""
-LOADING = "loading PyTorch and what is built on it"
-"""What the import of heavy packages is called, which the first of a day may make last."""
+LOADING = "loading libraries"
+"""What the import of torch and the like is called; the first of a day takes longest."""
 
 
 @contextmanager

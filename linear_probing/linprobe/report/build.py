@@ -24,6 +24,7 @@ from retfiner.common.faults import explained_faults
 from retfiner.common.files import whole_file, write_text
 from retfiner.common.metrics import METRICS
 from retfiner.common.predictions import TABLE, read_table
+from retfiner.common.progress import track
 
 FIGURES = "figures"
 DPI = 200
@@ -119,7 +120,8 @@ def build_report(config: ReportConfig) -> Report:
         write_text(folder / name, text)
     pictures, files = [], []
     features = _features(loaded, summary) if config.map_points else {}
-    for drawing in draw_all(summary, efficiency, word, features, config.map_points, config.seed):
+    drawings = draw_all(summary, efficiency, word, features, config.map_points, config.seed)
+    for drawing in track(drawings, "drawing figures"):
         stem = folder / FIGURES / drawing.name
         data = base64.b64encode(_write_figure(stem, drawing.figure)).decode("ascii")
         width = round(drawing.figure.get_figwidth() * PIXELS_PER_INCH)
