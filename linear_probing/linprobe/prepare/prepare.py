@@ -33,6 +33,7 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import file_sha256
 from retfiner.common.processes import available_cores
+from retfiner.common.progress import progress
 
 _ONLY = {
     "label": "NEHUT2D",
@@ -127,7 +128,8 @@ def _check_flags(config: PrepareConfig, spec: DataSetSpec) -> None:
 
 def _plan(config: PrepareConfig, spec: DataSetSpec, source: Source) -> _Plan:
     """List the B-scans of a download and decide where each goes."""
-    listing = spec.list_bscans(source.folder, config.options())
+    with progress("looking through the download"):
+        listing = spec.list_bscans(source.folder, config.options())
     _check_listing(listing, spec)
     bscans, notes = listing.bscans, list(listing.notes)
     zero = spec.zero_borders if config.zero_borders is None else config.zero_borders
