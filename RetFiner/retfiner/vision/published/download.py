@@ -77,8 +77,9 @@ def download(source: Source, target: Path, sha256: str | None = None) -> str:
                 if refused or attempt == ATTEMPTS:
                     raise _broken(source.url, error, part) from error
                 time.sleep(PAUSE * attempt)
+        digest = _put_in_place(part, target, sha256)
         _mark_of(part).unlink(missing_ok=True)
-        return _put_in_place(part, target, sha256)
+    return digest
 
 
 def on_hub(repository: str, name: str) -> tuple[Source, str | None]:
@@ -101,10 +102,7 @@ def on_hub(repository: str, name: str) -> tuple[Source, str | None]:
     page = url.partition("/resolve/")[0]
     try:
         about = get_hf_file_metadata(url)
-    except (
-        GatedRepoError,
-        RepositoryNotFoundError,
-    ) as error:  # without a login, it says the latter
+    except (GatedRepoError, RepositoryNotFoundError) as error:  # strangers get the latter
         raise InputError(
             f"The Hugging Face hub gives {repository} to those alone who agreed to its terms",
             got=str(error).split("\n", maxsplit=1)[0],
@@ -187,6 +185,7 @@ def _put_in_place(part: Path, target: Path, sha256: str | None) -> str:
             )
     except InputError:
         part.unlink()
+        _mark_of(part).unlink(missing_ok=True)
         raise
     part.replace(target)
     return digest
