@@ -132,7 +132,7 @@ def table(config: ReproduceConfig) -> str:
     with path.open(newline="", encoding="utf-8") as file:
         rows = {(r["base"], r["refined"], r["data_set"]): r for r in csv.DictReader(file)}
     lines = [
-        "| Model | Data set | Base | Released | Change | Own | Change | Paper |",
+        "| Model | Data set | Base | Released | Change | Own | Change | Paper, mean of seven |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for base in config.model:
