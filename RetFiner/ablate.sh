@@ -22,7 +22,7 @@ while [ $# -gt 0 ] && [ "$1" != "--" ]; do
       [ $# -ge 2 ] || fail "$1 needs a value" ;;&
     --data_root) data_root="$(realpath -m -- "$2")"; shift 2 ;;
     --output) output="$(realpath -m -- "$2")"; shift 2 ;;
-    --model_weights) weights="$(realpath -m -- "$2")"; shift 2 ;;
+    --model_weights) weights="$2"; [ ! -e "$2" ] || weights="$(realpath -- "$2")"; shift 2 ;;
     --only) only=" full $2 "; shift 2 ;;
     --losses | --loss_weights | --duplicate_reports | --output_dir | --note | --resume)
       fail "$1 is what ablate.sh sets itself" ;;

@@ -15,6 +15,7 @@ from retfiner.common.errors import run_entry_point
 def main() -> None:
     """Parse the command line and build."""
     from retfiner.common.cli import parse
+    from retfiner.common.progress import LOADING, progress
     from retfiner.data.manifest import read_reports
     from retfiner.text.config import TextEncoderConfig
 
@@ -22,7 +23,8 @@ def main() -> None:
     config.require_paths()
     if config.from_reports is not None:
         read_reports(config.from_reports, config.report_column)
-    from retfiner.text.build import build_text_encoder  # needs torch, which a wrong path does not
+    with progress(LOADING):  # torch, which a wrong path does not wait for
+        from retfiner.text.build import build_text_encoder
 
     build_text_encoder(config, read_reports)
 

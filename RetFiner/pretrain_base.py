@@ -13,11 +13,13 @@ from retfiner.common.errors import run_entry_point
 def main() -> None:
     """Parse the command line and pretrain."""
     from retfiner.common.cli import parse
+    from retfiner.common.progress import LOADING, progress
     from retfiner.training.pretrain_config import PretrainConfig, image_files
 
     config = parse(PretrainConfig, "Pretrain a small ViT on B-scans by masked autoencoding.")
     image_files(config.images)
-    from retfiner.training.pretrain import pretrain  # needs torch, which a wrong path does not
+    with progress(LOADING):  # torch, which a wrong path does not wait for
+        from retfiner.training.pretrain import pretrain
 
     pretrain(config)
 

@@ -1,6 +1,7 @@
 """Refine a retinal vision model on B-scans and their reports.
 
     python train.py --model_weights path/to/visionmodel.pth --train_csv pairs.csv
+    python train.py --model_weights RETFound --train_csv pairs.csv
 
 ``--help`` lists every setting.
 """
@@ -16,8 +17,9 @@ def main() -> None:
     from retfiner.config import RefineConfig
 
     config = parse(RefineConfig, "Refine a retinal vision model on B-scans and their reports.")
-    from retfiner.refine import check_paths, refine
+    from retfiner.refine import check_paths, find_weights, refine
 
+    config = find_weights(config)
     check_paths(config)
     refine(config)
 

@@ -29,6 +29,7 @@ def main() -> None:
     from linprobe.datasets import list_data_sets
     from linprobe.find_weights import find_weights
     from retfiner.common.cli import parse
+    from retfiner.common.progress import LOADING, progress
     from retfiner.vision.sniff import require_checkpoint_file
 
     config = parse(ProbeConfig, "Probe frozen backbones on labelled B-scans.")
@@ -38,7 +39,8 @@ def main() -> None:
         if weights is not None:
             require_checkpoint_file(weights)
     list_data_sets(config.data_root, config.data_set)
-    from linprobe.probing import run_sweep  # needs torch, which a wrong path does not wait for
+    with progress(LOADING):  # torch, which a wrong path does not wait for
+        from linprobe.probing import run_sweep
 
     print("Test balanced accuracy in percent, mean ± standard deviation over seeds")
     models, summaries = run_sweep(config, _print_summary)

@@ -15,6 +15,7 @@ def main() -> None:
     from linprobe.report.config import ReportConfig
     from retfiner.common.cli import parse
     from retfiner.common.errors import InputError
+    from retfiner.common.progress import LOADING, progress
 
     config = parse(ReportConfig, "Compare models by the predictions of their probes.")
     if not config.results.is_dir() and not config.predictions:
@@ -22,7 +23,8 @@ def main() -> None:
             f"There are no results in {config.results}",
             remedy="run probe.py first, or say with --results or --predictions where they are",
         )
-    from linprobe.report.build import build_report, say
+    with progress(LOADING):
+        from linprobe.report.build import build_report, say
 
     say(build_report(config), config.output)
 

@@ -27,7 +27,9 @@ RecipeName = Literal["auto", "published"]
 class ModelSettings:
     """Model."""
 
-    model_weights: Path = flag("checkpoint of the vision model to refine (.pth or .safetensors)")
+    model_weights: Path = flag(
+        "checkpoint of the vision model to refine (.pth or .safetensors), or its name: RETFound"
+    )
     backbone: str = flag("name of the backbone, timm/<id>, or auto to read it off the file", "auto")
     image_size: PositiveInt | None = flag(
         "side of the input image in pixels; by default the backbone's", None

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from retfiner.common.cli import as_plain
 from retfiner.common.faults import TRAINING_MEMORY, explained_faults
+from retfiner.common.progress import LOADING, progress
 from retfiner.config import RefineConfig
 from retfiner.data.manifest import NO_PATIENT_COLUMN, Manifest, read_splits
 from retfiner.data.reference import split_reference
 from retfiner.text.folder import require_text_encoder
 from retfiner.training.logger_packages import require_logger_packages
 from retfiner.training.resume_path import AUTO, find_resume_checkpoint
+from retfiner.vision.published.find import weights_at
 from retfiner.vision.sniff import require_checkpoint_file
 
 if TYPE_CHECKING:
@@ -64,9 +66,20 @@ def refine(config: RefineConfig) -> RunResult:
     Raises:
         InputError: If anything the user gave cannot be used.
     """
+    config = find_weights(config)
     tables = read_tables(config)
     parts = build(config, tables)
     return fit(config, parts)
+
+
+def find_weights(config: RefineConfig) -> RefineConfig:
+    """Put the downloaded file in place of a name such as ``RETFound``; a path stays as it is.
+
+    Raises:
+        InputError: If the weights of that name are not downloaded yet.
+    """
+    found = weights_at(config.model_weights)
+    return config if found == config.model_weights else replace(config, model_weights=found)
 
 
 def check_paths(config: RefineConfig) -> None:
@@ -120,16 +133,17 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     Raises:
         InputError: If anything cannot be read or does not go together.
     """
-    from retfiner.data.fingerprint import describe_data
-    from retfiner.text.encoder import load_text_encoder
-    from retfiner.text.tokenizer import load_tokenizer
-    from retfiner.training.build import describe
-    from retfiner.training.distributed.launch import resolve_hardware
-    from retfiner.training.recipe import choose_recipe, settings_of, train_interpolation
-    from retfiner.training.resume import choose_run
-    from retfiner.training.run_folder import run_name
-    from retfiner.training.trainer import begin
-    from retfiner.vision import evaluation_transform, load_backbone
+    with progress(LOADING):
+        from retfiner.data.fingerprint import describe_data
+        from retfiner.text.encoder import load_text_encoder
+        from retfiner.text.tokenizer import load_tokenizer
+        from retfiner.training.build import describe
+        from retfiner.training.distributed.launch import resolve_hardware
+        from retfiner.training.recipe import choose_recipe, settings_of, train_interpolation
+        from retfiner.training.resume import choose_run
+        from retfiner.training.run_folder import run_name
+        from retfiner.training.trainer import begin
+        from retfiner.vision import evaluation_transform, load_backbone
 
     begin(config.seed)
     hardware = resolve_hardware(

@@ -38,7 +38,8 @@ class ModelSettings:
         metavar="NAME=PATH",
     )
     init_weights: Path | None = flag(
-        "checkpoint of the base model (.pth or .safetensors), or auto: --backbone as downloaded",
+        "checkpoint of the base model (.pth or .safetensors), its name (RETFound), or auto:"
+        " --backbone as downloaded",
         None,
     )
     ft_weights: Path | None = flag(

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
 from retfiner.common.patients import Owner, owner_of, read_split_table
+from retfiner.common.progress import track
 from retfiner.vision.images import (
     READERS,
     ImageAddress,
@@ -246,7 +246,7 @@ def read_bscan(path: Path) -> np.ndarray:
 def _hashes(paths: list[Path], title: str) -> list[str]:
     with ThreadPoolExecutor(8) as pool:  # reading and hashing both release the interpreter
         found = pool.map(_hash, paths)
-        return list(tqdm(found, title, len(paths), unit="image", disable=None, leave=False))
+        return list(track(found, title, len(paths)))
 
 
 def _hash(path: Path) -> str:

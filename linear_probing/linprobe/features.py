@@ -20,6 +20,7 @@ from tqdm import tqdm
 from linprobe.datasets import Split, read_bscan
 from linprobe.store import FeatureStore, encoder_digest, feature_key
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.progress import progress
 from retfiner.common.seeds import generator
 from retfiner.vision import AugmentedTransform, Backbone, EvaluationTransform, feature_width
 
@@ -102,18 +103,25 @@ class Extractor:
             feature_key(self.digest, self.method, view.transform, view.stream, split.digests)
             for view in views
         ]
-        features = torch.empty(len(views), len(split), self.feature_width, dtype=self._dtype)
-        for index, (key, view) in enumerate(zip(keys, views, strict=True)):
-            table = self.store.read(key, len(split))
-            if table is None or table.shape[1] != self.feature_width:
-                count = f" {index + 1}/{len(views)}" if len(views) > 1 else ""
-                table = self.fresh(split, [view], f"{title}{count}")[0].numpy()
-                self.store.write(key, table)  # one at a time: an interrupted run goes on from here
-            features[index] = torch.from_numpy(table)
+        shape = (len(views), len(split), self.feature_width)
+        features = torch.empty(shape, dtype=self._dtype)
+        with progress(title, len(views) * len(split)) as bar:
+            for index, (key, view) in enumerate(zip(keys, views, strict=True)):
+                table = self.store.read(key, len(split))
+                if table is None or table.shape[1] != shape[2]:
+                    table = self._encode_all(split, [view], bar)[0].numpy()
+                    self.store.write(key, table)  # one at a time: interrupted, it goes on from here
+                else:
+                    bar.update(len(split))
+                features[index] = torch.from_numpy(table)
         return features
 
     def fresh(self, split: Split, views: Sequence[View], title: str = "") -> Tensor:
         """Compute features and store nothing; arguments and result as of :meth:`stored`."""
+        with progress(title, len(views) * len(split)) as bar:
+            return self._encode_all(split, views, bar)
+
+    def _encode_all(self, split: Split, views: Sequence[View], bar: tqdm) -> Tensor:
         features = torch.empty(len(views), len(split), self.feature_width, dtype=self._dtype)
         loader = DataLoader(
             _Shown(split, views),
@@ -122,16 +130,15 @@ class Extractor:
             collate_fn=_as_list,
         )
         done = 0
-        with tqdm(total=len(split), desc=title, unit="image", disable=None, leave=False) as bar:
-            for shown in loader:
-                for error in shown:
-                    if isinstance(error, InputError):
-                        raise _unreadable(split.paths[done:]) from error
-                encoded = self.encode(torch.cat(shown))
-                rows = encoded.unflatten(0, (len(shown), len(views)))
-                features[:, done : done + len(shown)] = rows.transpose(0, 1).cpu()
-                done += len(shown)
-                bar.update(len(shown))
+        for shown in loader:
+            for error in shown:
+                if isinstance(error, InputError):
+                    raise _unreadable(split.paths[done:]) from error
+            encoded = self.encode(torch.cat(shown))
+            rows = encoded.unflatten(0, (len(shown), len(views)))
+            features[:, done : done + len(shown)] = rows.transpose(0, 1).cpu()
+            done += len(shown)
+            bar.update(len(shown) * len(views))
         self.images_encoded += len(split) * len(views)
         return features
 

@@ -9,24 +9,21 @@ from pathlib import Path
 from linprobe.config import ProbeConfig
 from retfiner.common.commands import command, shorter
 from retfiner.common.errors import InputError
+from retfiner.vision.published.find import GET, downloaded, weights_at
+from retfiner.vision.published.registry import WEIGHTS
 
 AUTO = Path("auto")
 """``--init_weights auto``; a checkpoint of that name is ``./auto``."""
 
 PUBLISHED = {
-    "RETFound": ("RETFound_oct_weights.pth", "RETFound_mae_natureOCT.pth"),
-    "UrFound": ("urfound_mm.pth",),
-    "VisionFM": ("VFM_OCT_weights.pth",),
-    "MIRAGE": ("MIRAGE-Large.pth", "MIRAGE-Base.pth"),
-    "MAE": ("mae_pretrain_vit_large.pth", "mae_pretrain_vit_base.pth", "mae_pretrain_vit_huge.pth"),
+    backbone: [entry for entry in WEIGHTS if entry.backbone == backbone and not entry.refines]
+    for backbone in ("RETFound", "UrFound", "VisionFM", "MIRAGE", "MAE")
 }
-"""Files as their authors name them; of several that are there, the first is meant."""
-
-_DOWNLOADS = "as pretrained_weights/README.md says"
+"""What their authors publish; of several that are there, the first is meant."""
 
 
 def find_weights(config: ProbeConfig, home: Path) -> ProbeConfig:
-    """Put a file in place of each ``auto``.
+    """Put a file in place of each ``auto``, and of each name such as ``RETFound``.
 
     ``home`` is the folder of ``probe.py``: extraction writes to ``_weights`` in it, and downloads
     may lie there or in ``pretrained_weights`` beside it.
@@ -34,6 +31,8 @@ def find_weights(config: ProbeConfig, home: Path) -> ProbeConfig:
     Raises:
         InputError: If the backbone has no published file, or none or several are there.
     """
+    folders = (home / "_weights", home.parent / "pretrained_weights")
+    config = _named(config, folders)
     if AUTO not in (config.init_weights, config.ft_weights):
         return config
     if config.backbone not in PUBLISHED:
@@ -43,7 +42,6 @@ def find_weights(config: ProbeConfig, home: Path) -> ProbeConfig:
             expected=f"one of {', '.join(PUBLISHED)}",
             remedy="give the files with --init_weights and --ft_weights",
         )
-    folders = (home / "_weights", home.parent / "pretrained_weights")
     base, refined = config.init_weights, config.ft_weights
     if base is None:
         raise InputError("--ft_weights auto needs --init_weights, the model it was refined from")
@@ -56,20 +54,37 @@ def find_weights(config: ProbeConfig, home: Path) -> ProbeConfig:
     return replace(config, init_weights=base, ft_weights=refined)
 
 
+def _named(config: ProbeConfig, folders: Sequence[Path]) -> ProbeConfig:
+    """Find the weights that are given by name."""
+
+    def find(path: Path | None) -> Path | None:
+        return path if path is None else weights_at(path, folders)
+
+    pairs = (word.partition("=") for word in config.weights)
+    return replace(
+        config,
+        init_weights=find(config.init_weights),
+        ft_weights=find(config.ft_weights),
+        weights=[f"{name}={find(Path(path))}" for name, _, path in pairs],
+    )
+
+
 def _find_base(backbone: str, folders: Sequence[Path]) -> Path:
-    names = PUBLISHED[backbone]
-    for path in (folder / name for name in names for folder in folders):
-        if path.is_file():
-            return path
+    entries = PUBLISHED[backbone]
+    found = [path for path in (downloaded(e, folders) for e in entries) if path is not None]
+    if found:
+        return found[0]
+    names = [name for entry in entries for name in entry.files]
     raise InputError(
         f"There are no weights of {backbone}",
         got=f"no {' and no '.join(names)} in {_either(folders)}",
-        remedy=f"download {names[0]} {_DOWNLOADS}, or give a file with --init_weights",
+        remedy=f"{command(GET, entries[0].name)}, or give a file with --init_weights",
     )
 
 
 def _find_refined(backbone: str, folders: Sequence[Path], base: Path) -> Path:
     released, extracted = f"RetFiner_{backbone}.pth", f"best-model_{backbone}_*_bscan.pth"
+    entry = next((e for e in WEIGHTS if e.files == (released,)), None)
     found = [folder / released for folder in folders if (folder / released).is_file()]
     found += sorted(folders[0].glob(extracted))
     if len(found) > 1:
@@ -88,7 +103,8 @@ def _find_refined(backbone: str, folders: Sequence[Path], base: Path) -> Path:
         remedy = f"extract your run: {command(extract, '--path_to_model', shorter(runs[-1]))}"
     else:
         train = command("RetFiner/train.py", "--model_weights", shorter(base), "--train_csv", "CSV")
-        remedy = f"{train}, then the command it ends with; or download {released} {_DOWNLOADS}"
+        remedy = f"{train}, then the command it ends with"
+        remedy += "" if entry is None else f"; or {command(GET, entry.name)}"
     raise InputError(
         f"There is no refined {backbone}",
         got=f"no {released} and no {extracted} in {_either(folders)}",

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from linprobe.datasets import DataSet, read_bscan
 from linprobe.store import FeatureStore, images_key
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
+from retfiner.common.progress import track
 from retfiner.vision.images import ImageAddress, count_images, is_image_file, iter_images
 
 SIDE = 16
@@ -69,8 +69,8 @@ def hash_images(
 
     with ThreadPoolExecutor(4) as pool:
         hashes = pool.map(look, paths)
-        bar = tqdm(hashes, title, len(paths), unit="file", disable=None, leave=False)
-        found = np.stack(list(chain.from_iterable(bar)))
+        shown = track(hashes, title, len(paths), "file")
+        found = np.stack(list(chain.from_iterable(shown)))
     store.write(key, found.astype(np.float16))
     return found
 
@@ -176,7 +176,8 @@ class TrainingPairs:
             for k in range(count)
         ]
         self.patients = set(rows["patient_id"]) - {""} if "patient_id" in rows else set()
-        digests = [file_sha256(path) for path in paths]
+        read = track(paths, "reading the training pairs", len(paths), "file")
+        digests = [file_sha256(path) for path in read]
         self.hashes = hash_images(paths, digests, store, "hashing the training pairs", counts)
         self.table = table
 

@@ -41,9 +41,9 @@ def test_files_that_are_named_are_left_alone(home):
 
 @pytest.mark.parametrize("folder", ["_weights", "../pretrained_weights"])
 def test_a_published_file_is_found_in_either_folder(home, folder):
-    second = touch(home, f"{folder}/RETFound_mae_natureOCT.pth")
+    second = touch(home, f"{folder}/RETFound_oct_weights.pth")
     assert find(home)[0].resolve() == second
-    first = touch(home, f"{folder}/RETFound_oct_weights.pth")
+    first = touch(home, f"{folder}/RETFound_mae_natureOCT.pth")
     assert find(home)[0].resolve() == first
     assert find(home, Path("mine.pth")) == (Path("mine.pth"), None)
 
@@ -52,8 +52,21 @@ def test_what_was_looked_for_is_said(home):
     with pytest.raises(InputError) as caught:
         find(home, ft=AUTO)
     text = str(caught.value)
-    assert "no RETFound_oct_weights.pth and no RETFound_mae_natureOCT.pth in" in text
-    assert "download RETFound_oct_weights.pth as pretrained_weights/README.md says" in text
+    assert "no RETFound_mae_natureOCT.pth and no RETFound_oct_weights.pth in" in text
+    assert "pretrained_weights/get.py RETFound, or give a file with --init_weights" in text
+
+
+def test_names_stand_for_what_is_downloaded(home):
+    base, refined = touch(home, "_weights/urfound_mm.pth"), home / "mine.pth"
+    given = ProbeConfig(weights=["base=UrFound", f"refined={refined}"])
+    assert find_weights(given, home).weights == [f"base={base}", f"refined={refined}"]
+    released = touch(home, "../pretrained_weights/RetFiner_UrFound.pth")
+    found = find(home, Path("urfound"), Path("RetFiner-U"), backbone="auto")
+    assert [path.resolve() for path in found] == [base, released]
+    with pytest.raises(
+        InputError, match=r"RetFiner-V is not downloaded yet(?s:.*)get\.py RetFiner-V"
+    ):
+        find_weights(ProbeConfig(weights=["a=UrFound", "b=RetFiner-V"]), home)
 
 
 def test_without_a_refined_model_the_way_to_one_is_said(home):
@@ -61,7 +74,7 @@ def test_without_a_refined_model_the_way_to_one_is_said(home):
     with pytest.raises(
         InputError,
         match=r"(?s)no refined RETFound.*train\.py --model_weights .*"
-        r"RETFound_oct_weights\.pth --train_csv.*or download RetFiner_RETFound",
+        r"RETFound_oct_weights\.pth --train_csv.*or .*get\.py RetFiner-R",
     ):
         find(home, ft=AUTO)  # fmt: skip
     touch(home, f"../RetFiner/models/{RUN}/best-model.ckpt")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted([*ROOT.glob("RetFiner/*.py"), *ROOT.glob("linear_probing/*.py")])
+FOLDERS = ("RetFiner", "linear_probing", "pretrained_weights")
+SCRIPTS = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.py"))
 COMMANDS = [*map(str, SCRIPTS), "-m retfiner.browse", "-m retfiner.data.phantoms"]
 HEADINGS = {
     "train.py": ["Model", "Data", "Objectives", "Optimisation", "Hardware", "Run"],

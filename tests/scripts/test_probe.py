@@ -17,7 +17,7 @@ from tests.helpers.probing_data import write_data_set
 from tests.helpers.refinement import write_base_model
 
 PROBING = Path(__file__).parents[2] / "linear_probing"
-SHELL = sorted(PROBING.glob("*.sh"))
+SHELL = sorted(set(PROBING.glob("*.sh")) - {PROBING / "reproduce.sh"})
 QUICK = ["--num_workers", "0", "--views", "4", "--device", "cpu"]
 
 

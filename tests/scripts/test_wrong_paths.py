@@ -39,6 +39,10 @@ NO_COLUMN = "lacks a column"
 CASES = {
     "RetFiner/train.py --model_weights nowhere.pth --train_csv {csv} --text_encoder {bert}":
         NO_WEIGHTS,
+    "RetFiner/train.py --model_weights mae-huge --train_csv {csv} --text_encoder {bert}":
+        "MAE-Huge is not downloaded yet",
+    "linear_probing/probe.py --weights base=MAE-Huge --data_root {tasks}":
+        "MAE-Huge is not downloaded yet",
     f"{TRAIN} --train_csv nowhere.csv": "there is no file nowhere.csv",
     f"{TRAIN} --train_csv {{csv}} --val_csv nowhere.csv": "there is no file nowhere.csv",
     f"{TRAIN} --train_csv {{csv}} --report_column text": NO_COLUMN,

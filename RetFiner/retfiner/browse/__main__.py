@@ -17,6 +17,7 @@ def main() -> None:
     from retfiner.browse.config import DESCRIPTION, BrowseConfig
     from retfiner.browse.server import ADDRESS, require_port, require_streamlit, serve
     from retfiner.common.cli import parse
+    from retfiner.common.progress import LOADING, progress
     from retfiner.vision.sniff import checkpoint_of
 
     words = sys.argv[1:]
@@ -24,7 +25,8 @@ def main() -> None:
     require_streamlit()
     require_port(config.port)
     checkpoint_of(config.model)
-    from retfiner.browse.collection import open_collection  # needs torch, which --help does not
+    with progress(LOADING):  # torch, which --help does not wait for
+        from retfiner.browse.collection import open_collection
 
     open_collection(config)  # here, so that what is wrong is said before anything is served
     print(f"Browse:  http://{ADDRESS}:{config.port}  (Ctrl-C ends it)", flush=True)

@@ -7,12 +7,17 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retfiner.common.progress import progress
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+_LARGE = 1 << 28
+"""Bytes below which hashing is done before anybody wonders."""
 
 
 @contextmanager
@@ -79,9 +84,12 @@ def save_safetensors(
 
 
 def file_sha256(path: Path) -> str:
-    """Hash a file's bytes, a piece at a time."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
+    """Hash a file's bytes, a piece at a time; of a large one, show how far it has come."""
+    digest, size = hashlib.sha256(), path.stat().st_size
+    shown = progress(f"hashing {path.name}", size, "B") if size >= _LARGE else nullcontext()
+    with path.open("rb") as file, shown as bar:
         while block := file.read(1 << 20):
             digest.update(block)
+            if bar is not None:
+                bar.update(len(block))
     return digest.hexdigest()

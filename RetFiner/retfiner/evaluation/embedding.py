@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from retfiner.common.errors import InputError
 from retfiner.common.processes import available_cores
+from retfiner.common.progress import progress
 from retfiner.data.manifest import Manifest
 from retfiner.export.loading import LoadedModel
 from retfiner.vision.images import ImageAddress, read_image
@@ -75,10 +75,10 @@ class ImageStream:
             num_workers=workers,
             worker_init_fn=_one_thread,
         )
-        with tqdm(total=len(use), desc=title, unit="image", leave=False, disable=None) as progress:
+        with progress(title, len(use)) as bar:
             for batch in loader:
                 yield batch
-                progress.update(len(batch.positions) + len(batch.unreadable))
+                bar.update(len(batch.positions) + len(batch.unreadable))
 
     def batches_of_pairs(self, pairs: Manifest, title: str, skip: bool) -> Iterator[ImageBatch]:
         """Read the images of pairs; ``skip`` leaves out those that cannot be read.

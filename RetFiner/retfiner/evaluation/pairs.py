@@ -9,6 +9,7 @@ from typing import Any
 
 from retfiner.common.errors import InputError
 from retfiner.common.files import file_sha256
+from retfiner.common.progress import track
 from retfiner.data.datamodule import Pairs
 from retfiner.data.fingerprint import describe_data
 from retfiner.data.manifest import Manifest, read_manifest, split_by_patient
@@ -112,11 +113,9 @@ def _overlap(manifest: Manifest, settings: Mapping[str, Any]) -> list[str]:
     sizes = {image.path.stat().st_size for image in seen.images}
     images = [image for image in manifest.images if image.path.stat().st_size in sizes]
     sizes = {image.path.stat().st_size for image in images}
-    hashes = {
-        path: file_sha256(path)
-        for path in {image.path for image in (*seen.images, *images)}
-        if path.stat().st_size in sizes
-    }
+    paths = {image.path for image in (*seen.images, *images) if image.path.stat().st_size in sizes}
+    shown = track(paths, "comparing with the images trained on", len(paths), "file")
+    hashes = {path: file_sha256(path) for path in shown}
     keys = {(hashes.get(image.path), image.index, image.member) for image in seen.images}
     shared = sum((hashes[image.path], image.index, image.member) in keys for image in images)
     patients = set(manifest.patients or ()) & set(seen.patients or ())

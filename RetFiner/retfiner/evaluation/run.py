@@ -15,6 +15,7 @@ from rich.table import Table
 from retfiner.common.cli import as_plain
 from retfiner.common.files import write_text
 from retfiner.common.metrics import METRICS
+from retfiner.common.progress import LOADING, progress
 from retfiner.data.table import read_table
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.zero_shot.image_folder import read_image_folder
@@ -39,11 +40,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     require_paths(config)
     # These need torch, which a wrong path does not wait for.
-    from transformers.utils import logging as transformers_logging
+    with progress(LOADING):
+        from transformers.utils import logging as transformers_logging
 
-    from retfiner.common.devices import resolve_device
-    from retfiner.export.loading import read_model
-    from retfiner.training.precision import resolve_precision
+        from retfiner.common.devices import resolve_device
+        from retfiner.export.loading import read_model
+        from retfiner.training.precision import resolve_precision
 
     transformers_logging.disable_progress_bar()
     device = resolve_device(config.device)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
+from retfiner.common.progress import LOADING, progress
 from retfiner.data.manifest import locate_image
 from retfiner.data.table import read_table
 from retfiner.explanation.config import ExplainConfig
@@ -26,11 +27,12 @@ def run(config: ExplainConfig) -> list[Path]:
     if config.text_encoder is not None:
         require_tokenizer(config.text_encoder)
     # These need torch, which a wrong path does not wait for.
-    from retfiner.common.devices import resolve_device
-    from retfiner.explanation.explain import explain
-    from retfiner.explanation.figure import write_figure
-    from retfiner.explanation.page import build_page
-    from retfiner.export.loading import read_model
+    with progress(LOADING):
+        from retfiner.common.devices import resolve_device
+        from retfiner.explanation.explain import explain
+        from retfiner.explanation.figure import write_figure
+        from retfiner.explanation.page import build_page
+        from retfiner.export.loading import read_model
 
     loaded = read_model(config.model, resolve_device(config.device), config.text_encoder)
     explanation = explain(loaded, image, report, config.layer)

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import BertConfig, PreTrainedTokenizerBase
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.progress import progress
 from retfiner.export.extract import refined_backbone
 from retfiner.losses import ITMHead
 from retfiner.model import RetFiner
@@ -112,13 +112,13 @@ class LoadedModel:
             InputError: If one is not finite.
         """
         parts = []
-        hidden = True if len(texts) <= batch_size else None  # None: shown on a terminal
-        firsts = range(0, len(texts), batch_size)
-        for first in tqdm(firsts, "embedding texts", leave=False, disable=hidden):
-            tokens, _ = self.tokenize(texts[first : first + batch_size])
-            with self.autocast():
-                embedded = self.model.embed_texts(*tokens)
-            parts.append(_finite(embedded, "a text"))
+        with progress("embedding texts", len(texts), "text", shown=len(texts) > batch_size) as bar:
+            for first in range(0, len(texts), batch_size):
+                tokens, _ = self.tokenize(texts[first : first + batch_size])
+                with self.autocast():
+                    embedded = self.model.embed_texts(*tokens)
+                parts.append(_finite(embedded, "a text"))
+                bar.update(len(embedded))
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -169,6 +169,13 @@ def read_model(
         InputError: If the file is no checkpoint of a run, or its parts do not fit together.
     """
     path = checkpoint_of(Path(path))
+    with progress(f"reading {path.name}"):
+        return _read_model(path, device, text_encoder, precision)
+
+
+def _read_model(
+    path: Path, device: str | torch.device, text_encoder: Path | str | None, precision: str
+) -> LoadedModel:
     raw = read_checkpoint(path)
     about = raw.metadata
     if not isinstance(raw.content.get("state_dict"), Mapping) or "text_config" not in about:

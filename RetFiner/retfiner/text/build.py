@@ -11,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
+from retfiner.common.progress import progress
 from retfiner.text.config import TextEncoderConfig
 from retfiner.text.encoder import RANDOM_WEIGHTS, CrossAttentionBert, load_bert
 from retfiner.text.tokenizer import load_tokenizer, train_tokenizer
@@ -36,12 +37,15 @@ def build_text_encoder(
     torch.manual_seed(config.seed)  # transformers makes weights up with the global generator
     if config.from_reports is not None:
         reports = read_reports(config.from_reports, config.report_column)
-        tokenizer: PreTrainedTokenizerBase = train_tokenizer(reports, config.vocab_size)
+        tokenizer: PreTrainedTokenizerBase
+        with progress("learning WordPieces", len(reports), "report"):
+            tokenizer = train_tokenizer(reports, config.vocab_size)
         encoder = CrossAttentionBert(small_bert(len(tokenizer), config.width, config.layers))
         print(f"A new BERT, {config.layers} layers, {config.width} wide, random weights;")
         print(f"{len(tokenizer)} WordPieces learned from {len(reports)} reports.")
     else:
-        encoder, made_up, left_over = load_bert(config.source)
+        with progress(f"reading {config.source}, a folder or a model on the hub"):
+            encoder, made_up, left_over = load_bert(config.source)
         check_weights(config.source, made_up, left_over)
         tokenizer = load_tokenizer(config.source)
         print(f"{config.source}: every pretrained weight kept, {len(made_up)} made up,")

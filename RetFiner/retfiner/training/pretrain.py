@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from retfiner.common.errors import InputError
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import save_torch, whole_file
+from retfiner.common.progress import progress, track
 from retfiner.common.seeds import derive_seed, generator
 from retfiner.training.precision import is_made_for_bfloat16
 from retfiner.training.pretrain_config import PretrainConfig, image_files
@@ -59,9 +59,7 @@ def load_images(folder: Path, image_size: int) -> Tensor:
         return [(resize(image) * 255).round().to(torch.uint8) for image in iter_images(path)]
 
     with ThreadPoolExecutor(4) as pool:
-        reading = tqdm(
-            pool.map(load, paths), total=len(paths), desc="reading", unit="file", disable=None
-        )
+        reading = track(pool.map(load, paths), "reading images", len(paths), "file")
         images = [image for file in reading for image in file]
     if len(images) < 2:
         raise InputError(f"{folder} holds too few images", got=len(images), expected="at least 2")
@@ -109,23 +107,22 @@ def train_mae(model: ViTMAEForPreTraining, images: Tensor, config: PretrainConfi
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).train()
     means = []
-    progress = tqdm(total=steps, desc="pretraining", unit="step", disable=None)
-    for epoch in range(config.epochs):
-        losses = []
-        for pixels, noise in _batches(images, config, epoch):
-            with torch.autocast(
-                device.type, torch.bfloat16, enabled=is_made_for_bfloat16(device.type)
-            ):
-                loss = model(pixels.to(device), noise=noise.to(device)).loss
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-            progress.update()
-        means.append(sum(losses) / len(losses))
-        progress.set_postfix(loss=f"{means[-1]:.3f}")
-    progress.close()
+    with progress("pretraining", steps, "step") as bar:
+        for epoch in range(config.epochs):
+            losses = []
+            for pixels, noise in _batches(images, config, epoch):
+                with torch.autocast(
+                    device.type, torch.bfloat16, enabled=is_made_for_bfloat16(device.type)
+                ):
+                    loss = model(pixels.to(device), noise=noise.to(device)).loss
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                losses.append(loss.item())
+                bar.update()
+            means.append(sum(losses) / len(losses))
+            bar.set_postfix(loss=f"{means[-1]:.3f}")
     return means
 
 

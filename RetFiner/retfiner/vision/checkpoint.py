@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import save_safetensors, save_torch, whole_file
+from retfiner.common.progress import progress
 from retfiner.vision.backbones import resolve_backbone, spec_named
 from retfiner.vision.checkpoint_file import OWN_KEY, RawCheckpoint, read_checkpoint
 from retfiner.vision.plain_vit import is_plain_vit
@@ -42,6 +43,11 @@ def load_backbone(
         InputError: If the file cannot be read, is of no or another backbone, or does not fit.
     """
     path = Path(path)
+    with progress(f"reading {path.name}"):
+        return _loaded(path, backbone, image_size, num_heads)
+
+
+def _loaded(path: Path, backbone: str, image_size: int | None, num_heads: int | None) -> Backbone:
     raw = read_checkpoint(path)
     spec = resolve_backbone(raw, path, backbone)
     _check_normalisation(spec, raw.metadata, path)

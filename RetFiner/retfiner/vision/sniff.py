@@ -25,7 +25,7 @@ def require_checkpoint_file(path: Path) -> None:
         raise InputError(
             f"There is no checkpoint at {path}",
             got="a folder" if path.is_dir() else "nothing",
-            remedy="pretrained_weights/README.md says what to download and where to put it",
+            remedy="correct the path; pretrained_weights/get.py lists what can be downloaded",
         )
     with path.open("rb") as file:
         start = file.read(512)

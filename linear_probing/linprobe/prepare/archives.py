@@ -33,10 +33,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
-from tqdm import tqdm
-
 from linprobe.prepare.files import is_clutter
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.progress import progress
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".txz", ".tar.xz", ".tbz2", ".tar.bz2")
 """How the name of an archive that can be unpacked ends."""
@@ -202,7 +201,7 @@ def _hashed(path: Path) -> SourceFile:
     digest, size, title = hashlib.sha256(), path.stat().st_size, f"hashing {path.name}"
     with (
         path.open("rb") as stream,
-        tqdm(None, title, size, unit="B", unit_scale=True, disable=None, leave=False) as bar,
+        progress(title, size, "B") as bar,
     ):
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
@@ -323,7 +322,7 @@ def unpack(path: Path, folder: Path, budget: Budget, shown: str, depth: int = 1)
         )
     inner, at = [], ""
     title = f"unpacking {path.name}"
-    with tqdm(desc=title, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+    with progress(title, unit="B") as bar:
         try:
             for name, size, opened in _members(path, shown, budget):
                 at = f", at {name}"

@@ -30,7 +30,6 @@ from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from tqdm import tqdm
 
 from linprobe.prepare.duplicates import Groups
 from linprobe.prepare.files import list_files, safe_stem, squeeze, tolerate
@@ -40,6 +39,7 @@ from linprobe.prepare.tables import read_table
 from linprobe.prepare.volumes import read_gray
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.patients import owner_in_name
+from retfiner.common.progress import track
 
 NAME = "folder"
 SIMILAR = 0.85
@@ -204,8 +204,7 @@ def _readable_and_together(bscans: list[BScan]) -> tuple[list[BScan], list[str]]
 
     with ThreadPoolExecutor(4) as pool:
         looks = pool.map(look, bscans)
-        bar = tqdm(looks, "reading", len(bscans), unit="picture", disable=None, leave=False)
-        hashes = list(bar)
+        hashes = list(track(looks, "reading", len(bscans), "picture"))
     broken = [bscan.source for bscan, found in zip(bscans, hashes, strict=True) if found is None]
     notes = tolerate("pictures cannot be read", broken, len(bscans), "replace or remove them")
     kept = [bscan for bscan, found in zip(bscans, hashes, strict=True) if found is not None]

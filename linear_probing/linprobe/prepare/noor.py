@@ -28,11 +28,10 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from linprobe.prepare.files import IMAGES, list_files, safe_stem, scan_order
 from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options, bscans_of
 from linprobe.prepare.volumes import slices_of_images, without_fundus
+from retfiner.common.progress import track
 
 CLASSES = ("AMD", "DME", "NORMAL")
 _CLASS_FOLDER = re.compile(
@@ -62,7 +61,7 @@ def find(folder: Path, options: Options) -> Listing:
     bscans: list[BScan] = []
     n_fundus = 0
     title = "looking into volumes"
-    for place, paths in tqdm(volumes.items(), title, unit="volume", disable=None, leave=False):
+    for place, paths in track(volumes.items(), title, len(volumes), "volume"):
         case = cases[place]
         if case is None:
             continue

@@ -39,6 +39,7 @@ from retfiner.common.faults import explained_faults
 from retfiner.common.files import file_sha256
 from retfiner.common.patients import SPLIT_TABLE
 from retfiner.common.processes import available_cores
+from retfiner.common.progress import progress
 
 _ONLY = {
     "label": "NEHUT2D",
@@ -127,7 +128,8 @@ def _ready_made(config: PrepareConfig, spec: DataSetSpec, source: Source) -> Pla
 def _plan(config: PrepareConfig, spec: DataSetSpec, source: Source) -> Plan:
     """List the B-scans of a download and decide where each goes."""
     options = config.options()
-    listing = spec.list_bscans(source.folder, options)
+    with progress("looking through the download"):
+        listing = spec.list_bscans(source.folder, options)
     bscans, notes = listing.bscans, list(listing.notes)
     zero = spec.zero_borders if config.zero_borders is None else config.zero_borders
     done: dict[str, Any] = {

@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
 from linprobe.prepare.archives import SourceFile
 from linprobe.prepare.borders import zero_white_borders
@@ -35,6 +34,7 @@ from linprobe.prepare.tables import SPLITS, count
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import write_text
 from retfiner.common.processes import leave_interrupts_alone
+from retfiner.common.progress import progress
 
 COMPRESSION = 4
 """Of PNG: speckle becomes no smaller with more, and is written in three quarters of the time."""
@@ -150,7 +150,7 @@ def write_images(jobs: Sequence[Job], folder: Path, workers: int) -> list[Writte
         parent.mkdir(parents=True, exist_ok=True)
     make = partial(_make_all, folder=folder)
     written: list[Written] = []
-    with tqdm(None, "writing images", len(jobs), unit="image", disable=None, leave=False) as bar:
+    with progress("writing images", len(jobs)) as bar:
         results = (
             _in_processes(make, jobs, workers) if workers > 1 else map(make, ([j] for j in jobs))
         )

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from linprobe.schedule import Progress, advance, learning_rate_at
 from retfiner.common.errors import InputError
 from retfiner.common.metrics import compute_metric
+from retfiner.common.progress import track
 
 BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
@@ -138,7 +138,7 @@ def train_heads(
     active = list(range(len(sets)))
     judge = partial(advance, min_delta=settings.min_delta, start=settings.patience_start)
     epochs = range(1, settings.epochs + 1)
-    for epoch in tqdm(epochs, "training heads", unit="epoch", disable=None, leave=False):
+    for epoch in track(epochs, "training heads, at most", settings.epochs, "epoch"):
         rate, losses = _train_epoch(heads, [sets[k] for k in active], epoch, batch_size, settings)
         scores = _validate(heads, val_features, val_labels)
         for row, k in enumerate(active):

@@ -23,6 +23,7 @@ from retfiner.common.faults import explained_faults
 from retfiner.common.files import whole_file, write_text
 from retfiner.common.metrics import METRICS
 from retfiner.common.predictions import TABLE, read_table
+from retfiner.common.progress import track
 
 FIGURES = "figures"
 DPI = 200
@@ -92,7 +93,8 @@ def build_report(config: ReportConfig) -> Report:
         write_text(folder / name, text)
     features = _features(loaded, summary) if config.map_points else {}
     pictures, files = [], []
-    for drawing in draw_all(summary, efficiency, word, features, config.map_points, config.seed):
+    drawings = draw_all(summary, efficiency, word, features, config.map_points, config.seed)
+    for drawing in track(drawings, "drawing figures"):
         png, written = _write_figure(folder / FIGURES / drawing.name, drawing.figure)
         width = round(drawing.figure.get_figwidth() * PIXELS_PER_INCH)
         data = base64.b64encode(png).decode("ascii")

@@ -8,7 +8,6 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from linprobe.report.loading import Loaded
 from linprobe.report.scores import ScoredSet, scored_set
@@ -26,6 +25,7 @@ from linprobe.statistics import (
 )
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.metrics import METRICS, PER_CLASS, chance
+from retfiner.common.progress import track
 from retfiner.common.seeds import derive_seed
 
 MEAN = "Mean"
@@ -164,7 +164,7 @@ def summarise(
             remedy="choose another --metric, or say with --ordered which classes are a scale",
         )
     draws: Draws = {}
-    for one in tqdm(defined, "intervals by patient", disable=None, leave=False):
+    for one in track(defined, "intervals by patient", len(defined), "data set"):
         rng = np.random.default_rng(derive_seed(seed, "bootstrap", one.name))
         draws[one.name] = one.draws(_names_of(one), resamples, rng)
     summary = Summary(
@@ -241,7 +241,7 @@ def _change(
 def _changes(summary: Summary, draws: Draws, swaps: int, seed: int) -> list[Change]:
     """Compare the pairs; Holm's correction is over all single data sets, and over all means."""
     changes = []
-    for pair in tqdm(summary.pairs, "tests", disable=None, leave=False):
+    for pair in track(summary.pairs, "tests", len(summary.pairs), "comparison"):
         own = []
         for one in summary.sets:
             rng = np.random.default_rng(derive_seed(seed, "swaps", one.name))

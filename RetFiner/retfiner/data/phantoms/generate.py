@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
-from tqdm import tqdm
 
 from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
 from retfiner.common.processes import available_cores
+from retfiner.common.progress import track
 from retfiner.data.phantoms.cohort import make_cohort, stream
 from retfiner.data.phantoms.optics import DEFAULT_SIZE, Size, check_size, draw
 from retfiner.data.phantoms.reports import describe
@@ -66,16 +66,13 @@ def _draw_files(
     for folder in {job.path.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
     draw_file = partial(_draw_file, seed=seed, size=size)
-    bar = partial(
-        tqdm, total=len(jobs), desc=label, unit="image", mininterval=0.5, disable=None
-    )  # fmt: skip
     workers = workers or available_cores()
     if workers == 1:
-        return list(bar(map(draw_file, jobs)))
+        return list(track(map(draw_file, jobs), label, len(jobs)))
     # Spawned, not forked: a forked child of a process that runs threads (torch) may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return list(bar(pool.map(draw_file, jobs, chunksize=16)))
+        return list(track(pool.map(draw_file, jobs, chunksize=16), label, len(jobs)))
 
 
 def write_pairs(

@@ -10,6 +10,7 @@ from pathlib import Path
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
 from retfiner.common.patients import Owner, owner_in_name, owner_of, read_split_table
+from retfiner.common.progress import track
 from retfiner.vision.images import READERS, is_image_file
 
 SPLITS = ("train", "val", "test")
@@ -47,7 +48,8 @@ class ImageFolder:
     def sha256(self) -> str:
         """Hash the images and their classes."""
         with ThreadPoolExecutor(8) as pool:
-            digests = list(pool.map(file_sha256, self.paths))
+            found = pool.map(file_sha256, self.paths)
+            digests = list(track(found, "hashing images", len(self.paths)))
         lines = zip(self.names, digests, strict=True)
         return hashlib.sha256("\n".join(f"{n}\0{d}" for n, d in lines).encode()).hexdigest()
 

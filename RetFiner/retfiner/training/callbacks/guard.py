@@ -9,10 +9,10 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from retfiner.common.errors import InputError
 from retfiner.common.processes import count_workers
+from retfiner.common.progress import progress, track
 from retfiner.common.seeds import derive_seed
 from retfiner.data.datamodule import Pairs, PairsDataModule
 from retfiner.data.manifest import Manifest
@@ -99,11 +99,9 @@ class EncoderGuard(pl.Callback):
     def _read(self, shows_progress: bool) -> None:
         """Decode the scans once, to 8 bit: every epoch looks at the same."""
         with ThreadPoolExecutor(count_workers(None)) as pool:
-            decoded = tqdm(
-                pool.map(self._decode, self.scans), "reading scans for the guard", len(self.scans),
-                leave=False, delay=2, disable=not shows_progress,
-            )  # fmt: skip
-            found = list(decoded)
+            decoded = pool.map(self._decode, self.scans)
+            title = "reading scans for the guard"
+            found = list(track(decoded, title, len(self.scans), shown=shows_progress))
         kept = [i for i, image in enumerate(found) if image is not None]
         self.images = [image for image in found if image is not None]
         self.reports = [self.reports[i] for i in kept]
@@ -120,11 +118,13 @@ class EncoderGuard(pl.Callback):
         """Encode all scans, in every process: split weights are gathered by all together."""
         device = trainer.strategy.root_device
         found = []
-        for start in range(0, len(self.images), self.batch_size):
-            part = self.images[start : start + self.batch_size]
-            images = torch.stack([self.transform.normalised(image / 255) for image in part])
-            with torch.no_grad(), trainer.precision_plugin.forward_context():
-                found.append(module.probing_features(images.to(device)).float().cpu())
+        with progress("encoding scans for the guard", len(self.images)) as bar:
+            for start in range(0, len(self.images), self.batch_size):
+                part = self.images[start : start + self.batch_size]
+                images = torch.stack([self.transform.normalised(image / 255) for image in part])
+                with torch.no_grad(), trainer.precision_plugin.forward_context():
+                    found.append(module.probing_features(images.to(device)).float().cpu())
+                bar.update(len(part))
         return torch.cat(found).double().numpy()
 
     def state_dict(self) -> dict[str, Any]:
