@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from retfiner.data.check.images import ImageFacts, Intensity
-from retfiner.data.check.input_table import Row
 from retfiner.data.check.row_checks import (
     find_duplicates,
     find_identifiers,
@@ -12,13 +11,14 @@ from retfiner.data.check.row_checks import (
     find_unusable_rows,
     is_placeholder,
 )
+from retfiner.data.pair_table import PairRow
 from retfiner.vision.images import ImageAddress
 
 ORDINARY = Intensity(0.0, 0.9, 0.3, 0.0)
 
 
 def row(image="a.png", report="cyst", patient="p", number=2, **more):
-    return Row(Path(more.pop("file", "pairs.csv")), number, image, ImageAddress(Path(image)),
+    return PairRow(Path(more.pop("file", "pairs.csv")), number, image, ImageAddress(Path(image)),
                report, patient, **more)  # fmt: skip
 
 
