@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -223,7 +224,7 @@ def _is_alphabetic(text: str, others: list[str], script: str) -> bool:
         return False
     plain = [unicodedata.normalize("NFD", sign.lower())[0] for sign in letters]
     frequent = sum(sign in _FREQUENT[script] for sign in plain)
-    flips = sum(a.islower() and b.isupper() for a, b in zip(text, text[1:], strict=False))
+    flips = sum(a.islower() and b.isupper() for a, b in itertools.pairwise(text))
     return frequent > 0.5 * len(letters) and flips < 0.01 * len(letters)
 
 
@@ -238,7 +239,7 @@ def _is_east_asian(others: list[str], encoding: str) -> bool:
     if letters < 2 or known < 0.9 * len(others) or scripts["HALFWIDTH"]:
         return False
     if encoding == "cp949":
-        return scripts["HANGUL"] > 0.9 * letters
+        return min(scripts["HANGUL"], _common(others, encoding)) > 0.9 * letters
     if encoding in ("cp932", "euc_jp"):
         return kana > 0.2 * letters and _common(others, encoding) > 0.9 * letters - kana
     frequent = sum(sign in _HAN for sign in others)
@@ -246,13 +247,13 @@ def _is_east_asian(others: list[str], encoding: str) -> bool:
 
 
 _COMMON_LEADS = {"gb18030": (0xB0, 0xD7), "big5": (0xA4, 0xC6), "cp932": (0x88, 0x97),
-                 "euc_jp": (0xB0, 0xCF)}  # fmt: skip
+                 "euc_jp": (0xB0, 0xCF), "cp949": (0xB0, 0xC8)}  # fmt: skip
 """First bytes of the characters that each standard counts as frequent."""
 
 
 def _common(signs: list[str], encoding: str) -> int:
     low, high = _COMMON_LEADS[encoding]
-    strict = "gb2312" if encoding == "gb18030" else encoding
+    strict = {"gb18030": "gb2312", "cp949": "euc_kr"}.get(encoding, encoding)
     encoded = (sign.encode(strict, "ignore") for sign in signs)
     return sum(len(code) == 2 and low <= code[0] <= high for code in encoded)
 

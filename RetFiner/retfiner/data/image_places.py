@@ -7,7 +7,7 @@ is cut off, if the files then lie below the folder of the table. Whatever was do
 
 from __future__ import annotations
 
-import os
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from retfiner.common.errors import InputError
 from retfiner.vision.images import ImageAddress
 
 TRIED = 8
@@ -42,7 +43,7 @@ class ImagePlaces:
         distant = [name for name in distant if not _is_there(Path(name).expanduser())]
         if distant:
             parts = [_parts(name) for name in distant]
-            common = len(os.path.commonprefix([p[:-1] for p in parts]))
+            common = _common(parts)
             places.foreign = _before(distant[0], common)
             step = max(1, len(parts) // TRIED)
             for cut in range(1, common + 1):
@@ -65,7 +66,7 @@ class ImagePlaces:
         if _is_there(self.root / text) or not text:
             return text
         if text.startswith("~"):
-            text = os.path.expanduser(text)
+            text = str(Path(text).expanduser())
         if _is_absolute(text):
             if self.cut is None:
                 return text
@@ -88,9 +89,10 @@ class ImagePlaces:
         return found
 
     def _is_image(self, text: str) -> bool:
-        return _is_there(ImageAddress.parse(self.root / text).path) if "#" in text else _is_there(
-            self.root / text
-        )  # fmt: skip
+        try:
+            return _is_there(ImageAddress.parse(self.root / text).path)
+        except InputError:  # of the place in the file, which is there: it is said of its row
+            return True
 
     def _in_other_case(self, text: str) -> str | None:
         file, mark, place = text.partition("#")
@@ -111,7 +113,7 @@ class ImagePlaces:
         """Return the names in a folder by their folded form, but for those that share it."""
         if folder not in self._folders:
             try:
-                names = os.listdir(folder)
+                names = [path.name for path in folder.iterdir()]
             except (OSError, ValueError):
                 names = []
             counts = Counter(map(_folded, names))
@@ -148,6 +150,14 @@ class ImagePlaces:
 
 def _parts(name: str) -> list[str]:
     return [part for part in re.split(r"[\\/]+", name) if part]
+
+
+def _common(paths: Sequence[list[str]]) -> int:
+    """Count the folders with which all paths begin."""
+    folders = [parts[:-1] for parts in paths]
+    first, last = min(folders), max(folders)
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return len(list(same))
 
 
 def _before(name: str, count: int) -> str:

@@ -165,7 +165,8 @@ def _why_left_out(table: PairTable, found: Sequence[Problem]) -> list[tuple[int,
     for problem in found:
         if problem.left_out:
             detail = f" ({problem.detail})" if problem.detail else ""
-            reasons.setdefault(problem.index, problem.kind + detail)
+            reason = problem.detail if problem.role == "row" else problem.kind + detail
+            reasons.setdefault(problem.index, reason)
     looked_at = [i for i in range(len(table.rows)) if i not in reasons]
     images = _why_unusable([table.rows[i].image for i in looked_at])
     for index, why in zip(looked_at, images, strict=True):

@@ -260,19 +260,21 @@ def _judge_slices(rows: Sequence[PairRow]) -> list[str]:
         InputError: If they are.
     """
     last: dict[Path, int] = {}
+    named: Counter[Path] = Counter()
     for row in rows:
         if row.image.index is not None and row.broken is None:
             if row.image.index == 0:
                 return []
             last[row.image.path] = max(row.image.index, last.get(row.image.path, 0))
-    if len(rows) < 2 or not last:
-        return []
+            named[row.image.path] += 1
+    if not last or max(named.values()) < 2:
+        return []  # a B-scan or none of each volume says nothing
     for path in sorted(last, key=last.__getitem__, reverse=True)[:VOLUMES_OPENED]:
         try:
             count = count_images(path)
         except (InputError, OSError):
             continue
-        if last[path] == count:
+        if last[path] == count and named[path] > 1:
             raise InputError(
                 f"slices in {rows[0].file} are counted from 1",
                 got=f"slice {count} of {path.name}, which holds {count} B-scans, and never slice 0",

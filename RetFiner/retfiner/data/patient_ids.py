@@ -25,8 +25,11 @@ _DASHES = str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))
 
 ROUNDED = re.compile(r"\d[.,]\d+E[+-]?\d{1,3}|\d+(?:[.,]\d*)?E\+\d{1,3}", re.IGNORECASE)
 """A number as a spreadsheet rounds it: 1.23E+11."""
-_MONTHS = ["jan", "feb", "mar", "mär", "mrz", "apr", "may", "mai", "jun", "jul", "aug", "sep", "sept", "oct", "okt", "nov", "dec", "dez", "janv", "févr", "mars", "avr", "juin", "juil", "août", "sept", "déc", "ene", "abr", "ago", "dic", "gen", "mag", "giu", "lug", "set", "ott"]
-_MONTH = rf"(?:{'|'.join(_MONTHS)})[a-zä]*\.?"
+_MONTHS = (
+    "jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez|janv|févr|mars|avr|juin|"
+    "juil|août|déc|ene|abr|ago|dic|gen|mag|giu|lug|set|ott"
+)
+_MONTH = rf"(?:{_MONTHS})[a-zä]*\.?"
 DATE = re.compile(
     r"(?:19|20)\d\d[-./]\d{1,2}[-./]\d{1,2}(?:[ T]\d{1,2}:\d\d(?::\d\d)?(?:\.\d+)?)?"
     r"|\d{1,2}[-./]\d{1,2}[-./](?:19|20)?\d\d(?: \d{1,2}:\d\d(?::\d\d)?)?"
@@ -43,7 +46,7 @@ LARGE_SHARE = 1 / 3
 
 
 def tidy(name: str) -> str:
-    """Take off what nobody sees: blanks around a name, invisible signs, an apostrophe of Excel's."""
+    """Take off what nobody sees: blanks around a name, invisible signs, Excel's apostrophe."""
     return INVISIBLE.sub("", name).strip().removeprefix("'")
 
 

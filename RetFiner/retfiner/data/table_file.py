@@ -214,7 +214,8 @@ def _lacks_columns(
         got = "an empty file"
     elif any(_IMAGE.fullmatch(name.strip()) for name in first):
         got = f"{len(first)} fields{by}; the first line is a pair and no header"
-        remedy = f"write the columns' names above it: {(',' if parted is None else _sign(parted)).join(columns)}"
+        sign = next((s for s, name in SEPARATORS.items() if name == parted), ",")
+        remedy = f"write the columns' names above it: {sign.join(columns)}"
     elif len(missing) == len(columns):
         many = f"{len(first)} field{'s' if len(first) > 1 else ''}{by}"
         got = f"{many}, none by such a name (not shown: it may be a patient's row)"
@@ -223,10 +224,6 @@ def _lacks_columns(
     return InputError(
         f"{path} lacks a column", got=got, expected=f"a column {', '.join(missing)}", remedy=remedy
     )
-
-
-def _sign(parted: str) -> str:
-    return next(sign for sign, name in SEPARATORS.items() if name == parted)
 
 
 # ---- CSV

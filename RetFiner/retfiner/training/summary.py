@@ -92,8 +92,8 @@ def _announce_reports(train: Manifest, validation: Manifest, collate: Collate) -
     )
     if cut.alike:
         print(
-            f"                {cut.alike} of {cut.distinct} distinct reports are the same as another"
-            f" after the cut at {cut.limit} WordPieces: raise --max_text_tokens"
+            f"                {cut.alike} of {cut.distinct} distinct reports are the same as"
+            f" another after the cut at {cut.limit} WordPieces: raise --max_text_tokens"
         )
     unknown = unknown_note(cut)
     for note in [*notes, *([f"note: {unknown}"] if unknown else [])]:

@@ -164,8 +164,8 @@ _NOT_NAMES = re.compile(
 _JUDGED_SCRIPTS = frozenset({
     "LATIN", "GREEK", "CYRILLIC", "CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL",
     "ARABIC", "HEBREW", "FULLWIDTH", "HALFWIDTH", "MICRO", "FEMININE", "MASCULINE", "IDEOGRAPHIC",
-    "MODIFIER", "SUPERSCRIPT", "SUBSCRIPT", "MATHEMATICAL", "ANGSTROM", "OHM", "KELVIN", "DOUBLE-STRUCK",
-    "SCRIPT", "COMBINING",
+    "MODIFIER", "SUPERSCRIPT", "SUBSCRIPT", "MATHEMATICAL", "ANGSTROM", "OHM", "KELVIN",
+    "DOUBLE-STRUCK", "SCRIPT", "COMBINING",
 })  # fmt: skip
 """Scripts of which the patterns above know labels or months."""
 _OLD = r"(?:9\d|1[0-2]\d)"

@@ -56,7 +56,7 @@ class TableSettings:
         None,
     )
     first_slice: Literal[0, 1] | None = flag(
-        "what that column calls a volume's first B-scan; by default 0, if nothing speaks against it",
+        "number of a volume's first B-scan in it; by default 0, if nothing speaks against it",
         None,
     )
     patient_ids: Literal["normalised", "exact"] = flag(

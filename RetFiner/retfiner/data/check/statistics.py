@@ -24,8 +24,8 @@ class TextStatistics:
     Lengths above ``limit`` are cut: --max_text_tokens, in words two less, since a word is at least
     one WordPiece. ``histogram`` counts reports by length; ``cut`` is the share that is cut, of
     words at least this share, and ``covering`` the smallest limit that cuts at most one report in
-    twenty. ``repeated`` is the share that repeats an earlier report word for word, ``alike`` how many
-    different reports are the same as another once they are cut; ``frequent`` has
+    twenty. ``repeated`` is the share that repeats an earlier report word for word, ``alike`` how
+    many different reports are the same as another once they are cut; ``frequent`` has
     those that occur most often, more than once each, and how often.
     """
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from retfiner.data.after_cut import cut_reports
 from retfiner.data.check.images import ImageFacts, Intensity
 from retfiner.data.check.page import VERMILION, draw_bars, draw_histogram, integer_edges
 from retfiner.data.check.statistics import describe_images, describe_patients, describe_reports
@@ -33,7 +34,7 @@ def test_words_are_counted_where_there_is_no_tokenizer():
 def test_wordpieces_are_counted_as_training_cuts_them():
     reports = [report_of(i) for i in range(40)] + ["xyzzy " * 9]
     tokenizer = train_tokenizer(reports[:40], 200)
-    text = describe_reports(reports, tokenizer, max_tokens=12)
+    text = describe_reports(reports, cut_reports(tokenizer, reports, 12), max_tokens=12)
     lengths = [len(tokenizer(report)["input_ids"]) for report in reports]
     assert text.unit == "WordPieces"
     assert sum(n * k for n, k in text.histogram.items()) == sum(lengths)
