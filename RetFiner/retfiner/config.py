@@ -73,7 +73,7 @@ class DataSettings:
     )
     strip_common: bool = flag("take off what most reports begin with: a letterhead", False)
     max_alike: PositiveFloat = flag(
-        "most reports that may be the same as another after the cut, as a share", 0.5
+        "most reports that may be one and the same text after the cut, as a share", 0.3
     )
     on_bad_row: Literal["error", "skip"] = flag("what to do with rows that cannot be used", "error")
     augment: bool | None = flag(

@@ -30,7 +30,7 @@ FLAGS = {
     "patient_ids": "normalised",
     "table_encoding": None,
     "strip_common": False,
-    "max_alike": 0.5,
+    "max_alike": 0.3,
     "on_bad_row": "error",
     "augment": None,
     "train_interpolation": None,

@@ -273,9 +273,9 @@ def test_what_names_a_patient_is_never_printed_or_written(named):
         (43, "report", "may hold: date"),
         (44, "report", "may hold: record number"),
         (45, "report", "may hold: e-mail address"),
-        (46, "image", "path may hold: name"),
-        (47, "image", "path may hold: date"),
-        (48, "image", "path may hold: name"),
+        (46, "image", "may hold: name"),
+        (47, "image", "may hold: date"),
+        (48, "image", "may hold: name"),
     }
     assert "7 rows" in run.stdout
     assert "not a guarantee" in " ".join(run.stdout.split())
@@ -366,7 +366,7 @@ def test_without_patients_and_with_slices(tmp_path):
     volume = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 48), dtype=np.uint8))
               for i in range(4)]  # fmt: skip
     volume[0].save(tmp_path / "v.tif", save_all=True, append_images=volume[1:])
-    rows = [["v.tif", f"finding {'abc'[i]}", str(i)] for i in range(3)] + [["v.tif", "x", "9"]]
+    rows = [["v.tif", f"finding {'abc'[i]}", str(i)] for i in range(3)] + [["v.tif", "a d", "9"]]
     table = write_csv(tmp_path / "t.csv", rows, ("file", "text", "slice"))
     summary = prepare_pairs(
         PreparePairsConfig(table, tmp_path / "out", image_column="file", report_column="text",

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 BATCH = 2048
 SPECIAL_TOKENS = 2
 """[CLS] and [SEP], which count towards the cut."""
-MAX_ALIKE = 0.5
+MAX_ALIKE = 0.3
+FEWEST_ALIKE = 4
+"""Reports of one text that few pairs may have by chance."""
 MOST_UNKNOWN = 0.5
 """Share of unknown WordPieces from which on a text cannot be learned from."""
 MOST_UNREAD = 0.2
@@ -35,6 +37,7 @@ class CutReports:
         lengths: (N,) WordPieces before the cut, [CLS] and [SEP] counted.
         distinct: How many reports differ by their WordPieces.
         alike: How many of these are the same as another one after the cut.
+        largest: How many of them become one and the same text.
         unknown: Share of the distinct reports' WordPieces, after the cut, that are [UNK].
         unread: Share of the distinct reports of which more than half are.
     """
@@ -43,6 +46,7 @@ class CutReports:
     lengths: NDArray[np.int64]
     distinct: int
     alike: int
+    largest: int
     unknown: float
     unread: float
 
@@ -79,6 +83,7 @@ def cut_reports(
         lengths=np.array([length[report] for report in reports]),
         distinct=len(wholes),
         alike=sum(size for size in sizes.values() if size > 1),
+        largest=max(sizes.values()),
         unknown=unknown / max(1, words),
         unread=unread / len(unique),
     )
@@ -89,7 +94,7 @@ def require_readable(found: CutReports, max_alike: float) -> None:
 
     Raises:
         InputError: If the tokenizer does not know most of their words, or if more than a share of
-            ``max_alike`` of the distinct reports are the same as another after the cut.
+            ``max_alike`` of the distinct reports become one and the same text by the cut.
     """
     if found.unknown > MOST_UNKNOWN or found.unread > MOST_UNREAD:
         raise InputError(
@@ -100,11 +105,11 @@ def require_readable(found: CutReports, max_alike: float) -> None:
             remedy="a text encoder of that language, by build_text_encoder.py --source NAME, or one"
             " whose words come from your table, by --from_reports",
         )
-    if found.alike > max_alike * found.distinct:
+    if found.largest > max(FEWEST_ALIKE, max_alike * found.distinct):
         raise InputError(
-            "most reports are the same after the cut, and nothing tells their images apart",
-            got=f"{found.alike} of {found.distinct} different reports are the same as another after"
-            f" {found.limit} WordPieces",
+            "reports are the same once they are cut, and nothing tells their images apart",
+            got=f"{found.largest} of {found.distinct} different reports are one and the same text"
+            f" in their first {found.limit} WordPieces",
             expected=f"at most {100 * max_alike:g} % of them (--max_alike {max_alike:g})",
             remedy="--strip_common takes off what reports begin with; a larger --max_text_tokens"
             " reads further; --max_alike 1 trains on them as they are",

@@ -189,7 +189,7 @@ def read_pairs(
     done = PairTable(path, rows, notes + places.notes() + _markup_notes(reports))
     done.advice = places.advice([name for name in names if name])
     if slices is not None and reading.first_slice is None:
-        done.warnings += _judge_slices(rows)
+        done.warnings += _judge_slices(rows, slices)
     if patients is not None:
         done.warnings += _judge_names(rows, patients, reading.patient_ids)
     done.warnings += _judge_reports(rows)
@@ -253,7 +253,7 @@ def _markup_notes(reports: Sequence[Report]) -> list[str]:
     return [f"taken out of {n} reports: {kind}" for kind, n in counts.most_common()]
 
 
-def _judge_slices(rows: Sequence[PairRow]) -> list[str]:
+def _judge_slices(rows: Sequence[PairRow], cells: Sequence[str]) -> list[str]:
     """Find out whether slices are counted from 1: no volume's 0, but the one after its last.
 
     Raises:
@@ -261,8 +261,9 @@ def _judge_slices(rows: Sequence[PairRow]) -> list[str]:
     """
     last: dict[Path, int] = {}
     named: Counter[Path] = Counter()
-    for row in rows:
-        if row.image.index is not None and row.broken is None:
+    for row, cell in zip(rows, cells, strict=True):
+        is_number = cell.strip() and row.broken is None and row.unclear is None
+        if is_number and row.image.index is not None:
             if row.image.index == 0:
                 return []
             last[row.image.path] = max(row.image.index, last.get(row.image.path, 0))

@@ -237,7 +237,7 @@ _KINDS: Mapping[str, Callable[[str], object]] = {
     "phone number": _PHONES.search,
     "e-mail address": _MAIL.search,
 }
-LISTED, UNJUDGED = "listed word", "script in which no name can be told"
+RECORD, LISTED, UNJUDGED = "record number", "listed word", "script in which no name can be told"
 KINDS = (*_KINDS, LISTED, UNJUDGED)
 """What is looked for, in the order in which it is listed."""
 
@@ -251,7 +251,7 @@ def identifiers_in_report(report: str, listed: frozenset[str] = frozenset()) -> 
     found = {kind for kind, search in _KINDS.items() if search(text)}
     # A phone number or a date without separators is a long number too: one kind is enough.
     if not found & {"phone number", "date", "date of birth"} and _LONG_NUMBER.search(text):
-        found.add("record number")
+        found.add(RECORD)
     if _has_listed(report, listed):
         found.add(LISTED)
     if not report.isascii() and _is_unjudged(report):
@@ -292,7 +292,7 @@ def identifiers_in_path(name: str, listed: frozenset[str] = frozenset()) -> list
         found |= {kind for kind, search in _KINDS.items() if search(text) or search(spaced)}
         numbers = [digits.lstrip("0") for digits in re.findall(r"\d+", text)]
         if "date" not in found and any(len(digits) >= 6 for digits in numbers):
-            found.add("record number")
+            found.add(RECORD)
         if _has_listed(spaced, listed):
             found.add(LISTED)
     if re.search(rf"(?:^|/){_YEAR}/{_MONTH_NUMBER}/{_DAY}(?:/|$)", "/".join(parts)):

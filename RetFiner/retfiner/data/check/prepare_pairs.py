@@ -94,7 +94,7 @@ class CheckSettings:
     )
     strip_common: bool = flag("take off what most reports begin with: a letterhead", False)
     max_alike: PositiveFloat = flag(
-        "most reports that may be the same as another after the cut, as a share", MAX_ALIKE
+        "most reports that may be one and the same text after the cut, as a share", MAX_ALIKE
     )
     deidentify: bool = flag(
         "warn of what looks like a name, a date, a number or an address of a patient; no guarantee",

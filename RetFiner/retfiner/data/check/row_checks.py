@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from itertools import islice
 
 from retfiner.data.check.deidentification import (
+    RECORD,
     identifiers_in_path,
     identifiers_in_patient,
     identifiers_in_report,
@@ -33,8 +34,8 @@ def find_identifiers(
 ) -> list[Problem]:
     """Find what looks as if it named a patient: in reports, in paths of images, in patients' names.
 
-    A report is what a model learns, so that its row may be left out; paths and patients' names stay
-    in the tables, where they can be changed.
+    Numbers in paths are a data set's own and leave no row out; nor does what names patients in the
+    table, where it can be changed.
     """
     problems = []
     of_report: dict[str, list[str]] = {}
@@ -47,7 +48,10 @@ def find_identifiers(
         for kind in of_report[row.report]:
             problems.append(Problem(index, "report", f"may hold: {kind}", "", leave_out))
         for kind in identifiers_in_path(row.name, listed):
-            problems.append(Problem(index, "image", f"path may hold: {kind}"))
+            is_identity = kind != RECORD
+            problems.append(
+                Problem(index, "image", f"may hold: {kind}", "", leave_out and is_identity)
+            )
         for kind in of_patient[row.patient]:
             problems.append(Problem(index, "patient", f"may hold: {kind}"))
     return problems

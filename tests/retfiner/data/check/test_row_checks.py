@@ -195,7 +195,12 @@ def test_identifiers_are_named_by_column_and_kind_alone():
     problems = find_identifiers(rows, leave_out=True)
     assert told(problems) == [
         (1, "report", "may hold: name", True),
-        (2, "image", "path may hold: name", False),
+        (2, "image", "may hold: name", True),
     ]
     assert not any(p.detail for p in problems)
     assert not any(p.left_out for p in find_identifiers(rows, leave_out=False))
+    rows = [row(image="scans/1047099.png"), row(patient="Beispiel, Anna")]
+    assert told(find_identifiers(rows, leave_out=True)) == [
+        (0, "image", "may hold: record number", False),
+        (1, "patient", "may hold: name", False),
+    ]
