@@ -65,7 +65,7 @@ class DataSettings:
         None,
     )
     patient_ids: Literal["normalised", "exact"] = flag(
-        "exact takes patients that differ in case, zeros, blanks or decimals alone for several",
+        "are 1, 01 and 1.0, or P1 and p1, one patient",
         "normalised",
     )
     table_encoding: str | None = flag(

@@ -105,7 +105,7 @@ def check_pairs(
         problems += find_leaks(rows, groups, kept)
         kept = _remaining(rows, problems)
         sides = [str(rows[index].side) for index in kept]
-        _require_both_sides(sides, val_csv or csv)
+        _require_both_sides(sides, val_csv or csv, problems)
     else:
         sides = split_rows([rows[index] for index in kept], groups, val_fraction, seed)
     require_disjoint([rows[index] for index in kept], sides)
@@ -166,12 +166,15 @@ def _no_usable_row(
     )
 
 
-def _require_both_sides(sides: Sequence[str], source: Path) -> None:
+def _require_both_sides(sides: Sequence[str], source: Path, problems: Sequence[Problem]) -> None:
+    leaks = Counter(p.kind for p in problems if p.left_out and p.kind.endswith("on both sides"))
+    gone = "".join(f"; {kind}: {n} rows" for kind, n in leaks.items())
     for side in (TRAIN, VALIDATION):
         if side not in sides:
             raise InputError(
                 f"the given split leaves no pair for {side}",
-                got=", ".join(f"{n} for {name}" for name, n in Counter(sides).items()),
+                got=", ".join(f"{n} for {name}" for name, n in Counter(sides).items()) + gone,
                 expected="pairs for train and for val, after patients on both sides are taken out",
-                remedy=f"mend {source}, or leave the split to --val_fraction",
+                remedy=f"mend {source}, or leave the split to --val_fraction; --patient_ids exact, if"
+                " patients that differ in case, zeros, blanks or decimals alone are several",
             )
