@@ -101,7 +101,7 @@ class CheckSettings:
         False,
     )
     flagged_rows: Literal["leave_out", "keep"] = flag(
-        "what becomes of rows whose report --deidentify warns of", "leave_out"
+        "what becomes of rows --deidentify warns of", "leave_out"
     )
     identifier_list: Path | None = flag(
         "text file of names or words, one a line, that --deidentify warns of as well", None

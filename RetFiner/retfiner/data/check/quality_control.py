@@ -167,7 +167,7 @@ def _no_usable_row(
 
 
 def _require_both_sides(sides: Sequence[str], source: Path, problems: Sequence[Problem]) -> None:
-    leaks = Counter(p.kind for p in problems if p.left_out and p.kind.endswith("on both sides"))
+    leaks = Counter(p.kind for p in problems if p.kind.endswith("on both sides"))
     gone = "".join(f"; {kind}: {n} rows" for kind, n in leaks.items())
     for side in (TRAIN, VALIDATION):
         if side not in sides:
