@@ -210,7 +210,11 @@ def _fit(text: str, letters: str) -> int:
         sign, start = found[0], found.start()
         before, after = text[start - 1 : start], text[start + 1 : start + 2]
         if sign in _SIGNS:
-            count += sign in "’µμ°²³\u00ad‑·" or not (before.isalpha() or after.isalpha())
+            count += (
+                sign in "’µμ°\u00ad‑·"
+                or (sign in "²³" and not after.isalpha())
+                or not (before.isalpha() or after.isalpha())
+            )
             count += sign in _QUOTES and before.isalpha() != after.isalpha()
         elif sign in letters or sign.lower() in letters:
             count += not (sign.isupper() and before.islower())

@@ -307,7 +307,7 @@ def _judge_reports(rows: Sequence[PairRow]) -> list[str]:
     if found is None:
         return []
     words = f" (there, {', '.join(found.words)})" if found.words else ""
-    return [f"reports look as if they were {found.encoding} and had been read as cp1252{words}"]
+    return [f"reports look as if they were {found.encoding} and had been decoded wrongly{words}"]
 
 
 def strip_common_beginning(tables: Sequence[PairTable], strip: bool) -> None:

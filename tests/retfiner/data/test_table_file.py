@@ -10,6 +10,7 @@ COLUMNS = ["image", "report", "patient_id"]
 GERMAN = "Netzhautödem über der Fovea – „gering“, 240,5 µm; größer als früher"
 TEXTS = {
     "cp1252": GERMAN,
+    "latin1": "Flüssigkeit über der Fovea, Ödem",
     "mac_roman": "œdème à gauche, très près de la fovéa, kystes",
     "cp1250": "Obrzęk plamki żółtej, płyn podsiatkówkowy, grubość zwiększona",
     "cp1251": "Отёк макулы и друзы, субретинальной жидкости нет.",

@@ -176,5 +176,5 @@ def _require_both_sides(sides: Sequence[str], source: Path, problems: Sequence[P
                 got=", ".join(f"{n} for {name}" for name, n in Counter(sides).items()) + gone,
                 expected="pairs for train and for val, after patients on both sides are taken out",
                 remedy=f"mend {source}, or leave the split to --val_fraction; --patient_ids"
-                " exact, if patients that differ in case, zeros, blanks or decimals alone are several",
+                " exact, if patients that differ in case, zeros or decimals alone are several",
             )
