@@ -17,7 +17,7 @@ def main() -> None:
 
     config = parse(PreparePairsConfig, "Check a table of image-report pairs, clean and split it.")
     summary = prepare_pairs(config)
-    if config.strict and summary.problems:
+    if config.strict and (summary.problems or summary.warnings):
         raise SystemExit(1)
 
 

@@ -42,9 +42,9 @@ class ModelSettings:
 class DataSettings:
     """Data."""
 
-    train_csv: Path | None = flag("CSV of image-report pairs, UTF-8 with a header", None)
+    train_csv: Path | None = flag("table of image-report pairs: CSV, .xlsx or .parquet", None)
     val_csv: Path | None = flag(
-        "CSV for validation; by default patients are split off train_csv", None
+        "table for validation; by default patients are split off train_csv", None
     )
     val_fraction: OpenUnitInterval = flag("share of the patients split off for validation", 0.1)
     image_root: Path | None = flag(
@@ -61,6 +61,21 @@ class DataSettings:
         "column with the B-scan's index in a volume, from 0, or none; by default slice, where there"
         " is such a column",
         None,
+    )
+    first_slice: Literal[0, 1] | None = flag(
+        "number of a volume's first B-scan in it; by default 0, if nothing speaks against it",
+        None,
+    )
+    patient_ids: Literal["normalised", "exact"] = flag(
+        "are 1, 01 and 1.0, or P1 and p1, one patient",
+        "normalised",
+    )
+    table_encoding: str | None = flag(
+        "encoding of the CSV, as cp1252 or gb18030; by default it is found out", None
+    )
+    strip_common: bool = flag("take off what most reports begin with: a letterhead", False)
+    max_alike: PositiveFloat = flag(
+        "most reports that may be one and the same text after the cut, as a share", 0.3
     )
     on_bad_row: Literal["error", "skip"] = flag("what to do with rows that cannot be used", "error")
     augment: bool | None = flag(

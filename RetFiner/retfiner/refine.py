@@ -13,7 +13,7 @@ from retfiner.common.cli import as_plain
 from retfiner.common.faults import TRAINING_MEMORY, explained_faults
 from retfiner.common.progress import LOADING, progress
 from retfiner.config import RefineConfig
-from retfiner.data.manifest import NO_PATIENT_COLUMN, Manifest, read_splits
+from retfiner.data.manifest import NO_PATIENT_COLUMN, Columns, Manifest, Reading, read_splits
 from retfiner.data.reference import split_reference
 from retfiner.text.folder import require_text_encoder
 from retfiner.training.logger_packages import require_logger_packages
@@ -115,11 +115,16 @@ def read_tables(config: RefineConfig) -> Tables | None:
         val_fraction=config.val_fraction,
         seed=config.seed,
         image_root=config.image_root,
-        image_column=config.image_column,
-        report_column=config.report_column,
-        patient_column=config.patient_column,
-        slice_column=config.slice_column,
+        columns=Columns(
+            config.image_column,
+            config.report_column,
+            config.patient_column,
+            slice=config.slice_column,
+        ),
         on_bad_row=config.on_bad_row,
+        reading=Reading(
+            config.table_encoding, config.first_slice, config.patient_ids, config.strip_common
+        ),
     )
 
 
@@ -134,6 +139,7 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
         InputError: If anything cannot be read or does not go together.
     """
     with progress(LOADING):
+        from retfiner.data.after_cut import cut_reports, require_readable
         from retfiner.data.fingerprint import describe_data
         from retfiner.text.encoder import load_text_encoder
         from retfiner.text.tokenizer import load_tokenizer
@@ -162,6 +168,10 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     validation = evaluation_transform(backbone)
     train = replace(validation, interpolation=train_interpolation(config.recipe, given))
     pairs = load_pairs(config, tables, (train, validation))
+    if tables is not None:
+        reports = tables[0].reports + tables[1].reports
+        cut = cut_reports(tokenizer, reports, config.max_text_tokens)
+        require_readable(cut, config.max_alike)
     basis = basis_of(config, backbone, text, pairs, hardware.processes)
     choice = choose_recipe(config.recipe, given, basis)
     description = describe(

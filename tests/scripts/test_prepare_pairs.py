@@ -267,7 +267,7 @@ def test_what_names_a_patient_is_never_printed_or_written(named):
                             "summary.html"}  # fmt: skip
     assert_says_nothing(written | {"stdout": run.stdout, "stderr": run.stderr})
     flagged = {(int(row), column, problem) for row, column, problem, *_ in
-               read_csv(output / "problems.csv") if problem.startswith("may hold")}  # fmt: skip
+               read_csv(output / "problems.csv") if "may hold" in problem}  # fmt: skip
     assert flagged == {
         (42, "report", "may hold: name"),
         (43, "report", "may hold: date"),
@@ -366,7 +366,7 @@ def test_without_patients_and_with_slices(tmp_path):
     volume = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 48), dtype=np.uint8))
               for i in range(4)]  # fmt: skip
     volume[0].save(tmp_path / "v.tif", save_all=True, append_images=volume[1:])
-    rows = [["v.tif", f"finding {'abc'[i]}", str(i)] for i in range(3)] + [["v.tif", "x", "9"]]
+    rows = [["v.tif", f"finding {'abc'[i]}", str(i)] for i in range(3)] + [["v.tif", "a d", "9"]]
     table = write_csv(tmp_path / "t.csv", rows, ("file", "text", "slice"))
     summary = prepare_pairs(
         PreparePairsConfig(table, tmp_path / "out", image_column="file", report_column="text",
@@ -397,9 +397,9 @@ def test_nothing_is_replaced_unless_asked(collection, tmp_path):
 def test_errors_in_plain_words(collection, tmp_path):
     words = ("--output", tmp_path / "out", "--num_workers", "0")
     latin = tmp_path / "latin.csv"
-    latin.write_bytes("image,report,patient_id\na.png,Ödem,p\n".encode("latin1"))
+    latin.write_bytes("image,report,patient_id\na.png,øþý,p\n".encode("latin1"))
     assert_clear_error(
-        run_script("prepare_pairs.py", "--csv", latin, *words), "is not UTF-8", "iconv"
+        run_script("prepare_pairs.py", "--csv", latin, *words), "is not UTF-8", "--table_encoding"
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["latin.csv"]
 

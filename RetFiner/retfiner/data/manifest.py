@@ -3,82 +3,49 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from retfiner.common.errors import InputError, shorten
-from retfiner.data.table import read_table
+from retfiner.common.progress import progress
+from retfiner.data.pair_table import (
+    NO_PATIENT_COLUMN,
+    Columns,
+    PairTable,
+    Problem,
+    Reading,
+    count_problems,
+    find_unusable_rows,
+    locate_image,
+    read_pairs,
+    read_reports,
+    strip_common_beginning,
+)
+from retfiner.data.patient_ids import PatientIds, shared_patients
 from retfiner.vision.images import ImageAddress, why_unusable
 
+__all__ = [
+    "NO_PATIENT_COLUMN",
+    "Columns",
+    "Manifest",
+    "OnBadRow",
+    "Reading",
+    "locate_image",
+    "read_manifest",
+    "read_reports",
+    "read_splits",
+    "require_disjoint_patients",
+    "split_by_patient",
+    "split_groups",
+]
+
 OnBadRow = Literal["error", "skip"]
-NO_PATIENT_COLUMN = "none"
-SLICE_COLUMN, NO_SLICE_COLUMN = "slice", "none"
 CHUNK = 256
-MISSING = frozenset({"", "nan", "none", "null", "n/a", "na", "-"})
-"""How tables write that there is no value, in lower case."""
-NO_REPORT = MISSING | {
-    "blank", "dictated", "empty", "missing", "n.a.", "no report", "not available",
-    "not dictated", "not reported", "pending", "report pending", "see above", "see below",
-    "see previous", "see previous report", "see report", "siehe oben", "siehe vorbefund",
-    "tba", "tbd", "test", "to follow", "unknown",
-}  # fmt: skip
-"""How people write that there is no report; training itself refuses :data:`MISSING` alone."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The names of a table's columns.
-
-    ``patient`` may be ``none``, to declare that patients are not known. ``slice`` holds the index
-    of the B-scan in a volume, from 0, or empty cells; None is ``slice``, where there is such a
-    column; ``none`` leaves it alone.
-    """
-
-    image: str = "image"
-    report: str = "report"
-    patient: str = "patient_id"
-    split: str | None = None
-    slice: str | None = None
-
-    @property
-    def has_patient(self) -> bool:
-        """Whether there is a column with the patient."""
-        return self.patient != NO_PATIENT_COLUMN
-
-    @property
-    def required(self) -> list[str]:
-        """The columns that have to be there."""
-        patient = self.patient if self.has_patient else None
-        index = None if self.slice == NO_SLICE_COLUMN else self.slice
-        optional = (patient, self.split, index)
-        return [self.image, self.report, *(name for name in optional if name is not None)]
-
-
-@dataclass(frozen=True)
-class PairRow:
-    """A row of a table of pairs, not yet checked; white space around and within is tidied.
-
-    The number is a spreadsheet's: the header is row 1. ``patient`` is None where the user said
-    there is no such column, and ``side`` is empty where no split is given. ``broken`` says why the
-    fields cannot be told apart, and ``unclear`` why it cannot be told which image is meant.
-    """
-
-    file: Path
-    number: int
-    name: str
-    image: ImageAddress
-    report: str
-    patient: str | None
-    side: str | None = ""
-    broken: str | None = None
-    unclear: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +53,9 @@ class Manifest:
     """Image-report pairs that were checked.
 
     ``patients`` is None where the user said there is no such column; ``rows`` are numbers in the
-    CSV, the header being row 1, as a spreadsheet counts; ``skipped`` has number and reason of each
-    row that was left out.
+    table, the header being row 1, as a spreadsheet counts; ``skipped`` has number and reason of
+    each row that was left out. ``notes`` say how the table was read and what is unlikely about it;
+    ``patient_ids`` when two names are one patient.
     """
 
     source: Path
@@ -96,6 +64,8 @@ class Manifest:
     patients: list[str] | None
     rows: list[int]
     skipped: list[tuple[int, str]]
+    notes: list[str] = field(default_factory=list)
+    patient_ids: PatientIds = "normalised"
 
     def __len__(self) -> int:
         return len(self.images)
@@ -107,13 +77,12 @@ class Manifest:
 
     def select(self, indices: Sequence[int]) -> Manifest:
         """Return the pairs at ``indices``, in that order."""
-        return Manifest(
-            source=self.source,
+        return replace(
+            self,
             images=[self.images[i] for i in indices],
             reports=[self.reports[i] for i in indices],
             patients=None if self.patients is None else [self.patients[i] for i in indices],
             rows=[self.rows[i] for i in indices],
-            skipped=self.skipped,
         )
 
 
@@ -126,144 +95,85 @@ def read_manifest(
     patient_column: str = "patient_id",
     slice_column: str | None = None,
     on_bad_row: OnBadRow = "error",
+    reading: Reading | None = None,
 ) -> Manifest:
-    """Read a CSV of image-report pairs and check every row before anything is built.
+    """Read a table of image-report pairs and check every row before anything is built.
 
     Args:
-        path: The CSV, UTF-8, with a header.
-        image_root: Folder the image paths are relative to; by default the CSV's own.
+        path: A CSV, .xlsx or .parquet with a header.
+        image_root: Folder the image paths are relative to; by default the table's own.
         image_column: Column with the path of the image; ``scan.e2e#12`` is B-scan 12 of a volume.
         report_column: Column with the report.
         patient_column: Column with the patient, or ``none`` to declare that there is none.
         slice_column: Column with the index of the B-scan; see :class:`Columns`.
         on_bad_row: ``error`` stops at rows that cannot be used; ``skip`` leaves them out.
+        reading: How cells are read that can be read in two ways.
 
     Raises:
         InputError: If the file or a column is missing, if a row cannot be used and ``on_bad_row``
             is ``error``, or if no row is left.
     """
     columns = Columns(image_column, report_column, patient_column, slice=slice_column)
-    rows = read_pairs(path, columns, image_root)
-    problems = _find_problems(rows)
+    reading = reading or Reading()
+    table = read_pairs(path, columns, image_root, reading)
+    strip_common_beginning([table], reading.strip_common)
+    return _checked(table, columns, on_bad_row, reading)
+
+
+def _checked(
+    table: PairTable, columns: Columns, on_bad_row: OnBadRow, reading: Reading
+) -> Manifest:
+    rows = table.rows
+    found = find_unusable_rows(rows)
+    problems = _why_left_out(table, found)
     if problems and on_bad_row == "error":
         raise InputError(
-            f"{len(problems)} of {len(rows)} rows of {path} cannot be used",
+            f"{len(problems)} of {len(rows)} rows of {table.source} cannot be used",
             got="\n            ".join(f"row {row}: {reason}" for row, reason in problems[:8])
             + (f"\n            ... and {len(problems) - 8} more" if len(problems) > 8 else ""),
             expected="an existing image, a report with words and a patient in every row",
-            remedy="mend these rows; --image_root names the folder that paths are relative to; "
+            remedy=(table.advice and f"{table.advice}; or ")
+            + "mend these rows; --image_root names the folder that paths are relative to; "
             "--on_bad_row skip leaves such rows out",
         )
     bad = {row for row, _ in problems}
     kept = [row for row in rows if row.number not in bad]
     if not kept:
         raise InputError(
-            f"no row of {path} can be used",
+            f"no row of {table.source} can be used",
             got=problems[0][1] if problems else "a header without rows",
             expected="at least two image-report pairs",
+            remedy=table.advice or None,
         )
+    counted = count_problems([p for p in found if not p.left_out], rows, columns)
+    warnings = [f"{count.kind}: {count.rows} rows ({', '.join(count.first)})" for count in counted]
     return Manifest(
-        source=path,
+        source=table.source,
         images=[row.image for row in kept],
         reports=[row.report for row in kept],
         patients=[str(row.patient) for row in kept] if columns.has_patient else None,
         rows=[row.number for row in kept],
         skipped=problems,
+        notes=[*table.notes, *(f"note: {warning}" for warning in table.warnings + warnings)],
+        patient_ids=reading.patient_ids,
     )
 
 
-def read_pairs(path: Path, columns: Columns, image_root: Path | None = None) -> list[PairRow]:
-    """Read a CSV of image-report pairs; nothing is checked but that it is one.
-
-    Raises:
-        InputError: If the file or a column is missing, or the file is no well-formed CSV in UTF-8.
-    """
-    optional = [SLICE_COLUMN] if columns.slice is None else []
-    numbers, cells, broken = read_table(path, columns.required, optional)
-    names = [name.strip() for name in cells[columns.image]]
-    slices = cells.get(columns.slice or SLICE_COLUMN)
-    patients = cells[columns.patient] if columns.has_patient else None
-    sides = None if columns.split is None else cells[columns.split]
-    rows = []
-    for i, number in enumerate(numbers):
-        cell = "" if slices is None else slices[i]
-        image, unclear = locate_image(image_root or path.parent, names[i], cell)
-        rows.append(
-            PairRow(
-                file=path,
-                number=number,
-                name=names[i],
-                image=image,
-                report=" ".join(cells[columns.report][i].split()),
-                patient=None if patients is None else patients[i].strip(),
-                side="" if sides is None else sides[i].strip(),
-                broken=broken.get(number),
-                unclear=unclear,
-            )
-        )
-    return rows
-
-
-def read_reports(path: Path, report_column: str = "report") -> list[str]:
-    """Read the reports of a CSV alone; images are not looked at.
-
-    Raises:
-        InputError: If the file or the column is missing, or a row has more fields than the header.
-    """
-    table = read_table(path, [report_column])
-    if table.broken:
-        row, reason = next(iter(table.broken.items()))
-        raise InputError(
-            f"{len(table.broken)} rows of {path} cannot be used", got=f"row {row}: {reason}"
-        )
-    return [" ".join(report.split()) for report in table.cells[report_column]]
-
-
-def locate_image(root: Path, name: str, slice_cell: str) -> tuple[ImageAddress, str | None]:
-    """Return the address of an image, and why it cannot be understood if it cannot.
-
-    The name is ``scan.png`` or ``scan.e2e#12``; the cell holds the B-scan's index, from 0, or none.
-    """
-    image = ImageAddress(root / name)
-    try:
-        image = ImageAddress.parse(root / name)
-        index = _slice_index(slice_cell)
-        if index is not None and image.index not in (None, index):
-            raise InputError(f"{name} says one B-scan and the slice column says {index}")
-        return (image if index is None else replace(image, index=index)), None
-    except InputError as error:
-        return image, " ".join(str(error).split())
-
-
-def _slice_index(cell: str) -> int | None:
-    """Read a cell of the slice column; a table with gaps may have been written with 12.0 for 12."""
-    text = cell.strip()
-    if text.casefold() in MISSING:
-        return None
-    number = text.removesuffix(".0")
-    if not (number.isascii() and number.isdigit() and len(number) <= 9):
-        raise InputError(f"the slice is {text!r}", expected="a whole number, the first being 0")
-    return int(number)
-
-
-def _find_problems(rows: list[PairRow]) -> list[tuple[int, str]]:
-    reasons = _why_unusable([row.image for row in rows])
-    problems = ((row.number, _problem(row, why)) for row, why in zip(rows, reasons, strict=True))
-    return [(number, problem) for number, problem in problems if problem is not None]
-
-
-def _problem(row: PairRow, image_problem: str | None) -> str | None:
-    if row.broken is not None:
-        return row.broken
-    if not row.name:
-        return "the image column is empty"
-    if row.unclear is not None:
-        return row.unclear
-    if row.report.casefold() in MISSING:
-        return "the report is empty"
-    if row.patient is not None and row.patient.casefold() in MISSING:
-        return "the patient is empty"
-    return image_problem
+def _why_left_out(table: PairTable, found: Sequence[Problem]) -> list[tuple[int, str]]:
+    """Say of each row that cannot be used why, by its number."""
+    reasons: dict[int, str] = {}
+    for problem in found:
+        if problem.left_out:
+            detail = f" ({problem.detail})" if problem.detail else ""
+            reason = problem.detail if problem.role == "row" else problem.kind + detail
+            reasons.setdefault(problem.index, reason)
+    looked_at = [i for i in range(len(table.rows)) if i not in reasons]
+    images = _why_unusable([table.rows[i].image for i in looked_at])
+    for index, why in zip(looked_at, images, strict=True):
+        unclear = table.rows[index].unclear or why
+        if unclear is not None:
+            reasons[index] = unclear
+    return [(table.rows[index].number, reasons[index]) for index in sorted(reasons)]
 
 
 def _why_unusable(images: list[ImageAddress]) -> list[str | None]:
@@ -272,16 +182,11 @@ def _why_unusable(images: list[ImageAddress]) -> list[str | None]:
     # A task a file would cost more than the file: a thread takes a few hundred at a time.
     chunks = [distinct[i : i + CHUNK] for i in range(0, len(distinct), CHUNK)]
     reasons: dict[ImageAddress, str | None] = {}
-    is_shown = len(distinct) >= 500 and sys.stderr.isatty()
-    with (
-        ThreadPoolExecutor(8) as pool,
-        tqdm(total=len(distinct), desc="checking images", unit="image", leave=False,
-             disable=not is_shown) as progress,
-    ):  # fmt: skip
+    with ThreadPoolExecutor(8) as pool, progress("checking images", len(distinct)) as bar:
         checked = pool.map(lambda chunk: [why_unusable(image) for image in chunk], chunks)
         for chunk, found in zip(chunks, checked, strict=True):
             reasons.update(zip(chunk, found, strict=True))
-            progress.update(len(chunk))
+            bar.update(len(chunk))
     return [reasons[image] for image in images]
 
 
@@ -291,21 +196,28 @@ def read_splits(
     *,
     val_fraction: float = 0.1,
     seed: int = 0,
-    **columns: Any,
+    image_root: Path | None = None,
+    columns: Columns | None = None,
+    on_bad_row: OnBadRow = "error",
+    reading: Reading | None = None,
 ) -> tuple[Manifest, Manifest]:
     """Read and check the pairs to train on and those to validate on.
 
-    Without ``val_csv``, a share of the patients is split off. ``columns`` are the folder, the
-    columns and what to do with bad rows, as :func:`read_manifest` takes them.
+    Without ``val_csv``, a share of the patients is split off. The rest is as
+    :func:`read_manifest` takes it.
 
     Raises:
         InputError: If a table cannot be used, or a patient is on both sides.
     """
-    train = read_manifest(train_csv, **columns)
-    if val_csv is None:
+    columns, reading = columns or Columns(), reading or Reading()
+    paths = [train_csv] if val_csv is None else [train_csv, val_csv]
+    tables = [read_pairs(path, columns, image_root, reading) for path in paths]
+    strip_common_beginning(tables, reading.strip_common)
+    train, *others = [_checked(table, columns, on_bad_row, reading) for table in tables]
+    if not others:
         train, validation = split_by_patient(train, val_fraction, seed)
     else:
-        validation = read_manifest(val_csv, **columns)
+        validation = others[0]
     require_disjoint_patients(train, validation)
     return train, validation
 
@@ -357,17 +269,26 @@ def require_disjoint_patients(train: Manifest, validation: Manifest) -> None:
     """
     if train.patients is None or validation.patients is None:
         return
-    shared = set(train.patients) & set(validation.patients)
-    if shared:
-        rows = [
-            str(row)
-            for row, patient in zip(validation.rows, validation.patients, strict=True)
-            if patient in shared
-        ]
-        raise InputError(
-            "patients are on both sides of the split",
-            got=f"{len(shared)} patients of {validation.source} are in {train.source} too, in rows "
-            + shorten(rows),
-            expected="every patient in one of the two files",
-            remedy="remove these rows, or leave out --val_csv and let --val_fraction split",
-        )
+    ids = train.patient_ids
+    shared = shared_patients(validation.patients, train.patients, ids)
+    if not shared:
+        return
+    rows = [
+        str(row)
+        for row, patient in zip(validation.rows, validation.patients, strict=True)
+        if patient in shared
+    ]
+    alike = len(shared - set(train.patients))
+    written = (
+        f"; {alike} of them are written in another way there, which differs in case, zeros, blanks"
+        " or decimals alone"
+    )
+    raise InputError(
+        "patients are on both sides of the split",
+        got=f"{len(shared)} patients of {validation.source} are in {train.source} too, in rows "
+        + shorten(rows)
+        + (written if alike else ""),
+        expected="every patient in one of the two files",
+        remedy="remove these rows, or leave out --val_csv and let --val_fraction split"
+        + ("; --patient_ids exact, if these are different persons" if alike else ""),
+    )

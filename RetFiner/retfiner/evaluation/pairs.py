@@ -12,7 +12,8 @@ from retfiner.common.files import file_sha256
 from retfiner.common.progress import track
 from retfiner.data.datamodule import Pairs
 from retfiner.data.fingerprint import describe_data
-from retfiner.data.manifest import Manifest, read_manifest, split_by_patient
+from retfiner.data.manifest import Manifest, Reading, read_manifest, split_by_patient
+from retfiner.data.patient_ids import shared_patients
 from retfiner.evaluation.config import EvaluateConfig, Part
 
 _COLUMNS = ("image_column", "report_column", "patient_column", "slice_column")
@@ -44,10 +45,16 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
     root = config.image_root
     if root is None and is_own and settings["image_root"] is not None:
         root = Path(settings["image_root"])
-    manifest = read_manifest(config.data, root, on_bad_row=config.on_bad_row, **columns)
+    manifest = read_manifest(
+        config.data,
+        root,
+        on_bad_row=config.on_bad_row,
+        reading=_reading(settings, is_own),
+        **columns,
+    )
     is_own = is_own or _holds_own_pairs(manifest, description)
     part: Part = config.part or ("validation" if is_own and settings["val_csv"] is None else "all")
-    notes = []
+    notes = list(manifest.notes)
     if part == "validation":
         if settings["val_csv"] is not None:
             raise InputError(
@@ -70,6 +77,16 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
     if len(manifest) < 2:
         raise InputError("there is nothing to compare", got="one pair", expected="at least two")
     return SelectedPairs(manifest, part, notes)
+
+
+def _reading(settings: Mapping[str, Any], is_own: bool) -> Reading:
+    """Read cells as the training did; how they are encoded is known of its own table alone."""
+    return Reading(
+        settings.get("table_encoding") if is_own else None,
+        settings.get("first_slice") if is_own else None,
+        settings.get("patient_ids", "normalised"),
+        settings.get("strip_common", False),
+    )
 
 
 def _is_own_file(table: Path, trained_on: str | None) -> bool:
@@ -105,7 +122,10 @@ def _overlap(manifest: Manifest, settings: Mapping[str, Any]) -> list[str]:
     columns = {name: settings[name] for name in _COLUMNS}
     root = settings["image_root"] and Path(settings["image_root"])
     try:
-        seen = read_manifest(Path(settings["train_csv"]), root, on_bad_row="skip", **columns)
+        seen = read_manifest(
+            Path(settings["train_csv"]), root, on_bad_row="skip", reading=_reading(settings, True),
+            **columns,
+        )  # fmt: skip
         if settings["val_csv"] is None:
             seen, _ = split_by_patient(seen, settings["val_fraction"], settings["seed"])
     except InputError:
@@ -118,7 +138,7 @@ def _overlap(manifest: Manifest, settings: Mapping[str, Any]) -> list[str]:
     hashes = {path: file_sha256(path) for path in shown}
     keys = {(hashes.get(image.path), image.index, image.member) for image in seen.images}
     shared = sum((hashes[image.path], image.index, image.member) in keys for image in images)
-    patients = set(manifest.patients or ()) & set(seen.patients or ())
+    patients = shared_patients(manifest.patients or (), seen.patients or (), seen.patient_ids)
     told = [f"{shared} of these images, by their content"] * bool(shared)
     told += [f"{len(patients)} of these patients, by their names"] * bool(patients)
     return [f"The model was trained on {' and '.join(told)}."] if told else []

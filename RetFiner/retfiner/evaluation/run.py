@@ -16,7 +16,7 @@ from retfiner.common.cli import as_plain
 from retfiner.common.files import write_text
 from retfiner.common.metrics import METRICS
 from retfiner.common.progress import LOADING, progress
-from retfiner.data.table import read_table
+from retfiner.data.table_file import read_table
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.zero_shot.image_folder import read_image_folder
 from retfiner.text.folder import require_tokenizer

@@ -8,7 +8,8 @@ from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
 from retfiner.common.progress import LOADING, progress
 from retfiner.data.manifest import locate_image
-from retfiner.data.table import read_table
+from retfiner.data.report_text import read_report
+from retfiner.data.table_file import read_table
 from retfiner.explanation.config import ExplainConfig
 from retfiner.text.folder import require_tokenizer
 from retfiner.vision.images import ImageAddress, read_image
@@ -69,4 +70,4 @@ def _pair(config: ExplainConfig) -> tuple[ImageAddress, str]:
     image, unclear = locate_image(root, image_cell, slice_cell)
     if unclear:
         raise InputError(f"row {config.row} of {config.data} cannot be used", got=unclear)
-    return image, cells[config.report_column]
+    return image, read_report(cells[config.report_column]).text

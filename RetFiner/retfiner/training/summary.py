@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
-import torch
 
 from retfiner.common.commands import command
+from retfiner.data.after_cut import cut_reports, unknown_note
 from retfiner.data.batch import Collate, identify_reports
 from retfiner.data.datamodule import PairsDataModule
 from retfiner.data.manifest import Manifest
-from retfiner.text.tokenizer import report_lengths
 from retfiner.training.callbacks.guard import lacks_for_guard
 from retfiner.training.curves import draw_curves
 from retfiner.training.distributed.collectives import all_gather_objects, world_size
@@ -80,42 +80,28 @@ def announce(
 
 
 def _announce_reports(train: Manifest, validation: Manifest, collate: Collate) -> None:
-    skipped = list(train.skipped)
-    if validation.source != train.source:  # a split shares its table's list
+    skipped, notes = list(train.skipped), list(train.notes)
+    if validation.source != train.source:  # a split shares its table's lists
         skipped += validation.skipped
+        notes += validation.notes
     if skipped:
         print(f"                {len(skipped)} rows left out because they cannot be used")
     reports = train.reports + validation.reports
-    longest = collate.max_tokens
-    lengths = report_lengths(collate.tokenizer, reports)
-    cut = sum(length > longest for length in lengths)
-    distinct = len(set(reports))
-    repeated = len(reports) - distinct
+    cut = cut_reports(collate.tokenizer, reports, collate.max_tokens)
+    repeated = len(reports) - len(set(reports))
     print(
-        f"Reports:        {cut} of {len(reports)} ({100 * cut / len(reports):.1f} %) are "
-        f"longer than {longest} WordPieces and are cut; "
+        f"Reports:        {cut.cut} of {len(reports)} ({100 * cut.cut / len(reports):.1f} %) are "
+        f"longer than {cut.limit} WordPieces and are cut; "
         f"{100 * repeated / len(reports):.0f} % repeat another word for word"
     )
-    # A shorter one is not cut, nor as long as what is left of one that is.
-    long = [report for report, n in zip(reports, lengths, strict=True) if n >= longest]
-    alike = count_alike(collate, long) if cut else 0
-    if alike:
+    if cut.alike:
         print(
-            f"                {alike} of {distinct} distinct reports are the same as another after "
-            f"the cut at {longest} WordPieces: raise --max_text_tokens"
+            f"                {cut.alike} of {cut.distinct} distinct reports are the same as"
+            f" another after the cut at {cut.limit} WordPieces: raise --max_text_tokens"
         )
-
-
-def count_alike(collate: Collate, reports: Sequence[str]) -> int:
-    """Count the distinct reports that become the same as another by the cut.
-
-    Reports are distinct if a text encoder without a limit would read other WordPieces.
-    """
-    whole = identify_reports(collate.tokenizer, reports, None)
-    cut = identify_reports(collate.tokenizer, reports, collate.max_tokens)
-    distinct = torch.stack([cut, whole], 1).unique(dim=0)
-    _, sizes = distinct[:, 0].unique(return_counts=True)
-    return int(sizes[sizes > 1].sum())
+    unknown = unknown_note(cut)
+    for note in [*notes, *([f"note: {unknown}"] if unknown else [])]:
+        print(textwrap.fill(f"Table:          {note}", 100, subsequent_indent=" " * 16))
 
 
 def report(folder: Path, batches: PairsDataModule, monitor: Monitor) -> RunResult:

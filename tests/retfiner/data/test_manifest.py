@@ -124,7 +124,7 @@ def bad_rows(folder):
         ["good.png", "fluid", "p4"],
     ]
     reasons = {
-        3: "the image column is empty",
+        3: "no image named",
         4: "there is no file",
         5: "is empty",
         6: "cut.png ends too early",
@@ -132,10 +132,10 @@ def bad_rows(folder):
         8: "page.png is no image: it begins with b'<!doctyp'",
         9: "scan.xyz is no image of a known kind",
         10: "folder.png cannot be read",
-        11: "the report is empty",
-        12: "the report is empty",
-        13: "the patient is empty",
-        14: "the report is empty",
+        11: "empty report",
+        12: "placeholder for a report",
+        13: "no patient named",
+        14: "empty report",
     }
     return write_csv(folder / "pairs.csv", rows), reasons
 
@@ -176,10 +176,18 @@ def test_no_usable_row_is_an_error_even_when_skipping(tmp_path):
     ("content", "message"),
     [
         (b"image,text,patient_id\n", "lacks a column.*\n.*image, text, patient_id.*\n.*report"),
-        (b"image;report;patient_id\n", "lacks a column.*\n.*image;report;patient_id"),
+        (b"image;report;patient_id\n", "a header without rows"),
+        (
+            b"file;text;mrn\n",
+            "lacks a column.*\n.*3 fields parted by semicolons, none by such a name",
+        ),
+        (b"a.png,fluid,p1\n", "lacks a column.*\n.*the first line is a pair and no header"),
         (b"", "lacks a column"),
         (b"image,report,report,patient_id\n", "a column twice"),
-        ("image,report,patient_id\na.png,Ödem,p\n".encode("latin1"), r"not UTF-8.*\n.*\\xd6"),
+        (
+            "image,report,patient_id\na.png,\u00f8\u00fe\u00fd,p\n".encode("latin1"),
+            r"not UTF-8.*(\n.*)+--table_encoding",
+        ),
         (b'image,report,patient_id\na.png,"cyst,p\nb.png,x,p\n', "not a well-formed CSV"),
         (b'image,report,patient_id\na.png,"5 mm" cyst,p\n', "not a well-formed CSV.*\n.*line 2"),
     ],

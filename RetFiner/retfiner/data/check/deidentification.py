@@ -1,10 +1,12 @@
 """What in a report or a file name looks as if it named a patient: a warning, not a guarantee.
 
-Patterns find what has a form: titles with a name, dates, long numbers, e-mail addresses. They do
-not find what has none: a bare name ("seen with John Smith", "Smith_John.png"), an address, a rare
+Patterns find what has a form: titles and labels with a name, dates, long numbers, e-mail addresses,
+in the languages listed below; numerals of every script are read. They do not find what has none: a
+bare name ("seen with John Smith", "Smith_John.png") that no list holds, an address, a rare
 diagnosis, a name after "DR" in capitals (there, diabetic retinopathy). They also warn about things
 that are none: a counter that looks like a record number, a scanner's serial number. Headers of
-DICOM and vendors' files, and text burnt into a B-scan, are not looked at.
+DICOM and vendors' files, and text burnt into a B-scan, are not looked at. A report in a script of
+which no name can be told is named as such.
 
 The functions return kinds, never the words that were found, so that no message can hold them.
 The kinds follow the identifiers of HIPAA's Safe Harbor method (45 CFR 164.514(b)(2)) that have a
@@ -14,8 +16,12 @@ form; of dates, years alone are allowed there.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+
+from retfiner.common.errors import InputError
+from retfiner.common.patients import owner_in_name
 
 _CAPITAL = r"[A-ZÀ-ÖØ-Þ]"
 _YEAR = r"(?:18|19|20)\d\d"
@@ -24,6 +30,29 @@ _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _MONTH = (
     r"(?:Jan(?:uary|uar)?|Feb(?:ruary|ruar)?|Mar(?:ch)?|März|Apr(?:il)?|May|Mai|June?|Juni|July?|"
     r"Juli|Aug(?:ust)?|Sept?(?:ember)?|O[ck]t(?:ober)?|Nov(?:ember)?|De[cz](?:ember)?)"
+)
+_OTHER_MONTH = (
+    r"(?:janvier|février|fevrier|mars|avril|mai|juin|juillet|août|aout|septembre|octobre|novembre|"
+    r"décembre|enero|febrero|marzo|abril|mayo|junio|julio|agosto|septiembre|setiembre|octubre|"
+    r"noviembre|diciembre|gennaio|febbraio|aprile|maggio|giugno|luglio|settembre|ottobre|dicembre|"
+    r"janeiro|fevereiro|março|maio|junho|julho|setembro|outubro|dezembro|januari|februari|maart|"
+    r"mei|augustus|stycznia|lutego|marca|kwietnia|maja|czerwca|lipca|sierpnia|września|"
+    r"października|listopada|grudnia|ocak|şubat|mart|nisan|mayıs|haziran|temmuz|ağustos|eylül|ekim|"
+    r"kasım|aralık|января|февраля|марта|апреля|мая|июня|июля|августа|сентября|октября|ноября|"
+    r"декабря|січня|лютого|березня|квітня|травня|червня|липня|серпня|вересня|жовтня|листопада|"
+    r"грудня|ιανουαρίου|φεβρουαρίου|μαρτίου|απριλίου|μαΐου|μαίου|ιουνίου|ιουλίου|αυγούστου|"
+    r"σεπτεμβρίου|οκτωβρίου|νοεμβρίου|δεκεμβρίου|jänner|feber)"
+)
+"""Of French, Spanish, Italian, Portuguese, Dutch, Polish, Turkish, Russian, Ukrainian, Greek."""
+_ORDINAL = (
+    r"(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|"
+    r"\w+teenth|twentieth|twenty[- ]\w+(?:st|nd|rd|th)|thirtieth|thirty[- ]first|"
+    r"(?:ersten?|zweiten?|dritten?|vierten?|fünften?|sechsten?|siebten?|siebenten?|achten?|neunten?|"
+    r"zehnten?|elften?|zwölften?|\w+zehnten?|\w*(?:zwanzig|dreißig|dreissig)sten?)|"
+    r"premier|deux|trois|quatre|cinq|six|sept|huit|neuf|dix|onze|douze|treize|quatorze|quinze|"
+    r"seize|vingt|trente|primero|uno|dos|tres|cuatro|cinco|seis|siete|ocho|nueve|diez|once|doce|"
+    r"trece|catorce|quince|veinte|treinta|primo|due|tre|quattro|cinque|sei|sette|otto|nove|dieci|"
+    r"undici|dodici|venti|trenta)"
 )
 _DATE_WITH_YEAR = (
     rf"(?:{_YEAR}[-./]{_MONTH_NUMBER}[-./]{_DAY}|{_DAY}[-./]{_DAY}[-./](?:{_YEAR}|\d\d)|{_YEAR})"
@@ -96,6 +125,49 @@ _WORDED_DATES = _any(
     rf"(?:{_DAY},?\s+)?{_YEAR}\b)",
     rf"\b(?!May\b)(?:{_MONTH})\b\.?\s+{_DAY}\b(?!\s*(?:[%/x×]|\.\d|µm|um|mm|D\b))",
 )
+_DATES_ELSEWHERE = _any(
+    rf"(?<![\d.,/]){_DAY}(?:er|º|°|-?[eγη]?ης?|-?го|\.)?\s+(?:de\s+|di\s+|del\s+)?{_OTHER_MONTH}\b",
+    rf"\b{_ORDINAL}\s+(?:of\s+|de\s+|di\s+|day of\s+)?(?:{_MONTH}|{_OTHER_MONTH})\b",
+    rf"\b(?:{_MONTH}|{_OTHER_MONTH})\s+(?:the\s+)?{_ORDINAL}\b",
+    rf"\b{_OTHER_MONTH}\s+(?:de\s+|del\s+)?{_YEAR}\b",
+    r"\d{1,4}\s*年\s*\d{1,2}\s*月(?:\s*\d{1,2}\s*[日号號])?",
+    r"(?:令和|平成|昭和|大正|民國|民国)\s*(?:\d{1,3}|元)\s*年",
+    r"(?<!\d)\d{1,2}\s*月\s*\d{1,2}\s*[日号號]",
+    r"\d{4}\s*년\s*\d{1,2}\s*월|(?<!\d)\d{1,2}\s*월\s*\d{1,2}\s*일",
+    flags=re.IGNORECASE,
+)
+_HAN_DATE = re.compile(
+    r"[一二三四五六七八九十〇零○]{1,4}年|[一二三四五六七八九十]{1,3}月[一二三四五六七八九十]{1,3}[日号號]"
+)
+_HAN = r"[\u3400-\u9fff々]"
+_NAMED_ELSEWHERE = _any(
+    rf"(?:姓\s*名|患者姓名|病人姓名|氏\s*名|名前|患者名)\s*[:：]?\s*(?:{_HAN}|[A-Za-z\u30a0-\u30ff])",
+    rf"(?:患者|病人|患儿)\s*[:：]?\s*{_HAN}{{2,3}}(?=[,，。、;；\s]|先生|女士|$)",
+    rf"{_HAN}{{1,4}}(?:様|さん|先生|医師|醫師|醫生|医生|大夫|女士|主任)",
+    r"(?:[Пп]ациент(?:ка|ки|а)?|[Бб]ольной|[Бб]ольная|ФИО|Ф\.И\.О\.?|[Вв]рач|[Дд]-р|[Дд]октор|"
+    r"[Пп]ацієнт(?:ка)?|[Лл]ікар)\s*[:\-]?\s*[А-ЯЁІЇЄ][а-яёіїє]+",
+    r"\b[А-ЯЁ][а-яё]+\s+[А-ЯЁ]\.\s?[А-ЯЁ]\.|\b[А-ЯЁ][а-яё]+\s+[А-ЯЁ][а-яё]+\s+[А-ЯЁ][а-яё]+(?:вич|вна|чна)\b",
+    r"(?:[Αα]σθεν(?:ής|ούς)|[Όό]νομα(?:τεπώνυμο)?|[Εε]πώνυμο|[Κκ](?:ος|α)\.?|[Δδ]ρ\.?|[Ιι]ατρός)\s*[:.]?\s*"
+    r"[Α-ΩΆΈΉΊΌΎΏ][α-ωάέήίόύώϊϋΐΰς]+",
+    r"(?:환자(?:명)?|성명|이름)\s*[:：]\s*[가-힣]{2,4}|[가-힣]{2,4}\s?(?:님|선생님|교수)",
+    r"(?:اسم|المريض|المريضة|الدكتور|د\.)\s*[:：]?\s*[\u0621-\u064a]{2,}",
+    r"(?:שם|מטופל(?:ת)?|ד\"ר|דר')\s*[:：]?\s*[\u05d0-\u05ea]{2,}",
+    r"\b(?i:nom|prénom|nombre|apellidos?|cognome|nome|paciente|paziente|imię|nazwisko|naam|navn|"
+    r"hasta adı|adı soyadı|jméno|příjmení)\s*[:=]\s*[^\W\d_]{2,}",
+    r"\b(?:Monsieur|Madame|Sr\.|Sra\.|Sig\.|Sig\.ra|Dott\.|Dott\.ssa|Dra\.)\s+"
+    + _CAPITAL + r"[^\W\d_]+",
+)  # fmt: skip
+_NOT_NAMES = re.compile(
+    r"(?:患者|病人)\s*[:：]?\s*(?:左眼|右眼|双眼|雙眼|主诉|主訴|自述|因|无|無|未|有|黄斑|黃斑|视网|視網|网膜|"
+    r"女性|男性|年龄|年齡)|Пациент\w*\s+(?:Жалоб|Осмотр)"
+)
+_JUDGED_SCRIPTS = frozenset({
+    "LATIN", "GREEK", "CYRILLIC", "CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL",
+    "ARABIC", "HEBREW", "FULLWIDTH", "HALFWIDTH", "MICRO", "FEMININE", "MASCULINE", "IDEOGRAPHIC",
+    "MODIFIER", "SUPERSCRIPT", "SUBSCRIPT", "MATHEMATICAL", "ANGSTROM", "OHM", "KELVIN",
+    "DOUBLE-STRUCK", "SCRIPT", "COMBINING",
+})  # fmt: skip
+"""Scripts of which the patterns above know labels or months."""
 _OLD = r"(?:9\d|1[0-2]\d)"
 _AGES = _any(
     rf"(?<![\d.,/]){_OLD}[\s-]*(?:years?|yrs?\.?)[\s-]+old\b",
@@ -135,6 +207,11 @@ def _has_name(text: str) -> bool:
         return True
     if any(found[1].casefold() not in _WITHHELD for found in _NAMED.finditer(text)):
         return True
+    others = _NAMED_ELSEWHERE.finditer(text)
+    if any(
+        _NOT_NAMES.match(found[0] + text[found.end() : found.end() + 4]) is None for found in others
+    ):
+        return True
     return any(_is_name(*found.groups()) for found in _PATIENT.finditer(text))
 
 
@@ -149,40 +226,136 @@ def _is_name(word: str, first_name: str | None) -> bool:
 _KINDS: Mapping[str, Callable[[str], object]] = {
     "name": _has_name,
     "date of birth": _BORN.search,
-    "date": lambda text: _DATES.search(text) or _WORDED_DATES.search(text),
+    "date": lambda text: (
+        _DATES.search(text)
+        or _WORDED_DATES.search(text)
+        or _DATES_ELSEWHERE.search(text)
+        or _HAN_DATE.search(text)
+    ),
     "age over 89": _AGES.search,
     "record number": _RECORDS.search,
     "phone number": _PHONES.search,
     "e-mail address": _MAIL.search,
 }
-KINDS = tuple(_KINDS)
+RECORD, LISTED, UNJUDGED = "record number", "listed word", "script in which no name can be told"
+KINDS = (*_KINDS, LISTED, UNJUDGED)
 """What is looked for, in the order in which it is listed."""
 
 
-def identifiers_in_report(report: str) -> list[str]:
-    """Return what kinds of :data:`KINDS` a report seems to hold; never the words themselves."""
-    found = {kind for kind, search in _KINDS.items() if search(report)}
+def identifiers_in_report(report: str, listed: frozenset[str] = frozenset()) -> list[str]:
+    """Return what kinds of :data:`KINDS` a report seems to hold; never the words themselves.
+
+    ``listed`` are words to look for besides, as :func:`read_identifier_list` returns them.
+    """
+    text = _with_digits(report)
+    found = {kind for kind, search in _KINDS.items() if search(text)}
     # A phone number or a date without separators is a long number too: one kind is enough.
-    if not found & {"phone number", "date", "date of birth"} and _LONG_NUMBER.search(report):
-        found.add("record number")
+    if not found & {"phone number", "date", "date of birth"} and _LONG_NUMBER.search(text):
+        found.add(RECORD)
+    if _has_listed(report, listed):
+        found.add(LISTED)
+    if not report.isascii() and _is_unjudged(report):
+        found.add(UNJUDGED)
     return [kind for kind in KINDS if kind in found]
 
 
-def identifiers_in_path(name: str) -> list[str]:
+def identifiers_in_patient(name: str, listed: frozenset[str] = frozenset()) -> list[str]:
+    """Return what kinds the name of a patient in a table seems to hold: a person's own name.
+
+    Numbers are what the column is for; that a name may be a date is said elsewhere.
+    """
+    found = set()
+    person = rf"{_CAPITAL}[^\W\d_]+,?\s+{_CAPITAL}[^\W\d_]*\.?(?:\s+{_CAPITAL}[^\W\d_]*\.?)*"
+    if re.fullmatch(person, name.strip()) or _has_name(name):
+        found.add("name")
+    if _MAIL.search(name):
+        found.add("e-mail address")
+    if _has_listed(name, listed):
+        found.add(LISTED)
+    return [kind for kind in KINDS if kind in found]
+
+
+def identifiers_in_path(name: str, listed: frozenset[str] = frozenset()) -> list[str]:
     """Return what kinds of :data:`KINDS` the path of an image seems to hold, as tables give it.
 
     Each folder and the file's name are looked at, underscores read as spaces. Zero-padded counters
-    (``frame_000123``), hashes and UUIDs are no record numbers.
+    (``frame_000123``), hashes and UUIDs are no record numbers, nor are the names that published
+    collections gave their files (``CNV-103044-1.png``).
     """
     path = PurePosixPath(name.replace("\\", "/"))
-    parts = [_HASHES.sub("", part) for part in (*path.parts[:-1], path.stem)]
+    published = bool(owner_in_name(path.stem).patient)
+    parts = [_HASHES.sub("", part) for part in (*path.parts[:-1], "" if published else path.stem)]
     found: set[str] = set()
-    for part in parts:
-        spaced = part.replace("_", " ")
-        found |= {kind for kind, search in _KINDS.items() if search(part) or search(spaced)}
-        numbers = [digits.lstrip("0") for digits in re.findall(r"\d+", part)]
+    for part in filter(None, parts):
+        text = _with_digits(part)
+        spaced = text.replace("_", " ")
+        found |= {kind for kind, search in _KINDS.items() if search(text) or search(spaced)}
+        numbers = [digits.lstrip("0") for digits in re.findall(r"\d+", text)]
         if "date" not in found and any(len(digits) >= 6 for digits in numbers):
-            found.add("record number")
+            found.add(RECORD)
+        if _has_listed(spaced, listed):
+            found.add(LISTED)
     if re.search(rf"(?:^|/){_YEAR}/{_MONTH_NUMBER}/{_DAY}(?:/|$)", "/".join(parts)):
         found.add("date")
     return [kind for kind in KINDS if kind in found]
+
+
+def _with_digits(text: str) -> str:
+    """Write the numerals and full-width letters of every script as ASCII's."""
+    if text.isascii():
+        return text
+    signs = (str(unicodedata.decimal(s)) if s.isdecimal() else s for s in text)
+    full = ((chr(ord(s) - 0xFEE0) if "\uff01" <= s <= "\uff5e" else s) for s in signs)
+    return unicodedata.normalize("NFC", "".join(full))
+
+
+def _is_unjudged(report: str) -> bool:
+    names = (
+        unicodedata.name(s, "").split(" ")[0] for s in set(report) if s.isalpha() and ord(s) > 127
+    )
+    return any(name not in _JUDGED_SCRIPTS for name in names)
+
+
+# ---- words of the user's own
+
+
+def read_identifier_list(path: Path | None) -> frozenset[str]:
+    """Read names or words, one a line, that are to be found besides; lines with # are remarks.
+
+    Raises:
+        InputError: If the file is missing, not UTF-8, or holds none.
+    """
+    if path is None:
+        return frozenset()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--identifier_list {path} cannot be read", got=error, expected="a text file in UTF-8"
+        ) from error
+    words = frozenset(_folded(line) for line in lines if line.strip() and line.strip()[0] != "#")
+    if not words - {""}:
+        raise InputError(f"--identifier_list {path} holds no word", expected="one a line")
+    return words - {""}
+
+
+def _has_listed(text: str, listed: frozenset[str]) -> bool:
+    """Say whether a text has a listed word or words, whatever their case and accents."""
+    if not listed:
+        return False
+    words = _folded(text).split()
+    longest = max(word.count(" ") for word in listed) + 1
+    for size in range(1, min(longest, len(words)) + 1):
+        if any(" ".join(words[i : i + size]) in listed for i in range(len(words) - size + 1)):
+            return True
+    # Chinese and Japanese put no blanks between words.
+    return any(not word.isascii() and word in text for word in listed if _HAS_HAN.search(word))
+
+
+_HAS_HAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+
+
+def _folded(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    kept = "".join(s for s in plain if not unicodedata.combining(s))
+    return " ".join(re.findall(r"[^\W_]+", kept))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,11 +16,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from retfiner.common.errors import InputError
 from retfiner.common.files import file_sha256
 from retfiner.common.processes import leave_interrupts_alone
+from retfiner.common.progress import track
 from retfiner.vision import read_image
 from retfiner.vision.images import ImageAddress, why_unusable
 from retfiner.vision.images.raster import FORMATS
@@ -81,10 +80,7 @@ def read_images(
     """
     unique = list(dict.fromkeys(images))
     look = partial(look_at, decode=decode)
-    progress = partial(
-        tqdm, total=len(unique), desc="reading images", unit="image", leave=False,
-        disable=not sys.stderr.isatty(),
-    )  # fmt: skip
+    progress = partial(track, title="reading images", total=len(unique))
     if workers == 0:
         return dict(zip(unique, progress(map(look, unique)), strict=True))
     methods = multiprocessing.get_all_start_methods()

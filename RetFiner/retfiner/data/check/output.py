@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retfiner.common.errors import InputError
-from retfiner.data.check.input_table import TRAIN, VALIDATION
 from retfiner.data.check.quality_control import CheckedPairs
+from retfiner.data.check.split import TRAIN, VALIDATION
 from retfiner.data.manifest import (
     NO_PATIENT_COLUMN,
     Columns,
+    Reading,
     read_manifest,
     require_disjoint_patients,
 )
@@ -103,7 +104,9 @@ def _have_common_folder(folders: Sequence[Path]) -> bool:
     return common != Path(common.anchor)
 
 
-def write_tables(checked: CheckedPairs, columns: Columns, folder: Path, output: Path) -> None:
+def write_tables(
+    checked: CheckedPairs, columns: Columns, reading: Reading, folder: Path, output: Path
+) -> None:
     """Write the tables to ``folder``, and read the two of the split back as training does.
 
     The files will lie in ``output``, at the same depth.
@@ -120,10 +123,11 @@ def write_tables(checked: CheckedPairs, columns: Columns, folder: Path, output: 
         pairs["patient_id"] = [row.patient for row in rows]
     _write_csv(pairs.assign(split=checked.sides), folder / PAIRS)
     patient_column = "patient_id" if columns.has_patient else NO_PATIENT_COLUMN
+    again = Reading(encoding="utf-8", patient_ids=reading.patient_ids)
     parts = []
     for name, side in ((TRAINING, TRAIN), (VALIDATING, VALIDATION)):
         _write_csv(pairs[[its_side == side for its_side in checked.sides]], folder / name)
-        parts.append(read_manifest(folder / name, patient_column=patient_column))
+        parts.append(read_manifest(folder / name, patient_column=patient_column, reading=again))
     require_disjoint_patients(*parts)
     names = ["row", "column", "problem", "detail", "action", "file"]
     problems = pd.DataFrame(_problem_rows(checked, columns), columns=names)

@@ -21,9 +21,9 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image
 
 from retfiner.common.errors import InputError
-from retfiner.data.check.input_table import Row
 from retfiner.data.check.output import FILES, PROBLEMS
 from retfiner.data.check.summary import NO_GUARANTEE, Summary, identifiers, percent
+from retfiner.data.pair_table import PairRow
 from retfiner.vision import read_image
 
 TEMPLATES = Environment(
@@ -57,13 +57,13 @@ STYLE: dict[Any, Any] = {
 class Thumbnail(NamedTuple):
     """A pair to look at; the JPEG, as base64, is empty where the image cannot be decoded."""
 
-    row: Row
+    row: PairRow
     jpeg: str = ""
     width: int = 0
     height: int = 0
 
 
-def choose(rows: Sequence[Row], generator: np.random.Generator) -> list[Row]:
+def choose(rows: Sequence[PairRow], generator: np.random.Generator) -> list[PairRow]:
     """Choose at most a dozen pairs, of different patients and with different reports if possible.
 
     Those that are chosen keep their order.
@@ -81,7 +81,7 @@ def choose(rows: Sequence[Row], generator: np.random.Generator) -> list[Row]:
     return [rows[index] for index in sorted((fresh + others)[:MOST_SHOWN])]
 
 
-def make_thumbnail(row: Row) -> Thumbnail:
+def make_thumbnail(row: PairRow) -> Thumbnail:
     """Read a pair's image and make its picture."""
     try:
         values = read_image(row.image)

@@ -14,17 +14,24 @@ from retfiner.common.cli import as_plain, flag
 from retfiner.common.commands import command
 from retfiner.common.errors import InputError
 from retfiner.common.faults import explained_faults
-from retfiner.common.numbers import NonNegativeInt, OpenUnitInterval, PositiveInt
+from retfiner.common.numbers import (
+    NonNegativeInt,
+    OpenUnitInterval,
+    PositiveFloat,
+    PositiveInt,
+)
 from retfiner.common.processes import count_workers
 from retfiner.common.seeds import derive_seed
+from retfiner.data.after_cut import MAX_ALIKE, cut_reports, require_readable, unknown_note
 from retfiner.text.folder import DEFAULT_TEXT_ENCODER, require_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from retfiner.data.after_cut import CutReports
     from retfiner.data.check.quality_control import CheckedPairs
     from retfiner.data.check.summary import Summary
-    from retfiner.data.manifest import Columns
+    from retfiner.data.manifest import Columns, Reading
 
 PUBLISHED_MAX_TEXT_TOKENS = 30
 
@@ -33,7 +40,7 @@ PUBLISHED_MAX_TEXT_TOKENS = 30
 class TableSettings:
     """Table."""
 
-    csv: Path = flag("CSV of image-report pairs, UTF-8 with a header")
+    csv: Path = flag("table of image-report pairs: CSV, .xlsx or .parquet, with a header")
     output: Path = flag("folder for the cleaned tables and the summary")
     image_root: Path | None = flag(
         "folder the image paths are relative to; by default the CSV's", None
@@ -48,6 +55,17 @@ class TableSettings:
         " is such a column",
         None,
     )
+    first_slice: Literal[0, 1] | None = flag(
+        "number of a volume's first B-scan in it; by default 0, if nothing speaks against it",
+        None,
+    )
+    patient_ids: Literal["normalised", "exact"] = flag(
+        "are 1, 01 and 1.0, or P1 and p1, one patient",
+        "normalised",
+    )
+    table_encoding: str | None = flag(
+        "encoding of the CSV, as cp1252 or gb18030; by default it is found out", None
+    )
 
 
 @dataclass(frozen=True)
@@ -55,7 +73,7 @@ class SplitSettings:
     """Split."""
 
     split_column: str | None = flag("column with train, val or test, if the split is given", None)
-    val_csv: Path | None = flag("CSV for validation, where the split is given by two files", None)
+    val_csv: Path | None = flag("table for validation, where the split is given by two files", None)
     val_fraction: OpenUnitInterval = flag(
         "share of the patients split off for validation, where no split is given", 0.1
     )
@@ -74,12 +92,19 @@ class CheckSettings:
     max_text_tokens: PositiveInt = flag(
         "reports are cut at this many WordPieces", PUBLISHED_MAX_TEXT_TOKENS
     )
+    strip_common: bool = flag("take off what most reports begin with: a letterhead", False)
+    max_alike: PositiveFloat = flag(
+        "most reports that may be one and the same text after the cut, as a share", MAX_ALIKE
+    )
     deidentify: bool = flag(
         "warn of what looks like a name, a date, a number or an address of a patient; no guarantee",
         False,
     )
     flagged_rows: Literal["leave_out", "keep"] = flag(
         "what becomes of rows --deidentify warns of", "leave_out"
+    )
+    identifier_list: Path | None = flag(
+        "text file of names or words, one a line, that --deidentify warns of as well", None
     )
     decode: Literal["full", "header"] = flag(
         "full decodes each image; header looks at its bytes alone: faster, finds less", "full"
@@ -115,6 +140,10 @@ class PreparePairsConfig(RunSettings, CheckSettings, SplitSettings, TableSetting
             raise InputError(
                 "--flagged_rows keep needs --deidentify", got="no --deidentify", expected="both"
             )
+        if self.identifier_list is not None and not self.deidentify:
+            raise InputError(
+                "--identifier_list needs --deidentify", got="no --deidentify", expected="both"
+            )
         if self.seed >= 2**32:
             raise InputError("--seed is too large", got=self.seed, expected="less than 2**32")
         if self.max_text_tokens < 3:
@@ -132,10 +161,11 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
     Raises:
         InputError: If a table cannot be read, nothing in it can be used, or the folder is not free.
     """
+    from retfiner.data.check.deidentification import read_identifier_list
     from retfiner.data.check.output import PAGE, require_writable
     from retfiner.data.check.quality_control import check_pairs
     from retfiner.data.check.summary import format_summary
-    from retfiner.data.manifest import Columns
+    from retfiner.data.manifest import Columns, Reading
 
     sources = [path for path in (config.csv, config.val_csv) if path is not None]
     require_writable(config.output, sources, config.overwrite)
@@ -148,6 +178,10 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
         config.split_column,
         config.slice_column,
     )
+    reading = Reading(
+        config.table_encoding, config.first_slice, config.patient_ids, config.strip_common
+    )
+    listed = read_identifier_list(config.identifier_list)
     checked = check_pairs(
         config.csv,
         config.val_csv,
@@ -159,9 +193,19 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
         leave_out_flagged=config.flagged_rows == "leave_out",
         val_fraction=config.val_fraction,
         seed=config.seed,
+        reading=reading,
+        listed=listed,
     )
-    summary = _summarise(config, columns, checked, _load_tokenizer(config.text_encoder))
-    _write(config, columns, checked, summary)
+    tokenizer, cut = _load_tokenizer(config.text_encoder), None
+    if tokenizer is not None:
+        cut = cut_reports(tokenizer, [row.report for row in checked.pairs], config.max_text_tokens)
+        try:
+            require_readable(cut, config.max_alike)
+        except InputError:
+            print("\n".join(f"Note:           {warning}" for warning in checked.warnings))
+            raise
+    summary = _summarise(config, columns, checked, cut)
+    _write(config, columns, reading, checked, summary)
     print(format_summary(summary))
     print(f"\nLook at:        {config.output / PAGE}")
     print(f"Next:           {command('RetFiner/train.py', *_training_words(config))}")
@@ -180,12 +224,13 @@ def _summarise(
     config: PreparePairsConfig,
     columns: Columns,
     checked: CheckedPairs,
-    tokenizer: PreTrainedTokenizerBase | None,
+    cut: CutReports | None,
 ) -> Summary:
     from retfiner.data.check import statistics
-    from retfiner.data.check.summary import Summary, count_problems, count_sides
+    from retfiner.data.check.summary import Summary, count_sides
+    from retfiner.data.pair_table import count_problems
 
-    rows = checked.pairs
+    rows, unknown = checked.pairs, None if cut is None else unknown_note(cut)
     withheld = frozenset(checked.rows[index].report for index in checked.flagged)
     return Summary(
         sources=[path.name for path in (config.csv, config.val_csv) if path is not None],
@@ -194,9 +239,11 @@ def _summarise(
         rows_left_out=len(checked.rows) - len(rows),
         rows_with_problems=len({problem.index for problem in checked.problems}),
         rows_flagged=len(checked.flagged) if config.deidentify else None,
-        problems=count_problems(checked, columns),
+        problems=count_problems(checked.problems, checked.rows, columns),
+        notes=checked.notes,
+        warnings=[*checked.warnings, *([unknown] if unknown else [])],
         reports=statistics.describe_reports(
-            [row.report for row in rows], tokenizer, config.max_text_tokens, withheld
+            [row.report for row in rows], cut, config.max_text_tokens, withheld
         ),
         images=statistics.describe_images(rows),
         patients=statistics.describe_patients(rows),
@@ -216,6 +263,10 @@ def _training_words(config: PreparePairsConfig) -> list[str]:
     ]  # fmt: skip
     if config.patient_column == "none":
         words += ["--patient_column", "none"]
+    elif config.patient_ids != "normalised":
+        words += ["--patient_ids", config.patient_ids]
+    if config.max_alike != MAX_ALIKE:
+        words += ["--max_alike", f"{config.max_alike:g}"]
     if config.text_encoder is not None:
         words += ["--text_encoder", str(config.text_encoder)]
     if config.max_text_tokens != PUBLISHED_MAX_TEXT_TOKENS:
@@ -224,14 +275,18 @@ def _training_words(config: PreparePairsConfig) -> list[str]:
 
 
 def _write(
-    config: PreparePairsConfig, columns: Columns, checked: CheckedPairs, summary: Summary
+    config: PreparePairsConfig,
+    columns: Columns,
+    reading: Reading,
+    checked: CheckedPairs,
+    summary: Summary,
 ) -> None:
     from retfiner.data.check.output import NUMBERS, PAGE, whole_folder, write_tables
     from retfiner.data.check.page import build_page, choose, make_thumbnail
 
     shown = choose(checked.may_be_shown, np.random.default_rng(derive_seed(config.seed, "samples")))
     with whole_folder(config.output) as folder:
-        write_tables(checked, columns, folder, config.output)
+        write_tables(checked, columns, reading, folder, config.output)
         numbers = json.dumps(as_plain(summary), indent=2, ensure_ascii=False)
         (folder / NUMBERS).write_text(numbers + "\n", encoding="utf-8")
         page = build_page(summary, [make_thumbnail(row) for row in shown])

@@ -9,15 +9,30 @@ from pathlib import Path
 
 from retfiner.common.errors import InputError
 from retfiner.data.check.images import Decode, read_images
-from retfiner.data.check.input_table import TRAIN, VALIDATION, Problem, Row, read_rows
 from retfiner.data.check.row_checks import (
     find_duplicates,
     find_identifiers,
     find_unusable_images,
-    find_unusable_rows,
 )
-from retfiner.data.check.split import find_leaks, group_rows, require_disjoint, split_rows
-from retfiner.data.manifest import Columns
+from retfiner.data.check.split import (
+    SIDES_BY_WORD,
+    TRAIN,
+    VALIDATION,
+    find_leaks,
+    group_rows,
+    require_disjoint,
+    split_rows,
+)
+from retfiner.data.manifest import Columns, Reading
+from retfiner.data.pair_table import (
+    PairRow,
+    PairTable,
+    Problem,
+    find_unusable_rows,
+    read_pairs,
+    strip_common_beginning,
+)
+from retfiner.data.patient_ids import same_spelling
 
 PROBLEMS_IN_MESSAGE = 8
 
@@ -27,22 +42,25 @@ class CheckedPairs:
     """A collection of pairs after all checks.
 
     ``kept`` are the rows that are used, ``sides`` the side of each of these. The rows in
-    ``flagged`` may name a patient: never show them.
+    ``flagged`` may name a patient: never show them. ``notes`` say how the tables were read,
+    ``warnings`` what is unlikely about them as a whole.
     """
 
-    rows: list[Row]
+    rows: list[PairRow]
     problems: list[Problem]
     kept: list[int]
     sides: list[str]
     flagged: frozenset[int]
+    notes: list[str]
+    warnings: list[str]
 
     @property
-    def pairs(self) -> list[Row]:
+    def pairs(self) -> list[PairRow]:
         """The rows that are used."""
         return [self.rows[index] for index in self.kept]
 
     @property
-    def may_be_shown(self) -> list[Row]:
+    def may_be_shown(self) -> list[PairRow]:
         """The rows that are used and do not look as if they named a patient."""
         return [self.rows[index] for index in self.kept if index not in self.flagged]
 
@@ -59,17 +77,20 @@ def check_pairs(
     leave_out_flagged: bool,
     val_fraction: float,
     seed: int,
+    reading: Reading,
+    listed: frozenset[str] = frozenset(),
 ) -> CheckedPairs:
     """Read a collection, check all of it, and split it unless it is split already.
 
     Raises:
         InputError: If a table cannot be read, no row can be used, or a side is left empty.
     """
-    rows = read_rows(csv, columns, image_root, "" if val_csv is None else TRAIN)
-    if val_csv is not None:
-        rows += read_rows(val_csv, columns, image_root, VALIDATION)
+    paths = [csv] if val_csv is None else [csv, val_csv]
+    tables = [read_pairs(path, columns, image_root, reading) for path in paths]
+    strip_common_beginning(tables, reading.strip_common)
+    rows = _join(tables, columns, reading)
     problems = find_unusable_rows(rows)
-    flags = find_identifiers(rows, leave_out_flagged) if deidentify else []
+    flags = find_identifiers(rows, leave_out_flagged, listed) if deidentify else []
     withheld = {flag.index for flag in flags if flag.role == "image"}
     facts = read_images([row.image for row in rows if row.name], decode, workers)
     rows = [replace(row, facts=facts.get(row.image)) for row in rows]
@@ -77,27 +98,51 @@ def check_pairs(
     problems += find_duplicates(rows, _remaining(rows, problems))
     kept = _remaining(rows, problems)
     if not kept:
-        raise _no_usable_row(csv, rows, problems)
+        raise _no_usable_row(csv, rows, problems, tables[0].advice)
 
     groups = group_rows([rows[index] for index in kept])
     if val_csv is not None or columns.split is not None:
         problems += find_leaks(rows, groups, kept)
         kept = _remaining(rows, problems)
         sides = [str(rows[index].side) for index in kept]
-        _require_both_sides(sides, val_csv or csv)
+        _require_both_sides(sides, val_csv or csv, problems)
     else:
         sides = split_rows([rows[index] for index in kept], groups, val_fraction, seed)
     require_disjoint([rows[index] for index in kept], sides)
     problems.sort(key=lambda problem: problem.index)
-    return CheckedPairs(rows, problems, kept, sides, frozenset(flag.index for flag in flags))
+    return CheckedPairs(
+        rows,
+        problems,
+        kept,
+        sides,
+        frozenset(flag.index for flag in flags),
+        [note for table in tables for note in table.notes],
+        [warning for table in tables for warning in table.warnings],
+    )
 
 
-def _remaining(rows: Sequence[Row], problems: Sequence[Problem]) -> list[int]:
+def _join(tables: Sequence[PairTable], columns: Columns, reading: Reading) -> list[PairRow]:
+    """Put the rows of all tables together, each with its side and a name for each patient."""
+    given = [TRAIN, VALIDATION] if len(tables) > 1 else [""]
+    rows = []
+    for table, side in zip(tables, given, strict=True):
+        for row in table.rows:
+            named = side if columns.split is None else SIDES_BY_WORD.get(str(row.side).casefold())
+            rows.append(replace(row, side=named))
+    if columns.has_patient and len(tables) > 1:
+        names = same_spelling([str(row.patient) for row in rows], reading.patient_ids)
+        rows = [replace(row, patient=name) for row, name in zip(rows, names, strict=True)]
+    return rows
+
+
+def _remaining(rows: Sequence[PairRow], problems: Sequence[Problem]) -> list[int]:
     gone = {problem.index for problem in problems if problem.left_out}
     return [index for index in range(len(rows)) if index not in gone]
 
 
-def _no_usable_row(csv: Path, rows: Sequence[Row], problems: Sequence[Problem]) -> InputError:
+def _no_usable_row(
+    csv: Path, rows: Sequence[PairRow], problems: Sequence[Problem], advice: str
+) -> InputError:
     problems = sorted((p for p in problems if p.left_out), key=lambda problem: problem.index)
     counts = Counter(problem.kind for problem in problems)
     found = [f"{kind}: {n} row{'s' if n > 1 else ''}" for kind, n in counts.most_common()]
@@ -106,7 +151,11 @@ def _no_usable_row(csv: Path, rows: Sequence[Row], problems: Sequence[Problem]) 
         found.append(f"row {rows[problem.index].number}: {problem.kind}{detail}")
     remedy = "mend these rows"
     if "image cannot be read" in counts:
-        remedy += "; --image_root names the folder that image paths are relative to"
+        remedy += (
+            f"; {advice}"
+            if advice
+            else "; --image_root names the folder that image paths are relative to"
+        )
     if any(kind.startswith("may hold") for kind in counts):
         remedy += "; --flagged_rows keep, if what was found names nobody"
     return InputError(
@@ -117,12 +166,15 @@ def _no_usable_row(csv: Path, rows: Sequence[Row], problems: Sequence[Problem]) 
     )
 
 
-def _require_both_sides(sides: Sequence[str], source: Path) -> None:
+def _require_both_sides(sides: Sequence[str], source: Path, problems: Sequence[Problem]) -> None:
+    leaks = Counter(p.kind for p in problems if p.kind.endswith("on both sides"))
+    gone = "".join(f"; {kind}: {n} rows" for kind, n in leaks.items())
     for side in (TRAIN, VALIDATION):
         if side not in sides:
             raise InputError(
                 f"the given split leaves no pair for {side}",
-                got=", ".join(f"{n} for {name}" for name, n in Counter(sides).items()),
+                got=", ".join(f"{n} for {name}" for name, n in Counter(sides).items()) + gone,
                 expected="pairs for train and for val, after patients on both sides are taken out",
-                remedy=f"mend {source}, or leave the split to --val_fraction",
+                remedy=f"mend {source}, or leave the split to --val_fraction; --patient_ids"
+                " exact, if patients that differ in case, zeros or decimals alone are several",
             )

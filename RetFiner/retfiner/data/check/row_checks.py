@@ -10,10 +10,14 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import islice
 
-from retfiner.data.check.deidentification import identifiers_in_path, identifiers_in_report
+from retfiner.data.check.deidentification import (
+    RECORD,
+    identifiers_in_path,
+    identifiers_in_patient,
+    identifiers_in_report,
+)
 from retfiner.data.check.images import Intensity
-from retfiner.data.check.input_table import Problem, Role, Row
-from retfiner.data.manifest import MISSING, NO_REPORT
+from retfiner.data.pair_table import PairRow, Problem, Role
 
 DARK = 1 / 15.9
 """The brightest pixel of 12-bit values in a 16-bit file is at most 4095 / 65535 = 1 / 16."""
@@ -25,43 +29,35 @@ MOST_NAMED = 5
 WITHHELD = "the file's name is not shown, since it may name a patient"
 
 
-def find_unusable_rows(rows: Sequence[Row]) -> list[Problem]:
-    """Find rows without an image, without a report with words, or without a patient."""
+def find_identifiers(
+    rows: Sequence[PairRow], leave_out: bool, listed: frozenset[str] = frozenset()
+) -> list[Problem]:
+    """Find what looks as if it named a patient: in reports, in paths of images, in patients' names.
+
+    Numbers in paths are a data set's own and leave no row out; nor does what names patients in the
+    table, where it can be changed.
+    """
     problems = []
+    of_report: dict[str, list[str]] = {}
+    of_patient: dict[str | None, list[str]] = {}
     for index, row in enumerate(rows):
-        if row.broken is not None:
-            problems.append(Problem(index, "row", "row with too many fields", row.broken, True))
-        if not row.name:
-            problems.append(Problem(index, "image", "no image named", left_out=True))
-        if not any(letter.isalpha() for letter in row.report):
-            problems.append(Problem(index, "report", "empty report", left_out=True))
-        elif is_placeholder(row.report):
-            problems.append(Problem(index, "report", "placeholder for a report", left_out=True))
-        if row.patient is not None and row.patient.casefold() in MISSING:
-            problems.append(Problem(index, "patient", "no patient named", left_out=True))
-        if row.side is None:
-            kind = "split is none of train, val, test"
-            problems.append(Problem(index, "split", kind, left_out=True))
+        if row.report not in of_report:
+            of_report[row.report] = identifiers_in_report(row.report, listed)
+        if row.patient not in of_patient:
+            of_patient[row.patient] = identifiers_in_patient(row.patient or "", listed)
+        for kind in of_report[row.report]:
+            problems.append(Problem(index, "report", f"may hold: {kind}", "", leave_out))
+        for kind in identifiers_in_path(row.name, listed):
+            is_identity = kind != RECORD
+            problems.append(
+                Problem(index, "image", f"may hold: {kind}", "", leave_out and is_identity)
+            )
+        for kind in of_patient[row.patient]:
+            problems.append(Problem(index, "patient", f"may hold: {kind}"))
     return problems
 
 
-def is_placeholder(report: str) -> bool:
-    """Say whether a report is a word that stands for a report that is not there."""
-    word = report.casefold()
-    return word in NO_REPORT or word.strip(" .!?:;()[]<>-") in NO_REPORT
-
-
-def find_identifiers(rows: Sequence[Row], leave_out: bool) -> list[Problem]:
-    """Find what looks as if it named a patient, in reports and in the paths of images."""
-    problems = []
-    for index, row in enumerate(rows):
-        found: list[tuple[Role, str]] = [("report", k) for k in identifiers_in_report(row.report)]
-        found += [("image", kind) for kind in identifiers_in_path(row.name)]
-        problems += [Problem(index, role, f"may hold: {k}", "", leave_out) for role, k in found]
-    return problems
-
-
-def find_unusable_images(rows: Sequence[Row], withheld: set[int]) -> list[Problem]:
+def find_unusable_images(rows: Sequence[PairRow], withheld: set[int]) -> list[Problem]:
     """Find images that cannot be read, show nothing, or show next to nothing.
 
     The file names of the rows in ``withheld`` are not shown.
@@ -98,7 +94,7 @@ def _intensity_problem(values: Intensity) -> tuple[str, str, bool]:
     return "", "", False
 
 
-def find_duplicates(rows: Sequence[Row], usable: Iterable[int]) -> list[Problem]:
+def find_duplicates(rows: Sequence[PairRow], usable: Iterable[int]) -> list[Problem]:
     """Find rows that repeat others, and images that come twice, among those that are usable.
 
     The first of several equal rows stays, on each side of a given split.
@@ -111,7 +107,7 @@ def find_duplicates(rows: Sequence[Row], usable: Iterable[int]) -> list[Problem]
     return sorted(problems, key=lambda problem: problem.index)
 
 
-def _within_one_image(rows: Sequence[Row], group: list[int]) -> list[Problem]:
+def _within_one_image(rows: Sequence[PairRow], group: list[int]) -> list[Problem]:
     """Compare the rows that show one image."""
     problems = []
     first_of: dict[tuple[str, str | None, str | None], int] = {}
@@ -138,16 +134,27 @@ def _within_one_image(rows: Sequence[Row], group: list[int]) -> list[Problem]:
 
 
 def _disagreements(
-    rows: Sequence[Row], indices: list[int], values: Sequence[Hashable], role: Role, kind: str
+    rows: Sequence[PairRow],
+    indices: list[int],
+    values: Sequence[Hashable],
+    role: Role,
+    kind: str,
 ) -> list[Problem]:
     """Name, for each row, the rows of the same image that say something else."""
     counts = Counter(values)
     if len(counts) == 1:
         return []
+    others_of: dict[
+        Hashable, list[int]
+    ] = {}  # of each value: the search would be quadratic in rows
+    # Whatever the value, enough others are among the first rows and the first of other values.
+    first = list(zip(indices, values, strict=True))
     problems = []
-    for index, value in zip(indices, values, strict=True):
-        others = (i for i, other in zip(indices, values, strict=True) if other != value)
-        named = [rows[other].label(rows[index]) for other in islice(others, MOST_NAMED)]
+    for index, value in first:
+        if value not in others_of:
+            others = (i for i, other in first if other != value)
+            others_of[value] = list(islice(others, MOST_NAMED))
+        named = [rows[other].label(rows[index]) for other in others_of[value]]
         more = len(indices) - counts[value] - len(named)
         detail = ", ".join(named) + (f" and {more} more" if more else "")
         problems.append(Problem(index, role, kind, detail))

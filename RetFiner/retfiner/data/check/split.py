@@ -8,11 +8,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from retfiner.common.errors import InputError, shorten
-from retfiner.data.check.input_table import SIDES, TRAIN, VALIDATION, Problem, Role, Row
 from retfiner.data.manifest import split_groups
+from retfiner.data.pair_table import PairRow, Problem, Role
+
+TRAIN, VALIDATION, TEST = SIDES = ("train", "val", "test")
+"""The sides of a split, in the order in which a patient on several of them is kept."""
+
+SIDES_BY_WORD = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VALIDATION,
+    "valid": VALIDATION,
+    "validation": VALIDATION,
+    "dev": VALIDATION,
+    "test": TEST,
+    "testing": TEST,
+}
+"""How tables call them."""
 
 
-def group_rows(rows: Sequence[Row]) -> list[str]:
+def group_rows(rows: Sequence[PairRow]) -> list[str]:
     """Name each row's group: rows of one patient or of one image have to stay on one side.
 
     Where one image stands under two patients, these two are one group, with the first of their
@@ -33,7 +48,9 @@ def group_rows(rows: Sequence[Row]) -> list[str]:
     return [first[components[patient]] for patient in patients]
 
 
-def split_rows(rows: Sequence[Row], groups: Sequence[str], fraction: float, seed: int) -> list[str]:
+def split_rows(
+    rows: Sequence[PairRow], groups: Sequence[str], fraction: float, seed: int
+) -> list[str]:
     """Split groups at random and return each row's side.
 
     It is what train.py would do itself, but for images of two patients.
@@ -60,7 +77,9 @@ def split_rows(rows: Sequence[Row], groups: Sequence[str], fraction: float, seed
     return sides
 
 
-def find_leaks(rows: Sequence[Row], groups: Sequence[str], indices: Sequence[int]) -> list[Problem]:
+def find_leaks(
+    rows: Sequence[PairRow], groups: Sequence[str], indices: Sequence[int]
+) -> list[Problem]:
     """Find rows of a given split whose patient, or whose image, is on an earlier side as well.
 
     Such rows are left out: those of training stay, those of validation and test go. ``groups`` are
@@ -86,7 +105,7 @@ def find_leaks(rows: Sequence[Row], groups: Sequence[str], indices: Sequence[int
     return problems
 
 
-def require_disjoint(rows: Sequence[Row], sides: Sequence[str]) -> None:
+def require_disjoint(rows: Sequence[PairRow], sides: Sequence[str]) -> None:
     """Make sure that no patient and no image is on two sides.
 
     Raises:

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retfiner.data.check.input_table import Row
+from retfiner.data.after_cut import SPECIAL_TOKENS, CutReports
+from retfiner.data.pair_table import PairRow
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-SPECIAL_TOKENS = 2
-"""[CLS] and [SEP], which count towards --max_text_tokens."""
 MOST_LISTED = 8
 """Sizes and repeated reports that are listed at most."""
 BINS = 25
@@ -29,7 +24,8 @@ class TextStatistics:
     Lengths above ``limit`` are cut: --max_text_tokens, in words two less, since a word is at least
     one WordPiece. ``histogram`` counts reports by length; ``cut`` is the share that is cut, of
     words at least this share, and ``covering`` the smallest limit that cuts at most one report in
-    twenty. ``repeated`` is the share that repeats an earlier report word for word; ``frequent`` has
+    twenty. ``repeated`` is the share that repeats an earlier report word for word, ``alike`` how
+    many different reports are the same as another once they are cut; ``frequent`` has
     those that occur most often, more than once each, and how often.
     """
 
@@ -42,6 +38,7 @@ class TextStatistics:
     covering: int
     distinct: int
     repeated: float
+    alike: int
     frequent: list[tuple[str, int]]
 
 
@@ -73,22 +70,20 @@ class PatientStatistics:
 
 def describe_reports(
     reports: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase | None,
+    cut: CutReports | None,
     max_tokens: int,
     withheld: frozenset[str] = frozenset(),
 ) -> TextStatistics:
     """Count lengths and repetitions of reports, at least one, cut at so many WordPieces.
 
-    Words are counted without a tokenizer; reports in ``withheld`` are not listed.
+    Words are counted where no tokenizer made a ``cut``; reports in ``withheld`` are not listed.
     """
-    if tokenizer is None:
+    unit, limit = "WordPieces", max_tokens
+    if cut is None:
         unit, limit = "words", max_tokens - SPECIAL_TOKENS
         lengths = np.array([len(report.split()) for report in reports])
     else:
-        from retfiner.text.tokenizer import report_lengths
-
-        unit, limit = "WordPieces", max_tokens
-        lengths = np.array(report_lengths(tokenizer, reports))
+        lengths = cut.lengths
     counts = Counter(reports)
     frequent = [(text, n) for text, n in counts.most_common() if n > 1 and text not in withheld]
     return TextStatistics(
@@ -101,11 +96,12 @@ def describe_reports(
         covering=int(np.quantile(lengths, COVERED, method="inverted_cdf")),
         distinct=len(counts),
         repeated=1 - len(counts) / len(reports),
+        alike=0 if cut is None else cut.alike,
         frequent=frequent[:MOST_LISTED],
     )
 
 
-def describe_images(rows: Sequence[Row]) -> ImageStatistics:
+def describe_images(rows: Sequence[PairRow]) -> ImageStatistics:
     """Count sizes and collect gray values of the rows that are used, each image once."""
     images = {row.identity: row.facts for row in rows if row.facts is not None}.values()
     means = [facts.intensity.mean for facts in images if facts.intensity is not None]
@@ -120,7 +116,7 @@ def describe_images(rows: Sequence[Row]) -> ImageStatistics:
     )
 
 
-def describe_patients(rows: Sequence[Row]) -> PatientStatistics | None:
+def describe_patients(rows: Sequence[PairRow]) -> PatientStatistics | None:
     """Count images per patient in the rows that are used; None where no patients are known."""
     images = {(row.patient, row.image) for row in rows if row.patient is not None}
     if not images:

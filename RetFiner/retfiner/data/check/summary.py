@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import textwrap
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from retfiner.data.check.input_table import SIDES
 from retfiner.data.check.quality_control import CheckedPairs
+from retfiner.data.check.split import SIDES
 from retfiner.data.check.statistics import ImageStatistics, PatientStatistics, TextStatistics
-from retfiner.data.manifest import Columns
-
-FIRST_ROWS = 6
+from retfiner.data.pair_table import ProblemCount
 
 NO_GUARANTEE = (
-    "A warning, not a guarantee: names without a title, postal addresses, headers of DICOM and "
-    "vendors' files and text within images are not found, and some of what is found names nobody."
+    "A warning, not a guarantee: names without a title or a label that --identifier_list does not "
+    "hold, postal addresses, headers of DICOM and vendors' files and text within images are not "
+    "found, and some of what is found names nobody."
 )
-
-
-@dataclass(frozen=True)
-class ProblemCount:
-    """How many rows have a kind of problem, and the labels of the first of them.
-
-    The column is empty for the row as a whole; a label has the file where there are two.
-    """
-
-    kind: str
-    column: str
-    rows: int
-    left_out: bool
-    first: list[str]
 
 
 @dataclass(frozen=True)
@@ -58,6 +42,8 @@ class Summary:
     rows_with_problems: int
     rows_flagged: int | None
     problems: list[ProblemCount]
+    notes: list[str]
+    warnings: list[str]
     reports: TextStatistics
     images: ImageStatistics
     patients: PatientStatistics | None
@@ -65,21 +51,6 @@ class Summary:
     split_is_given: bool
     settings: dict[str, Any]
     next_command: str
-
-
-def count_problems(checked: CheckedPairs, columns: Columns) -> list[ProblemCount]:
-    """Count problems by kind and column: first what is left out, the most frequent first."""
-    rows_with: dict[tuple[str, str, bool], dict[int, None]] = defaultdict(dict)
-    for problem in checked.problems:
-        key = (problem.kind, problem.column(columns), problem.left_out)
-        rows_with[key][problem.index] = None
-    several = len({row.file for row in checked.rows}) > 1
-    counts = []
-    for (kind, column, is_left_out), indices in rows_with.items():
-        first = [checked.rows[index] for index in list(indices)[:FIRST_ROWS]]
-        labels = [f"{r.file.name} {r.number}" if several else str(r.number) for r in first]
-        counts.append(ProblemCount(kind, column, len(indices), is_left_out, labels))
-    return sorted(counts, key=lambda count: (not count.left_out, -count.rows))
 
 
 def count_sides(checked: CheckedPairs) -> dict[str, SideCount]:
@@ -108,7 +79,9 @@ def format_summary(summary: Summary) -> str:
         f"Split:          {split}; no patient and no image on two sides{given}",
     ]
     if summary.rows_flagged is not None:
-        lines.append(f"Identifiers:    {identifiers(summary.rows_flagged)}. {NO_GUARANTEE}")
+        lines.append(f"Identifiers:    {identifiers(summary)}. {NO_GUARANTEE}")
+    lines += [f"Table:          {note}" for note in summary.notes]
+    lines += [f"Note:           {warning}" for warning in summary.warnings]
     wrapped = [textwrap.fill(line, 100, subsequent_indent=" " * 16) for line in lines]
     return "\n".join([*wrapped, "", *_problem_lines(summary.problems)])
 
@@ -122,6 +95,7 @@ def _lengths(text: TextStatistics) -> str:
         f"median {text.median:g} {text.unit}, longest {text.longest}; "
         f"{'' if counted else 'at least '}{percent(text.cut)} have more than {text.limit} and are "
         f"cut{hint}; {percent(text.repeated)} repeat another word for word"
+        + (f"; {text.alike:,} different ones are the same after the cut" if text.alike else "")
     )
 
 
@@ -130,12 +104,12 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def identifiers(rows: int) -> str:
-    """Say how many rows may name a patient."""
-    return (
-        f"{rows:,} rows hold what looks like a name, a date, an age over 89, a record or phone "
-        "number or an e-mail address"
-    )
+def identifiers(summary: Summary) -> str:
+    """Say how many rows may name a patient, where, and by what."""
+    found = [problem for problem in summary.problems if "may hold: " in problem.kind]
+    kinds = [f"{p.kind.partition(': ')[2]} in {p.rows:,} [{p.column}]" for p in found]
+    rows = summary.rows_flagged
+    return f"{rows:,} rows may name somebody{': ' if kinds else ''}{', '.join(kinds)}"
 
 
 def _side(name: str, count: SideCount) -> str:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from retfiner.data.check.deidentification import KINDS, identifiers_in_path, identifiers_in_report
+from retfiner.data.check.deidentification import (
+    KINDS,
+    LISTED,
+    UNJUDGED,
+    identifiers_in_path,
+    identifiers_in_patient,
+    identifiers_in_report,
+    read_identifier_list,
+)
 from retfiner.data.phantoms.cohort import make_cohort, stream
 from retfiner.data.phantoms.reports import describe
 
@@ -92,7 +100,7 @@ def test_only_kinds_come_back_never_the_words():
         ("20210305.png", ["date"]),
         ("DOB19450312.png", ["date of birth", "date"]),
         ("MRN12345.png", ["record number"]),
-        ("amd_1047099_1.jpg", ["record number"]),
+        ("scan_1047099_1.jpg", ["record number"]),
         (r"scans\1047099\1.jpg", ["record number"]),
         ("a@b.org/1.png", ["e-mail address"]),
     ],
@@ -106,8 +114,58 @@ def test_paths_that_may_name_a_patient(name, kinds):
     [
         "images/P0001_OD_v1.png", "scan.e2e#12", "frame_000123.png", "img_0000001.png",
         "3fa45678-90ab-4cde-8f01-234567890abc.png", "d41d8cd98f00b204e9800998ecf84270.png",
-        "a/1/2/19.png", "250um.tif", "CIRRUS5000/1.png", "Stargardt/Best_1.png", "",
+        "a/1/2/19.png", "250um.tif", "CIRRUS5000/1.png",
+        "CNV/CNV-1047099-1.jpeg", "amd_1047099_1.jpg", "Stargardt/Best_1.png", "",
     ],
 )  # fmt: skip
 def test_counters_hashes_and_places_in_volumes_are_not_flagged(name):
     assert identifiers_in_path(name) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("患者张大明，黄斑水肿。", "name"),
+        ("氏名：佐藤花子", "name"),
+        ("Пациент: Петров Пётр, друзы", "name"),
+        ("Όνομα: Νικολάου, drusen", "name"),
+        ("환자: 홍길동", "name"),
+        ("Nombre: Juana", "name"),
+        ("２０２０年１月２日", "date"),
+        ("二〇二〇年一月", "date"),
+        ("平成30年", "date"),
+        ("осмотр 12 января", "date"),
+        ("le 14 juillet", "date"),
+        ("the second of June", "date"),
+        ("am zwölften Juni", "date"),
+        ("ผู้ป่วยจุดรับภาพบวม", UNJUDGED),
+    ],
+)
+def test_other_scripts_and_dates_in_words(text, kind):
+    assert kind in identifiers_in_report(text)
+
+
+def test_findings_in_other_scripts_name_nobody():
+    for text in (
+        "患者左眼黄斑水肿，厚度250微米。",
+        "Отёк макулы, друзы.",
+        "黄斑浮腫を認める。",
+        "M. Stargardt",
+    ):
+        assert identifiers_in_report(text) == []
+
+
+def test_a_list_of_words_is_looked_for_whatever_their_case_and_accents(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("# names\nÉric\nExample Hospital\n佐藤\n", encoding="utf-8")
+    listed = read_identifier_list(path)
+    assert identifiers_in_report("seen with ERIC", listed) == [LISTED]
+    assert identifiers_in_report("at the example  hospital, no fluid", listed) == [LISTED]
+    assert identifiers_in_report("佐藤は黄斑浮腫", listed) == [LISTED]
+    assert identifiers_in_report("erica; hospital", listed) == []
+    assert identifiers_in_path("scans/eric_1.png", listed) == [LISTED]
+
+
+def test_a_column_of_patients_may_hold_their_names():
+    assert identifiers_in_patient("Beispiel, Anna") == ["name"]
+    assert identifiers_in_patient("P0001") == identifiers_in_patient("123456789") == []

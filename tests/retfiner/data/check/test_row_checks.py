@@ -4,21 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from retfiner.data.check.images import ImageFacts, Intensity
-from retfiner.data.check.input_table import Row
 from retfiner.data.check.row_checks import (
     find_duplicates,
     find_identifiers,
     find_unusable_images,
-    find_unusable_rows,
-    is_placeholder,
 )
+from retfiner.data.pair_table import PairRow, find_unusable_rows
+from retfiner.data.report_text import is_placeholder, says_nothing
 from retfiner.vision.images import ImageAddress
 
 ORDINARY = Intensity(0.0, 0.9, 0.3, 0.0)
 
 
 def row(image="a.png", report="cyst", patient="p", number=2, **more):
-    return Row(Path(more.pop("file", "pairs.csv")), number, image, ImageAddress(Path(image)),
+    return PairRow(Path(more.pop("file", "pairs.csv")), number, image, ImageAddress(Path(image)),
                report, patient, **more)  # fmt: skip
 
 
@@ -66,7 +65,7 @@ def test_rows_that_nothing_can_be_learned_from():
         (6, "report", "placeholder for a report", True),
         (7, "patient", "no patient named", True),
         (9, "split", "split is none of train, val, test", True),
-        (10, "row", "row with too many fields", True),
+        (10, "row", "cells that cannot be told apart", True),
     ]
 
 
@@ -77,6 +76,31 @@ def test_short_reports_are_no_placeholders():
             is_placeholder, ("NaN", "none", "[pending]", "TBD", "No report.", "- see above", "n.a.")
         )
     )
+
+
+def test_what_a_spreadsheet_writes_for_nothing_is_a_placeholder_and_short_findings_are_none():
+    assert all(
+        map(
+            is_placeholder,
+            ("#N/A", "#NAME?", "#BEZUG!", "k.A.", "s.o.", "idem", "siehe Vorbefund", "<NA>"),
+        )
+    )
+    assert all(map(says_nothing, ("unchanged", "Stable.")))
+    assert not any(map(says_nothing, ("normal", "AMD", "dry AMD")))
+
+
+def test_patients_that_a_spreadsheet_or_an_unquoted_comma_made():
+    rows = [
+        row(patient=p)
+        for p in ("1.23E+11", "1,23E+11", " seen: drusen centrally.", "unknown", "?", "12E45", "P1")
+    ]
+    assert told(find_unusable_rows(rows)) == [
+        (0, "patient", "no patient's identifier", True),
+        (1, "patient", "no patient's identifier", True),
+        (2, "patient", "no patient's identifier", True),
+        (3, "patient", "no patient named", True),
+        (4, "patient", "no patient named", True),
+    ]
 
 
 def test_images_that_cannot_be_read_or_show_nothing():
@@ -175,3 +199,8 @@ def test_identifiers_are_named_by_column_and_kind_alone():
     ]
     assert not any(p.detail for p in problems)
     assert not any(p.left_out for p in find_identifiers(rows, leave_out=False))
+    rows = [row(image="scans/1047099.png"), row(patient="Beispiel, Anna")]
+    assert told(find_identifiers(rows, leave_out=True)) == [
+        (0, "image", "may hold: record number", False),
+        (1, "patient", "may hold: name", False),
+    ]

@@ -7,9 +7,9 @@ import pytest
 
 from retfiner.common.errors import InputError
 from retfiner.data.check.images import ImageFacts
-from retfiner.data.check.input_table import Row
 from retfiner.data.check.split import find_leaks, group_rows, require_disjoint, split_rows
 from retfiner.data.manifest import Manifest, split_by_patient
+from retfiner.data.pair_table import PairRow
 from retfiner.vision.images import ImageAddress
 
 
@@ -19,7 +19,7 @@ def make(*cells):
     for i, (patient, pixels, side) in enumerate(cells):
         address, facts = ImageAddress(Path(f"{i}.png")), ImageFacts(None, pixels, pixels)
         cells = (f"{i}.png", address, f"report {i}", patient, side)
-        rows.append(Row(Path("p.csv"), i + 2, *cells, facts=facts))
+        rows.append(PairRow(Path("p.csv"), i + 2, *cells, facts=facts))
     return rows
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from retfiner.data.after_cut import cut_reports
 from retfiner.data.check.images import ImageFacts, Intensity
-from retfiner.data.check.input_table import Row
 from retfiner.data.check.page import VERMILION, draw_bars, draw_histogram, integer_edges
 from retfiner.data.check.statistics import describe_images, describe_patients, describe_reports
+from retfiner.data.pair_table import PairRow
 from retfiner.text.tokenizer import train_tokenizer
 from retfiner.vision.images import ImageAddress
 from tests.helpers.refinement import report_of
@@ -33,7 +34,7 @@ def test_words_are_counted_where_there_is_no_tokenizer():
 def test_wordpieces_are_counted_as_training_cuts_them():
     reports = [report_of(i) for i in range(40)] + ["xyzzy " * 9]
     tokenizer = train_tokenizer(reports[:40], 200)
-    text = describe_reports(reports, tokenizer, max_tokens=12)
+    text = describe_reports(reports, cut_reports(tokenizer, reports, 12), max_tokens=12)
     lengths = [len(tokenizer(report)["input_ids"]) for report in reports]
     assert text.unit == "WordPieces"
     assert sum(n * k for n, k in text.histogram.items()) == sum(lengths)
@@ -54,7 +55,7 @@ def test_images_are_counted_once_and_patients_by_image():
     cells = [("a", "p"), ("a", "p"), ("b", "p"), ("c", "q"), ("d", "q"), ("e", "r")]
     addresses = [ImageAddress(Path(name)) for name, _ in cells]
     rows = [
-        Row(Path("t"), i, n, address, "r", p, facts=facts[address])
+        PairRow(Path("t"), i, n, address, "r", p, facts=facts[address])
         for i, ((n, p), address) in enumerate(zip(cells, addresses, strict=True))
     ]
     images = describe_images(rows)
@@ -64,7 +65,9 @@ def test_images_are_counted_once_and_patients_by_image():
     assert [i for i, n in enumerate(images.brightness) if n] == [0, 12, 24]
     patients = describe_patients(rows)
     assert (patients.patients, patients.histogram, patients.most) == (3, {1: 1, 2: 2}, 2)
-    assert describe_patients([Row(Path("t"), 2, "a", ImageAddress(Path("a")), "r", None)]) is None
+    assert (
+        describe_patients([PairRow(Path("t"), 2, "a", ImageAddress(Path("a")), "r", None)]) is None
+    )
 
 
 @pytest.mark.parametrize("limit", [None, 3, 30, 97, 500])

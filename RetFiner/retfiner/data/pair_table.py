@@ -1,0 +1,437 @@
+"""The rows of a table of image-report pairs, as they stand in it, and what is wrong with each."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from retfiner.common.errors import InputError
+from retfiner.data.encoding import misread, misread_as_western
+from retfiner.data.image_places import ImagePlaces
+from retfiner.data.patient_ids import (
+    PatientIds,
+    describe_spellings,
+    judge_patients,
+    same_spelling,
+    tidy,
+    why_no_patient,
+)
+from retfiner.data.report_text import (
+    Report,
+    find_common_beginnings,
+    is_placeholder,
+    read_report,
+    says_nothing,
+    without_beginning,
+)
+from retfiner.data.table_file import read_table
+from retfiner.vision.images import ImageAddress, count_images
+
+if TYPE_CHECKING:
+    from retfiner.data.check.images import ImageFacts
+
+NO_PATIENT_COLUMN = "none"
+SLICE_COLUMN, NO_SLICE_COLUMN = "slice", "none"
+VOLUMES_OPENED = 20
+"""Volumes whose number of B-scans is compared with the slices of a table that never says 0."""
+SAMPLE = 200
+FIRST_ROWS = 6
+
+Role = Literal["row", "image", "report", "patient", "split"]
+"""What a column is used for; ``row`` stands for the row as a whole."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of a table's columns.
+
+    ``patient`` may be ``none``, to declare that patients are not known. ``slice`` holds the index
+    of the B-scan in a volume, or empty cells; None is ``slice``, where there is such a column;
+    ``none`` leaves it alone.
+    """
+
+    image: str = "image"
+    report: str = "report"
+    patient: str = "patient_id"
+    split: str | None = None
+    slice: str | None = None
+
+    @property
+    def has_patient(self) -> bool:
+        """Whether there is a column with the patient."""
+        return self.patient != NO_PATIENT_COLUMN
+
+    @property
+    def required(self) -> list[str]:
+        """The columns that have to be there."""
+        patient = self.patient if self.has_patient else None
+        index = None if self.slice == NO_SLICE_COLUMN else self.slice
+        optional = (patient, self.split, index)
+        return [self.image, self.report, *(name for name in optional if name is not None)]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the cells of a table are read where they can be read in two ways.
+
+    Attributes:
+        encoding: Of a CSV, as Python calls it; None to find it out.
+        first_slice: What the slice column calls a volume's first B-scan; None is 0, unless the
+            table shows that it is not.
+        patient_ids: ``normalised`` takes names that differ in case, zeros, blanks or decimals alone
+            for one patient, ``exact`` for two.
+        strip_common: Whether what most reports begin with is taken off.
+    """
+
+    encoding: str | None = None
+    first_slice: int | None = None
+    patient_ids: PatientIds = "normalised"
+    strip_common: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PairRow:
+    """A row of a table of pairs, not yet checked; white space around and within is tidied.
+
+    The number is a spreadsheet's: the header is row 1. ``patient`` is None where the user said
+    there is no such column, and ``side`` is empty where no split is given. ``broken`` says why the
+    cells cannot be told apart, ``unclear`` why it cannot be told which image is meant, and
+    ``no_text`` why the report is none. ``facts`` say what the image's file holds; None until it is
+    read.
+    """
+
+    file: Path
+    number: int
+    name: str
+    image: ImageAddress
+    report: str
+    patient: str | None
+    side: str | None = ""
+    broken: str | None = None
+    unclear: str | None = None
+    no_text: str | None = None
+    facts: ImageFacts | None = None
+
+    @property
+    def identity(self) -> str:
+        """What rows of the same image share; see :attr:`ImageFacts.identity`."""
+        assert self.facts is not None, f"the image of row {self.number} has not been read"
+        return self.facts.identity
+
+    def label(self, seen_from: PairRow) -> str:
+        """Name the row in a message about another one: its number, with its file if it differs."""
+        same_file = self.file == seen_from.file
+        return f"row {self.number}" + ("" if same_file else f" of {self.file.name}")
+
+
+@dataclass
+class PairTable:
+    """The rows of a table, and what is to be said of it as a whole.
+
+    ``notes`` say how it was read, ``warnings`` what is unlikely about it, and ``advice`` what to do
+    where its images are not found.
+    """
+
+    source: Path
+    rows: list[PairRow]
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    advice: str = ""
+
+
+def read_pairs(
+    path: Path, columns: Columns, image_root: Path | None = None, reading: Reading | None = None
+) -> PairTable:
+    """Read a table of image-report pairs; its rows are not checked.
+
+    Raises:
+        InputError: If the file or a column is missing, it can be read in two ways, or its slices
+            are counted from 1.
+    """
+    reading = reading or Reading()
+    optional = [SLICE_COLUMN] if columns.slice is None else []
+    table = read_table(path, columns.required, optional, reading.encoding)
+    cells = table.cells
+    root = image_root or path.parent
+    names = [name.strip().strip('"').strip() for name in cells[columns.image]]
+    places = ImagePlaces.of(root, names)
+    slices = cells.get(columns.slice or SLICE_COLUMN)
+    sides = None if columns.split is None else cells[columns.split]
+    patients = [tidy(name) for name in cells[columns.patient]] if columns.has_patient else None
+    spellings = None if patients is None else same_spelling(patients, reading.patient_ids)
+    reports = [read_report(cell) for cell in cells.pop(columns.report)]
+    addresses: dict[tuple[str, str], tuple[ImageAddress, str | None]] = {}
+    rows = []
+    for i, number in enumerate(table.rows):
+        key = (names[i], "" if slices is None else slices[i])
+        if key not in addresses:
+            found = places.find(key[0])
+            addresses[key] = locate_image(root, found, key[1], reading.first_slice or 0)
+        image, unclear = addresses[key]
+        rows.append(
+            PairRow(
+                file=path,
+                number=number,
+                name=names[i],
+                image=image,
+                report=reports[i].text,
+                patient=None if spellings is None else spellings[i],
+                side="" if sides is None else sides[i].strip(),
+                broken=table.broken.get(number),
+                unclear=unclear,
+                no_text=reports[i].problem,
+            )
+        )
+    notes = [f"{path.name}: {'; '.join(table.notes)}"] if table.notes else []
+    done = PairTable(path, rows, notes + places.notes() + _markup_notes(reports))
+    done.advice = places.advice([name for name in names if name])
+    if slices is not None and reading.first_slice is None:
+        done.warnings += _judge_slices(rows, slices)
+    if patients is not None:
+        done.warnings += _judge_names(rows, patients, reading.patient_ids)
+    done.warnings += _judge_reports(rows)
+    return done
+
+
+def read_reports(path: Path, report_column: str = "report") -> list[str]:
+    """Read the reports of a table alone; images are not looked at.
+
+    Raises:
+        InputError: If the file or the column is missing, or a row's cells cannot be told apart.
+    """
+    table = read_table(path, [report_column])
+    if table.broken:
+        row, reason = next(iter(table.broken.items()))
+        raise InputError(
+            f"{len(table.broken)} rows of {path} cannot be used", got=f"row {row}: {reason}"
+        )
+    reports = [read_report(cell) for cell in table.cells[report_column]]
+    for note in [*table.notes, *_markup_notes(reports)]:
+        print(f"Table:          {note}")
+    return [report.text for report in reports]
+
+
+def locate_image(
+    root: Path, name: str, slice_cell: str, first_slice: int = 0
+) -> tuple[ImageAddress, str | None]:
+    """Return the address of an image, and why it cannot be understood if it cannot.
+
+    The name is ``scan.png`` or ``scan.e2e#12``; the cell holds the B-scan's number, the first being
+    ``first_slice``, or nothing.
+    """
+    image = ImageAddress(root / name)
+    try:
+        image = ImageAddress.parse(root / name)
+        index = _slice_index(slice_cell, first_slice)
+        if index is not None and image.index not in (None, index):
+            raise InputError(f"{name} says one B-scan and the slice column says {index}")
+        return (image if index is None else replace(image, index=index)), None
+    except InputError as error:
+        return image, " ".join(str(error).split())
+
+
+def _slice_index(cell: str, first: int) -> int | None:
+    """Read a cell of the slice column; a table with gaps may have been written with 12.0 for 12."""
+    text = cell.strip()
+    if not text or is_placeholder(text):
+        return None
+    number = text.removesuffix(".0")
+    is_number = number.isascii() and number.isdigit() and len(number) <= 9
+    if not is_number or int(number) < first:
+        raise InputError(f"the slice is {text!r}", expected=f"a number, the first being {first}")
+    return int(number) - first
+
+
+# ---- a table as a whole
+
+
+def _markup_notes(reports: Sequence[Report]) -> list[str]:
+    counts = Counter(kind for report in reports for kind in report.markup)
+    return [f"taken out of {n} reports: {kind}" for kind, n in counts.most_common()]
+
+
+def _judge_slices(rows: Sequence[PairRow], cells: Sequence[str]) -> list[str]:
+    """Find out whether slices are counted from 1: no volume's 0, but the one after its last.
+
+    Raises:
+        InputError: If they are.
+    """
+    last: dict[Path, int] = {}
+    named: Counter[Path] = Counter()
+    for row, cell in zip(rows, cells, strict=True):
+        is_number = cell.strip() and row.broken is None and row.unclear is None
+        if is_number and row.image.index is not None:
+            if row.image.index == 0:
+                return []
+            last[row.image.path] = max(row.image.index, last.get(row.image.path, 0))
+            named[row.image.path] += 1
+    if not last or max(named.values()) < 2:
+        return []  # a B-scan or none of each volume says nothing
+    for path in sorted(last, key=last.__getitem__, reverse=True)[:VOLUMES_OPENED]:
+        try:
+            count = count_images(path)
+        except (InputError, OSError):
+            continue
+        if last[path] == count and named[path] > 1:
+            raise InputError(
+                f"slices in {rows[0].file} are counted from 1",
+                got=f"slice {count} of {path.name}, which holds {count} B-scans, and never slice 0",
+                expected="0 for a volume's first B-scan",
+                remedy="--first_slice 1 reads them so",
+            )
+    return [
+        "no volume's slice 0 is named: are slices counted from 0, as is assumed (--first_slice 0"
+        " confirms it), or from 1 (--first_slice 1)?"
+    ]
+
+
+def _judge_names(rows: Sequence[PairRow], written: Sequence[str], ids: PatientIds) -> list[str]:
+    used = [i for i, row in enumerate(rows) if row.patient and not is_no_patient(row.patient)]
+    spelled = describe_spellings([written[i] for i in used], [rows[i].number for i in used])
+    names = [str(rows[i].patient) for i in used]
+    judged = judge_patients(names, [rows[i].image.path for i in used])
+    if spelled is None:
+        return judged
+    counts = "counted as one" if ids == "normalised" else "counted as several (--patient_ids exact)"
+    tell = "; --patient_ids exact tells them apart" if ids == "normalised" else ""
+    return [f"{spelled}, {counts}{tell}", *judged]
+
+
+def _judge_reports(rows: Sequence[PairRow]) -> list[str]:
+    others = (row.report for row in rows if not row.report.isascii())
+    sample = "\n".join(text[:400] for _, text in zip(range(SAMPLE), others, strict=False))
+    found = misread_as_western(sample) if len(sample) > 20 else None
+    if found is None:
+        return []
+    words = f" (there, {', '.join(found.words)})" if found.words else ""
+    return [f"reports look as if they were {found.encoding} and had been decoded wrongly{words}"]
+
+
+def strip_common_beginning(tables: Sequence[PairTable], strip: bool) -> None:
+    """Find what most reports of the first table begin with; say so, and take it off all if asked.
+
+    Reports have to say what is to be seen before they are cut: what all share is of no use, and
+    leaves no room for the rest.
+    """
+    beginnings = find_common_beginnings([row.report for row in tables[0].rows])
+    if not beginnings:
+        return
+    longest = max(beginnings, key=len)
+    shown = " ".join(longest)
+    shown = shown if len(shown) <= 60 else f"{shown[:30]} ... {shown[-25:]}"
+    said = f"the same {len(longest)} words ({shown})"
+    if len(beginnings) > 1:
+        said = f"one of {len(beginnings)} texts, the longest {len(longest)} words ({shown})"
+    if not strip:
+        tables[0].warnings.append(
+            f"most reports begin with {said}, which leave less room before the cut: --strip_common"
+            " takes them off"
+        )
+        return
+    for table in tables:
+        texts = [without_beginning(row.report, beginnings) for row in table.rows]
+        stripped = sum(a != row.report for a, row in zip(texts, table.rows, strict=True))
+        table.notes.append(f"taken off the beginning of {stripped} reports: {said}")
+        table.rows = [
+            row if text == row.report else replace(row, report=text)
+            for row, text in zip(table.rows, texts, strict=True)
+        ]
+
+
+# ---- rows one by one
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong with a row, or may be.
+
+    ``kind`` is in words that are the same for each row that has it; ``detail`` is what this row
+    adds to that, never a patient's name and never a report's words.
+    """
+
+    index: int
+    role: Role
+    kind: str
+    detail: str = ""
+    left_out: bool = False
+
+    def column(self, columns: Columns) -> str:
+        """Return what the user calls the column; empty for the row as a whole."""
+        return "" if self.role == "row" else getattr(columns, self.role) or ""
+
+
+def is_no_patient(name: str) -> bool:
+    """Say whether a name stands for a patient who is not known."""
+    return is_placeholder(name) or not any(sign.isalnum() for sign in name)
+
+
+def find_unusable_rows(rows: Sequence[PairRow]) -> list[Problem]:
+    """Find rows without an image, without a report with words, or without a patient."""
+    problems = []
+    for index, row in enumerate(rows):
+        if row.broken is not None:
+            kind = "cells that cannot be told apart"
+            problems.append(Problem(index, "row", kind, row.broken, True))
+        if not row.name:
+            problems.append(Problem(index, "image", "no image named", left_out=True))
+        problems += _report_problems(index, row)
+        problems += _patient_problems(index, row)
+        if row.side is None:
+            kind = "split is none of train, val, test"
+            problems.append(Problem(index, "split", kind, left_out=True))
+    return problems
+
+
+def _report_problems(index: int, row: PairRow) -> Iterator[Problem]:
+    if row.no_text is not None:
+        yield Problem(index, "report", "report without readable text", row.no_text, True)
+    elif not any(letter.isalpha() for letter in row.report):
+        yield Problem(index, "report", "empty report", left_out=True)
+    elif is_placeholder(row.report):
+        yield Problem(index, "report", "placeholder for a report", left_out=True)
+    elif says_nothing(row.report):
+        yield Problem(index, "report", "report that says nothing by itself")
+    elif not row.report.isascii() and misread(row.report):
+        yield Problem(index, "report", "text that looks as if it was decoded wrongly")
+
+
+def _patient_problems(index: int, row: PairRow) -> Iterator[Problem]:
+    if row.patient is None:
+        return
+    if is_no_patient(row.patient):
+        yield Problem(index, "patient", "no patient named", left_out=True)
+    elif (why := why_no_patient(row.patient)) is not None:
+        yield Problem(index, "patient", "no patient's identifier", why, True)
+
+
+class ProblemCount(NamedTuple):
+    """How many rows have a kind of problem, and the labels of the first of them.
+
+    The column is empty for the row as a whole; a label has the file where there are two.
+    """
+
+    kind: str
+    column: str
+    rows: int
+    left_out: bool
+    first: list[str]
+
+
+def count_problems(
+    problems: Sequence[Problem], rows: Sequence[PairRow], columns: Columns
+) -> list[ProblemCount]:
+    """Count problems by kind and column: first what is left out, the most frequent first."""
+    rows_with: dict[tuple[str, str, bool], dict[int, None]] = defaultdict(dict)
+    for problem in problems:
+        key = (problem.kind, problem.column(columns), problem.left_out)
+        rows_with[key][problem.index] = None
+    several = len({row.file for row in rows}) > 1
+    counts = []
+    for (kind, column, is_left_out), indices in rows_with.items():
+        first = [rows[index] for index in list(indices)[:FIRST_ROWS]]
+        labels = [f"{r.file.name} {r.number}" if several else str(r.number) for r in first]
+        counts.append(ProblemCount(kind, column, len(indices), is_left_out, labels))
+    return sorted(counts, key=lambda count: (not count.left_out, -count.rows))

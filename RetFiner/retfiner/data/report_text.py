@@ -1,0 +1,187 @@
+"""From a cell to the plain text of a report: markup taken out, and what is no text named.
+
+Reports come as RTF out of dictation systems, as HTML or XML out of clinical documents, copied from
+PDFs, and with the traces of spreadsheets. A text encoder would read fonts and tags as words.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from retfiner.data.markup import is_html, is_rtf, text_of_html, text_of_rtf
+from retfiner.data.table_file import INVISIBLE
+
+MISSING = frozenset({"", "nan", "none", "null", "n/a", "na", "-", "<na>", "nat", "nil"})
+"""How tables write that there is no value, in lower case."""
+_PLACEHOLDERS = MISSING | {
+    "blank", "dictated", "empty", "missing", "n.a", "no report", "not available",
+    "not dictated", "not reported", "pending", "report pending", "see above", "see below",
+    "see previous", "see previous report", "see prior", "see prior report", "see report",
+    "tba", "tbd", "test", "to follow", "unknown", "idem", "ditto", "dito", "same", "same as above",
+    "as above", "as before",
+    "siehe oben", "siehe unten", "siehe vorbefund", "vorbefund", "s. vorbefund", "s.o", "s. o",
+    "s.u", "s. u", "s. o.", "k.a", "k. a", "k. a.", "keine angabe", "keine angaben",
+    "kein bericht", "wie oben", "wie zuvor", "unbekannt", "folgt", "ausstehend",
+    "voir ci-dessus", "voir précédent", "voir compte rendu", "néant", "inconnu",
+    "ver informe", "ver informe previo", "ver arriba", "sin informe", "desconocido", "ídem",
+    "vedi sopra", "vedi referto", "vedi precedente", "sconosciuto",
+    "无", "無", "空", "同上", "见上", "見上", "无报告", "無報告", "未知",
+    "нет", "н/д", "см. выше", "неизвестно",
+    "なし", "同前", "없음",
+}  # fmt: skip
+"""How people write that a report, a patient or another cell is not there."""
+_SAYS_NOTHING = frozenset({
+    "unchanged", "unverändert", "stable", "stabil", "no change", "no changes", "status quo",
+    "stationär", "inchangé", "sin cambios", "invariato", "stationary", "follow-up", "follow up",
+    "control", "kontrolle", "s/p", "ok", "done", "oct", "oct macula", "see image", "siehe bild",
+})  # fmt: skip
+"""Reports that say nothing of the image without another one."""
+_ERROR_VALUE = re.compile(r"#[A-ZÄÖÜÉ/0-9_ ]{1,20}[!?]?|#[\w/]+[!?]|#+")
+"""What a spreadsheet writes in place of a value: #N/A, #NAME?, #BEZUG!, ####."""
+
+HYPHENATED = re.compile(r"(?<=[^\W\d_]{2})[-\u00ad\u2010]\s*\n\s*(?=[a-zß-ÿ]{2})")
+"""A word that a line's end parts, as in text copied from a PDF."""
+_SUSPICIOUS = re.compile(r"[<&\\]|\{rtf|_x|\(cid|%PDF|([_=*#~.-])\s?\1|\S{100}")
+"""What plain text out of a table has not, or seldom: only then is it looked at closely."""
+_EXCEL_ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
+_RUN = re.compile(r"([_=*#~.…·-])(?:\s?\1){2,}")
+"""A sign repeated to fill a line or to cover what was removed."""
+_LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st",
+                            "ﬆ": "st"})  # fmt: skip
+_ENTITY = re.compile(r"&(?:[a-z]{2,8}|#\d{2,5}|#x[0-9a-f]{2,5});", re.IGNORECASE)
+_NO_TEXT = (
+    (re.compile(r"\{rtf\d"), "RTF that lost its backslashes"),
+    (re.compile(r"%PDF-|JVBERi0"), "a PDF file"),
+    (re.compile(r"\(cid:\d+\)"), "glyph numbers of a PDF without its letters"),
+    (re.compile(r"PK\x03\x04|UEsDB"), "a zipped document"),
+    (re.compile(r"0M8R4KGx|\xd0\xcf\x11\xe0"), "a Word document"),
+    (re.compile(r"[A-Za-z0-9+/]{120,}={0,2}|(?:[0-9A-Fa-f]{2}){100,}"), "an encoded file"),
+)
+
+
+class Report(NamedTuple):
+    """A cell's plain text, white space tidied, what was taken out, and why it cannot be used."""
+
+    text: str
+    markup: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+def is_placeholder(text: str) -> bool:
+    """Say whether a text stands for a value that is not there."""
+    word = text.strip().casefold()
+    bare = word.strip(" .!?:;,()[]<>{}*_-–—")
+    return (
+        word in _PLACEHOLDERS
+        or bare in _PLACEHOLDERS
+        or _ERROR_VALUE.fullmatch(text.strip().upper()) is not None
+    )
+
+
+def says_nothing(report: str) -> bool:
+    """Say whether a report is too short to say what is seen, without another report beside it."""
+    word = report.casefold().strip(" .!?:;,()[]<>-")
+    letters = [letter for letter in word if letter.isalpha()]
+    return word in _SAYS_NOTHING or len(letters) < 2
+
+
+def read_report(cell: str) -> Report:
+    """Turn a cell into plain text, whatever it was exported as."""
+    if cell.isascii() and cell.isprintable() and not _SUSPICIOUS.search(cell):
+        return Report(" ".join(cell.split()))
+    text, markup = cell, []
+    if _EXCEL_ESCAPE.search(text):
+        text = _EXCEL_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
+        markup.append("Excel's _x000D_")
+    text, kinds = _without_markup(text)
+    markup += kinds
+    if HYPHENATED.search(text):
+        text = HYPHENATED.sub("", text)
+        markup.append("words parted at line ends")
+    text = _RUN.sub(r"\1", INVISIBLE.sub("", text.translate(_LIGATURES)))
+    for pattern, kind in _NO_TEXT:
+        if pattern.search(text[:100_000]):
+            return Report("", (), kind)
+    plain = " ".join(text.split())
+    if markup and not any(letter.isalnum() for letter in plain):
+        return Report(plain, (), f"{markup[-1]} without text")
+    return Report(plain, tuple(dict.fromkeys(markup)))
+
+
+def _without_markup(text: str) -> tuple[str, list[str]]:
+    kinds = []
+    for _ in range(3):  # HTML may lie in entities, or RTF in HTML
+        if is_rtf(text):
+            text = text_of_rtf(text)
+            kinds.append("RTF")
+        elif is_html(text):
+            text = text_of_html(text)
+            kinds.append("HTML or XML")
+        elif _ENTITY.search(text):
+            text = html.unescape(text)
+            kinds.append("HTML or XML")
+        else:
+            break
+    return text, kinds
+
+
+# ---- what reports have in common
+
+FEWEST_REPORTS = 8
+"""Distinct reports below which a common beginning may be chance."""
+FEWEST_WORDS = 6
+OF_EACH, OF_ALL = 0.2, 0.75
+"""Shares of the distinct reports that have one beginning, and that have one of all found."""
+
+
+def find_common_beginnings(reports: Sequence[str]) -> list[list[str]]:
+    """Find the words with which most distinct reports begin: letterheads or templates.
+
+    Numbers count as equal, so that dates and sizes do not hide one. It ends where a sentence or a
+    label (``Findings:``) does, so that "The B-scan shows" before each finding is none.
+
+    Returns:
+        Their words, at least :data:`FEWEST_WORDS` each, numbers as ``0``; none where reports differ
+        from their beginning on.
+    """
+    remaining = [_plain_words(report) for report in dict.fromkeys(reports)]
+    total, found = len(remaining), []
+    if total < FEWEST_REPORTS:
+        return []
+    while beginning := _most_common_beginning(remaining, OF_EACH * total):
+        found.append(beginning)
+        remaining = [words for words in remaining if words[: len(beginning)] != beginning]
+    return found if len(remaining) <= (1 - OF_ALL) * total else []
+
+
+def _most_common_beginning(reports: Sequence[list[str]], least: float) -> list[str]:
+    beginning: list[str] = []
+    sharing = list(reports)
+    while True:
+        place = len(beginning)
+        counts = Counter(words[place] for words in sharing if len(words) > place)
+        word, count = counts.most_common(1)[0] if counts else ("", 0)
+        if count < max(least, 2):
+            break
+        sharing = [words for words in sharing if len(words) > place and words[place] == word]
+        beginning.append(word)
+    while beginning and beginning[-1][-1] not in ".:;!?。：；|>-_":
+        beginning.pop()
+    return beginning if len(beginning) >= FEWEST_WORDS else []
+
+
+def without_beginning(report: str, beginnings: Sequence[list[str]]) -> str:
+    """Take a common beginning off a report that has one and more."""
+    for beginning in beginnings:
+        words = report.split(maxsplit=len(beginning))
+        if len(words) > len(beginning) and _plain_words(" ".join(words[:-1])) == beginning:
+            return words[-1]
+    return report
+
+
+def _plain_words(report: str) -> list[str]:
+    return re.sub(r"\d+", "0", report[:4000]).casefold().split()

@@ -1,0 +1,121 @@
+"""Whose image it is and where it lies, however a table writes it; slices; a table as a whole."""
+
+import numpy as np
+import pytest
+
+from retfiner.common.errors import InputError
+from retfiner.data.manifest import Reading, read_manifest, read_splits
+from retfiner.data.pair_table import Columns, read_pairs
+from retfiner.data.patient_ids import judge_patients, patient_key
+from tests.helpers.refinement import write_csv, write_image
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("0001", "1", "1.0", "'0001", " 1 ", "\u200b1", "１"),
+        ("P01", "p1", "P 1", "p001\u00a0"),
+        ("12001", "12,001", "12.001", "12'001"),
+    ],
+)
+def test_names_of_one_person_have_one_key(names):
+    assert len({patient_key(name) for name in names}) == 1
+
+
+def test_other_persons_have_other_keys():
+    names = ("1", "10", "100", "P1", "P1.5", "1-2", "12", "A", "0", "P-1")
+    assert len({patient_key(name) for name in names}) == len(names)
+
+
+def images(folder, count):
+    for k in range(count):
+        write_image(folder / "scans" / f"{k}.png", k)
+
+
+def test_one_person_in_two_spellings_is_no_two(tmp_path):
+    images(tmp_path, 4)
+    train = write_csv(
+        tmp_path / "t.csv", [[f"scans/{k}.png", f"finding {k}", f"000{k}"] for k in range(3)]
+    )
+    val = write_csv(
+        tmp_path / "v.csv", [["scans/3.png", "finding", "1"], ["scans/2.png", "x y", "9"]]
+    )
+    with pytest.raises(InputError, match="both sides") as caught:
+        read_splits(train, val)
+    assert "another way" in str(caught.value) and "--patient_ids exact" in str(caught.value)
+    read_splits(train, val, reading=Reading(patient_ids="exact"))
+    both = write_csv(
+        tmp_path / "b.csv", [["scans/0.png", "a b", "01"], ["scans/1.png", "a c", "1.0"]]
+    )
+    manifest = read_manifest(both)
+    assert manifest.patients == ["01", "01"]
+    assert any("rows 2 and 3" in note and "one person" in note for note in manifest.notes)
+    assert read_manifest(both, reading=Reading(patient_ids="exact")).patients == ["01", "1.0"]
+
+
+def test_columns_that_are_no_patients_are_questioned():
+    files = range(24)
+    assert "one patient has 12 of 24" in judge_patients(["m", "f"] * 12, files)[0]
+    assert "is a date in 24 rows" in judge_patients([f"{k % 12 + 1}. Mrz" for k in files], files)[0]
+    assert "each patient has one image" in judge_patients([str(k) for k in files], files)[0]
+    assert "eye alone" in judge_patients([f"P{k // 2}_{'RL'[k % 2]}" for k in files], files)[0]
+    assert judge_patients([f"P{k // 2}" for k in files], files) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "note"),
+    [
+        ("scans\\{}.png", "in place of"),
+        ("D:\\Export\\Study 1\\scans\\{}.png", "begin with D:\\Export\\Study 1, which is not here"),
+        ("/mnt/elsewhere/scans/{}.png", "begin with /mnt/elsewhere, which"),
+        ("Scans/{}.PNG", "another case"),
+        ('"scans/{}.png"', None),
+        ("./scans/{}.png", None),
+    ],
+)
+def test_paths_of_other_machines_are_found_and_it_is_said(tmp_path, path, note):
+    images(tmp_path, 3)
+    table = write_csv(
+        tmp_path / "t.csv", [[path.format(k), f"finding {k}", f"p{k}"] for k in range(3)]
+    )
+    manifest = read_manifest(table)
+    assert [image.path.resolve() for image in manifest.images] == [
+        tmp_path / "scans" / f"{k}.png" for k in range(3)
+    ]
+    assert (note is None and not manifest.notes) or any(note in n for n in manifest.notes)
+
+
+def test_paths_that_are_nowhere_are_told_what_they_share(tmp_path):
+    rows = [[f"D:\\Study\\a{k}\\x.png", "cyst", f"p{k}"] for k in range(2)]
+    with pytest.raises(InputError, match="of another machine") as caught:
+        read_manifest(write_csv(tmp_path / "t.csv", rows))
+    assert "begin with D:\\Study:" in str(caught.value)
+
+
+def volume_table(folder, slices):
+    np.save(folder / "v.npy", np.zeros((6, 8, 8), np.uint8))
+    rows = [["v.npy", f"finding {k}", "p", str(k)] for k in slices]
+    return write_csv(folder / "t.csv", rows, ("image", "report", "patient_id", "slice"))
+
+
+def test_slices_counted_from_1(tmp_path):
+    path = volume_table(tmp_path, range(1, 7))
+    with pytest.raises(InputError, match=r"counted from 1[\s\S]*--first_slice 1"):
+        read_pairs(path, Columns())
+    rows = read_pairs(path, Columns(), reading=Reading(first_slice=1)).rows
+    assert [row.image.index for row in rows] == list(range(6))
+    path = volume_table(tmp_path, (1, 3, 5))
+    (warning,) = read_pairs(path, Columns()).warnings
+    assert "slice 0" in warning
+    assert read_pairs(path, Columns(), reading=Reading(first_slice=0)).warnings == []
+    assert read_pairs(volume_table(tmp_path, (0, 3)), Columns()).warnings == []
+
+
+def test_a_letterhead_is_announced_and_taken_off(tmp_path):
+    images(tmp_path, 10)
+    head = "Eye clinic of the example hospital. OCT of the macula, both eyes. Findings:"
+    rows = [[f"scans/{k}.png", f"{head} {'abcdefghij'[k]} cyst", f"p{k}"] for k in range(10)]
+    path = write_csv(tmp_path / "t.csv", rows)
+    assert any("--strip_common" in note for note in read_manifest(path).notes)
+    stripped = read_manifest(path, reading=Reading(strip_common=True))
+    assert stripped.reports[2] == "c cyst"
