@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.data.table import read_table
-from retfiner.vision.images import ImageAddress, why_unusable
+from retfiner.vision.images import AS_SAID, ImageAddress, ReadAs, why_unusable
 
 OnBadRow = Literal["error", "skip"]
 NO_PATIENT_COLUMN = "none"
@@ -38,7 +38,8 @@ class Columns:
 
     ``patient`` may be ``none``, to declare that patients are not known. ``slice`` holds the index
     of the B-scan in a volume, from 0, or empty cells; None is ``slice``, where there is such a
-    column; ``none`` leaves it alone.
+    column; ``none`` leaves it alone. ``read_as`` says what image files leave open, where
+    a row does not.
     """
 
     image: str = "image"
@@ -46,6 +47,7 @@ class Columns:
     patient: str = "patient_id"
     split: str | None = None
     slice: str | None = None
+    read_as: ReadAs = AS_SAID
 
     @property
     def has_patient(self) -> bool:
@@ -188,6 +190,7 @@ def read_pairs(path: Path, columns: Columns, image_root: Path | None = None) -> 
     for i, number in enumerate(numbers):
         cell = "" if slices is None else slices[i]
         image, unclear = locate_image(image_root or path.parent, names[i], cell)
+        image = replace(image, read_as=image.read_as.over(columns.read_as))
         rows.append(
             PairRow(
                 file=path,

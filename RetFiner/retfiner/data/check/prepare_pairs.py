@@ -18,6 +18,7 @@ from retfiner.common.numbers import NonNegativeInt, OpenUnitInterval, PositiveIn
 from retfiner.common.processes import count_workers
 from retfiner.common.seeds import derive_seed
 from retfiner.text.folder import DEFAULT_TEXT_ENCODER, require_tokenizer
+from retfiner.vision.images.read_as import ReadAs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,6 +48,9 @@ class TableSettings:
         "column with the B-scan's index in a volume, from 0, or none; by default slice, where there"
         " is such a column",
         None,
+    )
+    read_as: str | None = flag(
+        "what image files leave open, written into the tables: bits=12, axis=last, curve=log", None
     )
 
 
@@ -115,6 +119,7 @@ class PreparePairsConfig(RunSettings, CheckSettings, SplitSettings, TableSetting
             raise InputError(
                 "--flagged_rows keep needs --deidentify", got="no --deidentify", expected="both"
             )
+        ReadAs.parse(self.read_as or "")
         if self.seed >= 2**32:
             raise InputError("--seed is too large", got=self.seed, expected="less than 2**32")
         if self.max_text_tokens < 3:
@@ -147,6 +152,7 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
         config.patient_column,
         config.split_column,
         config.slice_column,
+        ReadAs.parse(config.read_as or ""),
     )
     checked = check_pairs(
         config.csv,
