@@ -123,7 +123,14 @@ class DicomFile(ImageFile):
 
     def check(self, index: int) -> None:
         """Find what would fail in :meth:`read`, but damage within compressed values."""
+        from pydicom.pixels.decoders.base import DecodeRunner
+
         super().check(index)
+        with translated(self.path, self.intact), self.path.open("rb") as file:
+            runner = DecodeRunner(self._syntax)
+            runner.set_source(file)
+            runner.set_options(**self._options())
+            runner.validate()
         if self._pixels.keyword == "PixelData" and self._header.get("SamplesPerPixel", 1) == 1:
             with translated(self.path, self.intact):
                 kind = "i" if self._header.PixelRepresentation else "u"
@@ -131,25 +138,29 @@ class DicomFile(ImageFile):
                 self._shown(np.zeros((1, 2), f"{kind}{size}"), index)
 
     def _decode(self, index: int) -> GrayImage:
-        from pydicom.pixels import as_pixel_options, get_decoder
+        from pydicom.pixels import get_decoder
 
-        about: dict[str, Any] = {"pixel_keyword": self._pixels.keyword}
-        if self._pixels.vr is not None:
-            about["pixel_vr"] = self._pixels.vr
-        options = as_pixel_options(self._header, **about)
         with self.path.open("rb") as file:
             file.seek(self._pixels.begin)
             values, _ = get_decoder(self._syntax).as_array(
                 file,
                 index=index,
-                transfer_syntax_uid=self._syntax,
                 correct_unused_bits=self._shift is None,
-                **options,
+                **self._options(),
             )
         if self._shift is not None:
             up, down = self._shift
             values = np.right_shift(np.left_shift(values, up), down)
         return self._shown(values, index)
+
+    def _options(self) -> dict[str, Any]:
+        """Gather what pydicom decodes by."""
+        from pydicom.pixels import as_pixel_options
+
+        about = {"pixel_keyword": self._pixels.keyword, "transfer_syntax_uid": self._syntax}
+        if self._pixels.vr is not None:
+            about["pixel_vr"] = self._pixels.vr
+        return as_pixel_options(self._header, **about)
 
     def _shown(self, values: NDArray[Any], index: int) -> GrayImage:
         """Show a frame's values as (H, W) in [0, 1]."""

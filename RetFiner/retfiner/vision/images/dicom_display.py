@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 from retfiner.vision.images.image_file import GrayImage, unusable
 
 _PER_FRAME = {
-    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
-    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+    "WindowCenter": "FrameVOILUTSequence",
+    "WindowWidth": "FrameVOILUTSequence",
+    "VOILUTFunction": "FrameVOILUTSequence",
 }
+"""What a frame may have of its own -> the sequence that holds it."""
 _PER_FILE = (
     "PhotometricInterpretation",
     "BitsStored",
@@ -52,9 +56,10 @@ def frame_settings(header: Any, index: int, path: Path) -> Any:
     groups = list(header.get("SharedFunctionalGroupsSequence") or [])
     groups += list(header.get("PerFrameFunctionalGroupsSequence") or [])[index : index + 1]
     for group in groups:
-        found = ((list(group.get(key) or [])[:1], names) for key, names in _PER_FRAME.items())
-        for items, names in found:
-            settings.update({name: item[name] for item in items for name in names if name in item})
+        for name, sequence in _PER_FRAME.items():
+            items = list(group.get(sequence) or [])
+            if items and name in items[0]:
+                settings[name] = items[0][name]
     for name in _NUMBERS:
         _tidy_number(settings, name, path)
     for name in _NEVER_ZERO:

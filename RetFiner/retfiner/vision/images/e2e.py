@@ -75,7 +75,7 @@ class E2EFile(ImageFile):
                 if frame != INFRARED:
                     found.setdefault(key, frame)
         if not found:
-            raise unusable(path, "no OCT B-scan", "at least one")
+            raise unusable(path, "no OCT B-scan", "at least one", AGAIN)
         frames = [found[key] for key in sorted(found)]
         _require_all(frames, end, path)
         self._frames = [frame for frame in frames if frame is not None]
@@ -106,7 +106,7 @@ def _require_all(frames: list[tuple[int, int, int] | None], end: int, path: Path
         raise unusable(
             path,
             f"{end:,} bytes: the file is cut; of {len(frames)} B-scans by its list of contents, "
-            f"{len(missing)} are cut or missing: {shorten(missing)}",
+            f"{len(missing)} cut or missing: {shorten(missing)}",
             "all of them",
             AGAIN,
         )

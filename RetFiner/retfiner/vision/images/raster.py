@@ -128,7 +128,11 @@ def gray(
     Raises:
         InputError: If it holds integers of 32 bits, negative ones, or floats outside [0, 1].
     """
-    about = tiff.stated(image) if image.format == "TIFF" else None
+    about = None
+    if image.format == "TIFF":
+        about = tiff.stated(image)
+        # Without a name it maps no file: Pillow 13 maps pages that lie on their side wrongly.
+        image.filename = ""  # type: ignore[attr-defined]
     image.load()
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)

@@ -64,18 +64,9 @@ READERS: Mapping[str, Reader] = {
 DICOM files are known by their content as well, whatever their suffix.
 """
 
-INSTEAD = {
-    ".nii": "save the volume as .npy (B-scans, depth, A-scans) or as a TIFF stack",
-    ".nrrd": "save the volume as .npy (B-scans, depth, A-scans) or as a TIFF stack",
-    ".mha": "save the volume as .npy (B-scans, depth, A-scans) or as a TIFF stack",
-    ".mat": "save the volume as .npy (B-scans, depth, A-scans) or as a TIFF stack",
-    ".h5": "save the volume as .npy (B-scans, depth, A-scans) or as a TIFF stack",
-    ".gz": "unpack it",
-    ".bz2": "unpack it",
-    ".xz": "unpack it",
-    ".zip": "unpack it",
-}
-"""What to do with files that are brought often and not read."""
+PACKED = (".gz", ".bz2", ".xz", ".zip")
+OTHER_VOLUMES = (".nii", ".nrrd", ".mha", ".mhd", ".hdr", ".mat", ".h5", ".hdf5")
+"""What is brought often and not read: files packed by themselves, and other formats of volumes."""
 
 REMEMBERED = 4
 """Volumes each process keeps open, as far as opening them took work; never their pixels, but for
@@ -123,15 +114,17 @@ def reader_of(path: Path) -> Reader | None:
 
 def unknown_kind(path: Path) -> InputError:
     """Make the error for a file that no reader reads."""
-    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    packed = len(suffixes) == 2 and suffixes[-1] in (".gz", ".bz2", ".xz", ".zip")
-    whole = "".join(path.suffixes[-2:] if packed else path.suffixes[-1:])
-    kind = suffixes[0] if packed and suffixes[0] in INSTEAD else "".join(suffixes[-1:])
+    *before, last = ["", *path.suffixes]
+    is_packed = last.lower() in PACKED
+    kind = before[-1].lower() if is_packed else last.lower()
+    remedy = "unpack it" if is_packed else "convert it to PNG, or a volume to .npy or a TIFF stack"
+    if kind in OTHER_VOLUMES:
+        remedy = "save the volume as .npy, (B-scans, depth, A-scans), or as a TIFF stack"
     return InputError(
         f"{path} is no image of a known kind",
-        got=whole or "no suffix",
+        got=f"{before[-1]}{last}" if is_packed else last or "no suffix",
         expected=", ".join(READERS),
-        remedy=INSTEAD.get(kind, "convert it to PNG, or a volume to .npy or a TIFF stack"),
+        remedy=remedy,
     )
 
 

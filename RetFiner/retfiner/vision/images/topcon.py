@@ -156,10 +156,10 @@ def _raw_header(header: bytes, needed: int, chunk: int, path: Path) -> int:
         # A size of 0 says nothing; then the chunk's own length decides.
         if (values == needed and size + needed <= chunk) or (not values and size + needed == chunk):
             return size
+    nearest = min(named.values(), key=lambda said: abs(said - needed))
     raise unusable(
         path,
-        f"a chunk of {chunk:,} bytes, whose header says {named[RAW_HEADERS[0]]:,} of them are "
-        "values",
+        f"a chunk of {chunk:,} bytes, whose header says {nearest:,} of them are values",
         f"{needed:,} by the size of its B-scans, behind a header of "
         + " or ".join(map(str, RAW_HEADERS)),
         "export it again: the file is cut, or of another variant",

@@ -33,6 +33,9 @@ HEADER = 2048
 MARK = 4
 """Bytes of a B-scan's header that are alike in all of a file: the beginning of its version."""
 
+SMALLEST = 16
+"""Bytes of a B-scan's header up to its own size; a smaller one is no statement."""
+
 NO_DATA = 1e30
 """Values from here on mark pixels outside the scan."""
 
@@ -85,19 +88,22 @@ def _find_bscans(
     which said ``said``: eyepy's writer, for one, does not write the same into both.
     """
     end = file.seek(0, 2)
-    own = _walk(file, begin, count, size, None)
-    begins = own or _walk(file, begin, count, size, said)
-    if begins:
-        return begins
-    needed = begin + count * (said + size)
+    walks = [_walk(file, begin, count, size, header) for header in (None, said)]
+    exact = [begins for begins in walks if begins and begins[-1] + size == end]
     first = _own_size(file, begin)
-    if first not in (said, None) and 16 <= first < end:
+    is_told = first is not None and SMALLEST <= first < end and first != said
+    if exact or walks[0]:
+        return exact[0] if exact else walks[0]
+    if walks[1] and not (is_told and count == 1):  # one alone has no next to confirm its size
+        return walks[1]
+    needed = begin + count * (said + size)
+    if is_told:
         raise unusable(
             path,
             f"{end:,} bytes; a B-scan's header has {said:,} of them by the file's header, and "
             f"{first:,} by the first B-scan's",
             f"{count} B-scans by one of the two: {needed:,} or "
-            f"{begin + count * (first + size):,} bytes",
+            f"{begin + count * (int(first or 0) + size):,} bytes",
             "export it again",
         )
     found = f"{end:,} bytes" + (": the file is cut" if end < needed else ", no B-scans where due")
@@ -111,7 +117,7 @@ def _walk(file: IO[bytes], begin: int, count: int, size: int, said: int | None) 
     for _ in range(count):
         own = _own_size(file, place)
         header = own if said is None else said
-        if own is None or header is None or (said is None and header < 16):
+        if own is None or header is None or (said is None and header < SMALLEST):
             return []
         file.seek(place)
         found = file.read(MARK)

@@ -34,7 +34,7 @@ CUBES = ((512, 128), (200, 200))
 WIDTHS = (1024, 512, 500, 350, 245, 200)
 """A-scans a B-scan, of all kinds of scan: line rasters, cubes, and those of angiography."""
 
-_IN_NAME = re.compile(r"(?<!\d)(\d{2,4})x(\d{1,4})(?!\d)")
+_IN_NAME = re.compile(r"(?<!\d)(\d{2,4}) ?x ?(\d{1,4})(?!\d)", re.IGNORECASE)
 
 
 class ImgFile(ImageFile):
