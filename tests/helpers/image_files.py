@@ -30,8 +30,13 @@ def bscans(count: int = 3, height: int = 24, width: int = 40, top: int = 255) ->
     return np.round(scaled).astype(np.uint8 if top < 256 else np.uint16)
 
 
-def write_vol(path: Path, reflectivity: np.ndarray, bscan_header: int = 512) -> Path:
-    """Write (N, H, W) floats by the layout of Heidelberg's raw export, version HSF-OCT-103."""
+def write_vol(
+    path: Path, reflectivity: np.ndarray, bscan_header: int = 512, said: int | None = None
+) -> Path:
+    """Write (N, H, W) floats by the layout of Heidelberg's raw export, version HSF-OCT-103.
+
+    ``said`` is the size of a B-scan's header by the file's header, where that is wrong.
+    """
     count, height, width = reflectivity.shape
     slo_width, slo_height = 20, 18
     header = bytearray(2048)
@@ -39,7 +44,7 @@ def write_vol(path: Path, reflectivity: np.ndarray, bscan_header: int = 512) -> 
     struct.pack_into("<3i3d", header, 12, width, count, height, 0.0115, 0.12, 0.0039)
     struct.pack_into("<2i2di", header, 48, slo_width, slo_height, 0.0115, 0.0115, 30)
     struct.pack_into(
-        "<d4sQ2i", header, 76, 0.5, b"OD\0\0", 130_000_000_000_000_000, 3, bscan_header
+        "<d4sQ2i", header, 76, 0.5, b"OD\0\0", 130_000_000_000_000_000, 3, said or bscan_header
     )
     content = bytes(header) + bytes(range(slo_width)) * slo_height
     for index, bscan in enumerate(reflectivity):
@@ -87,7 +92,7 @@ def write_e2e(path: Path, series: dict[int, np.ndarray], shuffled: bool = False)
 
 
 def write_img(path: Path, volume: np.ndarray) -> Path:
-    """Write (N, H, W) uint8 as Cirrus does: the last B-scan's lower right corner comes first."""
+    """Write (N, 1024, W) uint8 as Cirrus does: the last B-scan's lower right corner comes first."""
     path.write_bytes(volume[::-1, ::-1, ::-1].tobytes())
     return path
 
@@ -103,10 +108,20 @@ def write_topcon(path: Path, *chunks: bytes) -> Path:
     return path
 
 
-def topcon_raw(volume: np.ndarray, name: str = "@IMG_SCAN_03", bits: int = 16) -> bytes:
+def topcon_raw(
+    volume: np.ndarray,
+    name: str = "@IMG_SCAN_03",
+    bits: int = 16,
+    said: int | None = None,
+    positions: bool = False,
+    after: bytes = b"",
+) -> bytes:
+    """Write raw values; ``positions`` makes the header 38 bytes long, as of aligned B-scans."""
     count, height, width = volume.shape
-    header = struct.pack("<B4IBI", 2, width, height, bits, count, 0, volume.nbytes)
-    return topcon_chunk(name, header + volume.tobytes())
+    header = struct.pack("<B4IB", 2, width, height, bits, count, 0)
+    header += struct.pack("<4i", 0, 1, -2, 3) if positions else b""
+    header += struct.pack("<I", volume.nbytes if said is None else said)
+    return topcon_chunk(name, header + volume.tobytes() + after)
 
 
 def topcon_compressed(volume: np.ndarray) -> bytes:

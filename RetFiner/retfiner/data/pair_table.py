@@ -28,7 +28,7 @@ from retfiner.data.report_text import (
     without_beginning,
 )
 from retfiner.data.table_file import read_table
-from retfiner.vision.images import ImageAddress, count_images
+from retfiner.vision.images import AS_SAID, ImageAddress, ReadAs, count_images
 
 if TYPE_CHECKING:
     from retfiner.data.check.images import ImageFacts
@@ -50,7 +50,7 @@ class Columns:
 
     ``patient`` may be ``none``, to declare that patients are not known. ``slice`` holds the index
     of the B-scan in a volume, or empty cells; None is ``slice``, where there is such a column;
-    ``none`` leaves it alone.
+    ``none`` leaves it alone. ``read_as`` says what image files leave open, where a row does not.
     """
 
     image: str = "image"
@@ -58,6 +58,7 @@ class Columns:
     patient: str = "patient_id"
     split: str | None = None
     slice: str | None = None
+    read_as: ReadAs = AS_SAID
 
     @property
     def has_patient(self) -> bool:
@@ -169,7 +170,9 @@ def read_pairs(
         key = (names[i], "" if slices is None else slices[i])
         if key not in addresses:
             found = places.find(key[0])
-            addresses[key] = locate_image(root, found, key[1], reading.first_slice or 0)
+            image, unclear = locate_image(root, found, key[1], reading.first_slice or 0)
+            image = replace(image, read_as=image.read_as.over(columns.read_as))
+            addresses[key] = image, unclear
         image, unclear = addresses[key]
         rows.append(
             PairRow(

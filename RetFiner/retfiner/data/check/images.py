@@ -21,8 +21,7 @@ from retfiner.common.errors import InputError
 from retfiner.common.files import file_sha256
 from retfiner.common.processes import leave_interrupts_alone
 from retfiner.common.progress import track
-from retfiner.vision import read_image
-from retfiner.vision.images import ImageAddress, why_unusable
+from retfiner.vision.images import ImageAddress, Note, open_images, why_unusable
 from retfiner.vision.images.raster import FORMATS
 
 Decode = Literal["full", "header"]
@@ -47,8 +46,8 @@ class ImageFacts(NamedTuple):
     """What is known of an image, or the reason why it cannot be used.
 
     ``sha256`` is of the file's bytes; of the address, where the image is one of a volume's.
-    ``pixels`` is a digest of the decoded ones. What was not looked at, or only decoding would tell,
-    is None.
+    ``pixels`` is a digest of the decoded ones. ``notes`` say what may be meant otherwise. What was
+    not looked at, or only decoding would tell, is None.
     """
 
     reason: str | None
@@ -56,6 +55,7 @@ class ImageFacts(NamedTuple):
     pixels: str | None = None
     size: tuple[int, int] | None = None
     intensity: Intensity | None = None
+    notes: tuple[Note, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -109,9 +109,11 @@ def look_at(address: ImageAddress, decode: Decode) -> ImageFacts:
         return ImageFacts(reason)
     try:
         digest = _digest(address)
+        file = open_images(address)
         if decode == "header":
-            return ImageFacts(None, digest, size=_size_in_header(address))
-        image = read_image(address)
+            size = _size_in_header(address)
+            return ImageFacts(None, digest, size=size, notes=tuple(file.notes))
+        image = file.read(file.place(address.index))
     except InputError as error:
         return ImageFacts("; ".join(" ".join(line.split()) for line in str(error).splitlines()))
     except OSError as error:
@@ -125,7 +127,8 @@ def look_at(address: ImageAddress, decode: Decode) -> ImageFacts:
         mean=float(image.mean(dtype=np.float64)),
         saturated=float((image >= 1).mean()),
     )
-    return ImageFacts(None, digest, pixels.hexdigest(), (height, width), intensity)
+    notes = tuple(file.notes_on(image))
+    return ImageFacts(None, digest, pixels.hexdigest(), (height, width), intensity, notes)
 
 
 def _digest(address: ImageAddress) -> str:

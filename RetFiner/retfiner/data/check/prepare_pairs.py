@@ -24,6 +24,7 @@ from retfiner.common.processes import count_workers
 from retfiner.common.seeds import derive_seed
 from retfiner.data.after_cut import MAX_ALIKE, cut_reports, require_readable, unknown_note
 from retfiner.text.folder import DEFAULT_TEXT_ENCODER, require_tokenizer
+from retfiner.vision.images.read_as import ReadAs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,6 +66,9 @@ class TableSettings:
     )
     table_encoding: str | None = flag(
         "encoding of the CSV, as cp1252 or gb18030; by default it is found out", None
+    )
+    read_as: str | None = flag(
+        "what image files leave open, written into the tables: bits=12, axis=last, curve=log", None
     )
 
 
@@ -144,6 +148,7 @@ class PreparePairsConfig(RunSettings, CheckSettings, SplitSettings, TableSetting
             raise InputError(
                 "--identifier_list needs --deidentify", got="no --deidentify", expected="both"
             )
+        ReadAs.parse(self.read_as or "")
         if self.seed >= 2**32:
             raise InputError("--seed is too large", got=self.seed, expected="less than 2**32")
         if self.max_text_tokens < 3:
@@ -177,6 +182,7 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
         config.patient_column,
         config.split_column,
         config.slice_column,
+        ReadAs.parse(config.read_as or ""),
     )
     reading = Reading(
         config.table_encoding, config.first_slice, config.patient_ids, config.strip_common

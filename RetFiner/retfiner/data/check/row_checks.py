@@ -70,9 +70,13 @@ def find_unusable_images(rows: Sequence[PairRow], withheld: set[int]) -> list[Pr
         if reason is not None:
             detail = WITHHELD if index in withheld else reason
             problems.append(Problem(index, "image", "image cannot be read", detail, True))
-        elif row.facts.intensity is not None:
+            continue
+        named = WITHHELD if index in withheld else row.name
+        for note in row.facts.notes:
+            detail = f"{named}; {note.detail}" if note.detail else named
+            problems.append(Problem(index, "image", note.kind, detail))
+        if row.facts.intensity is not None:
             kind, detail, is_left_out = _intensity_problem(row.facts.intensity)
-            named = WITHHELD if index in withheld else row.name
             if kind:
                 detail = f"{named}; {detail}" if detail else named
                 problems.append(Problem(index, "image", kind, detail, is_left_out))
@@ -85,8 +89,7 @@ def _intensity_problem(values: Intensity) -> tuple[str, str, bool]:
         black = values.maximum == 0
         return "image is all black" if black else "image has a single gray value", "", True
     if values.maximum < DARK:
-        highest = f"brightest at {100 * values.maximum:.1f} % of the range"
-        detail = f"{highest}: 12 bits in a 16-bit file?"
+        detail = f"brightest at {100 * values.maximum:.1f} % of the range"
         return "image is almost black", detail, False
     if values.saturated > SATURATED:
         detail = f"{100 * values.saturated:.0f} % of the pixels are white"

@@ -5,7 +5,8 @@ Heavy packages are imported when a file needs them.
 """
 
 from retfiner.vision.images.address import ImageAddress
-from retfiner.vision.images.image_file import ImageFile, VolumeError
+from retfiner.vision.images.image_file import ImageFile, Note, VolumeError
+from retfiner.vision.images.read_as import AS_SAID, ReadAs
 from retfiner.vision.images.reading import (
     READERS,
     count_images,
@@ -17,9 +18,12 @@ from retfiner.vision.images.reading import (
 from retfiner.vision.images.sniff import why_unusable
 
 __all__ = [
+    "AS_SAID",
     "READERS",
     "ImageAddress",
     "ImageFile",
+    "Note",
+    "ReadAs",
     "VolumeError",
     "count_images",
     "is_image_file",

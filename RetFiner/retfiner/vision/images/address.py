@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from retfiner.common.errors import InputError
+from retfiner.vision.images.read_as import AS_SAID, ReadAs, is_setting
 
 ARCHIVE = ".npz"
 """The one kind of file whose arrays have names."""
@@ -16,17 +17,20 @@ class ImageAddress:
     """An image by its file and its place in it.
 
     Written ``scan.png``, ``scan.e2e#12`` or, for one of several arrays of an archive,
-    ``scan.npz#bscans`` and ``scan.npz#bscans#12``.
+    ``scan.npz#bscans`` and ``scan.npz#bscans#12``; then, where needed, what the file does not say:
+    ``scan.npy#12#bits=12``.
 
     Attributes:
         path: The file.
         index: Which of its B-scans, from 0; None where it holds one image.
         member: Name of the array in an ``.npz`` archive; None where only one is an image.
+        read_as: What the file does not say of its images.
     """
 
     path: Path
     index: int | None = None
     member: str | None = None
+    read_as: ReadAs = AS_SAID
 
     @classmethod
     def parse(cls, text: str | Path) -> ImageAddress:
@@ -35,11 +39,15 @@ class ImageAddress:
         A file whose own name contains ``#`` wins over what the name could mean.
 
         Raises:
-            InputError: If a file is named whose index is no whole number.
+            InputError: If a file is named whose index is no whole number, or a setting is unknown.
         """
         text = str(text)
         if "#" not in text or _is_file(text):
             return cls(Path(text))
+        file, _, word = text.rpartition("#")
+        if is_setting(word):
+            address = cls.parse(file)
+            return replace(address, read_as=address.read_as.including(word))
         before, _, last = text.rpartition("#")
         is_index = last.isascii() and last.isdigit() and len(last) <= 9
         index = int(last) if is_index else None
@@ -59,7 +67,8 @@ class ImageAddress:
 
     def __str__(self) -> str:
         parts = (self.path, self.member, self.index)
-        return "#".join(str(part) for part in parts if part is not None)
+        settings = str(self.read_as).split()
+        return "#".join([*(str(part) for part in parts if part is not None), *settings])
 
 
 def _is_file(text: str) -> bool:

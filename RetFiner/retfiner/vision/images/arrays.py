@@ -5,7 +5,8 @@ Nothing is ever unpickled. What an array means follows from its shape:
 - (H, W), (H, W, 1), (H, W, 3), (H, W, 4): one image;
 - (N, H, W) of any other last axis, (N, H, W, 1), (N, H, W, 3), (N, H, W, 4): N B-scans.
 
-The axis that counts B-scans must come first: (H, W, N) cannot be told from (N, H, W).
+The axis that counts B-scans comes first: (H, W, N) cannot be told from (N, H, W). Where the shape
+makes one wonder there is a note, and ``#axis=last`` reads the other way. Colour comes last.
 """
 
 import io
@@ -21,13 +22,17 @@ from numpy.typing import NDArray
 
 from retfiner.common.errors import shorten
 from retfiner.vision.images.image_file import (
+    AS_SAID,
     GrayImage,
     ImageFile,
-    from_array,
+    Note,
+    ReadAs,
+    VolumeError,
     require_size,
     translated,
     unusable,
 )
+from retfiner.vision.images.scaling import from_array, require_dtype
 
 INTACT = "an intact array of NumPy"
 SHAPES = "(H, W), (H, W, 1 or 3 or 4), (N, H, W) or (N, H, W, 1 or 3 or 4)"
@@ -55,12 +60,25 @@ class Layout(NamedTuple):
     height: int
     width: int
     is_stack: bool
+    axis: int = 0
+
+    def image(self, values: NDArray[Any], index: int) -> NDArray[Any]:
+        """Take one image out of an array of this layout."""
+        return np.take(values, index, self.axis) if self.is_stack else values
 
 
-def layout_of(shape: tuple[int, ...]) -> Layout | None:
-    """Say what an array's shape means, or None where it can be no image."""
+def layout_of(shape: tuple[int, ...], axis: str | None = None) -> Layout | None:
+    """Say what an array's shape means, or None where it can be no image.
+
+    Args:
+        shape: The shape.
+        axis: Which axis of three counts B-scans, ``first`` or ``last``, where that is known.
+    """
     if not all(shape):
         return None
+    if axis is not None and len(shape) == 3:
+        count, height, width = shape if axis == "first" else (shape[-1], *shape[:-1])
+        return Layout(count, height, width, is_stack=True, axis=0 if axis == "first" else 2)
     has_channels = len(shape) > 2 and shape[-1] in (1, 3, 4)
     sides = shape[:-1] if has_channels else shape
     if len(sides) == 2:
@@ -103,17 +121,86 @@ def require_memory(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], pac
         )
 
 
-def _require_layout(shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Layout:
+def _require_layout(
+    shape: tuple[int, ...], dtype: np.dtype[Any], path: Path, read_as: ReadAs
+) -> Layout:
     if dtype.hasobject:
         raise unusable(path, "Python objects, which would have to be unpickled", "numbers")
-    layout = layout_of(shape)
+    layout = layout_of(shape, read_as.axis)
     if layout is None:
-        raise unusable(path, f"shape {shape}", SHAPES)
+        channels_first = len(shape) == 4 and shape[1] in (1, 3, 4)
+        remedy = "save np.moveaxis(values, 1, -1): colour comes last" if channels_first else None
+        raise unusable(path, f"shape {shape}", SHAPES, remedy)
     require_size(path, layout.images, layout.height, layout.width)
+    require_dtype(dtype, path)
     return layout
 
 
-class ArrayFile(ImageFile):
+class _Stack(ImageFile):
+    """What both kinds of file share: an array and how its axes are read."""
+
+    def __init__(
+        self,
+        path: Path,
+        layout: Layout,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        read_as: ReadAs,
+    ) -> None:
+        self.layout = layout
+        super().__init__(path, self.layout.images, read_as)
+        self.values_decide |= dtype.kind == "f"
+        self.depth = 8 * dtype.itemsize if dtype.kind == "u" else None
+        self._look_at_axes(shape)
+
+    def values(self) -> NDArray[Any]:
+        """Return the array, mapped into memory where that can be done."""
+        raise NotImplementedError
+
+    def _decode(self, index: int) -> GrayImage:
+        values = self.layout.image(self.values(), index)
+        return from_array(values, self.path, self.read_as.bits)
+
+    def _look_at_axes(self, shape: tuple[int, ...]) -> None:
+        """Refuse colour that comes first, and note axes that may be meant otherwise.
+
+        Raises:
+            InputError: If the first three planes of three or four are the same.
+        """
+        if self.read_as.axis is not None or len(shape) != 3:
+            return
+        if self.layout.is_stack and shape[0] in (3, 4):
+            planes = self.values()[:3]
+            if all(np.array_equal(planes[0], plane) for plane in planes[1:]):
+                raise unusable(
+                    self.path,
+                    f"{shape[0]} planes of {shape[1]} x {shape[2]}, three of them the same: colour "
+                    "channels that come first, as PyTorch has them",
+                    "(H, W), or (H, W, 3): colour comes last",
+                    "save values[0]; or, if these are B-scans, say so with #axis=first",
+                )
+        elif not self.layout.is_stack and shape[2] in (3, 4):
+            planes = np.moveaxis(self.values()[..., :3], 2, 0)
+            if not all(np.array_equal(planes[0], plane) for plane in planes[1:]):
+                kind = "last axis taken for red, green and blue"
+                self.notes.append(Note(kind, f"shape {shape}; B-scans there: --read_as axis=last"))
+        if self.layout.is_stack and shape[2] <= shape[1] and shape[2] < 2 * shape[0]:
+            kind = "first axis of an array taken for B-scans, and the last may be meant"
+            self.notes.append(Note(kind, f"shape {shape}; --read_as axis=first or axis=last says"))
+
+    def place(self, index: int | None) -> int:
+        """Check which image is wanted; see :meth:`ImageFile.place`."""
+        try:
+            return super().place(index)
+        except VolumeError as error:
+            if self.count not in (3, 4):
+                raise
+            raise VolumeError(
+                f"{error}; if these are colour channels, save np.moveaxis(values, 0, -1)"
+            ) from error
+
+
+class ArrayFile(_Stack):
     """An ``.npy`` file; only the B-scan that is wanted is read from the disk.
 
     Raises:
@@ -122,22 +209,23 @@ class ArrayFile(ImageFile):
 
     intact = INTACT
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read_as: ReadAs = AS_SAID) -> None:
         with translated(path, INTACT), path.open("rb") as file:
             shape, dtype, begin = read_array_header(file, path)
             size = file.seek(0, 2)
-        self.layout = _require_layout(shape, dtype, path)
+        layout = _require_layout(shape, dtype, path, read_as)
         needed = begin + math.prod(shape) * dtype.itemsize
         if size < needed:
             raise unusable(path, f"{size:,} bytes: the file is cut", f"{needed:,} bytes")
-        super().__init__(path, self.layout.images)
+        super().__init__(path, layout, shape, dtype, read_as)
 
-    def _decode(self, index: int) -> GrayImage:
-        values = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        return from_array(values[index] if self.layout.is_stack else values, self.path)
+    def values(self) -> NDArray[Any]:
+        """Map the array into memory."""
+        mapped: NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return mapped
 
 
-class ArchiveFile(ImageFile):
+class ArchiveFile(_Stack):
     """An ``.npz`` archive, whose array is unpacked into memory when it is first read.
 
     Archives often hold labels, ages or thickness profiles beside the scan: scalars and vectors are
@@ -146,6 +234,7 @@ class ArchiveFile(ImageFile):
     Args:
         path: The file.
         member: Name of the array; None for the only one that can be an image.
+        read_as: What the archive does not say.
 
     Raises:
         InputError: If there is no such array, or several and no name.
@@ -153,7 +242,7 @@ class ArchiveFile(ImageFile):
 
     intact = INTACT
 
-    def __init__(self, path: Path, member: str | None = None) -> None:
+    def __init__(self, path: Path, member: str | None = None, read_as: ReadAs = AS_SAID) -> None:
         headers = read_archive_headers(path)
         candidates = [name for name, (shape, *_) in headers.items() if layout_of(shape) is not None]
         if member is None and len(candidates) != 1:
@@ -167,17 +256,17 @@ class ArchiveFile(ImageFile):
         if self.member not in headers:
             raise unusable(path, f"no array {member}", f"one of {shorten(list(headers))}")
         array = headers[self.member]
-        self.layout = _require_layout(array.shape, array.dtype, path)
+        layout = _require_layout(array.shape, array.dtype, path, read_as)
         require_memory(path, *array)
-        self._values: NDArray[Any] | None = None
-        super().__init__(path, self.layout.images)
+        self._unpacked: NDArray[Any] | None = None
+        super().__init__(path, layout, array.shape, array.dtype, read_as)
 
-    def _decode(self, index: int) -> GrayImage:
-        if self._values is None:
-            with np.load(self.path, allow_pickle=False) as archive:
-                self._values = archive[self.member]
-        values = self._values
-        return from_array(values[index] if self.layout.is_stack else values, self.path)
+    def values(self) -> NDArray[Any]:
+        """Unpack the array, once."""
+        if self._unpacked is None:
+            with translated(self.path, INTACT), np.load(self.path, allow_pickle=False) as archive:
+                self._unpacked = archive[self.member]
+        return self._unpacked
 
 
 class PackedArray(NamedTuple):

@@ -1,27 +1,37 @@
 """DICOM images and multi-frame B-scan volumes, through pydicom.
 
-Values go the standard's way (PS3.3 C.11): decoded, rescaled by slope and intercept or the modality
-table, then through the file's own VOI window or table. Where there is none, the range that the
-stored bits can express is [0, 1]: never the image's own. MONOCHROME1 is inverted; colour becomes
-luma. In enhanced multi-frame files, each frame's own slope and window are used.
+A file is known by its content, whatever its name, also without the preamble that old archives leave
+out. ``dicom_pixels.py`` makes sure that its frames are there, ``dicom_display.py`` says how their
+values are shown; MONOCHROME1 is inverted, colour becomes luma.
 """
 
+import struct
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retfiner.common.errors import InputError
+from retfiner.vision.images.dicom_display import (
+    fraction,
+    frame_settings,
+    has_window,
+    placeholders,
+    windowed,
+)
+from retfiner.vision.images.dicom_pixels import find_pixels, require_frames
 from retfiner.vision.images.image_file import (
+    AS_SAID,
     GrayImage,
     ImageFile,
+    Note,
+    ReadAs,
     require_size,
-    to_luma,
     translated,
-    unit_floats,
     unusable,
 )
+from retfiner.vision.images.scaling import to_luma, unit_floats, unit_integers
 
 MARK_AT, MARK = 128, b"DICM"
 
@@ -40,74 +50,159 @@ DECODERS = {
 }
 """Compressed transfer syntax -> what to install to decode it; none of them under the GPL."""
 
-_PER_FRAME = {
-    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
-    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
-}
-_PER_FILE = (
-    "PhotometricInterpretation",
-    "BitsStored",
-    "PixelRepresentation",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "ModalityLUTSequence",
-    "WindowCenter",
-    "WindowWidth",
-    "VOILUTFunction",
-    "VOILUTSequence",
-)
 
-
-def has_mark(path: Path) -> bool:
-    """Say whether a file carries DICOM's mark, whatever its name."""
+def is_dicom(path: Path) -> bool:
+    """Say whether a file is DICOM by its content, whatever its name."""
     try:
         if not path.is_file():  # opening a named pipe would wait for ever
             return False
         with path.open("rb") as file:
-            return file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
+            return begins_as_dicom(file.read(MARK_AT + 32))
     except (OSError, ValueError):  # the latter: a name that no file can have
         return False
+
+
+def begins_as_dicom(start: bytes) -> bool:
+    """Say whether a file that begins so carries DICOM's mark, or elements without a preamble."""
+    return start[MARK_AT : MARK_AT + 4] == MARK or _begins_with_elements(start)
+
+
+def _begins_with_elements(start: bytes) -> bool:
+    """Look for two elements of the groups that a DICOM file begins with, one behind the other."""
+    for order in "<>":
+        if len(start) < 16:
+            return False
+        first = struct.unpack_from(f"{order}2H", start)
+        if first[0] not in (0x0002, 0x0008):
+            continue
+        explicit = start[4:6].isalpha() and start[4:6].isupper()
+        layout, place = ("H", 6) if explicit else ("I", 4)
+        (length,) = struct.unpack_from(order + layout, start, place)
+        behind = 8 + length
+        if length % 2 or behind + 4 > len(start):
+            continue
+        second = struct.unpack_from(f"{order}2H", start, behind)
+        if first < second and second[0] <= 0x0010:
+            return True
+    return False
 
 
 class DicomFile(ImageFile):
     """A DICOM file; only the frame that is wanted is decoded.
 
     Raises:
-        InputError: If it is no DICOM image, or no installed package decodes its transfer syntax.
+        InputError: If it is no DICOM image, not whole, or no installed package decodes its transfer
+            syntax.
     """
 
     intact = "an intact DICOM image"
 
-    def __init__(self, path: Path) -> None:
-        from pydicom import dcmread
-        from pydicom.filereader import read_file_meta_info
+    def __init__(self, path: Path, read_as: ReadAs = AS_SAID) -> None:
         from pydicom.pixels.utils import get_nr_frames
 
-        with translated(path, "an intact DICOM file"):
-            # Read before the file itself: a deflated one would be unpacked at once.
-            _require_decoder(path, read_file_meta_info(path).TransferSyntaxUID)
-            self._header = dcmread(path, stop_before_pixels=True)
-            if "Rows" not in self._header:
+        with translated(path, "an intact DICOM file"), path.open("rb") as file:
+            self._header = _read_header(file, path)
+            if "Rows" not in self._header or self._header.Rows is None:
                 raise unusable(path, "a DICOM file without an image", "an image")
             count = get_nr_frames(self._header, warn=False)
+            self._header.NumberOfFrames = count  # where it was empty or 0
             require_size(path, count, self._header.Rows, self._header.Columns)
-            _require_length(path, self._header)
-        super().__init__(path, count)
+            self._syntax = self._header.file_meta.TransferSyntaxUID
+            self._pixels = find_pixels(file, self._syntax, path)
+            require_frames(file, self._pixels, self._header, count, path)
+            self._shift = _shift_of(self._header, path)
+        super().__init__(path, count, read_as)
+        self.values_decide |= self._pixels.keyword != "PixelData"
+        settings = frame_settings(self._header, 0, path)
+        passed_over = placeholders(self._header, settings)
+        if passed_over:
+            kind = "DICOM slope or window of 0, a placeholder, passed over"
+            self.notes.append(Note(kind, ", ".join(passed_over)))
+        if not has_window(settings) and "BitsStored" in self._header:
+            self.depth = int(self._header.BitsStored)
+
+    def check(self, index: int) -> None:
+        """Find what would fail in :meth:`read`, but damage within compressed values."""
+        from pydicom.pixels.decoders.base import DecodeRunner
+
+        super().check(index)
+        with translated(self.path, self.intact), self.path.open("rb") as file:
+            runner = DecodeRunner(self._syntax)
+            runner.set_source(file)
+            runner.set_options(**self._options())
+            runner.validate()
+        if self._pixels.keyword == "PixelData" and self._header.get("SamplesPerPixel", 1) == 1:
+            with translated(self.path, self.intact):
+                kind = "i" if self._header.PixelRepresentation else "u"
+                size = max(1, self._header.BitsAllocated // 8)
+                self._shown(np.zeros((1, 2), f"{kind}{size}"), index)
 
     def _decode(self, index: int) -> GrayImage:
-        from pydicom.pixels import apply_color_lut, pixel_array
+        from pydicom.pixels import get_decoder
 
-        values = pixel_array(self.path, index=index)
+        with self.path.open("rb") as file:
+            file.seek(self._pixels.begin)
+            values, _ = get_decoder(self._syntax).as_array(
+                file,
+                index=index,
+                correct_unused_bits=self._shift is None,
+                **self._options(),
+            )
+        if self._shift is not None:
+            up, down = self._shift
+            values = np.right_shift(np.left_shift(values, up), down)
+        return self._shown(values, index)
+
+    def _options(self) -> dict[str, Any]:
+        """Gather what pydicom decodes by."""
+        from pydicom.pixels import as_pixel_options
+
+        about = {"pixel_keyword": self._pixels.keyword, "transfer_syntax_uid": self._syntax}
+        if self._pixels.vr is not None:
+            about["pixel_vr"] = self._pixels.vr
+        return as_pixel_options(self._header, **about)
+
+    def _shown(self, values: NDArray[Any], index: int) -> GrayImage:
+        """Show a frame's values as (H, W) in [0, 1]."""
+        from pydicom.pixels import apply_color_lut
+
         photometric = str(self._header.PhotometricInterpretation)
         if photometric == "PALETTE COLOR":
             values = apply_color_lut(values, self._header)
-            return to_luma(_fraction(values, 0, np.iinfo(values.dtype).max))
+            return to_luma(fraction(values, 0, np.iinfo(values.dtype).max))
         if values.ndim == 3:
-            return to_luma(_fraction(values, 0, 2**self._header.BitsStored - 1))
+            return to_luma(fraction(values, 0, 2**self._header.BitsStored - 1))
         if np.issubdtype(values.dtype, np.floating):  # Float Pixel Data has no bits to scale by
             return unit_floats(values, self.path)
-        gray = _windowed(values, _frame_settings(self._header, index))
+        settings = frame_settings(self._header, index, self.path)
+        if self.read_as.bits is not None and self.depth == 16 and values.dtype.kind == "u":
+            gray = unit_integers(values, 16, self.path, self.read_as.bits)
+        else:
+            gray = windowed(values, settings)
         return np.float32(1) - gray if photometric == "MONOCHROME1" else gray
+
+
+def _read_header(file: IO[bytes], path: Path) -> Any:
+    """Read all elements before the pixels; the file then stands at these."""
+    from pydicom import dcmread
+    from pydicom.filereader import read_dataset
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    start = file.read(MARK_AT + 32)
+    if not begins_as_dicom(start):
+        raise unusable(path, f"no DICOM file: it begins with {start[:8]!r}", "a DICOM file")
+    # Group 2 is read before the file itself: a deflated one would be unpacked at once.
+    file.seek(MARK_AT + 4 if start[MARK_AT : MARK_AT + 4] == MARK else 0)
+    about = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    if "TransferSyntaxUID" in about:
+        _require_decoder(path, about.TransferSyntaxUID)
+    file.seek(0)
+    header = dcmread(file, stop_before_pixels=True, force=True)
+    if "TransferSyntaxUID" not in header.file_meta:
+        is_implicit, is_little = header.original_encoding
+        explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
+        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
+    return header
 
 
 def _require_decoder(path: Path, syntax: Any) -> None:
@@ -129,71 +224,19 @@ def _require_decoder(path: Path, syntax: Any) -> None:
     )
 
 
-def _require_length(path: Path, header: Any) -> None:
-    """Notice a cut file by its size, where values are stored as they are."""
-    from pydicom.pixels.utils import get_expected_length
+def _shift_of(header: Any, path: Path) -> tuple[int, int] | None:
+    """Say by how many bits values are moved up and down where they do not lie at the lower end.
 
-    syntax = header.file_meta.TransferSyntaxUID
-    if syntax.is_compressed:
-        return
-    needed, size = get_expected_length(header), path.stat().st_size
-    if size < needed:
-        raise unusable(path, f"{size:,} bytes: the file is cut", f"{needed:,} bytes of pixels")
-
-
-def _frame_settings(header: Any, index: int) -> Any:
-    """Gather what scales a frame: its own settings, else those of all frames, else the file's."""
-    from pydicom.dataset import Dataset
-
-    settings = Dataset()
-    settings.file_meta = header.file_meta  # tells the byte order of tables
-    for name in _PER_FILE:
-        if name in header:
-            settings[name] = header[name]
-    groups = list(header.get("SharedFunctionalGroupsSequence") or [])
-    groups += list(header.get("PerFrameFunctionalGroupsSequence") or [])[index : index + 1]
-    for group in groups:
-        for sequence, names in _PER_FRAME.items():
-            for item in list(group.get(sequence) or [])[:1]:
-                for name in names:
-                    if name in item:
-                        settings[name] = item[name]
-    return settings
-
-
-def _windowed(values: NDArray[Any], settings: Any) -> GrayImage:
-    """Rescale stored values and show them through the file's window, as (H, W) in [0, 1]."""
-    from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
-
-    darkest, brightest = _range(settings)
-    values = apply_modality_lut(values, settings)
-    if settings.get("VOILUTSequence"):
-        bits = settings.VOILUTSequence[0].LUTDescriptor[2]
-        return _fraction(apply_voi(values, settings), 0, 2**bits - 1)
-    if settings.get("WindowCenter") is not None and settings.get("WindowWidth") is not None:
-        # pydicom spreads the window over the range of the stored bits, in this order.
-        return _fraction(apply_windowing(values, settings), darkest, brightest)
-    return _fraction(values, min(darkest, brightest), max(darkest, brightest))
-
-
-def _range(settings: Any) -> tuple[float, float]:
-    """Return what the lowest and the highest value that can be stored mean, after rescaling."""
-    if settings.get("ModalityLUTSequence"):
-        return 0.0, float(2 ** settings.ModalityLUTSequence[0].LUTDescriptor[2] - 1)
-    bits = settings.BitsStored
-    low, high = (0, 2**bits - 1)
-    if settings.PixelRepresentation:
-        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    if settings.get("RescaleSlope") is None or settings.get("RescaleIntercept") is None:
-        return float(low), float(high)
-    slope, intercept = float(settings.RescaleSlope), float(settings.RescaleIntercept)
-    return low * slope + intercept, high * slope + intercept
-
-
-def _fraction(values: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:
-    """Map [low, high] to [0, 1]."""
-    if high == low:
-        raise ValueError(f"an intensity range from {low} to {high}")
-    is_short = values.dtype.itemsize <= 2  # float32 holds such integers exactly
-    exact = values.astype(np.float32) if is_short else values.astype(np.float64)
-    return ((exact - low) / (high - low)).clip(0, 1).astype(np.float32, copy=False)
+    Raises:
+        InputError: If the high bit leaves no room for the stored bits.
+    """
+    high, stored = header.get("HighBit"), header.get("BitsStored")
+    if None in (high, stored) or header.file_meta.TransferSyntaxUID.is_compressed:
+        return None
+    allocated = header.BitsAllocated
+    if high == stored - 1 or allocated not in (8, 16, 32):
+        return None
+    if not stored - 1 <= high < allocated:
+        found = f"{stored} bits stored up to bit {high}, of {allocated}"
+        raise unusable(path, found, f"a high bit of {stored - 1} to {allocated - 1}")
+    return allocated - 1 - high, allocated - stored

@@ -1,25 +1,23 @@
 """What readers share: files that know their images, values in [0, 1], and one wording of errors.
 
 Values are scaled by what their type can hold, never by the image's own maximum, so that a dark
-B-scan stays dark.
+B-scan stays dark. Where a file does not say what its user knows, :class:`ReadAs` says it.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retfiner.common.errors import InputError, Stopped
+from retfiner.vision.images.read_as import AS_SAID, ReadAs
 
 GrayImage = NDArray[np.float32]
 """(H, W) in [0, 1]."""
-
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in the luma of ITU-R BT.601, as Pillow has them."""
 
 MAX_IMAGE_PIXELS = 178_956_970
 """Most pixels of one image, twice 89,478,485: where Pillow, too, calls a file a bomb."""
@@ -35,6 +33,13 @@ class VolumeError(InputError):
     """A file of several B-scans was given where one image is needed."""
 
 
+class Note(NamedTuple):
+    """What a user should know of an image that is used; ``kind`` is alike for all such images."""
+
+    kind: str
+    detail: str = ""
+
+
 class ImageFile(ABC):
     """An image file, opened as far as needed to know that it holds ``count`` images.
 
@@ -45,13 +50,33 @@ class ImageFile(ABC):
 
     Attributes:
         intact: What an undamaged file is called in errors.
+        notes: What was passed over, or may be meant otherwise.
+        depth: Bits of the values' type, where they are integers that are scaled by it.
+        values_decide: Whether values alone tell if they can be used: floats, for example.
     """
 
     intact = "an intact file"
 
-    def __init__(self, path: Path, count: int) -> None:
+    def __init__(self, path: Path, count: int, read_as: ReadAs = AS_SAID) -> None:
         self.path = path
         self.count = count
+        self.read_as = read_as
+        self.notes: list[Note] = []
+        self.depth: int | None = None
+        self.values_decide = read_as.bits is not None
+
+    def check(self, index: int) -> None:
+        """Find what would fail in :meth:`read`, but damage within compressed values.
+
+        Raises:
+            InputError: As :meth:`read`.
+        """
+        if self.values_decide:
+            self.read(index)
+
+    def notes_on(self, image: GrayImage) -> list[Note]:
+        """Return the notes, and one on bits that this image, which was read, leaves unused."""
+        return [*self.notes, *_unused_bits(image, self.depth if self.read_as.bits is None else 8)]
 
     def read(self, index: int) -> GrayImage:
         """Read one image, from 0 to ``count - 1``, as (H, W) in [0, 1]; :meth:`place` checks it.
@@ -139,45 +164,31 @@ def require_size(path: Path, count: int, height: int, width: int) -> None:
         )
 
 
-def from_array(values: NDArray[Any], path: Path) -> GrayImage:
-    """Scale an array by its type; colour becomes luma, an alpha channel is dropped.
-
-    Args:
-        values: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): 8- or 16-bit unsigned integers of either
-            byte order, booleans, or floats in [0, 1].
-        path: Where it comes from, for the message.
-
-    Raises:
-        InputError: If the type is another one, or a float is not in [0, 1].
-    """
-    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
-        scaled = values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
-    elif values.dtype == np.bool_:
-        scaled = values.astype(np.float32)
-    elif np.issubdtype(values.dtype, np.floating):
-        scaled = unit_floats(values, path)
-    else:
-        raise unusable(path, f"dtype {values.dtype}", "uint8, uint16, bool or floats in [0, 1]")
-    return to_luma(scaled)
+def _unused_bits(image: GrayImage, depth: int | None) -> list[Note]:
+    highest = round(float(image.max()) * 65535)
+    bits = next((bits for bits in (8, 10, 12, 14) if highest < 2**bits), None)
+    if depth != 16 or not highest or bits is None:
+        return []
+    found = f"no value above {2**bits - 1:,} in a 16-bit image: {bits} bits? --read_as bits={bits}"
+    return [Note(found, f"brightest is {highest:,}")]
 
 
-def unit_floats(values: NDArray[Any], path: Path) -> NDArray[np.float32]:
-    """Take floats as they are.
+def read_exactly(
+    file: IO[bytes], size: int, path: Path, part: str, remedy: str | None = None
+) -> bytes:
+    """Read ``size`` bytes, which hold ``part`` of a file.
 
     Raises:
-        InputError: If one is not in [0, 1].
+        InputError: If the file ends before.
     """
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-        found = f"floats from {values.min()} to {values.max()}"
-        raise unusable(path, found, "floats in [0, 1], or 8- or 16-bit integers")
-    return values.astype(np.float32)
-
-
-def to_luma(scaled: NDArray[np.float32]) -> GrayImage:
-    """Turn (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) into (H, W)."""
-    if scaled.ndim == 2:
-        return scaled
-    if scaled.shape[-1] == 1:
-        return scaled[..., 0]
-    gray: GrayImage = scaled[..., :3] @ np.array(LUMA, dtype=np.float32)
-    return gray
+    here = file.tell()
+    end = file.seek(0, 2)
+    if here + size > end:
+        raise unusable(
+            path,
+            f"{end:,} bytes: the file is cut",
+            f"{size:,} bytes at byte {here:,}, {part}",
+            remedy,
+        )
+    file.seek(here)
+    return file.read(size)

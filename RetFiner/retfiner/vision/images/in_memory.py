@@ -11,8 +11,9 @@ from PIL import Image
 from retfiner.common.errors import InputError
 from retfiner.vision.images import ImageAddress, read_image
 from retfiner.vision.images.arrays import SHAPES, layout_of
-from retfiner.vision.images.image_file import GrayImage, from_array
+from retfiner.vision.images.image_file import GrayImage
 from retfiner.vision.images.raster import gray
+from retfiner.vision.images.scaling import from_array
 
 ImageLike = str | Path | ImageAddress | NDArray[Any] | Image.Image
 """A file (``scan.e2e#12`` for a B-scan of a volume), an array, or a picture of Pillow."""

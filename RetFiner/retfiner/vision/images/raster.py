@@ -1,51 +1,100 @@
-"""PNG, JPEG, TIFF and BMP, and TIFF stacks, through Pillow."""
+"""PNG, JPEG, TIFF and other pictures, and TIFF stacks, through Pillow."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageSequence
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from retfiner.vision.images import tiff
 from retfiner.vision.images.image_file import (
+    AS_SAID,
     GrayImage,
     ImageFile,
+    Note,
+    ReadAs,
     translated,
-    unit_floats,
     unusable,
 )
+from retfiner.vision.images.png import significant_bits, used_bits
+from retfiner.vision.images.scaling import unit_floats, unit_integers
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 """What a file may be, whatever its name. Pillow goes by content and knows more: it hands EPS to
 Ghostscript, which runs programs, and that a file from elsewhere shall not bring about."""
+
+MOVING = ("PNG", "GIF", "WEBP")
+"""Formats of which several images in a file are an animation; in JPEG (MPO) they are previews."""
 
 
 class RasterFile(ImageFile):
     """An image, or a stack of them, in a format of Pillow.
 
     Colour images become luma; an alpha channel is dropped. Gray images keep their 16 bits; of
-    colour images and those with alpha, Pillow reads the upper 8. Every page of a TIFF is an image.
+    colour images and those with alpha, Pillow reads the upper 8. Each page of a TIFF is an image,
+    unless it is a preview. Pictures are turned as their EXIF says.
 
     Raises:
-        InputError: If it is no image.
+        InputError: If it is no image, an animation, or of a depth that cannot be scaled.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read_as: ReadAs = AS_SAID) -> None:
         with opened(path, path) as image:
-            super().__init__(path, getattr(image, "n_frames", 1))
+            self._pages = [0]
+            notes: list[Note] = []
+            if image.format == "TIFF":
+                self._pages, notes = tiff.bscan_pages(image, path)
+            elif image.format in MOVING and getattr(image, "is_animated", False):
+                raise unusable(
+                    path,
+                    f"an animation, {image.format} with several pictures in turn",
+                    "one picture, or a TIFF of which every page is a B-scan",
+                    "save the picture that is meant",
+                )
+            super().__init__(path, len(self._pages), read_as)
+            self.notes += notes
+            is_deep_png = image.format == "PNG" and image.mode.startswith("I")
+            self._significant = significant_bits(path) if is_deep_png else None
+            for page in self._pages:
+                if image.format == "TIFF":
+                    image.seek(page)
+                self._look_at(image)
+
+    def _look_at(self, image: Image.Image) -> None:
+        """Find out what of a page can be known without decoding it."""
+        used = 16
+        if image.format == "TIFF":
+            about = tiff.stated(image)
+            used = about.used
+            tiff.require_whole(image, self.path)
+            require_bits(about, image.mode, self.path)
+            self.values_decide |= about.signed
+        tiles: Any = getattr(image, "tile", None)
+        if image.format == "BMP" and tiles and tiles[0][0] == "raw":
+            _, (_, _, _, height), offset, args = tiles[0]
+            needed, end = offset + args[1] * height, self.path.stat().st_size
+            if needed > end:
+                raise unusable(self.path, f"{end:,} bytes: the file is cut", f"{needed:,} bytes")
+        self.values_decide |= image.mode in ("I", "F")
+        if image.mode.startswith("I;16") and used == 16 and self._significant in (None, 16):
+            self.depth = 16
 
     def _decode(self, index: int) -> GrayImage:
         with opened(self.path, self.path) as image:
-            if index:
-                image.seek(index)
-            return gray(image, self.path)
+            return self._page(image, self._pages[index])
 
     def __iter__(self) -> Iterator[GrayImage]:
         """Read all pages in turn, the file being opened once."""
         with opened(self.path, self.path) as image:
-            for page in ImageSequence.Iterator(image):
-                yield gray(page, self.path)
+            for page in self._pages:
+                yield self._page(image, page)
+
+    def _page(self, image: Image.Image, page: int) -> GrayImage:
+        if page:
+            image.seek(page)
+        return gray(image, self.path, self.read_as.bits, self._significant)
 
 
 @contextmanager
@@ -55,26 +104,66 @@ def opened(source: Path | IO[bytes], path: Path) -> Iterator[Image.Image]:
     Raises:
         InputError: If it cannot be read.
     """
-    with translated(path, "an intact image"), Image.open(source, formats=FORMATS) as image:
-        yield image
+    with translated(path, "an intact image"):
+        try:
+            image = Image.open(source, formats=FORMATS)
+        except UnidentifiedImageError as error:
+            found = tiff.unknown_layout(path) or "no picture, or a damaged one"
+            raise unusable(path, found, "PNG, JPEG, TIFF or BMP of 8 or 16 bits a pixel") from error
+        with image:
+            yield image
 
 
-def gray(image: Image.Image, path: Path) -> GrayImage:
-    """Decode an image of Pillow and scale it by its bit depth.
+def gray(
+    image: Image.Image, path: Path, bits: int | None = None, significant: int | None = None
+) -> GrayImage:
+    """Decode an image of Pillow, turn it upright, and scale it by its bit depth.
+
+    Args:
+        image: The image.
+        path: Where it comes from, for the message.
+        bits: How many bits of 16 its values use, where that is known.
+        significant: How many its file says are significant.
 
     Raises:
-        InputError: If it holds integers of 32 bits or floats outside [0, 1].
+        InputError: If it holds integers of 32 bits, negative ones, or floats outside [0, 1].
     """
+    about = None
+    if image.format == "TIFF":
+        about = tiff.stated(image)
+        # Without a name it maps no file: Pillow 13 maps pages that lie on their side wrongly.
+        image.filename = ""  # type: ignore[attr-defined]
     image.load()
-    if image.mode.startswith("I;16"):
-        return np.asarray(image).astype(np.float32) / np.float32(65535)
-    if image.mode == "I":  # in which Pillow hands over 16-bit images of some formats
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise unusable(path, "32-bit integers", "8 or 16 bits a pixel")
-        return values.astype(np.float32) / np.float32(65535)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode != "F" and not image.mode.startswith("I") and not (about and about.signed):
+        if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
+            image = image.convert("RGB")
+        return np.asarray(image.convert("L")).astype(np.float32) / np.float32(255)
+    values = np.asarray(image)
+    if about is not None:
+        require_bits(about, image.mode, path)
     if image.mode == "F":
-        return unit_floats(np.asarray(image), path)
-    if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
-        image = image.convert("RGB")
-    return np.asarray(image.convert("L")).astype(np.float32) / np.float32(255)
+        scaled = unit_floats(values, path)
+    elif about is not None and about.signed:
+        values = values.astype(np.int8) if about.bits == 8 else values
+        scaled = unit_integers(values, about.bits - 1, path, bits)
+    else:
+        depth = 16 if about is None else about.used
+        if depth < 16 and values.max() >= 2**depth:  # its own word is wrong
+            depth = 16
+        if significant is not None and 8 <= significant < 16 and bits is None:
+            depth = used_bits(values, significant)
+        scaled = unit_integers(values, depth, path, bits)
+    return np.float32(1) - scaled if about is not None and about.white_is_zero else scaled
+
+
+def require_bits(about: tiff.Stated, mode: str, path: Path) -> None:
+    """Refuse integers of 32 bits: how far they are used, nothing says.
+
+    Raises:
+        InputError: If they are.
+    """
+    if mode == "I" and about.bits > 16:
+        remedy = "save them with 8 or 16 bits, scaled by what is white in them"
+        raise unusable(path, f"{about.bits}-bit integers", "8 or 16 bits a pixel", remedy)

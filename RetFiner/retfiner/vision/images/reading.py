@@ -10,7 +10,7 @@ from retfiner.common.errors import InputError
 from retfiner.vision.images import e2e, topcon, vol
 from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.arrays import ArchiveFile, ArrayFile
-from retfiner.vision.images.dicom import DicomFile, has_mark
+from retfiner.vision.images.dicom import DicomFile, is_dicom
 from retfiner.vision.images.image_file import GrayImage, ImageFile, translated, unusable
 from retfiner.vision.images.raster import RasterFile
 from retfiner.vision.images.zeiss import ImgFile
@@ -31,15 +31,14 @@ RASTER_STARTS = (
 
 @dataclass(frozen=True)
 class Reader:
-    """How files of a kind are opened, and what they begin with at byte ``start_at``, if fixed."""
+    """How files of a kind are opened, and what they begin with, if fixed."""
 
     open: Callable[..., ImageFile]
     starts: tuple[bytes, ...] = ()
-    start_at: int = 0
 
 
 RASTER = Reader(RasterFile, RASTER_STARTS)
-DICOM = Reader(DicomFile, (b"DICM",), start_at=128)
+DICOM = Reader(DicomFile)
 
 READERS: Mapping[str, Reader] = {
     ".png": RASTER,
@@ -48,6 +47,9 @@ READERS: Mapping[str, Reader] = {
     ".tif": RASTER,
     ".tiff": RASTER,
     ".bmp": RASTER,
+    ".gif": RASTER,
+    ".webp": RASTER,
+    ".jp2": RASTER,
     ".npy": Reader(ArrayFile, (b"\x93NUMPY",)),
     ".npz": Reader(ArchiveFile, (b"PK\x03\x04",)),
     ".dcm": DICOM,
@@ -59,8 +61,12 @@ READERS: Mapping[str, Reader] = {
 }
 """File name suffix -> how such files are read; to read another format, add a line.
 
-DICOM files are known by their mark as well, where the name has no suffix or ends in a number.
+DICOM files are known by their content as well, whatever their suffix.
 """
+
+PACKED = (".gz", ".bz2", ".xz", ".zip")
+OTHER_VOLUMES = (".nii", ".nrrd", ".mha", ".mhd", ".hdr", ".mat", ".h5", ".hdf5")
+"""What is brought often and not read: files packed by themselves, and other formats of volumes."""
 
 REMEMBERED = 4
 """Volumes each process keeps open, as far as opening them took work; never their pixels, but for
@@ -76,14 +82,20 @@ class _Recent:
 
     def get(self, address: ImageAddress, reader: Reader) -> ImageFile:
         about = address.path.stat()
-        key = (str(address.path.absolute()), address.member, about.st_mtime_ns, about.st_size)
+        key = (
+            str(address.path.absolute()),
+            address.member,
+            address.read_as,
+            about.st_mtime_ns,
+            about.st_size,
+        )
         with self._lock:
             if key in self._files:
                 self._files.move_to_end(key)
                 return self._files[key]
-        named = [] if address.member is None else [address.member]
+        named = {} if address.member is None else {"member": address.member}
         with translated(address.path):
-            opened = reader.open(address.path, *named)
+            opened = reader.open(address.path, read_as=address.read_as, **named)
         if opened.count > 1:
             with self._lock:
                 self._files[key] = opened
@@ -96,12 +108,24 @@ _recent = _Recent()
 
 
 def reader_of(path: Path) -> Reader | None:
-    """Find a file's reader by its suffix, or by DICOM's mark; None if it is of no known kind."""
-    suffix = path.suffix.lower()
-    if suffix in READERS:
-        return READERS[suffix]
-    could_be_dicom = not suffix or suffix[1:].isdigit()  # an identifier such as 1.2.840.5
-    return DICOM if could_be_dicom and has_mark(path) else None
+    """Find a file's reader by its suffix, or DICOM's by its content; None if it is of no kind."""
+    return READERS.get(path.suffix.lower()) or (DICOM if is_dicom(path) else None)
+
+
+def unknown_kind(path: Path) -> InputError:
+    """Make the error for a file that no reader reads."""
+    *before, last = ["", *path.suffixes]
+    is_packed = last.lower() in PACKED
+    kind = before[-1].lower() if is_packed else last.lower()
+    remedy = "unpack it" if is_packed else "convert it to PNG, or a volume to .npy or a TIFF stack"
+    if kind in OTHER_VOLUMES:
+        remedy = "save the volume as .npy, (B-scans, depth, A-scans), or as a TIFF stack"
+    return InputError(
+        f"{path} is no image of a known kind",
+        got=f"{before[-1]}{last}" if is_packed else last or "no suffix",
+        expected=", ".join(READERS),
+        remedy=remedy,
+    )
 
 
 def is_image_file(path: Path) -> bool:
@@ -119,16 +143,16 @@ def open_images(image: ImageAddress | Path | str) -> ImageFile:
     path = address.path
     reader = reader_of(path)
     if reader is None:
-        raise InputError(
-            f"{path} is no image of a known kind",
-            got=path.suffix or "no suffix",
-            expected=", ".join(READERS),
-            remedy="convert it to PNG",
-        )
+        raise unknown_kind(path)
     try:
         if not path.is_file():
             raise InputError(f"There is no image at {path}", expected="a file")
-        return _recent.get(address, reader)
+        try:
+            return _recent.get(address, reader)
+        except InputError:
+            if reader is DICOM or not is_dicom(path):
+                raise
+            return _recent.get(address, DICOM)
     except OSError as error:  # gone, or no longer to be read, since it was looked for
         raise unusable(path, error.strerror or str(error), "a file that can be read") from error
 
@@ -138,8 +162,9 @@ def read_image(image: ImageAddress | Path | str) -> GrayImage:
 
     Args:
         image: ``scan.png``, or ``scan.e2e#12`` for B-scan 12, from 0, of a volume. Raster images
-            (PNG, JPEG, TIFF, BMP), arrays (NPY, NPZ), DICOM, and the volumes of Heidelberg (VOL,
-            E2E), Zeiss (IMG) and Topcon (FDA, FDS): each reader's module says how it scales.
+            (PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000), arrays (NPY, NPZ), DICOM, and the volumes
+            of Heidelberg (VOL, E2E), Zeiss (IMG) and Topcon (FDA, FDS): each reader's module says
+            how it scales.
 
     Returns:
         (H, W) float32 in [0, 1], scaled by bit depth, never by the image's own range.

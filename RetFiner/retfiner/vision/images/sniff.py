@@ -8,12 +8,11 @@ from pathlib import Path
 
 from retfiner.common.errors import InputError
 from retfiner.vision.images.address import ImageAddress
-from retfiner.vision.images.reading import RASTER, READERS, open_images, reader_of
+from retfiner.vision.images.dicom import begins_as_dicom
+from retfiner.vision.images.reading import RASTER, READERS, open_images, reader_of, unknown_kind
 
 PNG, JPEG = (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"), (b"\xff\xd8", b"\xff\xd9")
 """First and last bytes of files whose end says whether they are whole."""
-
-TIFF = (".tif", ".tiff")
 
 HEAD = 160
 """Bytes at a file's beginning in which every kind of image shows itself."""
@@ -23,18 +22,20 @@ TAIL, LONG_TAIL = 64, 65536
 
 
 def why_unusable(image: ImageAddress | Path | str) -> str | None:
-    """Say why an image cannot be used, from the name, the first and last bytes, or None.
+    """Say why an image cannot be used, without decoding it, or None.
 
-    Reading two small pieces takes a fraction of a millisecond, so that a whole collection can be
-    checked before training; damage in the middle of a file shows only when it is decoded. Where a
-    file can hold several images, its header or directory is read as well, a few milliseconds, to
-    make sure that there is one at the index.
+    The reader that training uses opens the file, which takes a millisecond or less, several for a
+    volume, so that a whole collection can be checked before training. It makes sure of all that the
+    file says of itself: kind, size, depth, frames, the B-scan at the index. Pixels are decoded only
+    where their values decide whether they can be used (floats, signed values). What this lets pass
+    can be read, but for damage within compressed pixels, which shows only when they are decoded.
     """
     try:
         address = image if isinstance(image, ImageAddress) else ImageAddress.parse(image)
         problem = _look_at_bytes(address.path)
-        if problem is None and _is_worth_opening(address):
-            open_images(address).place(address.index)
+        if problem is None:
+            file = open_images(address)
+            file.check(file.place(address.index))
     except InputError as error:
         return " ".join(str(error).split())
     return problem
@@ -70,20 +71,23 @@ def _read_ends(path: Path) -> tuple[bytes, bytes, int]:
 
 def _judge(path: Path, start: bytes, end: bytes, size: int) -> str | None:
     reader = reader_of(path)
-    if reader is None:
-        return f"{path} is no image of a known kind ({', '.join(READERS)})"
     if size == 0:
         return f"{path} is empty"
-    if reader.starts and not start[reader.start_at :].startswith(reader.starts):
-        return f"{path} is no image: it begins with {start[:8]!r}"
+    if reader is None:
+        return " ".join(str(unknown_kind(path)).split())
+    if reader.starts and not start.startswith(reader.starts) and not begins_as_dicom(start):
+        return f"{path} is no image: it begins with {start[:8]!r}{_rename(start)}"
     return f"{path} ends too early: the file is cut" if _lacks_end(start, end) else None
+
+
+def _rename(start: bytes) -> str:
+    """Advise to rename a file that begins as another kind does."""
+    suffix = next((s for s, reader in READERS.items() if start.startswith(reader.starts)), None)
+    if suffix is None or len(start) <= 8:
+        return ""
+    kind = "a picture" if READERS[suffix] is RASTER else suffix
+    return f", as {kind} does: rename it"
 
 
 def _lacks_end(start: bytes, end: bytes) -> bool:
     return any(start.startswith(first) and mark not in end for first, mark in (PNG, JPEG))
-
-
-def _is_worth_opening(address: ImageAddress) -> bool:
-    """PNG, JPEG and bitmap hold one image: unless an index is given, nothing is to be found out."""
-    holds_one = reader_of(address.path) is RASTER and address.path.suffix.lower() not in TIFF
-    return address.index is not None or not holds_one

@@ -17,6 +17,7 @@ from pydicom.uid import (
 from retfiner.common.errors import InputError
 from retfiner.vision import count_images, iter_images, read_image
 from retfiner.vision.images import dicom as reader
+from retfiner.vision.images import why_unusable
 from tests.helpers.image_files import bscans, compressed_by_pillow, dicom, write_dicom
 
 EIGHT = bscans(3)
@@ -95,7 +96,8 @@ def test_a_sigmoid_window(tmp_path):
 
 def test_a_window_that_makes_no_sense_is_an_error(tmp_path):
     with pytest.raises(InputError, match="Window Width"):
-        read(tmp_path, EIGHT[0], WindowCenter=100, WindowWidth=0)
+        read(tmp_path, EIGHT[0], WindowCenter=100, WindowWidth=-3)
+    assert "Window Width" in why_unusable(tmp_path / "a.dcm")
 
 
 def test_a_voi_table(tmp_path):
@@ -244,7 +246,10 @@ def test_only_the_wanted_frame_is_decoded(tmp_path):
         read_image(f"{path}#0")
 
 
-@pytest.mark.parametrize("name", ["IM000001", "1.2.840.113619.2.5", "a.DCM"])
+@pytest.mark.parametrize(
+    "name",
+    ["IM000001", "1.2.840.113619.2.5", "a.DCM", "a.dicom", "a.IMA", "a.opt", "a.img", "a.png"],
+)
 def test_the_mark_makes_a_file_dicom(tmp_path, name):
     np.testing.assert_allclose(read(tmp_path, EIGHT[0], name), EIGHT[0] / 255, atol=1e-7)
 
@@ -296,8 +301,16 @@ def test_what_is_no_dicom_image(tmp_path):
         read_image(write_dicom(tmp_path / "d.dcm", headless))
 
 
-def test_has_mark(tmp_path):
+def test_dicom_is_known_by_its_content(tmp_path):
     path = write_dicom(tmp_path / "a", dicom(EIGHT[0]))
-    assert reader.has_mark(path)
-    assert not reader.has_mark(tmp_path)
-    assert not reader.has_mark(tmp_path / "nowhere")
+    assert reader.is_dicom(path)
+    assert not reader.is_dicom(tmp_path)
+    assert not reader.is_dicom(tmp_path / "nowhere")
+    for content in (
+        b"",
+        b"plain text, and much more of it " * 9,
+        bytes(300),
+        path.read_bytes()[:90],
+    ):
+        (tmp_path / "b").write_bytes(content)
+        assert not reader.is_dicom(tmp_path / "b")

@@ -47,16 +47,22 @@ def write_volumes(folder, volume=VOLUME):
         write_dicom(folder / "a.dcm", dicom(volume)),
         write_vol(folder / "a.vol", (volume / 255).astype(np.float32)),
         write_e2e(folder / "a.e2e", {1: volume.astype(np.uint16) + 60000}),
-        write_img(folder / f"cube_{width}x{count}.img", volume),
+        write_img(folder / f"cube_{width}x{count}.img", as_deep(volume)),
         write_topcon(folder / "a.fda", topcon_compressed(volume)),
         write_topcon(folder / "a.fds", topcon_raw(volume.astype(np.uint16) * 257)),
     ]
     return paths
 
 
+def as_deep(volume):
+    """Make a volume as deep as every cube of Cirrus."""
+    return np.resize(volume, (len(volume), 1024, volume.shape[2]))
+
+
 def write_images(folder):
     """Write one image in every format that holds one."""
-    paths = [folder / f"b.{suffix}" for suffix in ("png", "jpg", "jpeg", "tiff", "bmp")]
+    kinds = ("png", "jpg", "jpeg", "tiff", "bmp", "gif", "webp", "jp2")
+    paths = [folder / f"b.{kind}" for kind in kinds]
     for path in paths:
         Image.fromarray(VOLUME[0]).save(path)
     np.save(folder / "b.npy", VOLUME[0])
@@ -79,7 +85,8 @@ def test_volumes_need_an_index(tmp_path):
         with pytest.raises(InputError, match="no B-scan 3"):
             read_image(ImageAddress(path, 3))
         image = read_image(f"{path}#1")
-        assert (image.shape, image.dtype) == ((24, 40), np.float32)
+        height = 1024 if path.suffix == ".img" else 24
+        assert (image.shape, image.dtype) == ((height, 40), np.float32)
         assert 0 <= image.min() < image.max() <= 1
 
 
@@ -101,11 +108,10 @@ def test_sniffing_finds_what_is_something_else(tmp_path):
         content = path.read_bytes()
         if path.suffix not in (".img", ""):
             path.write_bytes(b"<!doctype html>" * 20)
-            assert "is no image: it begins with b'<!doctyp'" in why_unusable(f"{path}{index}")
+            assert "it begins with b'<!doctyp'" in why_unusable(f"{path}{index}")
         path.write_bytes(b"")
-        reason = "no image of a known kind" if not path.suffix else "is empty"
-        assert reason in why_unusable(f"{path}{index}")
-        if path.stem == "a":  # an .img has no header that could say how long it should be
+        assert "is empty" in why_unusable(f"{path}{index}")
+        if path.stem in ("a", "cube_40x3"):
             path.write_bytes(content[: len(content) // 3])
             assert str(path) in why_unusable(f"{path}{index}")
         path.unlink()
@@ -175,14 +181,13 @@ def test_several_threads_read_one_volume(tmp_path):
 
 def test_one_bscan_at_a_time_is_in_memory(tmp_path):
     volume = bscans(60, 128, 256)
-    size = 4 * 128 * 256  # of one, as float32
     for path in write_volumes(tmp_path, volume):
         if path.suffix == ".npz":
             continue  # is unpacked as a whole
         next(iter(iter_images(path)))  # imports and tables
         tracemalloc.start()
         for image in iter_images(path):
-            assert image.shape == (128, 256)
+            assert image.shape[1] == 256
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert peak < 10 * size, path  # of 60
+        assert peak < 10 * image.nbytes, path  # of 60
