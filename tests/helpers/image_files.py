@@ -91,6 +91,11 @@ def write_e2e(path: Path, series: dict[int, np.ndarray], shuffled: bool = False)
     return path
 
 
+def as_deep(volume: np.ndarray) -> np.ndarray:
+    """Make a volume as deep as every cube of Cirrus."""
+    return np.resize(volume, (len(volume), 1024, volume.shape[2]))
+
+
 def write_img(path: Path, volume: np.ndarray) -> Path:
     """Write (N, 1024, W) uint8 as Cirrus does: the last B-scan's lower right corner comes first."""
     path.write_bytes(volume[::-1, ::-1, ::-1].tobytes())

@@ -350,7 +350,7 @@ def test_duplicate_reports_make_no_difference_without_duplicates(base, run):
 
 
 def test_max_text_tokens_cuts_reports_and_says_how_many(base, run, capsys):
-    folder = run(max_text_tokens=6, max_epochs=1)
+    folder = run(max_text_tokens=6, max_alike=1.0, max_epochs=1)
     said = capsys.readouterr().out
     assert "24 of 24 (100.0 %) are longer than 6 WordPieces and are cut" in said
     # [CLS] b - scan with [SEP]: all of them begin alike.

@@ -23,8 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from linprobe.prepare.duplicates import Groups, identical_files
 from linprobe.prepare.files import IMAGES, by_key, find_file, list_files
@@ -32,6 +31,9 @@ from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options
 from linprobe.prepare.tables import match, read_table
 from linprobe.prepare.volumes import read_gray
 from retfiner.common.errors import InputError, shorten
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CLASSES = ("NORMAL", "DRUSEN", "CNV")
 TABLE = "data_information.csv"
@@ -94,6 +96,8 @@ def _rows(
     read = read_table(table, COLUMNS, exactly=True)
     keys = [_place(PurePosixPath(text.replace("\\", "/"))) for text in read["Directory"]]
     cells, left_out = match(read, "Directory", keys, images, TABLE, "image", _AGAIN)
+    import pandas as pd  # half a second: wrong paths are told without it
+
     rows = pd.DataFrame({
         "place": cells["place"],
         "label": cells["Label"].str.upper(),

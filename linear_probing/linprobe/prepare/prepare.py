@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
 from PIL import Image
 
 from linprobe.prepare.archives import Source, open_source
@@ -40,6 +39,9 @@ from retfiner.common.files import file_sha256
 from retfiner.common.patients import SPLIT_TABLE
 from retfiner.common.processes import available_cores
 from retfiner.common.progress import progress
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ONLY = {
     "label": "NEHUT2D",
@@ -158,6 +160,8 @@ def _plan(config: PrepareConfig, spec: DataSetSpec, source: Source) -> Plan:
         make = partial(write_png, read=bscan.read, zero_borders=zero, source=bscan.source)
         jobs.append(Job(image, make, bscan.source.partition("#")[0]))
         rows.append((image, bscan.label, bscan.patient or "", split, bscan.source))
+    import pandas as pd  # half a second: wrong paths are told without it
+
     table = pd.DataFrame(rows, columns=["image", "class", "patient", "split", "source"])
     return Plan(
         jobs, table, [*notes, *more], done, expected is not None, expected, listing.pictures

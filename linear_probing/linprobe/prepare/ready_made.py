@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from linprobe.prepare.files import list_files
 from linprobe.prepare.spec import DataSetSpec
@@ -18,6 +17,9 @@ from linprobe.prepare.tables import SPLITS
 from linprobe.prepare.writing import Job, Plan, copy_file
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.patients import SPLIT_TABLE, owner_of, read_split_table
+
+if TYPE_CHECKING:
+    pass
 
 NEVER = ("Kermany", "folder")
 """Data sets whose split, where they come with one, is read and checked by their own file."""
@@ -92,6 +94,8 @@ def _list(folder: Path, source: Path, spec: DataSetSpec) -> Plan:
     unknown = sum(not patient for _, _, patient, _, _ in rows)
     if unknown:
         notes.append(f"The patient of {unknown} of {len(jobs)} images is not known.")
+    import pandas as pd  # half a second: wrong paths are told without it
+
     table = pd.DataFrame(rows, columns=["image", "class", "patient", "split", "source"])
     classes = sorted(set(table["class"]))
     if spec.classes and classes != sorted(spec.classes):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from PIL import Image, ImageDraw
 from rich import box
 from rich.console import Console
@@ -18,6 +17,9 @@ from linprobe.prepare.spec import DataSetSpec, GrayImage
 from linprobe.prepare.tables import SPLITS, count
 from linprobe.prepare.volumes import read_slice
 from retfiner.common.commands import command
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 if TYPE_CHECKING:
     from linprobe.prepare.prepare import Prepared

@@ -15,16 +15,18 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from linprobe.prepare.spec import BScan
 from linprobe.prepare.tables import SPLITS
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import derive_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SPLIT_OF = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -277,6 +279,8 @@ def repeat_split(
             expected=f"names such as {shorten(sorted(by_name), 3)}",
             remedy="give the same download and the same --bscan, --label as were used for it",
         )
+    import pandas as pd  # half a second: wrong paths are told without it
+
     names = pd.Series([bscan.name for bscan in found])
     if names.duplicated().any():
         twice = sorted(set(names[names.duplicated()]))

@@ -9,13 +9,15 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from linprobe.prepare.spec import LeftOut
 from retfiner.common.errors import InputError
 from retfiner.common.files import whole_file
 from retfiner.common.patients import SPLIT_TABLE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SPLITS = ("train", "val", "test")
 NEEDED = ("image", "class", "patient", "split")
@@ -73,6 +75,8 @@ def read_table(path: Path, columns: Sequence[str], *, exactly: bool = False) -> 
             expected=", ".join(columns) + ("" if exactly else " among them"),
             remedy=_AGAIN,
         )
+    import pandas as pd  # half a second: wrong paths are told without it
+
     return pd.DataFrame(rows[1:], columns=header, dtype=str)[named]
 
 

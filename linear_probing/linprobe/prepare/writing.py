@@ -21,10 +21,9 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from linprobe.prepare.archives import SourceFile
@@ -35,6 +34,9 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import write_text
 from retfiner.common.processes import leave_interrupts_alone
 from retfiner.common.progress import progress
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COMPRESSION = 4
 """Of PNG: speckle becomes no smaller with more, and is written in three quarters of the time."""

@@ -8,7 +8,15 @@ from retfiner.config import RefineConfig
 from retfiner.data.manifest import read_manifest
 from retfiner.data.pairs import ImageCaptionDataset
 from retfiner.vision import BACKBONES, ImageAddress, evaluation_transform
-from tests.helpers.image_files import bscans, dicom, write_dicom, write_e2e, write_img, write_vol
+from tests.helpers.image_files import (
+    as_deep,
+    bscans,
+    dicom,
+    write_dicom,
+    write_e2e,
+    write_img,
+    write_vol,
+)
 from tests.helpers.refinement import (
     load_pairs,
     write_csv,
@@ -23,14 +31,14 @@ TRANSFORM = evaluation_transform(BACKBONES["RETFound"])
 @pytest.fixture
 def folder(tmp_path):
     write_dicom(tmp_path / "scan.dcm", dicom(VOLUME))
-    write_img(tmp_path / "cube_40x6.img", VOLUME)
+    write_img(tmp_path / "cube_40x6.img", as_deep(VOLUME))
     np.savez(tmp_path / "harvard.npz", bscans=VOLUME, slo=VOLUME[0], glaucoma=1)
     write_image(tmp_path / "a.png", 0)
     return tmp_path
 
 
-def shown(index):
-    return TRANSFORM((VOLUME[index] / 255).astype(np.float32))
+def shown(index, volume=VOLUME):
+    return TRANSFORM((volume[index] / 255).astype(np.float32))
 
 
 def problems(folder, rows, header=COLUMNS, **options):
@@ -48,9 +56,9 @@ def test_an_index_behind_the_path(folder):
     manifest = read_manifest(write_csv(folder / "p.csv", rows))
     assert manifest.images[0] == ImageAddress(folder / "scan.dcm", 4)
     pairs = ImageCaptionDataset(manifest, TRANSFORM)
-    for item, index in enumerate((4, 0, 2)):
+    for item, expected in enumerate((shown(4), shown(0, as_deep(VOLUME)), shown(2))):
         image, report = pairs[item]
-        assert (image - shown(index)).abs().max() < 1e-5
+        assert (image - expected).abs().max() < 1e-5
         assert report == rows[item][1]
 
 
@@ -62,9 +70,10 @@ def test_a_slice_column_by_its_usual_name(folder):
     assert [image.index for image in manifest.images] == [4, 1, 3, None, None, 5]
     assert manifest.images[5].member == "bscans"
     pairs = ImageCaptionDataset(manifest, TRANSFORM, use_cache=True)
-    for item, index in ((0, 4), (1, 1), (2, 3), (5, 5), (0, 4)):
+    cube = shown(1, as_deep(VOLUME))
+    for item, expected in ((0, shown(4)), (1, cube), (2, shown(3)), (5, shown(5)), (0, shown(4))):
         # Kept as 8 bits; ImageNet's deviations scale a rounding of 1/510.
-        assert (pairs[item][0] - shown(index)).abs().max() < 1 / 510 / 0.22
+        assert (pairs[item][0] - expected).abs().max() < 1 / 510 / 0.22
 
 
 def test_a_column_of_another_name_must_exist(folder):

@@ -21,6 +21,7 @@ from retfiner.vision.images import (
 )
 from retfiner.vision.images.reading import REMEMBERED
 from tests.helpers.image_files import (
+    as_deep,
     bscans,
     dicom,
     topcon_compressed,
@@ -52,11 +53,6 @@ def write_volumes(folder, volume=VOLUME):
         write_topcon(folder / "a.fds", topcon_raw(volume.astype(np.uint16) * 257)),
     ]
     return paths
-
-
-def as_deep(volume):
-    """Make a volume as deep as every cube of Cirrus."""
-    return np.resize(volume, (len(volume), 1024, volume.shape[2]))
 
 
 def write_images(folder):
