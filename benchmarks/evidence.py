@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib import rc_context
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
@@ -36,7 +37,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from linprobe.report.style import GREY, model_style, new_figure, share_legend, tidy
+from linprobe.report.style import GREY, STYLE, model_style, new_figure, share_legend
 from retfiner.common.cli import flag, parse
 from retfiner.common.commands import REPOSITORY
 from retfiner.common.errors import InputError, run_entry_point
@@ -329,6 +330,7 @@ def agreement(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+@rc_context(STYLE)
 def draw(rows: pd.DataFrame, path: Path) -> None:
     """Draw each half's mean change over the probes as a dot, and their mean as a stroke."""
     variants = list(dict.fromkeys(rows["variant"]))
@@ -347,7 +349,6 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     ax.set_yticks(range(len(variants)), variants)
     ax.invert_yaxis()
     ax.set_xlabel("change of balanced accuracy against the base, points", fontsize=9)
-    tidy(ax)
     share_legend(figure, ax)
     figure.savefig(path, dpi=160)
 
