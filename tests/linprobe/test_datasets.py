@@ -8,7 +8,7 @@ from PIL import Image
 
 from linprobe.datasets import list_data_sets, read_bscan, read_data_set
 from retfiner.common.errors import InputError
-from tests.helpers.image_files import bscans, dicom, write_dicom, write_img
+from tests.helpers.image_files import as_deep, bscans, dicom, write_dicom, write_img
 from tests.helpers.probing_data import write_data_set
 
 
@@ -200,7 +200,7 @@ def test_a_volume_in_a_class_folder_is_named_with_the_remedy(folder, name):
     if name.endswith(".dcm"):
         write_dicom(path, dicom(bscans(3)))
     else:
-        write_img(path, bscans(3))
+        write_img(path, as_deep(bscans(3)))
     assert path in read_data_set(folder).splits["val"].paths
     with pytest.raises(
         InputError, match=r"3 B-scans in one file[\s\S]*prepare_dataset\.py"

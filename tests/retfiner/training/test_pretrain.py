@@ -6,7 +6,7 @@ import torch
 from retfiner.common.errors import InputError
 from retfiner.training.pretrain import PretrainConfig, build_mae, load_images, pretrain, to_vit_keys
 from retfiner.vision import load_backbone
-from tests.helpers.image_files import bscans, dicom, write_dicom, write_img
+from tests.helpers.image_files import as_deep, bscans, dicom, write_dicom, write_img
 from tests.helpers.refinement import damage_in_the_middle, write_image
 
 BLOCK = {  # plain ViT: transformers
@@ -146,7 +146,7 @@ def test_images_are_read_at_any_depth_in_8_bits(images):
 
 def test_every_bscan_of_a_volume_is_read_in_order(tmp_path):
     write_image(tmp_path / "a.png", 0)
-    volume = bscans(5)
+    volume = as_deep(bscans(5))
     write_dicom(tmp_path / "b" / "IM0001", dicom(volume))
     write_img(tmp_path / "c_40x5.img", volume)
     loaded = load_images(tmp_path, 16)
