@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -16,6 +17,26 @@ def send(values: Tensor, device: torch.device) -> Tensor:
         # Copied from ordinary memory, more than 64 KiB may wait for all work queued before them.
         values = values.pin_memory()
     return values.to(device, non_blocking=True)
+
+
+def fetch(values: Tensor) -> Callable[[], Tensor]:
+    """Copy values of a device to the CPU, to be read later than the work that is queued now.
+
+    Returns:
+        A function that waits for the copy, not for what was queued after it, and returns it.
+    """
+    if values.device.type != "cuda":
+        return values.cpu
+    there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    there.copy_(values, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def read() -> Tensor:
+        copied.synchronize()
+        return there
+
+    return read
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
+from retfiner.common.devices import fetch
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import derive_seed, generator
 from retfiner.losses import build_losses
@@ -86,6 +88,8 @@ class RefinementModule(pl.LightningModule):
         self.batch_pairs = 0
         self._words: dict[str, Tensor] = {}
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._found_inf: Tensor | None = None
+        self._last: tuple[Callable[[], Tensor], Callable[[], InputError]] | None = None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Let each process drop out other units: all of them began with the same seed.
@@ -103,15 +107,15 @@ class RefinementModule(pl.LightningModule):
         """Return the weighted sum of the losses of a batch.
 
         Raises:
-            InputError: If a loss is not finite; nothing has been changed by then.
+            InputError: If a loss is not finite, or was a batch ago where looking at once would wait
+                for a GPU; nothing has been changed by then.
         """
         if self.augment:
             batch = batch._replace(images=self._augmented(batch, batch_idx))
         values, _ = self._batch_losses(batch, "train", self.current_epoch, batch_idx)
         total = self._weighted_sum(values)
         logged = _over_processes(values | {"loss": total})
-        if not torch.isfinite(logged["loss"]):
-            raise self._not_finite(logged, batch, f"batch {batch_idx}")
+        total = self._check_finite(total, logged, batch, batch_idx)
         size = batch.total
         self.batch_losses, self.batch_pairs = logged, size
         self.log_dict(
@@ -134,7 +138,8 @@ class RefinementModule(pl.LightningModule):
         values, encoded = self._batch_losses(batch, "validation", 0, batch_idx)
         logged = _over_processes(values | {"loss": self._weighted_sum(values)})
         if not torch.isfinite(logged["loss"]):
-            raise self._not_finite(logged, batch, f"validation batch {batch_idx}")
+            place = f"validation batch {batch_idx}"
+            raise self._not_finite(logged, batch, self.current_epoch, place)
         for name, value in logged.items():
             self.log(
                 f"val/{name}",
@@ -210,7 +215,9 @@ class RefinementModule(pl.LightningModule):
             [self.loss_weights[name] * value for name, value in values.items()]
         ).sum()
 
-    def _not_finite(self, values: Mapping[str, Tensor], batch: Batch, place: str) -> InputError:
+    def _not_finite(
+        self, values: Mapping[str, Tensor], batch: Batch, epoch: int, place: str
+    ) -> InputError:
         parts = {name: value for name, value in values.items() if name != "loss"}
         bad = [name for name, value in parts.items() if not torch.isfinite(value)]
         kept = "the last good checkpoint stays as it is"
@@ -225,7 +232,7 @@ class RefinementModule(pl.LightningModule):
         return InputError(
             f"the loss is not finite: {', '.join(bad) or 'the weighted sum'}",
             got=", ".join(f"{name} = {value.item():g}" for name, value in parts.items())
-            + f" at epoch {self.current_epoch}, {place}, pairs "
+            + f" at epoch {epoch}, {place}, pairs "
             + shorten([str(row) for row, _ in pairs], 16),
             expected="finite numbers",
             remedy=remedy,
@@ -234,6 +241,55 @@ class RefinementModule(pl.LightningModule):
     def probing_features(self, images: Tensor) -> Tensor:
         """Turn (B, C, H, W) images into (B, F) features, as a linear probe would get them."""
         return self.model.backbone.features(images)
+
+    # -- is the loss finite? -----------------------------------------------------------------------
+
+    def _check_finite(
+        self, total: Tensor, logged: dict[str, Tensor], batch: Batch, batch_idx: int
+    ) -> Tensor:
+        """Refuse a loss that is not finite: at once on a CPU, a batch late on a GPU.
+
+        A batch that is looked at late changes nothing either: the optimiser is told in
+        :meth:`on_before_optimizer_step`, float16's scaler by gradients that are not finite.
+        """
+        is_finite = torch.isfinite(logged["loss"])
+        error = partial(self._not_finite, logged, batch, self.current_epoch, f"batch {batch_idx}")
+        if not self._looks_late(total.device):
+            if not is_finite:
+                raise error()
+            return total
+        self.raise_if_not_finite()
+        self._last = (fetch(is_finite), error)
+        self._found_inf = (~is_finite).float()
+        # A constant factor: the gradients of a good batch stay what they are, to the bit.
+        return total * torch.ones_like(logged["loss"]).masked_fill(~is_finite, torch.nan)
+
+    def _looks_late(self, device: torch.device) -> bool:
+        """Say whether to look a batch late: where looking at once would wait for a GPU.
+
+        Not where weights are split: their optimiser cannot be told to change nothing.
+        """
+        return device.type == "cuda" and not isinstance(self, FSDPModule)
+
+    def raise_if_not_finite(self) -> None:
+        """Look at the last batch, if it has not been looked at.
+
+        Raises:
+            InputError: If its loss was not finite.
+        """
+        if self._last is not None:
+            (is_finite, error), self._last = self._last, None
+            if not is_finite():
+                raise error()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let AdamW's kernel change nothing if the batch is bad, as float16's scaler does."""
+        if self._found_inf is not None and optimizer.defaults["fused"]:
+            optimizer.found_inf = self._found_inf  # type: ignore[attr-defined]
+
+    def on_validation_start(self) -> None:
+        """Validate no run that is broken."""
+        self.raise_if_not_finite()
 
     # -- optimisation ------------------------------------------------------------------------------
 
@@ -276,7 +332,8 @@ class RefinementModule(pl.LightningModule):
     # -- checkpoints -------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the description into the checkpoint."""
+        """Put the description into the checkpoint; of a run that is broken there is none."""
+        self.raise_if_not_finite()
         checkpoint["retfiner"] = self.description
 
 

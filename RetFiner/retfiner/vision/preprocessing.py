@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tvf
 
+from retfiner.common.devices import send
 from retfiner.common.errors import InputError
 from retfiner.vision.spec import Backbone, BackboneSpec
 
@@ -176,10 +177,13 @@ def augment_batch(
     offset = -(linear @ shift[:, :, None])
     linear[:, 0] *= torch.where(flip < by.flip, -1.0, 1.0)[:, None]  # the image is flipped first
     offset[:, 0] *= torch.where(flip < by.flip, -1.0, 1.0)[:, None]
-    maps = torch.cat([linear, offset], 2).to(images)
-    low, high = (bound.to(images)[:, None, None] for bound in (black, white))
-    gray = (images - low) / (high - low)
-    gray = (gray * (1 + (2 * gain - 1) * by.intensity).to(images)[:, None, None, None]).clamp(0, 1)
+    gain = 1 + (2 * gain - 1) * by.intensity
+    maps, gain, low, high = (
+        send(values.to(images.dtype), images.device)
+        for values in (torch.cat([linear, offset], 2), gain, black, white)
+    )
+    low, high = low[:, None, None], high[:, None, None]
+    gray = (((images - low) / (high - low)) * gain[:, None, None, None]).clamp(0, 1)
     grid = F.affine_grid(maps, list(images.shape), align_corners=False)
     return F.grid_sample(gray, grid, align_corners=False) * (high - low) + low
 

@@ -196,6 +196,50 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_anything_changes():
     assert all(torch.equal(p, before[n]) for n, p in module.model.named_parameters())
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_a_batch_that_is_looked_at_late_has_changed_nothing(
+    place, accumulate, monkeypatch, tmp_path
+):
+    """As on a GPU: the next batch, the checkpoint or the validation after it looks."""
+    monkeypatch.setattr(RefinementModule, "_looks_late", lambda *_: True)
+    torch.manual_seed(0)
+    module = make_module()
+    batches = [random_batch(seed=s) for s in range(4)]
+    batches[place].images[2, 0, 0, 0] = float("nan")
+    seen = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == place - place % accumulate:  # where the step with the bad batch begins
+                seen.append([p.detach().clone() for p in pl_module.parameters()])
+
+        def on_train_end(self, trainer, pl_module):
+            trainer.save_checkpoint(tmp_path / "last.ckpt")
+
+    trainer = quiet_trainer(
+        max_epochs=1, callbacks=[Watch()], accumulate_grad_batches=accumulate, gradient_clip_val=1.0
+    )
+    with pytest.raises(InputError, match="not finite: itc, itm, mlm, gm") as caught:
+        trainer.fit(module, DataLoader(batches, batch_size=None))
+    assert f"epoch 0, batch {place}, pairs" in str(caught.value)
+    assert "mend the images of pairs 2;" in str(caught.value)
+    assert all(torch.equal(*pair) for pair in zip(seen[0], module.parameters(), strict=True))
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_looking_late_changes_no_number_of_a_good_run(monkeypatch):
+    found = []
+    for is_late in (False, True):
+        monkeypatch.setattr(RefinementModule, "_looks_late", lambda *_, is_late=is_late: is_late)
+        torch.manual_seed(0)
+        module = make_module(lr=1e-3)
+        metrics = run(module, epochs=2)
+        found.append((metrics, [p.detach().clone() for p in module.parameters()]))
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(*pair) for pair in zip(found[0][1], found[1][1], strict=True))
+
+
 def test_an_image_that_is_not_finite_stops_validation_as_well():
     module, batch = make_module(), random_batch()
     batch.images[4, 0, 0, 0] = float("inf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from retfiner.common.errors import Stopped
 from retfiner.training.callbacks.metrics_csv import MetricsCsv, rewrite_tensorboard
+from retfiner.training.distributed.collectives import any_process
 from retfiner.training.monitor import Monitor
 from retfiner.training.rng_states import collect_rng_states, restore_rng_states
 from retfiner.training.stop_signals import StopSignals
@@ -47,6 +49,7 @@ class ResumableCheckpoint(pl.Callback):
         self._saved_step = -1
         self._random: dict[str, Any] | None = None  # before the next batch is fetched
         self._restored: list[dict[str, Any]] = []
+        self._asked: Callable[[], bool] | None = None
 
     # -- going on ----------------------------------------------------------------------------------
 
@@ -151,9 +154,12 @@ class ResumableCheckpoint(pl.Callback):
 
     def _is_told_to_stop(self, trainer: pl.Trainer) -> bool:
         received = self.signals.received != 0
-        if trainer.world_size > 1:  # all at the same step, also when one alone was told
-            return trainer.strategy.reduce_boolean_decision(received, all=False)
-        return received
+        if trainer.world_size == 1:
+            return received
+        # All at the same step, also when one alone was told: the answer is that to the question
+        # asked a batch ago, so that no batch waits for it.
+        before, self._asked = self._asked, any_process(received)
+        return before is not None and before()
 
     def _stop(self, trainer: pl.Trainer) -> None:
         number = self.signals.received or int(signal.SIGTERM)

@@ -9,6 +9,9 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 
+DRAWN_EVERY = 0.5
+"""Seconds between two drawings of the bar."""
+
 
 class ProgressBar(TQDMProgressBar):
     """Lightning's progress bar on a terminal; a line now and then where output goes to a file."""
@@ -16,7 +19,7 @@ class ProgressBar(TQDMProgressBar):
     def __init__(self, every_seconds: float = 60.0) -> None:
         super().__init__(refresh_rate=1)
         self.every_seconds = every_seconds
-        self._begun = self._said = time.monotonic()
+        self._begun = self._said = self._drawn = time.monotonic()
         self._steps = 0
         self._writes_lines = not sys.stdout.isatty()  # where Lightning draws its bar
         if self._writes_lines:
@@ -43,9 +46,12 @@ class ProgressBar(TQDMProgressBar):
         batch_idx: int,
     ) -> None:
         """Say where the epoch stands, if it is time to."""
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._steps += 1
         now = time.monotonic()
+        # Each drawing reads the loss, for which it waits until the device is done.
+        if now - self._drawn >= DRAWN_EVERY or batch_idx + 1 == trainer.num_training_batches:
+            self._drawn = now
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if not (self._writes_lines and trainer.is_global_zero):
             return
         if now - self._said >= self.every_seconds:

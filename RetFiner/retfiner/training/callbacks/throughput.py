@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from tqdm import tqdm
 
 TOO_MUCH = 0.05
@@ -17,8 +18,9 @@ class DataLoadingMonitor(pl.Callback):
     """Measure the share of each epoch spent between steps, and say once what helps.
 
     It is said and not logged: ``metrics.csv`` holds what a seed repeats, and time is not of that.
-    A step ends when its loss is known (the check that it is finite waits for the device), so what
-    passes until the next one begins is time in which the device has nothing to do.
+    On a GPU the time is the GPU's own, which marks where it came to the end of a step's work and to
+    the beginning of the next: what passes in between is time in which it has nothing to do. It is
+    read once an epoch, so that no step waits.
 
     Args:
         is_cached: Whether images are decoded once a run; the epoch that does so is let pass.
@@ -33,23 +35,19 @@ class DataLoadingMonitor(pl.Callback):
     ) -> None:
         self.is_cached, self.clock = is_cached, clock
         self.fills_cache = is_cached
-        self.waited = self.begun = self.ended = 0.0
+        self.marks: list[Any] = []
         self.share = 0.0
         self.advised = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to count."""
-        self.waited, self.begun = 0.0, self.clock()
-        self.ended = self.begun
+        self.marks = []
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Count what passed since the last step."""
-        if batch_idx > 0:  # before the first, workers start: once an epoch, however long it is
-            self.waited += self.clock() - self.ended
-        else:
-            self.begun = self.clock()
+        """Note when a step begins."""
+        self.marks.append(self._mark(trainer))
 
     def on_train_batch_end(
         self,
@@ -59,16 +57,34 @@ class DataLoadingMonitor(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Note when a step ended."""
-        self.ended = self.clock()
+        """Note when a step ended; after the last, say what the epoch waited."""
+        self.marks.append(self._mark(trainer))
         if batch_idx + 1 == trainer.num_training_batches:
-            self.share = self.waited / max(self.ended - self.begun, 1e-9)
+            # Before the first step workers start: once an epoch, however long it is.
+            gaps = zip(self.marks[1::2], self.marks[2::2], strict=False)
+            waited = sum(_between(ended, begun) for ended, begun in gaps)
+            self.share = waited / max(_between(self.marks[0], self.marks[-1]), 1e-9)
             is_told = self.advised or self.fills_cache
             self.fills_cache = False
             if self.share > TOO_MUCH and batch_idx > 0 and not is_told:
                 self.advised = True
                 if trainer.is_global_zero:
                     tqdm.write(advice(self.share, self.is_cached))
+
+    def _mark(self, trainer: pl.Trainer) -> Any:
+        if trainer.strategy.root_device.type != "cuda":
+            return self.clock()
+        mark = torch.cuda.Event(enable_timing=True)
+        mark.record()
+        return mark
+
+
+def _between(one: Any, other: Any) -> float:
+    """Return the seconds from one mark to another."""
+    if isinstance(one, float):
+        return float(other - one)
+    other.synchronize()
+    return float(one.elapsed_time(other)) / 1000
 
 
 def advice(share: float, is_cached: bool) -> str:

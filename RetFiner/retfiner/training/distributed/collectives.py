@@ -7,7 +7,7 @@ data-parallel training takes is the gradient of one process with the whole batch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -99,6 +99,24 @@ def all_reduce_mean(values: Tensor) -> Tensor:
     mean = values.detach().clone()
     dist.all_reduce(mean)
     return mean / world_size()
+
+
+def any_process(value: bool) -> Callable[[], bool]:
+    """Ask whether any process says yes; all ask together and nothing waits.
+
+    Returns:
+        The answer, the same in all processes; it is waited for where it is called.
+    """
+    if world_size() == 1:
+        return lambda: value
+    flag = torch.tensor(int(value))
+    asked = dist.all_reduce(flag, dist.ReduceOp.MAX, group=_cpu_group(), async_op=True)
+
+    def answer() -> bool:
+        asked.wait()
+        return bool(flag)
+
+    return answer
 
 
 @torch.no_grad()

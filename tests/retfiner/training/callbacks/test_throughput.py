@@ -27,11 +27,16 @@ class Clock:
     now = 0.0
 
     def __call__(self):
-        return self.now
+        return float(self.now)
 
 
 def run_epoch(callback, waits, steps, capsys):
-    trainer, module = SimpleNamespace(num_training_batches=len(waits), is_global_zero=True), None
+    trainer = SimpleNamespace(
+        num_training_batches=len(waits),
+        is_global_zero=True,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )
+    module = None
     callback.on_train_epoch_start(trainer, module)
     for index, (wait, step) in enumerate(zip(waits, steps, strict=True)):
         callback.clock.now += wait
