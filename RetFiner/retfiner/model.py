@@ -12,10 +12,11 @@ from torch.utils.checkpoint import checkpoint
 
 from retfiner.common.devices import without_autocast
 from retfiner.common.errors import InputError
-from retfiner.text.encoder import CrossAttentionBert
+from retfiner.text.encoder import CrossAttentionBert, images_at
 from retfiner.text.layer import KeysValues
 from retfiner.text.overlap import shared_words
 from retfiner.text.packing import Packing, packing_of
+from retfiner.text.reading import Reading
 from retfiner.vision import Backbone
 
 DuplicateReports = Literal["shared", "ignore", "similar"]
@@ -334,35 +335,50 @@ class RetFiner(nn.Module):
             packing=packing,
         )
 
-    def fuse(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        encoded: Encoded,
-        image_index: Tensor | None = None,
-        causal: bool = False,
-        packing: Sequence[Packing | None] | None = None,
-    ) -> Tensor:
-        """Read texts over the step's images; see :meth:`CrossAttentionBert.fuse`.
+    def fuse(self, batch: Batch, encoded: Encoded, readings: Sequence[Reading]) -> list[Tensor]:
+        """Read texts over the step's images, all readings in one pass of the text encoder.
 
         Keys and values of the images are those of ``encoded``; where it has none, the images of
-        each chunk are projected here. ``packing`` has a part for each chunk.
+        each chunk are projected here. Where several processes train together, ``image_index`` is
+        among the images of all of them.
+
+        Returns:
+            Of each reading its (B, L, H) hidden states of the last layer.
         """
-        text = self.multimodal_encoder
-        if encoded.image is not None:
-            own = None if packing is None else packing[0]
-            return text.fuse(input_ids, attention_mask, encoded.image, image_index, causal, own)
+        if not readings:
+            return []
+        text, tokens = self.multimodal_encoder, encoded.image_tokens
+        everyone = tokens
+        in_order = any(reading.image_index is None for reading in readings)
+        if batch.joined is not None and any(r.image_index is not None for r in readings):
+            everyone = self._gather_tokens(batch.joined, tokens)
 
-        def read(number: int, rows: slice) -> Tensor:
-            tokens = encoded.image_tokens
-            chosen = (
-                tokens[rows] if image_index is None else tokens.index_select(0, image_index[rows])
-            )
-            own = None if packing is None else packing[number]
-            image = text.project_image(chosen)
-            return text.fuse(input_ids[rows], attention_mask[rows], image, None, causal, own)
+        def project_drawn(index: Tensor) -> list[KeysValues]:
+            if encoded.image is not None and batch.joined is None:
+                return images_at(encoded.image, index)
+            return text.project_image(everyone.index_select(0, index))
 
-        return self.in_chunks(len(input_ids), read)
+        def read(_: int, rows: slice) -> Tensor:
+            parts = [reading.of(rows) for reading in readings]
+            image = encoded.image if in_order else None
+            if in_order and image is None:
+                image = text.project_image(tokens[rows])
+            drawn = [project_drawn(p.image_index) for p in parts if p.image_index is not None]
+            return torch.stack(text.fuse_together(parts, image, drawn), 1)
+
+        return list(self.in_chunks(len(tokens), read).unbind(1))
+
+    @staticmethod
+    def _gather_tokens(joined: Joined, tokens: Tensor) -> Tensor:
+        """Gather the image tokens of all processes.
+
+        Tokens travel, not keys and values: those are twice as wide, for every layer.
+        """
+        device = tokens.device.type
+        if torch.is_autocast_enabled(device):
+            # The projection reads them in this type in any case; half the bytes travel.
+            tokens = tokens.to(torch.get_autocast_dtype(device))
+        return joined.gather(tokens)
 
     # -- a batch in chunks -------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from retfiner.common.seeds import generator
 from retfiner.export.loading import read_model
 from retfiner.refine import refine
 from retfiner.text.generation import Decoding, special_tokens, write_reports
+from retfiner.text.reading import Reading
 from retfiner.text.tokenizer import tokenize
 from retfiner.vision import evaluation_transform, read_image
 from tests.helpers.refinement import make_material, report_of, settings
@@ -54,7 +55,7 @@ def by_hand(run, paths):
     tokens = tokenize(loaded.tokenizer, REPORTS, loaded.max_text_tokens)
     batch = make_batch(images, *tokens)
     encoded = model.encode(batch)
-    states = model.fuse(batch.input_ids, batch.attention_mask, encoded)
+    states = model.fuse(batch, encoded, [Reading(batch.input_ids, batch.attention_mask)])[0]
     match = model.itm_head(states[:, 0]).softmax(1)[:, 1]
     features = model.backbone.features(images)
     embedded = (encoded.image_embedding, encoded.text_embedding)

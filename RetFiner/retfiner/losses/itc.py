@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from retfiner.losses.loss import Loss, Plan
 from retfiner.model import Batch, Encoded, RetFiner
 
 
-class ImageTextContrastive:
+class ImageTextContrastive(Loss):
     """Symmetric InfoNCE over a batch (CLIP, ALBEF) with label smoothing.
 
     Each image is to find its report among the batch's and each report its image. Where several
@@ -27,18 +28,22 @@ class ImageTextContrastive:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
 
-    def __call__(
+    def plan(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
-    ) -> Tensor:
-        """Return the mean of both directions; see :class:`retfiner.losses.Loss`."""
-        assert encoded.similarity is not None and encoded.text_similarity is not None
-        loss = self.from_similarity(
+    ) -> Plan:
+        """Ask for nothing; the loss is the mean of both directions."""
+        loss = self.compare(model, encoded) * batch.weight
+        return Plan([], lambda _: loss)
+
+    def compare(self, model: RetFiner, encoded: Encoded) -> Tensor:
+        """Return the mean over this process's pairs."""
+        assert encoded.similarity is not None
+        return self.from_similarity(
             encoded.similarity, encoded.relation.affinity, encoded.text_similarity
         )
-        return loss * batch.weight
 
     def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Count each of the batch's pairs once; see :class:`retfiner.losses.Loss`.
+        """Count each of the batch's pairs once; see :meth:`Loss.guesses`.
 
         Equal scores cost ln W whatever the targets are, smoothed or shared.
         """

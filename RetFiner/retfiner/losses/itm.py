@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retfiner.common.devices import send
+from retfiner.losses.loss import Loss, Plan
 from retfiner.model import Batch, Encoded, RetFiner
+from retfiner.text.reading import Reading
 
 NegativesKind = Literal["hard", "uniform"]
 
@@ -40,7 +42,7 @@ class Negatives(NamedTuple):
     exists: Tensor
 
 
-class ImageTextMatching:
+class ImageTextMatching(Loss):
     """Does this report describe this image? B true pairs against 2B wrong ones (ALBEF).
 
     With ``hard`` negatives, a wrong pair is drawn the more often the more similar the contrastive
@@ -58,10 +60,10 @@ class ImageTextMatching:
     def __init__(self, negatives: NegativesKind = "hard") -> None:
         self.negatives = negatives
 
-    def __call__(
+    def plan(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
-    ) -> Tensor:
-        """Draw negatives and return the loss; see :class:`retfiner.losses.Loss`."""
+    ) -> Plan:
+        """Draw negatives, and ask for true and wrong pairs; see :class:`retfiner.losses.Loss`."""
         scores, text_scores = encoded.similarity, encoded.text_similarity
         assert scores is not None and text_scores is not None
         if self.negatives == "uniform":
@@ -73,13 +75,13 @@ class ImageTextMatching:
             text_scores,
             0 if batch.joined is None else batch.joined.first,
         )
-        loss = self.from_negatives(model, batch, encoded, negatives)
+        plan = self.from_negatives(model, batch, negatives)
         if batch.joined is None:
-            return loss
+            return plan
         # A mean over this process's true and wrong pairs, of which others may have more or fewer.
         counted = 1 + 2 * self._has_negative(model, batch)
-        share = counted[batch.own].sum().to(loss.dtype) / counted.sum()
-        return loss * share * len(batch.joined.sizes)
+        share = counted[batch.own].sum().to(scores.dtype) / counted.sum() * len(batch.joined.sizes)
+        return plan._replace(answer=lambda states: plan.answer(states) * share)
 
     def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
         """Count false and true pairs; see :class:`retfiner.losses.Loss`."""
@@ -91,42 +93,33 @@ class ImageTextMatching:
         """Return (W,) whether there is a wrong pair to draw for each pair of all processes."""
         return ~model.relation(batch).matches.all(1)
 
-    def from_negatives(
-        self, model: RetFiner, batch: Batch, encoded: Encoded, negatives: Negatives
-    ) -> Tensor:
-        """Return the loss with given negatives.
+    @staticmethod
+    def from_negatives(model: RetFiner, batch: Batch, negatives: Negatives) -> Plan:
+        """Plan the loss with given negatives.
 
         Three groups of B pairs, in this order: the true ones; image b with its wrong text; text b
         over its wrong image.
         """
-        ids, mask = batch.input_ids, batch.attention_mask
-        matched = model.fuse(ids, mask, encoded, packing=encoded.packing)
-        # Which texts are drawn is known on the device alone, and so are their lengths.
-        drawn = negatives.text_for_image
         texts = batch if batch.joined is None else batch.joined
-        wrong_text = model.fuse(texts.input_ids[drawn], texts.attention_mask[drawn], encoded)
-        wrong_image = self._over_drawn(model, batch, encoded, negatives.image_for_text)
-        cls = torch.cat([states[:, 0] for states in (matched, wrong_text, wrong_image)])
-        logits = model.itm_head(cls)
-        own = torch.ones_like(batch.report_ids)
-        is_match = torch.cat([own, torch.zeros_like(own).repeat(2)])
-        counts = torch.cat([torch.ones_like(negatives.exists), negatives.exists.repeat(2)])
-        losses = F.cross_entropy(logits, is_match, reduction="none")
-        return (losses * counts).sum() / counts.sum()
+        drawn = negatives.text_for_image
+        own = Reading(batch.input_ids, batch.attention_mask, batch.lengths)
+        wrong_text = Reading(
+            texts.input_ids[drawn],
+            texts.attention_mask[drawn],
+            # Elsewhere only the device knows which texts are drawn, and so how long they are.
+            [texts.lengths[n] for n in drawn.tolist()] if drawn.device.type == "cpu" else None,
+        )
+        wrong_image = own._replace(image_index=negatives.image_for_text)
 
-    @staticmethod
-    def _over_drawn(model: RetFiner, batch: Batch, encoded: Encoded, image_index: Tensor) -> Tensor:
-        """Read each report over the image that was drawn for it."""
-        ids, mask, packing = batch.input_ids, batch.attention_mask, encoded.packing
-        if batch.joined is None:
-            return model.fuse(ids, mask, encoded, image_index, packing=packing)
-        # Tokens travel, not keys and values: those are twice as wide, for every layer.
-        tokens, device = encoded.image_tokens, encoded.image_tokens.device.type
-        if torch.is_autocast_enabled(device):
-            # The projection reads them in this type in any case; half the bytes travel.
-            tokens = tokens.to(torch.get_autocast_dtype(device))
-        everyone = encoded._replace(image_tokens=batch.joined.gather(tokens), image=None)
-        return model.fuse(ids, mask, everyone, image_index, packing=packing)
+        def answer(states: list[Tensor]) -> Tensor:
+            logits = model.itm_head(torch.cat([read[:, 0] for read in states]))
+            true = torch.ones_like(batch.report_ids)
+            is_match = torch.cat([true, torch.zeros_like(true).repeat(2)])
+            counts = torch.cat([torch.ones_like(negatives.exists), negatives.exists.repeat(2)])
+            losses = F.cross_entropy(logits, is_match, reduction="none")
+            return (losses * counts).sum() / counts.sum()
+
+        return Plan([own, wrong_text, wrong_image], answer)
 
 
 @torch.no_grad()

@@ -4,11 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from retfiner.losses.loss import Loss, Plan
 from retfiner.model import Batch, Encoded, RetFiner
 from retfiner.text.masking import MaskedTokens, mask_tokens
+from retfiner.text.reading import Reading
 
 
-class MaskedModelling:
+class MaskedModelling(Loss):
     """Hide a share of the words and predict them over the image.
 
     Attributes:
@@ -23,12 +25,11 @@ class MaskedModelling:
     causal: bool
     probability: float
 
-    def __call__(
+    def plan(
         self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
-    ) -> Tensor:
-        """Hide words and return the loss; see :class:`retfiner.losses.Loss`."""
-        masked = self._hide(model, batch, generator)
-        return masked_prediction(model, batch, encoded, masked, self.causal)
+    ) -> Plan:
+        """Hide words, and ask for the rest to be read; see :class:`retfiner.losses.Loss`."""
+        return masked_prediction(model, batch, self._hide(model, batch, generator), self.causal)
 
     def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
         """Count each word among the hidden ones; see :class:`retfiner.losses.Loss`."""
@@ -51,23 +52,25 @@ class MaskedModelling:
         )
 
 
-def masked_prediction(
-    model: RetFiner, batch: Batch, encoded: Encoded, masked: MaskedTokens, causal: bool
-) -> Tensor:
-    """Return the mean cross-entropy over the hidden positions.
+def masked_prediction(model: RetFiner, batch: Batch, masked: MaskedTokens, causal: bool) -> Plan:
+    """Plan the mean cross-entropy over the hidden positions.
 
     With several processes, the mean of what they return is the mean over all their positions.
     """
-    states = model.fuse(
-        masked.input_ids, batch.attention_mask, encoded, causal=causal, packing=encoded.packing
-    )
-    # Only the hidden positions meet the vocabulary: it is the widest product of the step.
-    hidden, labels = states.flatten(0, 1)[masked.positions], masked.labels
+    reading = Reading(masked.input_ids, batch.attention_mask, batch.lengths, causal)
 
-    def share_of_mean(_: int, rows: slice) -> Tensor:
-        logits = model.multimodal_encoder.predict_tokens(hidden[rows])
-        loss = F.cross_entropy(logits, labels[rows])
-        return loss[None] * (len(logits) / len(labels))
+    def answer(states: list[Tensor]) -> Tensor:
+        # Only the hidden positions meet the vocabulary: it is the widest product of the step.
+        hidden, labels = states[0].flatten(0, 1)[masked.positions], masked.labels
 
-    loss = model.in_chunks(len(batch.lengths), share_of_mean, len(labels)).sum()
-    return loss if batch.joined is None else loss * masked.share * len(batch.joined.sizes)
+        def share_of_mean(_: int, rows: slice) -> Tensor:
+            logits = model.multimodal_encoder.predict_tokens(hidden[rows])
+            loss = F.cross_entropy(logits, labels[rows])
+            return loss[None] * (len(logits) / len(labels))
+
+        loss = model.in_chunks(len(batch.lengths), share_of_mean, len(labels)).sum()
+        if batch.joined is None:
+            return loss
+        return loss * masked.share * len(batch.joined.sizes)
+
+    return Plan([reading], answer)

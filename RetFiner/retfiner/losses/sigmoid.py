@@ -15,21 +15,19 @@ class SigmoidContrast(ImageTextContrastive):
     images. Nothing is normalised over the batch, so that several reports may be right for an image.
     """
 
-    def __call__(
-        self, model: RetFiner, batch: Batch, encoded: Encoded, generator: torch.Generator
-    ) -> Tensor:
-        """Return the mean over images; see :class:`retfiner.losses.Loss`."""
+    def compare(self, model: RetFiner, encoded: Encoded) -> Tensor:
+        """Return the mean over this process's images."""
         assert encoded.similarity is not None
         logits = encoded.similarity + model.contra_bias
         target = encoded.relation.affinity.to(logits.dtype)
         losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        return losses.sum(1).mean() * batch.weight
+        return losses.sum(1).mean()
 
     def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
         """Count wrong and right pairs, once for each question that an image is asked.
 
         Returns:
-            (W, 2); see :class:`retfiner.losses.Loss`.
+            (W, 2); see :meth:`Loss.guesses`.
         """
         affinity = model.relation(batch).affinity.double().cpu()
         right = affinity.sum()

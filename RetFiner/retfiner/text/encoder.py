@@ -5,6 +5,7 @@ forward passes are our own for one reason: an image's keys and values are projec
 shared by every pass that looks at it, in whichever order that pass wants the images.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.text.folder import no_bert
 from retfiner.text.layer import CrossAttentionLayer, KeysValues
 from retfiner.text.packing import Packing
+from retfiner.text.reading import Reading, attendable, lay_out
 
 _MOST = {
     "vocab_size": 4_000_000,
@@ -55,7 +57,7 @@ class CrossAttentionBert(BertLMHeadModel):
         self, input_ids: Tensor, attention_mask: Tensor, packing: Packing | None = None
     ) -> Tensor:
         """Read text alone, as :meth:`fuse` does without the cross-attention layers."""
-        return self.read(input_ids, _attendable(attention_mask, causal=False), None, packing)
+        return self.read(input_ids, attendable(attention_mask, causal=False), None, packing)
 
     def project_image(self, image_tokens: Tensor) -> list[KeysValues]:
         """Project (B, T, H) image tokens to every cross-attention layer's keys and values."""
@@ -82,12 +84,33 @@ class CrossAttentionBert(BertLMHeadModel):
             packing: Where the words are; padding then costs nothing and comes back as zeros.
         """
         if image_index is not None:
-            # index_select, since on a CPU k[image_index] adds up the gradients of an image that is
-            # drawn several times in whichever order threads come: the same seed gave other numbers.
-            # On CUDA index_select does so too, unless algorithms are asked to be deterministic.
-            image = [KeysValues(*(x.index_select(0, image_index) for x in kv)) for kv in image]
-        mask = _attendable(attention_mask, causal)
-        return self.read(input_ids, mask, image, packing)
+            image = images_at(image, image_index)
+        mask = attendable(attention_mask, causal)
+        return self.read(input_ids, mask, [[layer] for layer in image], packing)
+
+    def fuse_together(
+        self,
+        readings: Sequence[Reading],
+        image: list[KeysValues] | None,
+        drawn: Sequence[list[KeysValues]] = (),
+    ) -> list[Tensor]:
+        """Do what :meth:`fuse` does, for several readings in one pass.
+
+        Args:
+            readings: Texts, as many in each.
+            image: What :meth:`project_image` made of the images, for readings that take them in
+                their order.
+            drawn: The same for each other reading: of the images that it wants.
+
+        Returns:
+            Of each reading its (B, L, H) hidden states of the last layer.
+        """
+        layout = lay_out(readings)
+        groups = [*([image] if image is not None else []), *drawn]
+        by_layer = [list(parts) for parts in zip(*groups, strict=True)]
+        states = self.read(layout.input_ids, layout.mask, by_layer, layout.packing, layout.rows)
+        parts = zip(layout.separate(states), readings, strict=True)
+        return [part[:, : reading.input_ids.shape[1]] for part, reading in parts]
 
     def predict_tokens(self, hidden_states: Tensor) -> Tensor:
         """Score every WordPiece: (..., H) hidden states to (..., vocabulary) logits."""
@@ -97,32 +120,34 @@ class CrossAttentionBert(BertLMHeadModel):
         self,
         input_ids: Tensor,
         mask: Tensor,
-        image: list[KeysValues] | None,
+        image: Sequence[Sequence[KeysValues]] | None,
         packing: Packing | None = None,
+        rows: list[int] | None = None,
     ) -> Tensor:
         """Run the layers: what all passes share; without ``image``, no cross-attention.
 
-        ``mask``, (N, 1, 1 or L, L), is true where a query may look at a key.
+        ``mask``, (N, 1, 1 or L, L), is true where a query may look at a key. For ``image`` and
+        ``rows`` see :meth:`CrossAttentionLayer.read`; here ``image`` is by layer.
         """
         hidden = self.bert.embeddings(input_ids=input_ids)
         if packing is not None:
             hidden = packing.pack(hidden)
         again = self.checkpoint_layers and torch.is_grad_enabled()
         for number, layer in enumerate(self.layers):
-            parts = (hidden, mask, None if image is None else image[number], packing)
+            seen = None if image is None else image[number]
+            parts = (hidden, mask, seen, packing, rows)
             hidden = (
                 checkpoint(layer.read, *parts, use_reentrant=False) if again else layer.read(*parts)
             )
         return hidden if packing is None else packing.unpack(hidden)
 
 
-def _attendable(attention_mask: Tensor, causal: bool) -> Tensor:
-    """Return (N, 1, 1 or L, L), true where a query may look at a key."""
-    keys = attention_mask.bool()[:, None, None, :]
-    if not causal:
-        return keys
-    length = attention_mask.shape[1]
-    return keys & torch.ones(length, length, dtype=torch.bool, device=keys.device).tril()
+def images_at(image: list[KeysValues], index: Tensor) -> list[KeysValues]:
+    """Copy keys and values of the images that texts are to be read over."""
+    # index_select, since on a CPU k[index] adds up the gradients of an image that is drawn several
+    # times in whichever order threads come: the same seed gave other numbers. On CUDA index_select
+    # does so too, unless algorithms are asked to be deterministic.
+    return [KeysValues(*(x.index_select(0, index) for x in layer)) for layer in image]
 
 
 def read_bert_config(source: str) -> BertConfig:

@@ -93,7 +93,7 @@ class IncrementalDecoder:
         visible = torch.ones(2, length + 2, dtype=torch.bool, device=tokens.device)
         visible[0, -1] = False
         for layer, image in zip(self.text.layers, self.image, strict=True):
-            hidden = layer.read(hidden, visible, image, None, self.cache)
+            hidden = layer.read(hidden, visible, [image], None, cache=self.cache)
         self.cache.crop(-1)
         return self.text.predict_tokens(hidden[:, 1]).unflatten(0, tokens.shape)
 

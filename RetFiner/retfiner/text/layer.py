@@ -1,6 +1,7 @@
 """One layer of the text encoder: self-attention, attention to an image, feed-forward."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -40,16 +41,18 @@ class CrossAttentionLayer(BertLayer):
         self,
         hidden: Tensor,
         mask: Tensor,
-        image: KeysValues | None,
+        image: Sequence[KeysValues] | None,
         packing: Packing | None,
+        rows: list[int] | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
         """Run over the (N, L, H) states of the layer before, or over (T, H) packed ones.
 
         ``mask``, broadcastable to (N, heads, L, L), is true where a query may look at a key.
-        ``image`` may hold keys and values of fewer than N images, over each of which as many texts
-        in a row are read; None skips the cross-attention. ``cache`` holds self-attention's keys and
-        values of the tokens before; these are added.
+        ``image`` holds keys and values for the first ``rows[0]`` of the N texts, for the next
+        ``rows[1]``, ...; by default for all. Each part may hold those of fewer images, over each of
+        which as many texts in a row are read. None skips the cross-attention. ``cache`` holds
+        self-attention's keys and values of the tokens before; these are added.
         """
         core = self.attention.self
         query, key, value = (
@@ -58,13 +61,22 @@ class CrossAttentionLayer(BertLayer):
         )
         if cache is not None:
             key, value = cache.update(key, value, core.layer_idx)
-        hidden = attend(self.attention, hidden, query, key, value, mask, packing)
+        context = mix(self.attention, query, KeysValues(key, value), mask)
+        hidden = self._add(self.attention, hidden, context, packing)
         if image is not None:
             crossing = self.crossattention
             heads = crossing.self.num_attention_heads
             query = _heads_of(crossing.self.query(hidden), heads, packing)
-            hidden = attend(crossing, hidden, query, image.keys, image.values, None, packing)
+            parts = query.split(rows or [len(query)])
+            seen = [mix(crossing, *part, None) for part in zip(parts, image, strict=True)]
+            context = seen[0] if len(seen) == 1 else torch.cat(seen)
+            hidden = self._add(crossing, hidden, context, packing)
         return self.output(self.intermediate(hidden), hidden)
+
+    @staticmethod
+    def _add(attention: Any, hidden: Tensor, context: Tensor, packing: Packing | None) -> Tensor:
+        """Add what attention found, (N, L, H), to the states it was asked with."""
+        return attention.output(context if packing is None else packing.pack(context), hidden)
 
 
 def _heads_of(states: Tensor, num_heads: int, packing: Packing | None = None) -> Tensor:
@@ -73,30 +85,22 @@ def _heads_of(states: Tensor, num_heads: int, packing: Packing | None = None) ->
     return states.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
-def attend(
-    attention: Any,
-    hidden: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    packing: Packing | None = None,
-) -> Tensor:
-    """Run one attention block, ``layer.attention`` or ``layer.crossattention``.
+def mix(attention: Any, query: Tensor, seen: KeysValues, mask: Tensor | None) -> Tensor:
+    """Let queries look at keys: ``layer.attention`` or ``layer.crossattention`` without its output.
 
-    ``hidden``, the (N, L, H) or packed (T, H) states the block was entered with, comes back in its
-    shape. Queries are (N, heads, L, head width); keys and values (N, heads, S, head width), or of
-    fewer than N, each for as many texts in a row. ``mask`` is true where a query may look at a key.
+    Queries are (N, heads, L, head width); keys and values (N, heads, S, head width), or of fewer
+    than N, each for as many texts in a row. ``mask`` is true where a query may look at a key.
+
+    Returns:
+        (N, L, H).
     """
     dropout = attention.self.dropout.p if attention.training else 0.0
-    texts = len(query) // len(key)
+    texts = len(query) // len(seen.keys)
     if texts > 1:  # their queries are laid side by side: nothing is copied
         query = query.unflatten(0, (-1, texts)).transpose(1, 2).flatten(2, 3)
-    context = _attention(query, key, value, mask, dropout)
+    context = _attention(query, seen.keys, seen.values, mask, dropout)
     context = context.transpose(1, 2).flatten(2)
-    if texts > 1:
-        context = context.unflatten(1, (texts, -1)).flatten(0, 1)
-    return attention.output(context if packing is None else packing.pack(context), hidden)
+    return context.unflatten(1, (texts, -1)).flatten(0, 1) if texts > 1 else context
 
 
 def _attention(

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FSDPModule
 from retfiner.common.devices import fetch
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import derive_seed, generator
-from retfiner.losses import build_losses
+from retfiner.losses import build_losses, losses_together
 from retfiner.model import Batch, Encoded, RetFiner
 from retfiner.training.distributed.collectives import all_gather_objects, all_reduce_mean
 from retfiner.training.distributed.fsdp import clip_by_norm
@@ -203,12 +203,8 @@ class RefinementModule(pl.LightningModule):
     def _losses_of(
         self, batch: Batch, encoded: Encoded, phase: str, epoch: int, batch_idx: int
     ) -> dict[str, Tensor]:
-        return {
-            name: loss(
-                self.model, batch, encoded, generator(self.seed, phase, epoch, batch_idx, name)
-            )
-            for name, loss in self.losses.items()
-        }
+        draws = {name: generator(self.seed, phase, epoch, batch_idx, name) for name in self.losses}
+        return losses_together(self.losses, self.model, batch, encoded, draws)
 
     def _weighted_sum(self, values: Mapping[str, Tensor]) -> Tensor:
         return torch.stack(

@@ -7,6 +7,7 @@ import torch
 
 from retfiner.common.errors import InputError
 from retfiner.explanation.maps import choose_layer, fuse_explicitly, token_maps
+from retfiner.text.reading import Reading
 from tests.helpers.small import random_batch, small_model
 
 
@@ -75,7 +76,7 @@ def test_attention_maps_are_probabilities_without_cls(model, batch):
 def test_match_is_the_heads(model, batch):
     with torch.no_grad():
         encoded = model.encode(batch)
-        states = model.fuse(batch.input_ids, batch.attention_mask, encoded)
+        states = model.fuse(batch, encoded, [Reading(batch.input_ids, batch.attention_mask)])[0]
         expected = model.itm_head(states[:, 0]).softmax(1)[:, 1]
     found = token_maps(model, batch.images, batch.input_ids, batch.attention_mask).match
     torch.testing.assert_close(found, expected)

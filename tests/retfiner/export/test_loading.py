@@ -10,6 +10,7 @@ from retfiner.data.batch import identify_reports
 from retfiner.export.loading import read_model
 from retfiner.refine import refine
 from retfiner.text.encoder import load_text_encoder
+from retfiner.text.reading import Reading
 from retfiner.text.tokenizer import load_tokenizer, tokenize
 from retfiner.vision import load_backbone
 from tests.helpers.refinement import make_material, model_of, report_of, settings
@@ -31,7 +32,8 @@ def batch_of(tokenizer, longest):
 @torch.no_grad()
 def outputs(model, batch):
     encoded = model.encode(batch)
-    states = model.fuse(batch.input_ids, batch.attention_mask, encoded, packing=encoded.packing)
+    reading = Reading(batch.input_ids, batch.attention_mask, batch.lengths)
+    states = model.fuse(batch, encoded, [reading])[0]
     words = model.multimodal_encoder.predict_tokens(states)
     return encoded.similarity, words, model.itm_head(states[:, 0])
 

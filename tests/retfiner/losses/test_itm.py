@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from retfiner.losses.itm import ImageTextMatching, Negatives, draw_negatives
+from retfiner.text.reading import Reading
 from tests.helpers.small import random_batch, small_model
 
 
@@ -42,7 +43,8 @@ def test_equals_the_definition():
     negatives = Negatives(
         torch.tensor([3, 0, 1, 5, 2, 4]), torch.tensor([1, 2, 4, 0, 5, 3]), torch.ones(6) > 0
     )
-    ours = ImageTextMatching().from_negatives(model, batch, model.encode(batch), negatives)
+    plan = ImageTextMatching.from_negatives(model, batch, negatives)
+    ours = plan.carry_out(model, batch, model.encode(batch))
     assert ours.item() == pytest.approx(naive(model, batch, negatives).item(), abs=1e-10)
 
 
@@ -94,13 +96,13 @@ def test_only_pairs_without_a_negative_are_left_out():
     exists = torch.tensor([True, False, True, True, False, True])
     own, shift = torch.arange(6), (torch.arange(6) + 1) % 6
     encoded = model.encode(batch)
-    ours = ImageTextMatching().from_negatives(
-        model, batch, encoded, Negatives(shift, shift, exists)
-    )
+    plan = ImageTextMatching.from_negatives(model, batch, Negatives(shift, shift, exists))
+    ours = plan.carry_out(model, batch, encoded)
     groups = [(own, own, 1, exists | True), (shift, own, 0, exists), (own, shift, 0, exists)]
     losses = []
     for images, texts, label, counts in groups:
-        fused = model.fuse(batch.input_ids[texts], batch.attention_mask[texts], encoded, images)
+        reading = Reading(batch.input_ids[texts], batch.attention_mask[texts], image_index=images)
+        fused = model.fuse(batch, encoded, [reading])[0]
         losses.append(-F.log_softmax(model.itm_head(fused[:, 0]), -1)[counts, label])
     assert len(torch.cat(losses)) == 6 + 4 + 4
     assert ours.item() == pytest.approx(torch.cat(losses).mean().item(), abs=1e-12)
@@ -168,7 +170,7 @@ def test_pairs_without_any_negative_do_not_count():
     batch = random_batch()._replace(report_ids=torch.full((6,), 3))
     encoded = model.encode(batch)
     loss = ImageTextMatching()(model, batch, encoded, torch.Generator().manual_seed(0))
-    fused = model.fuse(batch.input_ids, batch.attention_mask, encoded)
+    fused = model.fuse(batch, encoded, [Reading(batch.input_ids, batch.attention_mask)])[0]
     only_true = F.cross_entropy(model.itm_head(fused[:, 0]), torch.ones(6, dtype=torch.long))
     assert loss.item() == pytest.approx(only_true.item(), abs=1e-12)
 

@@ -10,6 +10,7 @@ from retfiner.losses.gm import GenerativeModelling
 from retfiner.losses.masked import masked_prediction
 from retfiner.losses.mlm import MaskedLanguageModelling
 from retfiner.text.masking import mask_tokens
+from retfiner.text.reading import Reading
 from tests.helpers.small import random_batch, small_model
 
 
@@ -41,7 +42,8 @@ def test_equals_the_definition(causal):
     masked = mask_tokens(
         batch.input_ids, batch.lengths, 0.5, 4, 120, torch.Generator().manual_seed(0)
     )
-    ours = masked_prediction(model, batch, model.encode(batch), masked, causal)
+    plan = masked_prediction(model, batch, masked, causal)
+    ours = plan.carry_out(model, batch, model.encode(batch))
     assert ours.item() == pytest.approx(naive(model, batch, masked, causal).item(), abs=1e-10)
 
 
@@ -78,7 +80,7 @@ def test_gm_does_not_look_ahead():
     changed[0, 8] = 77 if changed[0, 8] != 77 else 78
     for causal in (False, True):
         states = [
-            model.fuse(ids, batch.attention_mask, encoded, causal=causal)[0, 5]
+            model.fuse(batch, encoded, [Reading(ids, batch.attention_mask, None, causal)])[0][0, 5]
             for ids in (batch.input_ids, changed)
         ]
         assert torch.equal(*states) == causal

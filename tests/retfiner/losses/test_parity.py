@@ -47,11 +47,13 @@ def compute(name, model, batch):
             torch.tensor(EXPECTED["itm"]["negative_text_for_image"]),
             torch.ones(6, dtype=torch.bool),
         )
-        return ImageTextMatching().from_negatives(model, batch, encoded, negatives)
+        plan = ImageTextMatching.from_negatives(model, batch, negatives)
+        return plan.carry_out(model, batch, encoded)
     labels = torch.tensor(EXPECTED[name]["labels"]).flatten()
     positions = (labels != -100).nonzero().squeeze(1)
     masked = MaskedTokens(torch.tensor(EXPECTED[name]["input_ids"]), positions, labels[positions])
-    return masked_prediction(model, batch, encoded, masked, causal=name == "gm")
+    plan = masked_prediction(model, batch, masked, causal=name == "gm")
+    return plan.carry_out(model, batch, encoded)
 
 
 def test_parameters_are_the_published_ones(model):

@@ -8,6 +8,7 @@ from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
 from retfiner.export.extract import ExtractConfig, extract
 from retfiner.refine import refine
+from retfiner.text.reading import Reading
 from retfiner.training.adaptation import (
     add_lora,
     checkpoint_activations,
@@ -195,7 +196,8 @@ def test_checkpointed_activations_give_the_same_gradients(drop_path):
             checkpoint_activations(model)
         torch.manual_seed(3)  # dropout draws the same in both
         encoded = model.encode(random_batch())
-        hidden = model.fuse(random_batch().input_ids, random_batch().attention_mask, encoded)
+        batch = random_batch()
+        hidden = model.fuse(batch, encoded, [Reading(batch.input_ids, batch.attention_mask)])[0]
         (hidden.square().mean() + encoded.similarity.square().mean()).backward()
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
