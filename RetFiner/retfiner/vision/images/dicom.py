@@ -31,7 +31,7 @@ from retfiner.vision.images.image_file import (
     translated,
     unusable,
 )
-from retfiner.vision.images.scaling import to_luma, unit_floats, unit_integers
+from retfiner.vision.images.scaling import require_used_bits, to_luma, unit_floats
 
 MARK_AT, MARK = 128, b"DICM"
 
@@ -176,9 +176,9 @@ class DicomFile(ImageFile):
             return unit_floats(values, self.path)
         settings = frame_settings(self._header, index, self.path)
         if self.read_as.bits is not None and self.depth == 16 and values.dtype.kind == "u":
-            gray = unit_integers(values, 16, self.path, self.read_as.bits)
-        else:
-            gray = windowed(values, settings)
+            require_used_bits(values, self.read_as.bits, self.path)
+            settings.BitsStored = self.read_as.bits
+        gray = windowed(values, settings)
         return np.float32(1) - gray if photometric == "MONOCHROME1" else gray
 
 
