@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import datetime
+import io
 import itertools
 import math
 import re
@@ -374,7 +375,8 @@ def _open_workbook(path: Path, columns: Sequence[str], optional: Sequence[str]) 
                          remedy="save the table as CSV UTF-8")  # fmt: skip
     from openpyxl import load_workbook
 
-    book = load_workbook(path, read_only=True, data_only=True)
+    content = io.BytesIO(path.read_bytes())  # of a path, it would go by the suffix
+    book = load_workbook(content, read_only=True, data_only=True)
     found: list[tuple[Any, Line, tuple[int, dict[str, int]]]] = []
     first: list[str] = []
     for sheet in book.worksheets:

@@ -23,7 +23,7 @@ from retfiner.data.check.split import (
     require_disjoint,
     split_rows,
 )
-from retfiner.data.manifest import Columns, Reading
+from retfiner.data.manifest import Columns, Reading, require_contrast
 from retfiner.data.pair_table import (
     PairRow,
     PairTable,
@@ -108,6 +108,7 @@ def check_pairs(
         _require_both_sides(sides, val_csv or csv, problems)
     else:
         sides = split_rows([rows[index] for index in kept], groups, val_fraction, seed)
+    require_contrast(sides.count(TRAIN), sides.count(VALIDATION))
     require_disjoint([rows[index] for index in kept], sides)
     problems.sort(key=lambda problem: problem.index)
     return CheckedPairs(
