@@ -40,6 +40,9 @@ INVISIBLE = re.compile(
 )
 """Signs that take no room and mean nothing in a name: zero-width spaces, byte order marks, NUL."""
 
+_FORMULA = re.compile(r'="(.*)"', re.DOTALL)
+"""How exports keep Excel from taking 0001 for a number: ="0001"."""
+
 Line = tuple[int, list[str]]
 """A row's number, as a spreadsheet counts, and its cells."""
 
@@ -477,7 +480,9 @@ def _collect(opened: _Opened) -> Table:
             table.broken[number] = reason
         table.rows.append(number)
         for column, place in opened.places.items():
-            table.cells[column].append(fields[place] if place < len(fields) else "")
+            cell = fields[place] if place < len(fields) else ""
+            formula = _FORMULA.fullmatch(cell) if cell.startswith('="') else None
+            table.cells[column].append(formula[1].replace('""', '"') if formula else cell)
     return table
 
 

@@ -35,6 +35,9 @@ from retfiner.vision.images.scaling import require_used_bits, to_luma, unit_floa
 
 MARK_AT, MARK = 128, b"DICM"
 
+NEEDED = ("Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated")
+"""What pydicom does without asking for; it names the rest itself."""
+
 DECODERS = {
     "1.2.840.10008.1.2.4.50": "pillow",
     "1.2.840.10008.1.2.4.51": "pillow",
@@ -102,8 +105,11 @@ class DicomFile(ImageFile):
 
         with translated(path, "an intact DICOM file"), path.open("rb") as file:
             self._header = _read_header(file, path)
-            if "Rows" not in self._header or self._header.Rows is None:
+            if self._header.get("Rows") is None:
                 raise unusable(path, "a DICOM file without an image", "an image")
+            lacking = [name for name in NEEDED if self._header.get(name) is None]
+            if lacking:
+                raise unusable(path, f"a header without {', '.join(lacking)}", "an image's header")
             count = get_nr_frames(self._header, warn=False)
             self._header.NumberOfFrames = count  # where it was empty or 0
             require_size(path, count, self._header.Rows, self._header.Columns)

@@ -260,7 +260,8 @@ CELLS = {
 } | {
     text: (["sound_0.png", text, "odd"], "placeholder for a report")
     for text in ("n/a", "k.A.", "s. Vorbefund", "#NAME?", "#BEZUG!", "<NA>", "siehe oben", "同上",
-                 "см. выше", "voir ci-dessus", "See previous.", "(unknown)", "None", "tbd")
+                 "см. выше", "voir ci-dessus", "See previous.", "(unknown)", "None", "tbd", "N. A.",
+                 "n.d.", "#Н/Д", "#¡REF!", "#¿NOMBRE?", "xxx", "Liegt nicht vor.", "FALSE", "暂无")
 }  # fmt: skip
 
 

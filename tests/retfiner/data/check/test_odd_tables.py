@@ -115,6 +115,7 @@ WRITTEN: dict[str, tuple[bytes | str | Callable[[Path], None], str]] = {
     "HTML": (text(each(as_html)), "taken out of 8 reports: HTML or XML"),
     "HL7": (text(each(as_cda)), "taken out of 8 reports: HTML or XML"),
     "entities": (text(each(lambda r: r.replace("ü", "&uuml;"))), "reports: HTML or XML"),
+    "formulas": (text(cells('="scans/{}.png"', patient='="{:04d}"')), ""),
     "apostrophes": (text(cells(patient="'{:04d}")), ""),
     "signs nobody sees": (text(cells(patient="\u200b{:04d}\u00a0")), ""),
     "spellings": (text(with_spellings()), "4 patients are written in several ways"),

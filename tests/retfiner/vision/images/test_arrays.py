@@ -205,6 +205,14 @@ def test_axes_that_may_be_meant_otherwise_are_noted(tmp_path, shape, note):
         assert not open_images(f"{tmp_path}/a.npy#axis=last").notes
 
 
+def test_words_beside_a_scan_are_no_image(tmp_path):
+    names, objects = np.array([["left", "OD"]]), np.array([["x", None]], dtype=object)
+    np.savez(tmp_path / "a.npz", names=names, objects=objects, oct=VOLUME)
+    assert_read(f"{tmp_path}/a.npz#2", VOLUME[2] / 255)
+    np.savez(tmp_path / "b.npz", names=names)
+    assert_refused(tmp_path / "b.npz", "dtype <U4")
+
+
 def test_gray_saved_as_colour_needs_no_note(tmp_path):
     np.save(tmp_path / "a.npy", np.stack([EIGHT] * 3, -1))
     assert not open_images(tmp_path / "a.npy").notes

@@ -420,6 +420,21 @@ def test_scrambled_frames_are_named_before_they_are_decoded(tmp_path, elements, 
     assert_refused(f"{path}#0", named, "JPEG 2000", "export")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
+        "PixelRepresentation",
+    ],
+)  # fmt: skip
+def test_what_a_header_lacks_is_named(tmp_path, name):
+    image = dicom(EIGHT[0])
+    image["PixelData"].VR = "OB"
+    delattr(image, name)
+    words = {"BitsStored": "Bits Stored", "PixelRepresentation": "Pixel Representation"}
+    assert_refused(write_dicom(tmp_path / "a.dcm", image), words.get(name, f"without {name}"))
+
+
 @pytest.mark.parametrize("name", ["a.dcm", "a.png", "a.jpg", "a.img", "IM000001", "a.opt"])
 def test_files_without_a_preamble_are_known_by_their_elements(tmp_path, name):
     """As archives sent them before the standard had one."""
