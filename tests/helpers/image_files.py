@@ -45,7 +45,7 @@ def assert_refused(image: Path | str, *words: str) -> None:
     try:
         read_image(image)
     except InputError as error:
-        said = " ".join(str(error).split())
+        said = error.in_one_line
     else:
         raise AssertionError(f"{image} was read")
     assert str(ImageAddress.parse(image).path) in said

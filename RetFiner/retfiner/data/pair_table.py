@@ -233,7 +233,7 @@ def locate_image(
             raise InputError(f"{name} says one B-scan and the slice column says {index}")
         return (image if index is None else replace(image, index=index)), None
     except InputError as error:
-        return image, " ".join(str(error).split())
+        return image, error.in_one_line
 
 
 def _slice_index(cell: str, first: int) -> int | None:
