@@ -169,6 +169,7 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
     from retfiner.data.check.deidentification import read_identifier_list
     from retfiner.data.check.output import PAGE, require_writable
     from retfiner.data.check.quality_control import check_pairs
+    from retfiner.data.check.split import TEST
     from retfiner.data.check.summary import format_summary
     from retfiner.data.manifest import Columns, Reading
 
@@ -204,9 +205,14 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
     )
     tokenizer, cut = _load_tokenizer(config.text_encoder), None
     if tokenizer is not None:
-        cut = cut_reports(tokenizer, [row.report for row in checked.pairs], config.max_text_tokens)
+        reports = [row.report for row in checked.pairs]
+        cut = trained = cut_reports(tokenizer, reports, config.max_text_tokens)
+        if TEST in checked.sides:
+            sides = zip(reports, checked.sides, strict=True)
+            seen = [report for report, side in sides if side != TEST]
+            trained = cut_reports(tokenizer, seen, config.max_text_tokens)
         try:
-            require_readable(cut, config.max_alike)
+            require_readable(trained, config.max_alike)
         except InputError:
             print("\n".join(f"Note:           {warning}" for warning in checked.warnings))
             raise

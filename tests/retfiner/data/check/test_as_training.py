@@ -33,7 +33,13 @@ from tests.helpers.image_files import (
     write_topcon,
     write_vol,
 )
-from tests.helpers.refinement import load_pairs, report_of, write_csv, write_image
+from tests.helpers.refinement import (
+    load_pairs,
+    report_of,
+    write_csv,
+    write_image,
+    write_text_encoder,
+)
 
 VOLUME = bscans(4)
 EIGHT = VOLUME[1]
@@ -337,6 +343,27 @@ def test_a_validation_table_of_one_pair_is_refused(tmp_path):
     )
     assert_both_refuse(table, val, "the validation part is too small")
     assert_both_refuse(val, table, "the training part is too small")
+
+
+def test_reports_are_judged_by_those_that_are_trained_on(tmp_path):
+    """The vocabulary has to read them; those of a test side are not read in training."""
+    encoder = write_text_encoder(tmp_path / "bert")
+    rows = [row[:3] for row in sound_rows(tmp_path)]
+    for k, row in enumerate(rows):
+        row.append("val" if k < 2 else "train")
+    for k in range(SOUND):
+        write_image(tmp_path / f"test_{k}.png", 100 + k)
+        rows.append([f"test_{k}.png", f"黄斑区可见{'积液萎缩水肿'[k]}", f"test-{k}", "test"])
+    header = ("image", "report", "patient_id", "side")
+    config = check_of(
+        write_csv(tmp_path / "t.csv", rows, header), split_column="side", text_encoder=encoder
+    )
+    assert prepare_pairs(config).pairs == 2 * SOUND
+    for row in rows[SOUND:]:
+        row[-1] = "train"
+    write_csv(tmp_path / "t.csv", rows, header)
+    with pytest.raises(InputError, match="does not know the words"):
+        prepare_pairs(replace(config, output=tmp_path / "again"))
 
 
 # --- what passes
