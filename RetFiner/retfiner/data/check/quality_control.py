@@ -170,10 +170,11 @@ def _no_usable_row(
 def _require_both_sides(sides: Sequence[str], source: Path, problems: Sequence[Problem]) -> None:
     leaks = Counter(p.kind for p in problems if p.kind.endswith("on both sides"))
     gone = "".join(f"; {kind}: {n} rows" for kind, n in leaks.items())
+    cause = "patients are on both sides of the split: " if "patient on both sides" in leaks else ""
     for side in (TRAIN, VALIDATION):
         if side not in sides:
             raise InputError(
-                f"the given split leaves no pair for {side}",
+                f"{cause}the given split leaves no pair for {side}",
                 got=", ".join(f"{n} for {name}" for name, n in Counter(sides).items()) + gone,
                 expected="pairs for train and for val, after patients on both sides are taken out",
                 remedy=f"mend {source}, or leave the split to --val_fraction; --patient_ids"

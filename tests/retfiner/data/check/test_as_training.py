@@ -345,6 +345,19 @@ def test_a_validation_table_of_one_pair_is_refused(tmp_path):
     assert_both_refuse(val, table, "the training part is too small")
 
 
+@pytest.mark.parametrize("spelling", ["patient-{}", "PATIENT-{}", "patient-00{}", " patient - {}"])
+def test_a_validation_table_of_the_same_patients_is_refused(tmp_path, spelling):
+    rows = sound_rows(tmp_path)
+    others = [
+        [row[0], f"{row[1]} Again.", spelling.format(k), ""] for k, row in enumerate(rows[3:], 3)
+    ]
+    table = write_csv(tmp_path / "t.csv", rows, COLUMNS)
+    val = write_csv(tmp_path / "v.csv", others, COLUMNS)
+    for look in (said_by_training, said_by_check):
+        with pytest.raises(InputError, match="patients are on both sides of the split"):
+            look(table, val)
+
+
 def test_reports_are_judged_by_those_that_are_trained_on(tmp_path):
     """The vocabulary has to read them; those of a test side are not read in training."""
     encoder = write_text_encoder(tmp_path / "bert")
