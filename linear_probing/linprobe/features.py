@@ -155,7 +155,7 @@ def _unreadable(paths: Sequence[Path]) -> InputError:
         errors = [error for error in pool.map(_reading_error, paths) if error is not None]
     return InputError(
         f"{len(errors)} images cannot be used:\n  "
-        + "\n  ".join(" ".join(str(error).split()) for error in errors[:20]),
+        + "\n  ".join(error.in_one_line for error in errors[:20]),
         got=shorten([f"and {len(errors) - 20} more"]) if len(errors) > 20 else None,
         remedy="replace or remove them",
     )

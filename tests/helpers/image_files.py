@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from retfiner.common.errors import InputError
+from retfiner.vision.images import ImageAddress, read_image, why_unusable
+
 NO_DATA_VOL = np.float32(3.4028235e38)
 
 
@@ -28,6 +32,25 @@ def bscans(count: int = 3, height: int = 24, width: int = 40, top: int = 255) ->
     wave = np.sin(y / 3 + x / 11 + k) + y / height + 0.5 * x / width
     scaled = (wave - wave.min()) / (wave.max() - wave.min()) * top
     return np.round(scaled).astype(np.uint8 if top < 256 else np.uint16)
+
+
+def assert_read(image: Path | str, expected: np.ndarray, atol: float = 1e-6) -> None:
+    """Read an image, which the check before training must let pass."""
+    assert why_unusable(image) is None, image
+    np.testing.assert_allclose(read_image(image), expected, rtol=0, atol=atol, err_msg=str(image))
+
+
+def assert_refused(image: Path | str, *words: str) -> None:
+    """Refuse an image in the same words when it is read and when it is checked before training."""
+    try:
+        read_image(image)
+    except InputError as error:
+        said = error.in_one_line
+    else:
+        raise AssertionError(f"{image} was read")
+    assert str(ImageAddress.parse(image).path) in said
+    assert all(word in said for word in words), said
+    assert why_unusable(image) == said
 
 
 def write_vol(
@@ -198,3 +221,58 @@ def compressed_by_pillow(image: Dataset, frames: np.ndarray, lossless: bool = Tr
     if frames.ndim == 4:
         image.PhotometricInterpretation = "YBR_RCT" if lossless else "YBR_FULL_422"
     return image
+
+
+def packed_12(values: np.ndarray) -> bytes:
+    """Pack values of 12 bits, two in three bytes, the first one's upper bits first."""
+    first, second = values.reshape(-1, 2).astype(np.uint32).T
+    joined = first << 12 | second
+    return np.stack([joined >> 16, joined >> 8 & 255, joined & 255], -1).astype(np.uint8).tobytes()
+
+
+def write_tiff(
+    path: Path, *pages: tuple[np.ndarray, dict[int, int | str]], order: str = "<"
+) -> Path:
+    """Write an uncompressed TIFF of gray pages, each its (H, W) values and tags by number.
+
+    ``order`` is ``<`` or ``>``, as of ``struct``. Values are packed where tag 258 is 12.
+    """
+    out = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
+    for number, (values, more) in enumerate(pages):
+        data = values.astype(values.dtype.newbyteorder(order)).tobytes()
+        data = packed_12(values) if more.get(258) == 12 else data
+        kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+        tags = {256: values.shape[1], 257: values.shape[0], 258: 8 * values.dtype.itemsize}
+        tags |= {259: 1, 262: 1, 273: 0, 277: 1, 278: values.shape[0], 279: len(data), 339: kind}
+        tags |= more
+        tags[273] = len(out) + 2 + 12 * len(tags) + 4
+        directory = struct.pack(f"{order}H", len(tags))
+        for tag, value in sorted(tags.items()):
+            if isinstance(value, str):  # text, behind the values
+                text = value.encode() + b"\0"
+                place = tags[273] + len(data)
+                directory += struct.pack(f"{order}2H2I", tag, 2, len(text), place)
+                data += text
+            else:
+                directory += struct.pack(f"{order}2H2I", tag, 4, 1, value)
+        data += bytes(len(data) % 2)
+        behind = tags[273] + len(data) if number + 1 < len(pages) else 0
+        out += directory + struct.pack(f"{order}I", behind) + data
+    path.write_bytes(out)
+    return path
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
+
+
+def write_png(path: Path, values: np.ndarray, significant: int) -> Path:
+    """Write (H, W) uint16, and in the chunk sBIT how many bits are significant."""
+    height, width = values.shape
+    head = png_chunk(b"IHDR", struct.pack(">2I5B", width, height, 16, 0, 0, 0, 0))
+    head += png_chunk(b"sBIT", bytes([significant]))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    end = png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + end)
+    return path

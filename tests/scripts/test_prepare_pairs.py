@@ -328,7 +328,7 @@ def test_a_split_by_column_is_checked(tmp_path):
         ["0.png", "a b", "p", "Train"], ["1.png", "a c", "p", "val"],
         ["2.png", "a d", "q", "validation"], ["3.png", "a e", "r", "test"],
         ["4.png", "a f", "r", "train"], ["5.png", "a g", "s", "fold 3"],
-        ["6.png", "a h", "t", "test"],
+        ["6.png", "a h", "t", "test"], ["7.png", "a i", "u", "dev"],
     ]  # fmt: skip
     table = write_csv(tmp_path / "t.csv", rows, ("image", "report", "patient_id", "part"))
     config = PreparePairsConfig(table, tmp_path / "out", split_column="part", num_workers=0)
@@ -340,8 +340,8 @@ def test_a_split_by_column_is_checked(tmp_path):
         (7, "part", "split is none of train, val, test"),
     }
     assert [row[2] for row in read_csv(tmp_path / "out" / "train.csv")] == ["p", "r"]
-    assert [row[2] for row in read_csv(tmp_path / "out" / "val.csv")] == ["q"]
-    assert read_csv(tmp_path / "out" / "pairs.csv")[-1] == ["../6.png", "a h", "t", "test"]
+    assert [row[2] for row in read_csv(tmp_path / "out" / "val.csv")] == ["q", "u"]
+    assert ["../6.png", "a h", "t", "test"] in read_csv(tmp_path / "out" / "pairs.csv")
     assert summary.split_is_given
 
 
@@ -351,7 +351,8 @@ def test_a_split_by_two_files_is_checked(tmp_path):
     shutil.copy(tmp_path / "0.png", tmp_path / "copy.png")
     train = write_csv(tmp_path / "t.csv", [["0.png", "a", "p"], ["1.png", "b", "q"]])
     val = write_csv(
-        tmp_path / "v.csv", [["2.png", "c", "q"], ["3.png", "d", "r"], ["copy.png", "a", "s"]]
+        tmp_path / "v.csv",
+        [["2.png", "c", "q"], ["3.png", "d", "r"], ["copy.png", "a", "s"], ["4.png", "e", "u"]],
     )
     prepare_pairs(PreparePairsConfig(train, tmp_path / "out", val_csv=val, num_workers=0))
     leaks = [r for r in read_csv(tmp_path / "out" / "problems.csv") if "both sides" in r[2]]
@@ -359,27 +360,27 @@ def test_a_split_by_two_files_is_checked(tmp_path):
         ("2", "patient_id", "patient on both sides", "row 3 of t.csv is in train", "v.csv"),
         ("4", "image", "image on both sides", "row 2 of t.csv is in train", "v.csv"),
     ]
-    assert [row[2] for row in read_csv(tmp_path / "out" / "val.csv")] == ["r"]
+    assert [row[2] for row in read_csv(tmp_path / "out" / "val.csv")] == ["r", "u"]
 
 
 def test_without_patients_and_with_slices(tmp_path):
     volume = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 48), dtype=np.uint8))
               for i in range(4)]  # fmt: skip
     volume[0].save(tmp_path / "v.tif", save_all=True, append_images=volume[1:])
-    rows = [["v.tif", f"finding {'abc'[i]}", str(i)] for i in range(3)] + [["v.tif", "a d", "9"]]
+    rows = [["v.tif", f"finding {'abcd'[i]}", str(i)] for i in range(4)] + [["v.tif", "a e", "9"]]
     table = write_csv(tmp_path / "t.csv", rows, ("file", "text", "slice"))
     summary = prepare_pairs(
         PreparePairsConfig(table, tmp_path / "out", image_column="file", report_column="text",
-                           patient_column="none", num_workers=0)
+                           patient_column="none", num_workers=0, val_fraction=0.5)
     )  # fmt: skip
     with (tmp_path / "out" / "train.csv").open(newline="") as file:
         header, *train = csv.reader(file)
     assert header == ["image", "report"]
-    assert {row[0] for row in train} < {"../v.tif#0", "../v.tif#1", "../v.tif#2"}
+    assert {row[0] for row in train} < {f"../v.tif#{i}" for i in range(4)}
     assert summary.patients is None
     assert summary.next_command.endswith("--patient_column none")
     (problem,) = read_csv(tmp_path / "out" / "problems.csv")
-    assert problem[:3] == ["5", "file", "image cannot be read"]
+    assert problem[:3] == ["6", "file", "image cannot be read"]
 
 
 def test_nothing_is_replaced_unless_asked(collection, tmp_path):

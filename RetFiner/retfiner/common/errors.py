@@ -32,6 +32,11 @@ class InputError(ValueError):
         super().__init__("\n".join(parts))
         self.problem = problem
 
+    @property
+    def in_one_line(self) -> str:
+        """The whole message as a cell of a table, or one of many reasons."""
+        return "; ".join(" ".join(line.split()) for line in str(self).splitlines())
+
 
 class Stopped(RuntimeError):  # noqa: N818 - it is no error
     """A run ended because a signal told it to: what was saved, and how to go on."""

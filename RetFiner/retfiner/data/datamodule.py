@@ -21,7 +21,7 @@ from retfiner.common.processes import SIGNALS, count_workers
 from retfiner.common.seeds import generator
 from retfiner.data.batch import Collate, Collated
 from retfiner.data.custom import UserDataset, takes
-from retfiner.data.manifest import Manifest, split_groups
+from retfiner.data.manifest import Manifest, require_contrast, split_groups
 from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
 from retfiner.data.sampler import BalancedBatchSampler, ResumableDataLoader
 from retfiner.model import Batch
@@ -134,14 +134,7 @@ def pairs_of_dataset(
 
 
 def _checked(pairs: Pairs) -> Pairs:
-    for part, size in (("training", pairs.train_size), ("validation", pairs.validation_size)):
-        if size < 2:
-            raise InputError(
-                f"the {part} part is too small",
-                got=f"{size} pair{'s' if size != 1 else ''}",
-                expected="at least two: a batch of one has nothing to contrast",
-                remedy="more pairs or patients, or another --val_fraction",
-            )
+    require_contrast(pairs.train_size, pairs.validation_size)
     return pairs
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "read_manifest",
     "read_reports",
     "read_splits",
+    "require_contrast",
     "require_disjoint_patients",
     "split_by_patient",
     "split_groups",
@@ -259,6 +260,22 @@ def split_groups(
     splitter = GroupShuffleSplit(n_splits=1, test_size=held_out, random_state=seed)
     train, validation = next(splitter.split(np.zeros(len(groups)), groups=groups))
     return train.tolist(), validation.tolist()
+
+
+def require_contrast(train: int, validation: int) -> None:
+    """Make sure that each part has pairs enough to contrast.
+
+    Raises:
+        InputError: If one has fewer than two.
+    """
+    for part, size in (("training", train), ("validation", validation)):
+        if size < 2:
+            raise InputError(
+                f"the {part} part is too small",
+                got=f"{size} pair{'s' if size != 1 else ''}",
+                expected="at least two: a batch of one has nothing to contrast",
+                remedy="more pairs or patients, or another --val_fraction",
+            )
 
 
 def require_disjoint_patients(train: Manifest, validation: Manifest) -> None:

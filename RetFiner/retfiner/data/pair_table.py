@@ -156,38 +156,29 @@ def read_pairs(
     optional = [SLICE_COLUMN] if columns.slice is None else []
     table = read_table(path, columns.required, optional, reading.encoding)
     cells = table.cells
-    root = image_root or path.parent
     names = [name.strip().strip('"').strip() for name in cells[columns.image]]
-    places = ImagePlaces.of(root, names)
+    places = ImagePlaces.of(image_root or path.parent, names)
     slices = cells.get(columns.slice or SLICE_COLUMN)
+    images = _find_images(places, names, slices, columns.read_as, reading.first_slice or 0)
     sides = None if columns.split is None else cells[columns.split]
     patients = [tidy(name) for name in cells[columns.patient]] if columns.has_patient else None
     spellings = None if patients is None else same_spelling(patients, reading.patient_ids)
     reports = [read_report(cell) for cell in cells.pop(columns.report)]
-    addresses: dict[tuple[str, str], tuple[ImageAddress, str | None]] = {}
-    rows = []
-    for i, number in enumerate(table.rows):
-        key = (names[i], "" if slices is None else slices[i])
-        if key not in addresses:
-            found = places.find(key[0])
-            image, unclear = locate_image(root, found, key[1], reading.first_slice or 0)
-            image = replace(image, read_as=image.read_as.over(columns.read_as))
-            addresses[key] = image, unclear
-        image, unclear = addresses[key]
-        rows.append(
-            PairRow(
-                file=path,
-                number=number,
-                name=names[i],
-                image=image,
-                report=reports[i].text,
-                patient=None if spellings is None else spellings[i],
-                side="" if sides is None else sides[i].strip(),
-                broken=table.broken.get(number),
-                unclear=unclear,
-                no_text=reports[i].problem,
-            )
+    rows = [
+        PairRow(
+            file=path,
+            number=number,
+            name=names[i],
+            image=images[i][0],
+            report=reports[i].text,
+            patient=None if spellings is None else spellings[i],
+            side="" if sides is None else sides[i].strip(),
+            broken=table.broken.get(number),
+            unclear=images[i][1],
+            no_text=reports[i].problem,
         )
+        for i, number in enumerate(table.rows)
+    ]
     notes = [f"{path.name}: {'; '.join(table.notes)}"] if table.notes else []
     done = PairTable(path, rows, notes + places.notes() + _markup_notes(reports))
     done.advice = places.advice([name for name in names if name])
@@ -197,6 +188,22 @@ def read_pairs(
         done.warnings += _judge_names(rows, patients, reading.patient_ids)
     done.warnings += _judge_reports(rows)
     return done
+
+
+def _find_images(
+    places: ImagePlaces,
+    names: Sequence[str],
+    slices: Sequence[str] | None,
+    read_as: ReadAs,
+    first_slice: int,
+) -> list[tuple[ImageAddress, str | None]]:
+    """Locate the image of each row, one that is named often once; see :func:`locate_image`."""
+    keys = [(name, "" if slices is None else slices[i]) for i, name in enumerate(names)]
+    found = {}
+    for name, cell in dict.fromkeys(keys):
+        image, unclear = locate_image(places.root, places.find(name), cell, first_slice)
+        found[name, cell] = replace(image, read_as=image.read_as.over(read_as)), unclear
+    return [found[key] for key in keys]
 
 
 def read_reports(path: Path, report_column: str = "report") -> list[str]:
@@ -233,7 +240,7 @@ def locate_image(
             raise InputError(f"{name} says one B-scan and the slice column says {index}")
         return (image if index is None else replace(image, index=index)), None
     except InputError as error:
-        return image, " ".join(str(error).split())
+        return image, error.in_one_line
 
 
 def _slice_index(cell: str, first: int) -> int | None:

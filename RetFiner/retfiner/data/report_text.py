@@ -18,20 +18,28 @@ from retfiner.data.table_file import INVISIBLE
 MISSING = frozenset({"", "nan", "none", "null", "n/a", "na", "-", "<na>", "nat", "nil"})
 """How tables write that there is no value, in lower case."""
 _PLACEHOLDERS = MISSING | {
-    "blank", "dictated", "empty", "missing", "n.a", "no report", "not available",
-    "not dictated", "not reported", "pending", "report pending", "see above", "see below",
+    "blank", "dictated", "empty", "false", "missing", "n.a", "n.d", "nd", "no data", "no report",
+    "no report available", "no text", "none recorded", "not applicable", "not available",
+    "not dictated", "not documented", "not done", "not given", "not performed", "not recorded",
+    "not reported", "pending", "report not available", "report pending", "see above", "see below",
+    "see attached", "see attachment", "to be dictated", "true", "undefined",
     "see previous", "see previous report", "see prior", "see prior report", "see report",
     "tba", "tbd", "test", "to follow", "unknown", "idem", "ditto", "dito", "same", "same as above",
     "as above", "as before",
-    "siehe oben", "siehe unten", "siehe vorbefund", "vorbefund", "s. vorbefund", "s.o", "s. o",
-    "s.u", "s. u", "s. o.", "k.a", "k. a", "k. a.", "keine angabe", "keine angaben",
-    "kein bericht", "wie oben", "wie zuvor", "unbekannt", "folgt", "ausstehend",
-    "voir ci-dessus", "voir précédent", "voir compte rendu", "néant", "inconnu",
+    "siehe oben", "siehe unten", "siehe vorbefund", "siehe anhang", "siehe bericht", "vorbefund",
+    "s.vorbefund", "s.o", "s.u", "k.a", "keine angabe", "keine angaben", "keine daten",
+    "kein bericht", "kein befund vorhanden", "kein text", "wie oben", "wie zuvor", "unbekannt",
+    "folgt", "befund folgt", "ausstehend", "liegt nicht vor", "nicht durchgeführt",
+    "nicht verfügbar", "nicht vorhanden", "wahr", "falsch",
+    "voir ci-dessus", "voir précédent", "voir compte rendu", "néant", "inconnu", "non disponible",
+    "indisponible", "vrai", "faux", "sin datos", "não disponível", "em branco", "sem laudo",
+    "non disponibile",
+    "n.v.t", "geen", "onbekend", "zie boven", "brak", "ingen", "se ovan",
     "ver informe", "ver informe previo", "ver arriba", "sin informe", "desconocido", "ídem",
     "vedi sopra", "vedi referto", "vedi precedente", "sconosciuto",
-    "无", "無", "空", "同上", "见上", "見上", "无报告", "無報告", "未知",
-    "нет", "н/д", "см. выше", "неизвестно",
-    "なし", "同前", "없음",
+    "无", "無", "空", "同上", "见上", "見上", "无报告", "無報告", "无数据", "暂无", "待补", "未知",
+    "нет", "н/д", "см.выше", "нет данных", "неизвестно",
+    "なし", "該当なし", "同前", "없음", "해당없음",
 }  # fmt: skip
 """How people write that a report, a patient or another cell is not there."""
 _SAYS_NOTHING = frozenset({
@@ -40,8 +48,13 @@ _SAYS_NOTHING = frozenset({
     "control", "kontrolle", "s/p", "ok", "done", "oct", "oct macula", "see image", "siehe bild",
 })  # fmt: skip
 """Reports that say nothing of the image without another one."""
-_ERROR_VALUE = re.compile(r"#[A-ZÄÖÜÉ/0-9_ ]{1,20}[!?]?|#[\w/]+[!?]|#+")
-"""What a spreadsheet writes in place of a value: #N/A, #NAME?, #BEZUG!, ####."""
+_ERROR_VALUE = re.compile(r"#[¡¿]?[\w/]+[!?]|#[^\W\d][\w/]{0,4}|#GETTING_DATA|#+|X{3,}|ERR:\d+")
+"""What a spreadsheet writes in place of a value, #N/A, #NAME?, #BEZUG!, ####, or a person: xxx."""
+_OTHER_EYE = re.compile(
+    r"(?:same as|as|like|see|idem|ditto|wie|siehe|comme|voir|igual que|ver|come|vedi)"
+    r" (?:od|os|ou|re|le|ra|la|oi|right|left|rechts|links)(?: eye)?"
+)
+"""A report that refers to the other eye's."""
 
 HYPHENATED = re.compile(r"(?<=[^\W\d_]{2})[-\u00ad\u2010]\s*\n\s*(?=[a-zß-ÿ]{2})")
 """A word that a line's end parts, as in text copied from a PDF."""
@@ -74,7 +87,7 @@ class Report(NamedTuple):
 def is_placeholder(text: str) -> bool:
     """Say whether a text stands for a value that is not there."""
     word = text.strip().casefold()
-    bare = word.strip(" .!?:;,()[]<>{}*_-–—")
+    bare = re.sub(r"(?<=\.)\s+", "", word.strip(" .!?:;,()[]<>{}*_-–—"))  # n. a.
     return (
         word in _PLACEHOLDERS
         or bare in _PLACEHOLDERS
@@ -86,7 +99,8 @@ def says_nothing(report: str) -> bool:
     """Say whether a report is too short to say what is seen, without another report beside it."""
     word = report.casefold().strip(" .!?:;,()[]<>-")
     letters = [letter for letter in word if letter.isalpha()]
-    return word in _SAYS_NOTHING or len(letters) < 2
+    is_reference = word in _SAYS_NOTHING or _OTHER_EYE.fullmatch(word) is not None
+    return is_reference or len(letters) < 2
 
 
 def read_report(cell: str) -> Report:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import datetime
+import io
 import itertools
 import math
 import re
@@ -38,6 +39,9 @@ INVISIBLE = re.compile(
     "[\\x00-\\x08\\x0e-\\x1f\\x7f\\xad\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u2064\\ufeff]"
 )
 """Signs that take no room and mean nothing in a name: zero-width spaces, byte order marks, NUL."""
+
+_FORMULA = re.compile(r'="(.*)"', re.DOTALL)
+"""How exports keep Excel from taking 0001 for a number: ="0001"."""
 
 Line = tuple[int, list[str]]
 """A row's number, as a spreadsheet counts, and its cells."""
@@ -374,7 +378,8 @@ def _open_workbook(path: Path, columns: Sequence[str], optional: Sequence[str]) 
                          remedy="save the table as CSV UTF-8")  # fmt: skip
     from openpyxl import load_workbook
 
-    book = load_workbook(path, read_only=True, data_only=True)
+    content = io.BytesIO(path.read_bytes())  # of a path, it would go by the suffix
+    book = load_workbook(content, read_only=True, data_only=True)
     found: list[tuple[Any, Line, tuple[int, dict[str, int]]]] = []
     first: list[str] = []
     for sheet in book.worksheets:
@@ -475,7 +480,9 @@ def _collect(opened: _Opened) -> Table:
             table.broken[number] = reason
         table.rows.append(number)
         for column, place in opened.places.items():
-            table.cells[column].append(fields[place] if place < len(fields) else "")
+            cell = fields[place] if place < len(fields) else ""
+            formula = _FORMULA.fullmatch(cell) if cell.startswith('="') else None
+            table.cells[column].append(formula[1].replace('""', '"') if formula else cell)
     return table
 
 

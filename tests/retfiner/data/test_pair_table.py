@@ -5,7 +5,7 @@ import pytest
 
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import Reading, read_manifest, read_splits
-from retfiner.data.pair_table import Columns, read_pairs
+from retfiner.data.pair_table import Columns, is_no_patient, read_pairs
 from retfiner.data.patient_ids import judge_patients, patient_key
 from tests.helpers.refinement import write_csv, write_image
 
@@ -25,6 +25,13 @@ def test_names_of_one_person_have_one_key(names):
 def test_other_persons_have_other_keys():
     names = ("1", "10", "100", "P1", "P1.5", "1-2", "12", "A", "0", "P-1")
     assert len({patient_key(name) for name in names}) == len(names)
+
+
+def test_what_stands_for_no_patient():
+    for name in ("#N/A", "#NV", "####", "-", "k. A.", "unknown", "Err:502", "n.d."):
+        assert is_no_patient(name)
+    for name in ("#12", "#0007", "X", "XX1", "7", "A", "no 3"):
+        assert not is_no_patient(name)
 
 
 def images(folder, count):

@@ -2,7 +2,13 @@
 
 import pytest
 
-from retfiner.data.report_text import find_common_beginnings, read_report, without_beginning
+from retfiner.data.report_text import (
+    find_common_beginnings,
+    is_placeholder,
+    read_report,
+    says_nothing,
+    without_beginning,
+)
 
 RTF = (
     r"{\rtf1\ansi\ansicpg1250{\fonttbl{\f0 Arial;}}{\*\generator X;}\pard\f0 "
@@ -64,3 +70,22 @@ def test_a_letterhead_is_found_also_with_dates_and_of_two_clinics():
 def test_the_words_of_a_finding_are_no_letterhead():
     reports = [f"The B-scan of the left eye shows finding {'abcdefghij'[k]}" for k in range(10)]
     assert find_common_beginnings(reports) == []
+
+
+@pytest.mark.parametrize(
+    "report",
+    ["unchanged", "Same as OD", "wie rechts.", "see left eye", "voir OD", "(stabil)"],
+)
+def test_reports_that_say_nothing_by_themselves(report):
+    assert says_nothing(report)
+    assert not is_placeholder(report)
+
+
+@pytest.mark.parametrize(
+    "report",
+    ["no fluid", "kein Ödem", "o.B.", "Normal.", "fluid as right", "see drusen", "ERM", "#1 drusen",
+     "特になし", "drusen, no data on thickness", "CNV?"],
+)  # fmt: skip
+def test_short_reports_are_reports(report):
+    assert not says_nothing(report)
+    assert not is_placeholder(report)

@@ -115,7 +115,7 @@ def look_at(address: ImageAddress, decode: Decode) -> ImageFacts:
             return ImageFacts(None, digest, size=size, notes=tuple(file.notes))
         image = file.read(file.place(address.index))
     except InputError as error:
-        return ImageFacts("; ".join(" ".join(line.split()) for line in str(error).splitlines()))
+        return ImageFacts(error.in_one_line)
     except OSError as error:
         return ImageFacts(f"{address} cannot be read ({error.strerror})")
     height, width = image.shape

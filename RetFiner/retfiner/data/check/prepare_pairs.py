@@ -202,20 +202,34 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
         reading=reading,
         listed=listed,
     )
-    tokenizer, cut = _load_tokenizer(config.text_encoder), None
-    if tokenizer is not None:
-        cut = cut_reports(tokenizer, [row.report for row in checked.pairs], config.max_text_tokens)
-        try:
-            require_readable(cut, config.max_alike)
-        except InputError:
-            print("\n".join(f"Note:           {warning}" for warning in checked.warnings))
-            raise
+    cut = _cut(config, checked)
     summary = _summarise(config, columns, checked, cut)
     _write(config, columns, reading, checked, summary)
     print(format_summary(summary))
     print(f"\nLook at:        {config.output / PAGE}")
     print(f"Next:           {command('RetFiner/train.py', *_training_words(config))}")
     return summary
+
+
+def _cut(config: PreparePairsConfig, checked: CheckedPairs) -> CutReports | None:
+    """Cut all reports, if there is a tokenizer, and refuse what training would."""
+    from retfiner.data.check.split import TEST
+
+    tokenizer = _load_tokenizer(config.text_encoder)
+    if tokenizer is None:
+        return None
+    reports = [row.report for row in checked.pairs]
+    cut = trained = cut_reports(tokenizer, reports, config.max_text_tokens)
+    if TEST in checked.sides:
+        sides = zip(reports, checked.sides, strict=True)
+        seen = [report for report, side in sides if side != TEST]
+        trained = cut_reports(tokenizer, seen, config.max_text_tokens)
+    try:
+        require_readable(trained, config.max_alike)
+    except InputError:
+        print("\n".join(f"Note:           {warning}" for warning in checked.warnings))
+        raise
+    return cut
 
 
 def _load_tokenizer(folder: Path | None) -> PreTrainedTokenizerBase | None:

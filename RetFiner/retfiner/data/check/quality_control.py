@@ -23,7 +23,7 @@ from retfiner.data.check.split import (
     require_disjoint,
     split_rows,
 )
-from retfiner.data.manifest import Columns, Reading
+from retfiner.data.manifest import Columns, Reading, require_contrast
 from retfiner.data.pair_table import (
     PairRow,
     PairTable,
@@ -108,6 +108,7 @@ def check_pairs(
         _require_both_sides(sides, val_csv or csv, problems)
     else:
         sides = split_rows([rows[index] for index in kept], groups, val_fraction, seed)
+    require_contrast(sides.count(TRAIN), sides.count(VALIDATION))
     require_disjoint([rows[index] for index in kept], sides)
     problems.sort(key=lambda problem: problem.index)
     return CheckedPairs(
@@ -169,10 +170,11 @@ def _no_usable_row(
 def _require_both_sides(sides: Sequence[str], source: Path, problems: Sequence[Problem]) -> None:
     leaks = Counter(p.kind for p in problems if p.kind.endswith("on both sides"))
     gone = "".join(f"; {kind}: {n} rows" for kind, n in leaks.items())
+    cause = "patients are on both sides of the split: " if "patient on both sides" in leaks else ""
     for side in (TRAIN, VALIDATION):
         if side not in sides:
             raise InputError(
-                f"the given split leaves no pair for {side}",
+                f"{cause}the given split leaves no pair for {side}",
                 got=", ".join(f"{n} for {name}" for name, n in Counter(sides).items()) + gone,
                 expected="pairs for train and for val, after patients on both sides are taken out",
                 remedy=f"mend {source}, or leave the split to --val_fraction; --patient_ids"

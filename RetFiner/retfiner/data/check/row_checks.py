@@ -147,15 +147,12 @@ def _disagreements(
     counts = Counter(values)
     if len(counts) == 1:
         return []
-    others_of: dict[
-        Hashable, list[int]
-    ] = {}  # of each value: the search would be quadratic in rows
-    # Whatever the value, enough others are among the first rows and the first of other values.
-    first = list(zip(indices, values, strict=True))
+    pairs = list(zip(indices, values, strict=True))
+    others_of: dict[Hashable, list[int]] = {}  # looked for once a value: rows are many
     problems = []
-    for index, value in first:
+    for index, value in pairs:
         if value not in others_of:
-            others = (i for i, other in first if other != value)
+            others = (i for i, other in pairs if other != value)
             others_of[value] = list(islice(others, MOST_NAMED))
         named = [rows[other].label(rows[index]) for other in others_of[value]]
         more = len(indices) - counts[value] - len(named)

@@ -244,7 +244,11 @@ class ArchiveFile(_Stack):
 
     def __init__(self, path: Path, member: str | None = None, read_as: ReadAs = AS_SAID) -> None:
         headers = read_archive_headers(path)
-        candidates = [name for name, (shape, *_) in headers.items() if layout_of(shape) is not None]
+        arrays = [name for name, (shape, *_) in headers.items() if len(shape) > 1]
+        numbers = [name for name in arrays if headers[name].dtype.kind in "biuf"]
+        candidates = [name for name in numbers if layout_of(headers[name].shape) is not None]
+        if not candidates and len(arrays) == 1:
+            candidates = arrays  # whose shape or type is what is wrong
         if member is None and len(candidates) != 1:
             raise unusable(
                 path,

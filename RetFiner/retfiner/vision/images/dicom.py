@@ -31,9 +31,12 @@ from retfiner.vision.images.image_file import (
     translated,
     unusable,
 )
-from retfiner.vision.images.scaling import to_luma, unit_floats, unit_integers
+from retfiner.vision.images.scaling import require_used_bits, to_luma, unit_floats
 
 MARK_AT, MARK = 128, b"DICM"
+
+NEEDED = ("Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated")
+"""What pydicom does without asking for; it names the rest itself."""
 
 DECODERS = {
     "1.2.840.10008.1.2.4.50": "pillow",
@@ -102,8 +105,11 @@ class DicomFile(ImageFile):
 
         with translated(path, "an intact DICOM file"), path.open("rb") as file:
             self._header = _read_header(file, path)
-            if "Rows" not in self._header or self._header.Rows is None:
+            if self._header.get("Rows") is None:
                 raise unusable(path, "a DICOM file without an image", "an image")
+            lacking = [name for name in NEEDED if self._header.get(name) is None]
+            if lacking:
+                raise unusable(path, f"a header without {', '.join(lacking)}", "an image's header")
             count = get_nr_frames(self._header, warn=False)
             self._header.NumberOfFrames = count  # where it was empty or 0
             require_size(path, count, self._header.Rows, self._header.Columns)
@@ -176,9 +182,9 @@ class DicomFile(ImageFile):
             return unit_floats(values, self.path)
         settings = frame_settings(self._header, index, self.path)
         if self.read_as.bits is not None and self.depth == 16 and values.dtype.kind == "u":
-            gray = unit_integers(values, 16, self.path, self.read_as.bits)
-        else:
-            gray = windowed(values, settings)
+            require_used_bits(values, self.read_as.bits, self.path)
+            settings.BitsStored = self.read_as.bits
+        gray = windowed(values, settings)
         return np.float32(1) - gray if photometric == "MONOCHROME1" else gray
 
 

@@ -6,6 +6,7 @@ never the image's own. In enhanced multi-frame files, each frame's own slope and
 """
 
 import math
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,14 @@ def frame_settings(header: Any, index: int, path: Path) -> Any:
     settings.file_meta = header.file_meta  # tells the byte order of tables
     for name in _PER_FILE:
         if name in header:
-            settings[name] = header[name]
+            settings[name] = copy(header[name])  # not to be tidied in the header
     groups = list(header.get("SharedFunctionalGroupsSequence") or [])
     groups += list(header.get("PerFrameFunctionalGroupsSequence") or [])[index : index + 1]
     for group in groups:
         for name, sequence in _PER_FRAME.items():
             items = list(group.get(sequence) or [])
             if items and name in items[0]:
-                settings[name] = items[0][name]
+                settings[name] = copy(items[0][name])
     for name in _NUMBERS:
         _tidy_number(settings, name, path)
     for name in _NEVER_ZERO:

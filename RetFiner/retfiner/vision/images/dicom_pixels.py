@@ -75,11 +75,12 @@ def _require_length(file: IO[bytes], pixels: Pixels, header: Any, count: int, pa
     end, needed = file.seek(0, 2), get_expected_length(header)
     if pixels.length is None:
         raise unusable(path, "compressed pixels, and no word of how", "a transfer syntax")
-    if pixels.begin + needed > end:
-        expected = f"{pixels.begin + needed:,} bytes, {needed:,} of them pixels"
+    within = min(pixels.length, needed)
+    if pixels.begin + within > end:
+        expected = f"{pixels.begin + within:,} bytes, {within:,} of them pixels"
         raise unusable(path, f"{end:,} bytes: the file is cut", expected)
     if pixels.length < needed or pixels.length - needed >= max(needed // count, 2):
-        raise _other_count(path, pixels.length * count // needed, count, f"{pixels.length:,} bytes")
+        raise _other_count(path, pixels.length * count / needed, count, f"{pixels.length:,} bytes")
 
 
 def _fragment_starts(file: IO[bytes], begin: int, path: Path) -> list[bytes]:
@@ -115,10 +116,10 @@ def _require_starts(starts: list[bytes], syntax: Any, header: Any, count: int, p
         raise _other_count(path, found, count, f"{len(starts)} compressed parts")
 
 
-def _other_count(path: Path, found: int, count: int, what: str) -> Exception:
+def _other_count(path: Path, found: float, count: int, what: str) -> Exception:
     return unusable(
         path,
-        f"{what}, which are {found} frames",
+        f"{what}, which are {found:.4g} frames",
         f"{count} frame{'s' if count > 1 else ''}, as NumberOfFrames says",
         "export it again; or write the right NumberOfFrames, if no frame is missing",
     )

@@ -13,15 +13,12 @@ What concerns another kind of file changes nothing.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 from retfiner.common.errors import InputError
 from retfiner.vision.images.curves import CURVES
 
 AXES = ("first", "last")
-
-_SETTING = re.compile(r"(bits|axis|curve)=(.*)")
 
 
 @dataclass(frozen=True)
@@ -80,4 +77,5 @@ AS_SAID = ReadAs()
 
 def is_setting(text: str) -> bool:
     """Say whether a part of an address is meant as a setting."""
-    return _SETTING.fullmatch(text) is not None
+    name, equals, _ = text.partition("=")
+    return bool(equals) and name in vars(AS_SAID)

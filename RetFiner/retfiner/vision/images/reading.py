@@ -12,11 +12,12 @@ from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.arrays import ArchiveFile, ArrayFile
 from retfiner.vision.images.dicom import DicomFile, is_dicom
 from retfiner.vision.images.image_file import GrayImage, ImageFile, translated, unusable
+from retfiner.vision.images.png import SIGNATURE
 from retfiner.vision.images.raster import RasterFile
 from retfiner.vision.images.zeiss import ImgFile
 
 RASTER_STARTS = (
-    b"\x89PNG\r\n\x1a\n",
+    SIGNATURE,
     b"\xff\xd8",
     b"II",
     b"MM",

@@ -25,7 +25,6 @@ def from_array(values: NDArray[Any], path: Path, bits: int | None = None) -> Gra
         values: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): 8- or 16-bit unsigned integers of either
             byte order, booleans, or floats in [0, 1].
         path: Where it comes from, for the message.
-
         bits: How many bits of 16 the values use, where that is known.
 
     Raises:
@@ -66,12 +65,22 @@ def unit_integers(
         InputError: If one is negative, or needs more bits.
     """
     used = bits if bits is not None and depth == 16 else depth
-    low, high = (values.min(), values.max()) if used != 8 * values.dtype.itemsize else (0, 0)
+    if used != 8 * values.dtype.itemsize:
+        require_used_bits(values, used, path)
+    return values.astype(np.float32) / np.float32(2**used - 1)
+
+
+def require_used_bits(values: NDArray[Any], used: int, path: Path) -> None:
+    """Refuse integers that do not fit into the bits that they are said to use.
+
+    Raises:
+        InputError: If one is negative, or needs more bits.
+    """
+    low, high = values.min(), values.max()
     if low < 0 or high >= 2**used:
         raise unusable(
             path, f"values from {low:,} to {high:,}", f"0 to {2**used - 1:,}: {used} bits"
         )
-    return values.astype(np.float32) / np.float32(2**used - 1)
 
 
 def unit_floats(values: NDArray[Any], path: Path) -> NDArray[np.float32]:
@@ -84,12 +93,12 @@ def unit_floats(values: NDArray[Any], path: Path) -> NDArray[np.float32]:
     low, high = values.min(), values.max()
     if not (low >= -step and high <= 1 + step):  # nor NaN
         remedy = "scale them by what is white in them, not by each image's own maximum"
-        if low >= 0 and 1 < high <= 255:
-            remedy = "divide by 255 if that is white, or save values.astype('uint8')"
-        elif low >= 0 and 255 < high <= 65535:
-            remedy = "divide by what is white, 65,535 for example, or save as uint16"
-        elif low > -0.1 and high < 1.1:
+        if low > -0.1 and high < 1.1:
             remedy = "save values.clip(0, 1)"
+        elif low >= 0 and high <= 255:
+            remedy = "divide by 255 if that is white, or save values.astype('uint8')"
+        elif low >= 0 and high <= 65535:
+            remedy = "divide by what is white, 65,535 for example, or save as uint16"
         found = f"floats from {low} to {high}"
         raise unusable(path, found, "floats in [0, 1], or 8- or 16-bit integers", remedy)
     return values.astype(np.float32).clip(0, 1)

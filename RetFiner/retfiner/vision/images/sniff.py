@@ -9,9 +9,10 @@ from pathlib import Path
 from retfiner.common.errors import InputError
 from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.dicom import begins_as_dicom
+from retfiner.vision.images.png import SIGNATURE
 from retfiner.vision.images.reading import RASTER, READERS, open_images, reader_of, unknown_kind
 
-PNG, JPEG = (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"), (b"\xff\xd8", b"\xff\xd9")
+PNG, JPEG = (SIGNATURE, b"IEND\xaeB`\x82"), (b"\xff\xd8", b"\xff\xd9")
 """First and last bytes of files whose end says whether they are whole."""
 
 HEAD = 160
@@ -37,7 +38,7 @@ def why_unusable(image: ImageAddress | Path | str) -> str | None:
             file = open_images(address)
             file.check(file.place(address.index))
     except InputError as error:
-        return " ".join(str(error).split())
+        return error.in_one_line
     return problem
 
 
@@ -74,7 +75,7 @@ def _judge(path: Path, start: bytes, end: bytes, size: int) -> str | None:
     if size == 0:
         return f"{path} is empty"
     if reader is None:
-        return " ".join(str(unknown_kind(path)).split())
+        return unknown_kind(path).in_one_line
     if reader.starts and not start.startswith(reader.starts) and not begins_as_dicom(start):
         return f"{path} is no image: it begins with {start[:8]!r}{_rename(start)}"
     return f"{path} ends too early: the file is cut" if _lacks_end(start, end) else None

@@ -10,7 +10,8 @@ import pytest
 
 from retfiner.common.errors import InputError
 from retfiner.vision import count_images, iter_images, read_image
-from tests.helpers.image_files import bscans
+from retfiner.vision.images import open_images
+from tests.helpers.image_files import assert_read, assert_refused, bscans
 
 EIGHT = bscans(1, 37, 53)[0]
 SIXTEEN = bscans(1, 37, 53, top=65535)[0]
@@ -135,3 +136,84 @@ def test_broken_arrays_name_the_path(tmp_path):
         with pytest.raises(InputError) as caught:
             read_image(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "found"),
+    [
+        (EIGHT.astype(np.int16), "values.astype('uint8') if they are from 0 to 255"),
+        (EIGHT.astype(np.int64), "values.astype('uint8') if they are from 0 to 255"),
+        (EIGHT.astype(np.uint32), "values.astype('uint8') if they are from 0 to 255"),
+        (EIGHT.astype(complex), "scale them to [0, 1]"),
+        (EIGHT.astype(np.float32), "divide by 255 if that is white"),
+        (SIXTEEN.astype(float), "divide by what is white"),
+        (EIGHT / 255 - 0.05, "save values.clip(0, 1)"),
+        (EIGHT / 255 - 0.5, "not by each image's own maximum"),
+        (np.stack([EIGHT] * 3), "3 planes of 37 x 53, three of them the same: colour channels"),
+        (np.stack([EIGHT] * 3 + [255 - EIGHT]), "save values[0]"),
+        (np.stack([VOLUME] * 3, 1), "save np.moveaxis(values, 1, -1): colour comes last"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_the_check_before_training_knows_the_remedy(tmp_path, array, found, suffix):
+    path = tmp_path / f"a{suffix}"
+    np.save(path, array) if suffix == ".npy" else np.savez(path, array)
+    index = "#1" if array.ndim > 2 else ""
+    assert_refused(f"{path}{index}", found)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_that_were_rounded_are_taken_for_0_and_1(tmp_path, dtype):
+    step = np.finfo(dtype).eps
+    values = np.array([[1 + 2 * step, 1], [-step, 0.5]], dtype)
+    np.save(tmp_path / "a.npy", values)
+    assert_read(tmp_path / "a.npy", np.array([[1, 1], [0, 0.5]]))
+    assert read_image(tmp_path / "a.npy").max() == 1
+    np.save(tmp_path / "b.npy", np.array([[1.01, 1]], dtype))
+    assert_refused(tmp_path / "b.npy", "values.clip(0, 1)")
+
+
+def test_planes_that_are_the_same_can_be_bscans(tmp_path):
+    np.save(tmp_path / "a.npy", np.stack([EIGHT] * 3))
+    assert_refused(f"{tmp_path}/a.npy", "#axis=first")
+    assert_read(f"{tmp_path}/a.npy#1#axis=first", EIGHT / 255)
+
+
+@pytest.mark.parametrize(
+    ("shape", "note"),
+    [
+        ((24, 40, 25), "first axis of an array taken for B-scans, and the last may be meant"),
+        ((24, 40, 3), "last axis taken for red, green and blue"),
+        ((25, 24, 40), None),
+        ((200, 200, 200), "first axis of an array taken for B-scans, and the last may be meant"),
+        ((3, 24, 40), None),
+        ((24, 40), None),
+        ((24, 40, 1), None),
+        ((5, 24, 40, 3), None),
+    ],
+)
+def test_axes_that_may_be_meant_otherwise_are_noted(tmp_path, shape, note):
+    values = np.zeros(shape, np.uint8)
+    values[0], values[-1] = 1, 2
+    values[..., 0] = 3
+    np.save(tmp_path / "a.npy", values)
+    opened = open_images(tmp_path / "a.npy")
+    assert [found.kind for found in opened.notes] == ([] if note is None else [note])
+    for found in opened.notes:
+        assert str(shape) in found.detail
+        assert "axis=last" in found.detail
+        assert not open_images(f"{tmp_path}/a.npy#axis=last").notes
+
+
+def test_words_beside_a_scan_are_no_image(tmp_path):
+    names, objects = np.array([["left", "OD"]]), np.array([["x", None]], dtype=object)
+    np.savez(tmp_path / "a.npz", names=names, objects=objects, oct=VOLUME)
+    assert_read(f"{tmp_path}/a.npz#2", VOLUME[2] / 255)
+    np.savez(tmp_path / "b.npz", names=names)
+    assert_refused(tmp_path / "b.npz", "dtype <U4")
+
+
+def test_gray_saved_as_colour_needs_no_note(tmp_path):
+    np.save(tmp_path / "a.npy", np.stack([EIGHT] * 3, -1))
+    assert not open_images(tmp_path / "a.npy").notes
+    assert_read(tmp_path / "a.npy", EIGHT / 255)

@@ -17,8 +17,15 @@ from pydicom.uid import (
 from retfiner.common.errors import InputError
 from retfiner.vision import count_images, iter_images, read_image
 from retfiner.vision.images import dicom as reader
-from retfiner.vision.images import why_unusable
-from tests.helpers.image_files import bscans, compressed_by_pillow, dicom, write_dicom
+from retfiner.vision.images import open_images, why_unusable
+from tests.helpers.image_files import (
+    assert_read,
+    assert_refused,
+    bscans,
+    compressed_by_pillow,
+    dicom,
+    write_dicom,
+)
 
 EIGHT = bscans(3)
 SIXTEEN = bscans(3, top=65535)
@@ -314,3 +321,124 @@ def test_dicom_is_known_by_its_content(tmp_path):
     ):
         (tmp_path / "b").write_bytes(content)
         assert not reader.is_dicom(tmp_path / "b")
+
+
+# --- as archives and devices write it, against the standard
+
+
+TWELVE = bscans(2, top=4095)
+
+
+@pytest.mark.parametrize(
+    ("stored", "bits", "high", "expected"),
+    [
+        (TWELVE << 4, 12, 15, TWELVE / 4095),
+        (TWELVE << 2 | 3, 12, 13, TWELVE / 4095),
+        (((TWELVE.astype(int) - 2048) << 4).astype(np.int16), 12, 15, TWELVE / 4095),
+        (TWELVE | 0x8000, 12, 11, TWELVE / 4095),  # an overlay in the uppermost bit
+    ],
+)
+def test_stored_bits_may_lie_at_the_upper_end(tmp_path, stored, bits, high, expected):
+    image = dicom(stored, BitsStored=bits)
+    image.HighBit = high
+    path = write_dicom(tmp_path / "a.dcm", image)
+    for index in (0, 1):
+        assert_read(f"{path}#{index}", expected[index])
+    image.HighBit = 9
+    write_dicom(path, image)
+    assert_refused(f"{path}#0", "12 bits stored up to bit 9, of 16", "a high bit of 11 to 15")
+
+
+LINEAR = ((TWELVE[0] - 1999.5) / 999 + 0.5).clip(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("elements", "written", "expected"),
+    [
+        ({"WindowCenter": "2000.0", "WindowWidth": "1000.0"}, True, LINEAR),
+        ({"WindowCenter": ["2000.0", "9"], "WindowWidth": ["1000.0", "9"]}, True, LINEAR),
+        ({"RescaleSlope": "0.5", "RescaleIntercept": "0.0"}, True, TWELVE[0] / 4095),
+        ({"WindowCenter": 0, "WindowWidth": 0}, False, TWELVE[0] / 4095),
+        ({"RescaleSlope": 0, "RescaleIntercept": 0}, False, TWELVE[0] / 4095),
+    ],
+    ids=["comma", "commas", "comma in slope", "width 0", "slope 0"],
+)
+def test_decimal_commas_are_read_and_placeholders_passed_over(
+    tmp_path, elements, written, expected
+):
+    path = write_dicom(tmp_path / "a.dcm", dicom(TWELVE[0], BitsStored=12, **elements))
+    if written:
+        content = path.read_bytes()
+        for text in (b"2000.0", b"1000.0", b"0.5", b"0.0"):
+            content = content.replace(text, text.replace(b".", b","))
+        path.write_bytes(content)
+    assert_read(path, expected)
+    names = [name for name in ("RescaleSlope", "WindowWidth") if elements.get(name) == 0]
+    kind = "DICOM slope or window of 0, a placeholder, passed over"
+    assert open_images(path).notes == [(kind, name) for name in names]
+
+
+def test_what_is_no_number_is_named(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", dicom(TWELVE[0], WindowCenter="200099", WindowWidth=9))
+    path.write_bytes(path.read_bytes().replace(b"200099", b"2.000,"))
+    assert_refused(path, "WindowCenter '2.000,'", "a number")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("said", [2, 4])
+def test_another_number_of_frames_than_said_is_refused(tmp_path, compressed, said):
+    image = dicom(EIGHT)
+    if compressed:
+        image = compressed_by_pillow(image, EIGHT)
+    image.NumberOfFrames = said
+    path = write_dicom(tmp_path / "a.dcm", image)
+    assert_refused(f"{path}#0", "are 3 frames", f"{said} frames, as NumberOfFrames says")
+
+
+@pytest.mark.parametrize("cut", [1, 20, 700])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_cut_pixels_are_known_before_they_are_decoded(tmp_path, cut, compressed):
+    image = compressed_by_pillow(dicom(EIGHT), EIGHT) if compressed else dicom(EIGHT)
+    path = write_dicom(tmp_path / "a.dcm", image)
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert_refused(f"{path}#0", "the file is cut")
+
+
+@pytest.mark.parametrize(
+    ("elements", "named"),
+    [
+        ({"Manufacturer": "Carl Zeiss Meditec"}, "Zeiss has scrambled"),
+        ({"SOPInstanceUID": "1.2.276.0.75.2.1.1"}, "Zeiss has scrambled"),
+        ({}, "damaged, or scrambled"),
+    ],
+)
+def test_scrambled_frames_are_named_before_they_are_decoded(tmp_path, elements, named):
+    image = compressed_by_pillow(dicom(EIGHT, **elements), EIGHT)
+    path = write_dicom(tmp_path / "a.dcm", image)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"\xff\x4f\xff\x51", b"\x12\x34\xff\x51"))
+    assert_refused(f"{path}#0", named, "JPEG 2000", "export")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
+        "PixelRepresentation",
+    ],
+)  # fmt: skip
+def test_what_a_header_lacks_is_named(tmp_path, name):
+    image = dicom(EIGHT[0])
+    image["PixelData"].VR = "OB"
+    delattr(image, name)
+    words = {"BitsStored": "Bits Stored", "PixelRepresentation": "Pixel Representation"}
+    assert_refused(write_dicom(tmp_path / "a.dcm", image), words.get(name, f"without {name}"))
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "a.png", "a.jpg", "a.img", "IM000001", "a.opt"])
+def test_files_without_a_preamble_are_known_by_their_elements(tmp_path, name):
+    """As archives sent them before the standard had one."""
+    path = write_dicom(tmp_path / name, implicit(dicom(EIGHT[0])))
+    content = path.read_bytes()
+    path.write_bytes(content[content.index(b"\x08\x00\x16\x00") :])
+    assert_read(path, EIGHT[0] / 255)

@@ -95,7 +95,7 @@ def test_sniffing_accepts_every_format_and_checks_the_index(tmp_path):
     for path in write_images(tmp_path):
         assert why_unusable(path) is None, path
         assert why_unusable(f"{path}#0") is None
-        assert "no B-scan 1 got: index 1, and 1 image in it" in why_unusable(f"{path}#1")
+        assert "no B-scan 1; got: index 1, and 1 image in it" in why_unusable(f"{path}#1")
 
 
 def test_sniffing_finds_what_is_something_else(tmp_path):
