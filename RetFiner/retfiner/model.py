@@ -366,7 +366,8 @@ class RetFiner(nn.Module):
             drawn = [project_drawn(p.image_index) for p in parts if p.image_index is not None]
             return torch.stack(text.fuse_together(parts, image, drawn), 1)
 
-        return list(self.in_chunks(len(tokens), read).unbind(1))
+        states = self.in_chunks(len(tokens), read).unbind(1)
+        return [s[:, : r.input_ids.shape[1]] for s, r in zip(states, readings, strict=True)]
 
     @staticmethod
     def _gather_tokens(joined: Joined, tokens: Tensor) -> Tensor:

@@ -103,14 +103,13 @@ class CrossAttentionBert(BertLMHeadModel):
             drawn: The same for each other reading: of the images that it wants.
 
         Returns:
-            Of each reading its (B, L, H) hidden states of the last layer.
+            Of each reading its (B, L, H) hidden states of the last layer, L the longest reading's.
         """
         layout = lay_out(readings)
         groups = [*([image] if image is not None else []), *drawn]
         by_layer = [list(parts) for parts in zip(*groups, strict=True)]
         states = self.read(layout.input_ids, layout.mask, by_layer, layout.packing, layout.rows)
-        parts = zip(layout.separate(states), readings, strict=True)
-        return [part[:, : reading.input_ids.shape[1]] for part, reading in parts]
+        return layout.separate(states)
 
     def predict_tokens(self, hidden_states: Tensor) -> Tensor:
         """Score every WordPiece: (..., H) hidden states to (..., vocabulary) logits."""

@@ -10,7 +10,7 @@ class CachingMixedPrecision(MixedPrecision):
     """Lightning's mixed precision with autocast's cache of converted weights left on.
 
     Lightning switches the cache off for the sake of modules that use a weight first without and
-    then with gradients in one step; ours do not. A step runs the text encoder six times: without
+    then with gradients in one step; ours do not. A step runs the text encoder twice: without
     the cache each pass would convert the weights anew and keep a copy of its own for the backward
     pass. Where weights are split over devices and gathered for each pass it does the same, since
     they do not change within a step: half their size in each device's memory, while a step lasts.
