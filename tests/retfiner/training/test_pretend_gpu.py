@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from linprobe.head import HeadSettings, TrainingSet, train_heads
 from torch import Tensor, nn
 
 from linprobe.features import Extractor
-from linprobe.head import HeadSettings, TrainingSet, train_heads
 from linprobe.store import FeatureStore
 from retfiner.common.seeds import generator
 from retfiner.text.generation import Decoding, SpecialTokens, write_reports
