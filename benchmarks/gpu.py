@@ -1,4 +1,4 @@
-"""Runs the parts of ``gpu.sh``, each in a process of its own with a time limit, and sums them up."""
+"""Runs the parts of ``gpu.sh``, each a process with a time limit, and sums them up."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def compare(about: dict[str, Any], got: Found, expected: Found, kind: str) -> No
         there = torch.cat([got.gradients[name][key].flatten() for key in gradients])
         difference = ((whole - there).norm() / whole.norm()).item()
         about[f"gradient of {name}"] = difference
-        if difference > worst or difference != difference:
+        if not difference <= worst:
             worst, where = difference, name
     about["gradient"], about["worst"] = worst, where
     within(about, dict(zip(("loss", "gradient"), BOUNDS[kind], strict=True)))

@@ -1,4 +1,4 @@
-"""What the parts of ``gpu.sh`` share: items that are told one by one, and files that outlive them."""
+"""What the parts of ``gpu.sh`` share: items that are told, and kept, one by one."""
 
 from __future__ import annotations
 
