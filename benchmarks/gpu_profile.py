@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from gpu_items import Items, run_section
 from gpu_measure import Bench, config_of
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from train_step import Stepper, synchronise
 
@@ -21,7 +22,7 @@ def busy_share(events: Any, seconds: float) -> float:
     spans = sorted(
         (event.time_range.start, event.time_range.end)
         for event in events
-        if event.device_type == torch.autograd.DeviceType.CUDA
+        if event.device_type == DeviceType.CUDA and not event.is_user_annotation
     )
     busy, reached = 0.0, float("-inf")
     for begin, end in spans:
@@ -55,7 +56,9 @@ def profiled(items: Items, name: str, way: Stepper, output: Path) -> None:
         for kind, order in orders.items():
             file = output / f"profile_{name.replace(' ', '_')}_{kind}.txt"
             file.write_text(means.table(sort_by=order, row_limit=TOP, max_name_column_width=90))
-            best = sorted(means, key=lambda one, order=order: -getattr(one, order))[:TOP]
+            there = DeviceType.CUDA if kind == "kernels" else DeviceType.CPU
+            own = [one for one in means if one.device_type == there]
+            best = sorted(own, key=lambda one, order=order: -getattr(one, order))[:TOP]
             about[f"top {kind}"] = [
                 [one.key[:120], one.count, getattr(one, order) / 1e3] for one in best
             ]

@@ -78,8 +78,8 @@ def train(folder: Path, name: str, device: str, *extra: object) -> Script:
         folder, name, "train.py", "--model_weights", made / "base.pth",
         "--text_encoder", made / "bert", "--train_csv", made / "phantoms" / "pairs.csv",
         "--output_dir", folder / name, "--batch_size", 16, "--lr", 1e-3, "--exponential_temp",
-        *([] if "--max_epochs" in extra else ["--max_epochs", 3]), "--num_workers", 1, "--checkpoint_every_n_steps", 2,
-        "--accelerator", accelerator, *extra,
+        "--num_workers", 1, "--checkpoint_every_n_steps", 2, "--accelerator", accelerator,
+        *([] if "--max_epochs" in extra else ["--max_epochs", 3]), *extra,
     )  # fmt: skip
 
 
