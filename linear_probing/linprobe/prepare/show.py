@@ -21,7 +21,6 @@ from retfiner.common.commands import command
 if TYPE_CHECKING:
     import pandas as pd
 
-if TYPE_CHECKING:
     from linprobe.prepare.prepare import Prepared
 
 CAPTION = 24
