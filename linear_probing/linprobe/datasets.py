@@ -10,7 +10,7 @@ import hashlib
 import unicodedata
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -91,10 +91,6 @@ class DataSet:
     splits: dict[str, Split]
     notes: list[str]
     sha256: str
-
-    def with_notes(self, notes: list[str]) -> DataSet:
-        """Add what else a reader of the results must know."""
-        return replace(self, notes=[*self.notes, *notes])
 
 
 def list_data_sets(data_root: Path, names: list[str]) -> list[Path]:

@@ -18,6 +18,7 @@ from linprobe.report.figures import EfficiencyPoint, draw_all
 from linprobe.report.loading import Loaded, load
 from linprobe.report.summary import MEAN, Summary, summarise
 from linprobe.statistics import FloatArray, data_sets_needed
+from retfiner.common.console import wide_console
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import whole_file, write_text
@@ -263,11 +264,7 @@ def _write_figure(stem: Path, figure: Figure) -> tuple[bytes, list[Path]]:
 
 def say(report: Report, output: Path) -> None:
     """Print the main table and where everything lies."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)  # a log file has no width; the table needs its own
+    console = wide_console(120)
     console.print(lay.render_terminal(report.table))
     for note in report.remarks:
         console.print(f"- {note}", highlight=False, markup=False)
