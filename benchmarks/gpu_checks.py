@@ -21,7 +21,7 @@ from torch import Tensor
 from train_step import BenchmarkConfig, build_model, make_batch, to_device
 
 from retfiner.common.seeds import generator
-from retfiner.losses import LOSSES
+from retfiner.losses import LOSSES, losses_together
 from retfiner.losses.itm import ImageTextMatching
 from retfiner.model import Batch, RetFiner
 from retfiner.training.adaptation import checkpoint_activations
@@ -55,7 +55,7 @@ def losses_of(model: RetFiner, batch: Batch, names: list[str], **kinds: Any) -> 
         any(loss.uses_similarity for loss in losses.values()),
         any(loss.uses_fusion for loss in losses.values()),
     )
-    return {name: loss(model, batch, encoded, generator(0, name)) for name, loss in losses.items()}
+    return losses_together(losses, model, batch, encoded, {n: generator(0, n) for n in names})
 
 
 def compute(model: RetFiner, way: Callable[[], dict[str, Tensor]], scale: float = 1.0) -> Found:
@@ -138,7 +138,7 @@ def ways(items: Items, device: str, model: RetFiner, batch: Batch, plain: Found)
     def step() -> dict[str, Tensor]:
         return losses_of(model, batch, CONFIG.losses, negatives="uniform")
 
-    for lever in ("fused_attention", "packing"):
+    for lever in ("fused_attention", "packing", "one_pass"):
         with items.item(f"without {lever}") as about:
 
             def lacking(lever: Any = lever) -> dict[str, Tensor]:

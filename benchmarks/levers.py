@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Literal
 from unittest.mock import patch
 
 import torch
@@ -13,13 +13,17 @@ from torch import Tensor
 
 from retfiner import model as retfiner_model
 from retfiner.losses import masked
+from retfiner.losses.loss import Plan
 from retfiner.model import Batch, Encoded, RetFiner
 from retfiner.text import layer as text_layer
+from retfiner.text import reading as text_reading
 from retfiner.text.masking import MaskedTokens
+from retfiner.text.reading import Reading
 
 Lever = Literal[
-    "packing", "fused_attention", "shared_keys", "hidden_only", "fused_adamw", "weight_cache"
-]
+    "one_pass", "packing", "fused_attention", "shared_keys", "hidden_only", "fused_adamw",
+    "weight_cache",
+]  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -27,20 +31,22 @@ def without(lever: Lever | None, model: RetFiner) -> Iterator[None]:
     """Take a lever away from the model for the length of a forward pass."""
     with contextlib.ExitStack() as stack:
         if lever == "packing":
-            stack.enter_context(patch.object(retfiner_model, "packing_of", lambda *_: None))
+            for module in (retfiner_model, text_reading):
+                stack.enter_context(patch.object(module, "packing_of", lambda *_: None))
         elif lever == "fused_attention":
             for module in model.vision_encoder.modules():
                 if hasattr(module, "fused_attn"):
                     stack.enter_context(patch.object(module, "fused_attn", False))
             stack.enter_context(patch.object(text_layer, "_attention", plain_attention))
-        elif lever == "shared_keys":
-            shared = model.fuse
+        elif lever in ("shared_keys", "one_pass"):
+            together = model.fuse
 
-            def fuse(ids: Tensor, mask: Tensor, encoded: Encoded, *rest: Any, **named: Any) -> Any:
-                image = model.multimodal_encoder.project_image(encoded.image_tokens)
-                return shared(ids, mask, encoded._replace(image=image), *rest, **named)
+            def one_by_one(batch: Batch, encoded: Encoded, readings: list[Reading]) -> list[Tensor]:
+                if lever == "shared_keys":  # each reading, in a pass of its own, projects its own
+                    encoded = encoded._replace(image=None)
+                return [together(batch, encoded, [reading])[0] for reading in readings]
 
-            stack.enter_context(patch.object(model, "fuse", fuse))
+            stack.enter_context(patch.object(model, "fuse", one_by_one))
         elif lever == "hidden_only":
             stack.enter_context(patch.object(masked, "masked_prediction", full_prediction))
         yield
@@ -90,14 +96,14 @@ def plain_attention(
     return F.dropout(scores.softmax(-1), dropout) @ value
 
 
-def full_prediction(
-    model: RetFiner, batch: Batch, encoded: Encoded, masked: MaskedTokens, causal: bool
-) -> Tensor:
+def full_prediction(model: RetFiner, batch: Batch, masked: MaskedTokens, causal: bool) -> Plan:
     """Score the vocabulary at every position."""
-    states = model.fuse(
-        masked.input_ids, batch.attention_mask, encoded, causal=causal, packing=encoded.packing
-    )
-    labels = torch.full_like(batch.input_ids, -100).flatten()
-    labels[masked.positions] = masked.labels
-    logits = model.multimodal_encoder.predict_tokens(states).flatten(0, 1)
-    return F.cross_entropy(logits, labels, ignore_index=-100)
+    reading = Reading(masked.input_ids, batch.attention_mask, batch.lengths, causal)
+
+    def answer(states: list[Tensor]) -> Tensor:
+        labels = torch.full_like(batch.input_ids, -100).flatten()
+        labels[masked.positions] = masked.labels
+        logits = model.multimodal_encoder.predict_tokens(states[0]).flatten(0, 1)
+        return F.cross_entropy(logits, labels, ignore_index=-100)
+
+    return Plan([reading], answer)

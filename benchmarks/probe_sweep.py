@@ -11,7 +11,6 @@ so that balanced accuracies can be laid side by side.
 
 Measured on one thread of a two-core CPU, with the defaults: 86,679 passes in 72 s from stored
 features, against 8,246,160 passes of 0.90 ms, 7,402 s: a factor of 95 in passes and of 102 in time.
-The factor in time is the larger one because each image is read and resized once for all its views.
 
 How many views are enough depends on how much augmentation moves the features beside what separates
 the classes. On 161 real B-scans of four classes (DINOv2 ViT-S at 84 pixels, twelve splits by

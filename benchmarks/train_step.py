@@ -38,7 +38,7 @@ from retfiner.common.cli import flag, parse
 from retfiner.common.errors import run_entry_point
 from retfiner.common.numbers import NonNegativeInt, PositiveInt
 from retfiner.common.seeds import generator
-from retfiner.losses import LOSSES, ITMHead
+from retfiner.losses import LOSSES, ITMHead, losses_together
 from retfiner.model import Batch, RetFiner
 from retfiner.text.encoder import CrossAttentionBert
 from retfiner.training.adaptation import add_lora, checkpoint_activations, unfreeze_last
@@ -144,7 +144,7 @@ def our_losses(
     generators: dict[str, torch.Generator],
     clock: Clock,
 ) -> dict[str, Tensor]:
-    """Give the losses as training has them, timing what is shared and each of them."""
+    """Give the losses as training has them, timing what they share."""
     losses = {name: LOSSES[name]() for name in names}
     with clock.phase("vision"):
         images = batch.images
@@ -156,11 +156,8 @@ def our_losses(
             any(loss.uses_similarity for loss in losses.values()),
             any(loss.uses_fusion for loss in losses.values()),
         )
-    found = {}
-    for name, loss in losses.items():
-        with clock.phase(name):
-            found[name] = loss(model, batch, encoded, generators[name])
-    return found
+    with clock.phase("texts over images"):
+        return losses_together(losses, model, batch, encoded, generators)
 
 
 def naive_losses(

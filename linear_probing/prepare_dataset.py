@@ -23,10 +23,11 @@ def main() -> None:
     from linprobe.prepare import folder
     from linprobe.prepare.prepare import prepare
     from linprobe.prepare.registry import DATASETS, find_spec
-    from linprobe.prepare.show import console, show_prepared, table_of_data_sets
+    from linprobe.prepare.show import WIDTH, show_prepared, table_of_data_sets
+    from retfiner.common.console import wide_console
 
     if config.list or config.name is None:
-        console().print(table_of_data_sets(DATASETS.values()))
+        wide_console(WIDTH).print(table_of_data_sets(DATASETS.values()))
         return
     if config.name == folder.NAME:
         show_prepared(prepare(config, folder.spec_of(config.source[0].resolve().stem)))

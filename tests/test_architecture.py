@@ -36,7 +36,11 @@ ALLOWED = {
     "retfiner.common": ("retfiner.common",),
     "retfiner.vision": ("retfiner.common", "retfiner.vision"),
     "retfiner.text": ("retfiner.common", "retfiner.text"),
-    "retfiner.config": ("retfiner.common", "retfiner.text.folder"),
+    "retfiner.config": (
+        "retfiner.common",
+        "retfiner.data.table_settings",
+        "retfiner.text.folder",
+    ),
     "retfiner.model": _LOWER,
     "retfiner.losses": (*_LOWER, "retfiner.losses", "retfiner.model"),
     "retfiner.data": (*_LOWER, "retfiner.data", "retfiner.model"),

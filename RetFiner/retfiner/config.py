@@ -15,6 +15,7 @@ from retfiner.common.numbers import (
     PositiveFloat,
     PositiveInt,
 )
+from retfiner.data.table_settings import TableSettings
 from retfiner.text.folder import DEFAULT_TEXT_ENCODER
 
 LossName = Literal["itc", "itm", "mlm", "gm"]
@@ -47,36 +48,6 @@ class DataSettings:
         "table for validation; by default patients are split off train_csv", None
     )
     val_fraction: OpenUnitInterval = flag("share of the patients split off for validation", 0.1)
-    image_root: Path | None = flag(
-        "folder the image paths are relative to; by default the CSV's", None
-    )
-    image_column: str = flag(
-        "column with the image's path; scan.e2e#12 is B-scan 12 of a volume, from 0", "image"
-    )
-    report_column: str = flag("column with the report", "report")
-    patient_column: str = flag(
-        "column with the patient; none declares that there is none", "patient_id"
-    )
-    slice_column: str | None = flag(
-        "column with the B-scan's index in a volume, from 0, or none; by default slice, where there"
-        " is such a column",
-        None,
-    )
-    first_slice: Literal[0, 1] | None = flag(
-        "number of a volume's first B-scan in it; by default 0, if nothing speaks against it",
-        None,
-    )
-    patient_ids: Literal["normalised", "exact"] = flag(
-        "are 1, 01 and 1.0, or P1 and p1, one patient",
-        "normalised",
-    )
-    table_encoding: str | None = flag(
-        "encoding of the CSV, as cp1252 or gb18030; by default it is found out", None
-    )
-    strip_common: bool = flag("take off what most reports begin with: a letterhead", False)
-    max_alike: PositiveFloat = flag(
-        "most reports that may be one and the same text after the cut, as a share", 0.3
-    )
     on_bad_row: Literal["error", "skip"] = flag("what to do with rows that cannot be used", "error")
     augment: bool | None = flag(
         "flip, turn, shift and brighten training images at random; by default the recipe's", None
@@ -265,6 +236,7 @@ class RefineConfig(
     HardwareSettings,
     OptimisationSettings,
     ObjectiveSettings,
+    TableSettings,
     DataSettings,
     ModelSettings,
 ):

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from retfiner.vision.images import (
 
 SPLITS = ("train", "val", "test")
 _LAYOUT = "<data set>/{train,val,test}/<Class>/<image>"
+FilesByClass = dict[str, list[Path]]
 _REMEDY = "prepare_dataset.py brings published data sets into this layout"
 
 
@@ -92,10 +92,6 @@ class DataSet:
     notes: list[str]
     sha256: str
 
-    def with_notes(self, notes: list[str]) -> DataSet:
-        """Add what else a reader of the results must know."""
-        return replace(self, notes=[*self.notes, *notes])
-
 
 def list_data_sets(data_root: Path, names: list[str]) -> list[Path]:
     """Find the folders of data sets; with no name given, all that have a ``train`` folder.
@@ -130,7 +126,11 @@ def read_data_set(folder: Path) -> DataSet:
     """
     _check_layout(folder)
     table = read_split_table(folder)
-    found = {split: _images_by_class(folder / split) for split in SPLITS}
+    files = {split: _files_by_class(folder / split) for split in SPLITS}
+    found = {
+        split: {name: list(filter(is_image_file, paths)) for name, paths in by_class.items()}
+        for split, by_class in files.items()
+    }
     classes = sorted({name for by_class in found.values() for name in by_class})
     _check_spelling(folder, found)
     bare = [name for name in classes if not any(by.get(name) for by in found.values())]
@@ -160,7 +160,7 @@ def read_data_set(folder: Path) -> DataSet:
         folder.name,
         classes,
         splits,
-        [*_notes(classes, splits, by_name=not table), *_left_out(folder, bare)],
+        [*_notes(classes, splits, by_name=not table), *_left_out(files, found, bare)],
         _fingerprint(classes, splits),
     )
 
@@ -178,15 +178,9 @@ def _check_layout(folder: Path) -> None:
     )
 
 
-def _class_folders(split: Path) -> Iterator[Path]:
-    yield from sorted(p for p in split.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _images_by_class(split: Path) -> dict[str, list[Path]]:
-    return {
-        folder.name: [path for path in _files_below(folder) if is_image_file(path)]
-        for folder in _class_folders(split)
-    }
+def _files_by_class(split: Path) -> FilesByClass:
+    folders = sorted(p for p in split.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return {folder.name: _files_below(folder) for folder in folders}
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -199,7 +193,7 @@ def _files_below(folder: Path) -> list[Path]:
     )
 
 
-def _check_spelling(folder: Path, found: dict[str, dict[str, list[Path]]]) -> None:
+def _check_spelling(folder: Path, found: dict[str, FilesByClass]) -> None:
     """Refuse classes that are one by all that a reader sees.
 
     They differ in case, blanks or signs nobody sees; or in punctuation, and no split has both.
@@ -302,14 +296,15 @@ def _in_several_classes(splits: dict[str, Split]) -> list[str]:
     return sorted(patient for patient, labels in classes.items() if len(labels) > 1)
 
 
-def _left_out(folder: Path, bare: list[str]) -> list[str]:
+def _left_out(
+    files: dict[str, FilesByClass], found: dict[str, FilesByClass], bare: list[str]
+) -> list[str]:
     """Say which files below the classes are no images, and which folders have none."""
     notes = [f"No class, as they hold no image: {shorten(bare)}."] * bool(bare)
     kinds: Counter[str] = Counter()
-    for split in SPLITS:
-        for class_folder in _class_folders(folder / split):
-            for path in _files_below(class_folder):
-                if not is_image_file(path):
-                    kinds[path.suffix.lower() or "no suffix"] += 1
+    for split, by_class in files.items():
+        for name, paths in by_class.items():
+            others = set(paths) - set(found[split][name])
+            kinds.update(path.suffix.lower() or "no suffix" for path in others)
     told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     return notes + [f"Left out, as no images of a known kind: {told}."] * bool(kinds)

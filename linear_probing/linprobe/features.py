@@ -40,10 +40,10 @@ class View:
 
 
 class _Shown(Dataset):
-    """Images as the encoder takes them: (V, C, S, S), or the error that reading one raised."""
+    """Images as the encoder takes them: (C, S, S), or the error that reading one raised."""
 
-    def __init__(self, split: Split, views: Sequence[View]) -> None:
-        self.split, self.views = split, views
+    def __init__(self, split: Split, view: View) -> None:
+        self.split, self.view = split, view
 
     def __len__(self) -> int:
         return len(self.split)
@@ -53,10 +53,8 @@ class _Shown(Dataset):
             image = read_bscan(self.split.paths[index])
         except InputError as error:
             return error  # raised in the main process, where it is not wrapped into another
-        # Read and resized once for all views: they are of one backbone and so of one size.
-        gray = self.views[0].transform.resized(image)
-        digest = self.split.digests[index]
-        return torch.stack([view.show(gray, digest) for view in self.views])
+        gray = self.view.transform.resized(image)
+        return self.view.show(gray, self.split.digests[index])
 
 
 def _as_list(items: list[Any]) -> list[Any]:
@@ -109,23 +107,23 @@ class Extractor:
             for index, (key, view) in enumerate(zip(keys, views, strict=True)):
                 table = self.store.read(key, len(split))
                 if table is None or table.shape[1] != shape[2]:
-                    table = self._encode_all(split, [view], bar)[0].numpy()
+                    table = self._encode_all(split, view, bar).numpy()
                     self.store.write(key, table)  # one at a time: interrupted, it goes on from here
                 else:
                     bar.update(len(split))
                 features[index] = torch.from_numpy(table)
         return features
 
-    def fresh(self, split: Split, views: Sequence[View], title: str = "") -> Tensor:
-        """Compute features and store nothing; arguments and result as of :meth:`stored`."""
-        with progress(title, len(views) * len(split)) as bar:
-            return self._encode_all(split, views, bar)
+    def fresh(self, split: Split, view: View, title: str = "") -> Tensor:
+        """Compute the features of one view, (N, F), and store nothing; errors as of `stored`."""
+        with progress(title, len(split)) as bar:
+            return self._encode_all(split, view, bar)
 
-    def _encode_all(self, split: Split, views: Sequence[View], bar: tqdm) -> Tensor:
-        features = torch.empty(len(views), len(split), self.feature_width, dtype=self._dtype)
+    def _encode_all(self, split: Split, view: View, bar: tqdm) -> Tensor:
+        features = torch.empty(len(split), self.feature_width, dtype=self._dtype)
         loader = DataLoader(
-            _Shown(split, views),
-            batch_size=max(1, self.batch_size // len(views)),
+            _Shown(split, view),
+            batch_size=self.batch_size,
             num_workers=self.num_workers,
             collate_fn=_as_list,
         )
@@ -134,12 +132,10 @@ class Extractor:
             for error in shown:
                 if isinstance(error, InputError):
                     raise _unreadable(split.paths[done:]) from error
-            encoded = self.encode(torch.cat(shown))
-            rows = encoded.unflatten(0, (len(shown), len(views)))
-            features[:, done : done + len(shown)] = rows.transpose(0, 1).cpu()
+            features[done : done + len(shown)] = self.encode(torch.stack(shown)).cpu()
             done += len(shown)
-            bar.update(len(shown) * len(views))
-        self.images_encoded += len(split) * len(views)
+            bar.update(len(shown))
+        self.images_encoded += len(split)
         return features
 
     def encode(self, images: Tensor) -> Tensor:

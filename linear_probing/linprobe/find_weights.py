@@ -65,7 +65,7 @@ def _named(config: ProbeConfig, folders: Sequence[Path]) -> ProbeConfig:
         config,
         init_weights=find(config.init_weights),
         ft_weights=find(config.ft_weights),
-        weights=[f"{name}={find(Path(path))}" for name, _, path in pairs],
+        weights=[f"{name}={find(Path(path).expanduser())}" for name, _, path in pairs],
     )
 
 

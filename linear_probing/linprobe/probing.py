@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -178,7 +178,7 @@ def _without_leaks(
 ) -> DataSet:
     """Compare test images with all that was trained on; give the data set with notes on it."""
     leaks = check_splits(data, store) + ([] if pairs is None else pairs.leaks(data, store))
-    return data.with_notes(refuse(data, leaks, config.allow_leaks))
+    return replace(data, notes=[*data.notes, *refuse(data, leaks, config.allow_leaks)])
 
 
 def _probe_fraction(sweep: Sweep, task: ProbingTask, fraction: float) -> Summary:

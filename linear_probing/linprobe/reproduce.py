@@ -124,7 +124,7 @@ def table(config: ReproduceConfig) -> str:
     """Lay out base, released and own refinement of each model, with the paper's gain beside.
 
     Raises:
-        InputError: If there is no report to read.
+        InputError: If there is no report to read, or it lacks a model or data set.
     """
     path = config.output / "report" / "changes.csv"
     if not path.is_file():
@@ -137,7 +137,12 @@ def table(config: ReproduceConfig) -> str:
     ]
     for base in config.model:
         for data_set in (*config.data_set, MEAN):
-            released = rows[base, _released(base), data_set]
+            released = rows.get((base, _released(base), data_set))
+            if released is None:
+                raise InputError(
+                    f"{path} has no {base} and {_released(base)} on {data_set}",
+                    remedy="run reproduce.sh without --table and with the same names",
+                )
             own = rows.get((base, f"own-{base}", data_set))
             cells = [base, data_set, _score(released, "base_mean"), *_pair(released), *_pair(own)]
             cells.append(f"{PAPER[base]:+.1f}" if data_set == MEAN else "")

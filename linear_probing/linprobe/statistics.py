@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, permutation_test, rankdata, studentized_range, t
 
+from retfiner.common.bootstrap import BLOCK_ELEMENTS
 from retfiner.common.errors import InputError
 
 FloatArray = NDArray[np.float64]
@@ -57,15 +58,17 @@ def swap_test(
     units: int,
     swaps: int,
     generator: np.random.Generator,
+    images: int = 0,
 ) -> float:
     """Test whether two models are exchangeable: swap their predictions of whole patients.
 
     A Monte Carlo permutation test (Good, 2005), two-sided, valid for every metric and any number of
     units. The observed labelling counts as one of the permutations, so that p is never 0.
-    ``change`` gives the change (B,) for swaps (B, units), 1 where a unit's predictions are swapped.
+    ``change`` gives the change (B,) for swaps (B, units), 1 where a unit's predictions are swapped;
+    of ``images`` that it spreads them over, B is the fewer the more there are.
     """
     observed = abs(round(float(change(np.zeros((1, units)))[0]), DECIMALS))
-    extreme, block = 0, max(1, 2_000_000 // units)
+    extreme, block = 0, max(1, BLOCK_ELEMENTS // max(units, images))
     for done in range(0, swaps, block):
         size = min(block, swaps - done)
         drawn = generator.integers(2, size=(size, units)).astype(np.float64)

@@ -67,23 +67,28 @@ class ProbingTask:
         """Give (N, F) features of the images as they are."""
         return self._remember(split, split, [self._clean])[0]
 
+    @property
+    def n_views(self) -> int | None:
+        """Number of stored augmented views a training image; None where none is stored."""
+        online = self.config.online_augmentation
+        return None if online else self.config.n_views(len(self.data.splits["train"]))
+
     def views(self) -> Tensor:
         """Give (K, N, F) features of the training images, augmented or, for K = 0, as they are.
 
         The first K of them do not depend on K: more views cost only those that are new.
         """
-        n_views = self.config.n_views(len(self.data.splits["train"]))
-        if n_views == 0:
+        if not self.n_views:
             return self.clean("train")[None]
         seed = self.config.view_seed
-        views = [View(self._augmented, ("view", seed, k)) for k in range(n_views)]
+        views = [View(self._augmented, ("view", seed, k)) for k in range(self.n_views)]
         return self._remember("views", "train", views)
 
     def fresh(self, rows: Rows, seed: int, epoch: int) -> Tensor:
         """Give (N, F) features of training images, augmented as never before."""
         split = self.data.splits["train"].subset(rows)
         view = View(self._augmented, ("online", seed, epoch))
-        return self.extractor.fresh(split, [view], f"{self.data.name}: epoch {epoch}")[0]
+        return self.extractor.fresh(split, view, f"{self.data.name}: epoch {epoch}")
 
     def _remember(self, name: str, split: str, views: Sequence[View]) -> Tensor:
         if name not in self._kept:

@@ -65,7 +65,7 @@ def candidates(config: ProbeConfig) -> list[Candidate]:
     if config.init_weights is not None:
         return [Candidate(None, config.init_weights, config.ft_weights)]
     words = (word.partition("=") for word in config.weights)
-    return [Candidate(name, Path(path).expanduser()) for name, _, path in words]
+    return [Candidate(name, Path(path)) for name, _, path in words]
 
 
 def load_model(

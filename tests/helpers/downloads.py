@@ -60,10 +60,10 @@ def write_duke_volume(
     return path
 
 
-def write_duke(folder: Path, n_bscans: int = 7) -> Path:
-    """Write two AMD and two control volumes; B-scan k of the volume v shows 100 v + k."""
-    subjects = (("AMD", 1001), ("AMD", 1002), ("Control", 1001), ("Control", 1002))
-    for v, (label, subject) in enumerate(subjects):
+def write_duke(folder: Path, n_bscans: int = 7, per_class: int = 2) -> Path:
+    """Write AMD and then control volumes; B-scan k of the volume v shows 100 v + k."""
+    for v in range(2 * per_class):
+        label, subject = ("AMD", "Control")[v // per_class], 1001 + v % per_class
         numbers = range(100 * v, 100 * v + n_bscans)
         write_duke_volume(folder, label, subject, stack(numbers, axis=2))
     return folder

@@ -1,6 +1,6 @@
 """Settings: published defaults, and no flag without effect."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from linprobe.config import ProbeConfig, as_words
 from retfiner.common.cli import flag, parse
 from retfiner.common.errors import InputError
+from retfiner.vision import Augmentation
 
 
 def config(**changes):
@@ -44,6 +45,8 @@ def test_defaults_are_the_published_protocol():
         "aug_shear": 5.0,
     }
     assert config().seed == [0, 1, 2, 3, 4]
+    augmentation = {f"aug_{name}": value for name, value in asdict(Augmentation()).items()}
+    assert augmentation.items() <= config().probe_settings("UrFound").items()
 
 
 def test_one_weight_decay_for_all_unless_the_published_ones_are_asked_for():

@@ -60,6 +60,8 @@ def test_names_stand_for_what_is_downloaded(home):
     base, refined = touch(home, "_weights/urfound_mm.pth"), home / "mine.pth"
     given = ProbeConfig(weights=["base=UrFound", f"refined={refined}"])
     assert find_weights(given, home).weights == [f"base={base}", f"refined={refined}"]
+    at_home = ProbeConfig(weights=["mine=~/a.pth"])  # which not every shell expands behind =
+    assert find_weights(at_home, home).weights == [f"mine={Path.home() / 'a.pth'}"]
     released = touch(home, "../pretrained_weights/RetFiner_UrFound.pth")
     found = find(home, Path("urfound"), Path("RetFiner-U"), backbone="auto")
     assert [path.resolve() for path in found] == [base, released]

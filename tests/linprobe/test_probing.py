@@ -141,6 +141,12 @@ def test_a_changed_setting_runs_anew_beside_it(copy, change):
     assert all((copy.results / p / "run.json").read_bytes() == c for p, c in before.items())
 
 
+def test_without_stored_views_none_is_recorded(copy):
+    run_sweep(dataclasses.replace(copy, seed=[0], views=0, model="plain"))
+    [(_, about)] = runs_of(copy, "baseline/plain")
+    assert about["context"]["views"] == about["settings"]["views"] == 0
+
+
 def test_changed_data_or_weights_run_anew(copy):
     image = next((copy.data_root / "OCTID" / "train" / "AMD").iterdir())
     image.rename(image.parents[1] / "DME" / image.name)

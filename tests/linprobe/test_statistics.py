@@ -60,6 +60,19 @@ def test_swaps_of_a_mean_are_the_sign_flips_of_its_units():
     assert swap_test(change, 6, 99, np.random.default_rng(0)) >= 1 / 100
 
 
+def test_swaps_over_many_images_are_taken_fewer_at_once_and_come_to_the_same():
+    differences = np.random.default_rng(1).normal(0.3, size=9)
+    sizes = []
+
+    def change(swapped):
+        sizes.append(len(swapped))
+        return ((1 - 2 * swapped) * differences).mean(axis=1)
+
+    once = swap_test(change, 9, 999, np.random.default_rng(0))
+    assert once == swap_test(change, 9, 999, np.random.default_rng(0), images=20_001)
+    assert sizes == [1, 999, 1, *[99] * 10, 9]
+
+
 def test_swaps_find_nothing_more_often_than_they_should():
     rng = np.random.default_rng(0)
     found = []

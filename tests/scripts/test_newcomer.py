@@ -1,42 +1,19 @@
 """From nothing to a report by what the commands themselves say comes next, pasted as printed."""
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.helpers.probing_data import write_data_set
 from tests.helpers.refinement import make_material
-
-ROOT = Path(__file__).parents[2]
+from tests.helpers.scripts import copy_repository, paste
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """A copy of all code in a folder with a blank, so that nothing is written into this one."""
-    copy = tmp_path_factory.mktemp("new") / "my clone"
-    left = shutil.ignore_patterns("_data", "_weights", "_features", "__*s", "__pycache__", "models")
-    for folder in ("RetFiner", "linear_probing"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=left)
-    (copy / "pretrained_weights").mkdir()
-    return copy
-
-
-def paste(line, folder):
-    environment = os.environ | {
-        "PYTHONPATH": f"{folder}/RetFiner:{folder}/linear_probing",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HF_HUB_OFFLINE": "1",
-    }
-    return subprocess.run(
-        ["bash", "-c", line], cwd=folder / "linear_probing", env=environment,
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    return copy_repository(tmp_path_factory.mktemp("new"))
 
 
 def next_of(done):

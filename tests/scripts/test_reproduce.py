@@ -1,11 +1,7 @@
 """reproduce.sh, rehearsed on small checkpoints and data sets in the published layouts."""
 
-import os
+import dataclasses
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,36 +9,19 @@ import torch
 
 from linprobe.prepare.registry import DATASETS
 from linprobe.report.summary import MEAN as MEAN_OF_REPORT
-from linprobe.reproduce import MEAN, PAPER, TASKS
+from linprobe.reproduce import MEAN, PAPER, TASKS, ReproduceConfig, table
+from retfiner.common.errors import InputError
 from tests.helpers import downloads
 from tests.helpers.refinement import write_pairs, write_text_encoder
+from tests.helpers.scripts import copy_repository, paste
 from tests.retfiner.vision.layouts import filled, mae, refined, urfound, visionfm, vit_shapes
 
-ROOT = Path(__file__).parents[2]
 FEW = ("--probe", "seed=0", "views=1", "device=cpu", "num_workers=0", "epochs=3", "warmup_epochs=1")
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """A copy of all code in a folder with a blank, so that nothing is written into this one."""
-    copy = tmp_path_factory.mktemp("reproduced") / "my clone"
-    left = shutil.ignore_patterns("_data", "_weights", "_features", "__*s", "__pycache__", "models")
-    for folder in ("RetFiner", "linear_probing"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=left)
-    (copy / "pretrained_weights").mkdir()
-    return copy
-
-
-def run(repository, line):
-    environment = os.environ | {
-        "PYTHONPATH": f"{repository}/RetFiner:{repository}/linear_probing",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    return subprocess.run(
-        ["bash", "-c", line], cwd=repository / "linear_probing", env=environment,
-        capture_output=True, text=True, timeout=1500, check=False,
-    )  # fmt: skip
+    return copy_repository(tmp_path_factory.mktemp("reproduced"))
 
 
 def vit(seed):
@@ -73,10 +52,7 @@ def noise(number, size=downloads.SIZE):
 
 def write_downloads(folder):
     """The seven as their authors publish them, a few patients of each class."""
-    for v in range(16):
-        label, subject = ("AMD", "Control")[v % 2], 1001 + v // 2
-        volume = downloads.stack(range(100 * v, 100 * v + 3), axis=2)
-        downloads.write_duke_volume(folder / "Duke_iAMD", label, subject, volume)
+    downloads.write_duke(folder / "Duke_iAMD", n_bscans=3, per_class=8)
     downloads.write_gamma(folder / "GAMMAv2", ("non", "early", "mid_advanced") * 6)
     downloads.write_harvard(folder / "Harvard_Glaucoma", ("yes", "no") * 8)
     downloads.write_octdl(folder / "OCTDL", per_class=8)
@@ -103,7 +79,7 @@ def test_tasks_and_names_are_known():
 
 
 def test_all_that_is_missing_is_said_at_once(repository):
-    done = run(repository, "./reproduce.sh")
+    done = paste("./reproduce.sh", repository)
     assert done.returncode == 2
     for name in ("RETFound", "UrFound", "VisionFM", "RetFiner-R", "RetFiner-U", "RetFiner-V"):
         assert re.search(rf"of {name}: \S*python \.\./pretrained_weights/get\.py {name}$",
@@ -112,10 +88,20 @@ def test_all_that_is_missing_is_said_at_once(repository):
         where = DATASETS[name].where
         assert f"- {name}: download it from {where} into _downloads/{name}/" in done.stderr
     assert not (repository / "linear_probing" / "__reproduce").exists()
-    done = run(repository, "./reproduce.sh --model RETFind")
+    done = paste("./reproduce.sh --model RETFind", repository)
     assert done.returncode == 2 and "expected: RETFound, UrFound, VisionFM" in done.stderr
-    done = run(repository, "./reproduce.sh --own RETFound=nowhere.pth")
+    done = paste("./reproduce.sh --own RETFound=nowhere.pth", repository)
     assert "nowhere.pth: --own RETFound=PATH names no file" in done.stderr
+
+
+def test_a_table_of_what_the_report_lacks_is_refused(tmp_path):
+    names = ("base", "refined", "data_set", "base_mean", "refined_mean", "change")
+    rows = [("RETFound", "RetFiner-R", name, 50, 51.5, 1.5) for name in ("OCTID", MEAN)]
+    downloads.write_csv(tmp_path / "report" / "changes.csv", names, rows)
+    own = ReproduceConfig(model=["RETFound"], data_set=["OCTID"], output=tmp_path)
+    assert "| RETFound | Mean | 50.00 | 51.50 | +1.50 |  |  | +5.8 |" in table(own)
+    with pytest.raises(InputError, match="no RETFound and RetFiner-R on OCTDL"):
+        table(dataclasses.replace(own, data_set=["OCTID", "OCTDL"]))
 
 
 @pytest.mark.slow
@@ -133,17 +119,17 @@ def test_from_names_and_downloads_to_the_table(repository, monkeypatch, tmp_path
         " ../RetFiner/get_vision_backbone_for_linprobing.py"
         " --path_to_model ../RetFiner/models/RETFound_*/best-model.ckpt"
     )
-    done = run(repository, train)
+    done = paste(train, repository, timeout=1500)
     assert done.returncode == 0, done.stderr
 
     line = f"./reproduce.sh {' '.join(FEW)}"
-    first = run(repository, line)
+    first = paste(line, repository, timeout=1500)
     assert first.returncode == 0, first.stderr
     assert "no refinement of UrFound of your own" in first.stderr
     assert first.stdout.count("prepare_dataset.py") == 7
-    table = (home / "__reproduce" / "table.md").read_text(encoding="utf-8")
-    assert table in first.stdout
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
+    text = (home / "__reproduce" / "table.md").read_text(encoding="utf-8")
+    assert text in first.stdout
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines()[2:]]
     assert [row[:2] for row in rows] == [[m, t] for m in PAPER for t in (*TASKS, MEAN)]
     assert {row[0]: row[7] for row in rows if row[7]} == {
         "RETFound": "+5.8", "UrFound": "+3.9", "VisionFM": "+2.1",
@@ -156,9 +142,9 @@ def test_from_names_and_downloads_to_the_table(repository, monkeypatch, tmp_path
     results = home / "__reproduce" / "results"
     written = {path: path.stat().st_mtime_ns for path in results.rglob("predictions.csv")}
     assert len(written) >= 7 * 7
-    again = run(repository, line)
+    again = paste(line, repository, timeout=1500)
     assert again.returncode == 0, again.stderr
     assert "prepare_dataset.py" not in again.stdout
     kept = {path: path.stat().st_mtime_ns for path in results.rglob("seed*/predictions.csv")}
     assert kept.items() <= written.items() and len(kept) == 7 * 7
-    assert (home / "__reproduce" / "table.md").read_text(encoding="utf-8") == table
+    assert (home / "__reproduce" / "table.md").read_text(encoding="utf-8") == text

@@ -9,10 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from retfiner.common.cli import as_plain
+from retfiner.common.console import wide_console
 from retfiner.common.files import write_text
 from retfiner.common.metrics import METRICS
 from retfiner.common.progress import LOADING, progress
@@ -25,6 +25,8 @@ from retfiner.vision.sniff import checkpoint_of
 if TYPE_CHECKING:
     from retfiner.export.loading import LoadedModel
 
+WIDTH = 110
+"""Letters of a line in a log file."""
 NAMES = {"map": "mAP", "median_rank": "median rank"}
 TITLES = {"image_to_text": "Image to report", "text_to_image": "Report to image"}
 
@@ -98,7 +100,7 @@ def _retrieval(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
         f"{numbers['distinct_reports']} distinct reports"
     )
     _print_left_out(numbers)
-    _console().print(_retrieval_table(numbers["retrieval"], numbers["rerank_top"]))
+    wide_console(WIDTH).print(_retrieval_table(numbers["retrieval"], numbers["rerank_top"]))
     if config.save is not None:
         print(f"Rankings:       {config.save}")
     return numbers
@@ -111,7 +113,7 @@ def _zero_shot(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
     split = f", {numbers['split']}" if numbers["split"] is not None else ""
     print(f"Images:         {numbers['images']}{_patients(numbers)} ({numbers['data_set']}{split})")
     print(f"Descriptions:   {numbers['prompts']}")
-    _console().print(_zero_shot_table(numbers["metrics"]))
+    wide_console(WIDTH).print(_zero_shot_table(numbers["metrics"]))
     print(f"Results:        {numbers['folder']}")
     return numbers
 
@@ -126,18 +128,12 @@ def _report(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
     )
     _print_left_out(numbers)
     kinds = ("scores", "scores_of_other_images", "scores_of_commonest_report")
-    _console().print(_report_table([numbers[kind] for kind in kinds]))
+    wide_console(WIDTH).print(_report_table([numbers[kind] for kind in kinds]))
     print(f"Commonest:      {numbers['commonest_report']}")
-    _console().print(_findings_table(numbers["scores"]["findings"]))
+    wide_console(WIDTH).print(_findings_table(numbers["scores"]["findings"]))
     if config.page is not None:
         print(f"Page:           {config.page}")
     return numbers
-
-
-def _console() -> Console:
-    """Return a console; a log file has no width, so that it gets a fixed one."""
-    own = Console()
-    return own if own.is_terminal else Console(width=110)
 
 
 def _number(metric: str, value: float | None) -> str:

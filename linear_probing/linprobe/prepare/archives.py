@@ -15,7 +15,6 @@ from __future__ import annotations
 import bz2
 import filecmp
 import gzip
-import hashlib
 import lzma
 import os
 import re
@@ -35,6 +34,7 @@ from typing import IO, Any, NamedTuple
 
 from linprobe.prepare.files import is_clutter
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.files import file_sha256
 from retfiner.common.progress import progress
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".txz", ".tar.xz", ".tbz2", ".tar.bz2")
@@ -194,19 +194,9 @@ def _records(given: Sequence[Path], items: Sequence[_Item]) -> list[SourceFile]:
     """Describe what was given; archives in a folder count as well."""
     files = [item.path for item in items if item.packed or item.path in given]
     folders = [SourceFile(path.resolve().name) for path in given if path.is_dir()]
-    return folders + [_hashed(path) for path in files]
-
-
-def _hashed(path: Path) -> SourceFile:
-    digest, size, title = hashlib.sha256(), path.stat().st_size, f"hashing {path.name}"
-    with (
-        path.open("rb") as stream,
-        progress(title, size, "B") as bar,
-    ):
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-            bar.update(len(chunk))
-    return SourceFile(path.name, size, digest.hexdigest())
+    return folders + [
+        SourceFile(path.name, path.stat().st_size, file_sha256(path)) for path in files
+    ]
 
 
 def _join(path: Path, target: Path) -> None:

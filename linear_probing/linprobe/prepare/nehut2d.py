@@ -96,14 +96,11 @@ def _rows(
     read = read_table(table, COLUMNS, exactly=True)
     keys = [_place(PurePosixPath(text.replace("\\", "/"))) for text in read["Directory"]]
     cells, left_out = match(read, "Directory", keys, images, TABLE, "image", _AGAIN)
-    import pandas as pd  # half a second: wrong paths are told without it
-
-    rows = pd.DataFrame({
-        "place": cells["place"],
-        "label": cells["Label"].str.upper(),
-        "diagnosis": cells["Class"].str.upper(),
-        "patient": cells["Class"].str.upper() + "-" + cells["Patient ID"],
-    })  # fmt: skip
+    rows = cells[["place"]].assign(
+        label=cells["Label"].str.upper(),
+        diagnosis=cells["Class"].str.upper(),
+        patient=cells["Class"].str.upper() + "-" + cells["Patient ID"],
+    )
     wrong = ~(rows["label"].isin(CLASSES) & rows["diagnosis"].isin(CLASSES))
     wrong |= cells["Patient ID"] == ""
     if wrong.any():

@@ -20,6 +20,7 @@ from linprobe.prepare.tables import (
     identical_across_splits,
     read_split,
     shared_patients,
+    split_rows,
     write_split,
 )
 from linprobe.prepare.writing import (
@@ -160,11 +161,9 @@ def _plan(config: PrepareConfig, spec: DataSetSpec, source: Source) -> Plan:
         make = partial(write_png, read=bscan.read, zero_borders=zero, source=bscan.source)
         jobs.append(Job(image, make, bscan.source.partition("#")[0]))
         rows.append((image, bscan.label, bscan.patient or "", split, bscan.source))
-    import pandas as pd  # half a second: wrong paths are told without it
-
-    table = pd.DataFrame(rows, columns=["image", "class", "patient", "split", "source"])
+    told = [*notes, *more]
     return Plan(
-        jobs, table, [*notes, *more], done, expected is not None, expected, listing.pictures
+        jobs, split_rows(rows), told, done, expected is not None, expected, listing.pictures
     )
 
 

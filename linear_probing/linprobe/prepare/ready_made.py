@@ -9,17 +9,13 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from linprobe.prepare.files import list_files
 from linprobe.prepare.spec import DataSetSpec
-from linprobe.prepare.tables import SPLITS
+from linprobe.prepare.tables import SPLITS, split_rows
 from linprobe.prepare.writing import Job, Plan, copy_file
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.patients import SPLIT_TABLE, owner_of, read_split_table
-
-if TYPE_CHECKING:
-    pass
 
 NEVER = ("Kermany", "folder")
 """Data sets whose split, where they come with one, is read and checked by their own file."""
@@ -35,10 +31,11 @@ def find_ready_made(source: Path, spec: DataSetSpec) -> Plan | None:
     Raises:
         InputError: If there are several such data sets, none of them of this name.
     """
-    found = [folder for folder in _folders(source) if _is_ready(folder)]
+    listed = ((folder, _images_by_split(folder)) for folder in _folders(source))
+    found = {folder: images for folder, images in listed if all(images.values())}
     if len(found) > 1:
         known = {spec.name.lower(), spec.alias.lower()}
-        named = [folder for folder in found if folder.name.lower() in known]
+        named = {place: found[place] for place in found if place.name.lower() in known}
         if len(named) != 1:
             raise InputError(
                 "The download holds several data sets with train, val and test",
@@ -47,40 +44,40 @@ def find_ready_made(source: Path, spec: DataSetSpec) -> Plan | None:
                 remedy="give the folder of one of them as --source",
             )
         found = named
-    return _list(found[0], source, spec) if found else None
+    return next((_plan(folder, images, source, spec) for folder, images in found.items()), None)
 
 
 def _folders(source: Path) -> list[Path]:
-    """List the folders in which the splits may lie."""
+    """List the folders that hold the three splits."""
     found = []
     for place, below, _ in os.walk(source):
         depth = len(Path(place).relative_to(source).parts)
         below[:] = sorted(name for name in below if not name.startswith("."))
-        found.append(Path(place))
-        if depth >= _DEPTH or set(SPLITS) <= set(below):
+        ready = set(SPLITS) <= set(below)
+        found += [Path(place)] * ready
+        if ready or depth >= _DEPTH:
             below.clear()
     return found
 
 
-def _is_ready(folder: Path) -> bool:
-    return all((folder / split).is_dir() and _images_of(folder / split) for split in SPLITS)
-
-
-def _images_of(split: Path) -> list[Path]:
-    """List the images of a split, which lie in folders of classes."""
+def _images_by_split(folder: Path) -> dict[str, list[Path]]:
+    """List the images of each split, which lie in folders of classes."""
     from retfiner.vision.images import READERS  # delayed: it needs torch, --help does not
 
-    return [split / path for path in list_files(split, tuple(READERS))
-            if len(path.parts) > 1 and (split / path).is_file()]  # fmt: skip
+    return {
+        split: [folder / split / path for path in list_files(folder / split, tuple(READERS))
+                if len(path.parts) > 1 and (folder / split / path).is_file()]
+        for split in SPLITS
+    }  # fmt: skip
 
 
-def _list(folder: Path, source: Path, spec: DataSetSpec) -> Plan:
+def _plan(folder: Path, images: dict[str, list[Path]], source: Path, spec: DataSetSpec) -> Plan:
     jobs, rows = [], []
     table = read_split_table(folder)
     n_files = 0
-    for split in SPLITS:
+    for split, paths in images.items():
         n_files += sum(path.is_file() for path in (folder / split).rglob("*"))
-        for path in _images_of(folder / split):
+        for path in paths:
             image = path.relative_to(folder)
             origin = path.relative_to(source).as_posix()
             jobs.append(Job(image.as_posix(), partial(copy_file, source=path), origin))
@@ -94,10 +91,7 @@ def _list(folder: Path, source: Path, spec: DataSetSpec) -> Plan:
     unknown = sum(not patient for _, _, patient, _, _ in rows)
     if unknown:
         notes.append(f"The patient of {unknown} of {len(jobs)} images is not known.")
-    import pandas as pd  # half a second: wrong paths are told without it
-
-    table = pd.DataFrame(rows, columns=["image", "class", "patient", "split", "source"])
-    classes = sorted(set(table["class"]))
+    classes = sorted({row[1] for row in rows})
     if spec.classes and classes != sorted(spec.classes):
         notes.append(
             f"Its classes are {shorten(classes)}; prepared from the authors' own download they "
@@ -108,4 +102,4 @@ def _list(folder: Path, source: Path, spec: DataSetSpec) -> Plan:
         "patients": "as far as a table beside the images, or else their names, tell them",
         "split": {"rule": "the download's own"},
     }
-    return Plan(jobs, table, notes, done, may_share=True)
+    return Plan(jobs, split_rows(rows), notes, done, may_share=True)

@@ -10,28 +10,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from linprobe.prepare.spec import DataSetSpec, GrayImage
 from linprobe.prepare.tables import SPLITS, count
 from linprobe.prepare.volumes import read_slice
 from retfiner.common.commands import command
+from retfiner.common.console import wide_console
 
 if TYPE_CHECKING:
     import pandas as pd
 
-if TYPE_CHECKING:
     from linprobe.prepare.prepare import Prepared
 
+WIDTH = 140
+"""Letters of a line in a log file, which a table of data sets needs."""
 CAPTION = 24
 """Height in pixels of the line above a picture."""
-
-
-def console() -> Console:
-    """Make a console; a log file has no width, and the tables need one."""
-    made = Console()
-    return made if made.is_terminal else Console(width=140)
 
 
 def table_of_data_sets(specs: Iterable[DataSetSpec]) -> Table:
@@ -64,7 +59,7 @@ def table_of_counts(rows: pd.DataFrame) -> Table:
 
 def show_prepared(prepared: Prepared) -> None:
     """Print counts, notes, and what to do next."""
-    out = console()
+    out = wide_console(WIDTH)
     say = partial(out.print, markup=False, highlight=False, soft_wrap=True)
     out.print(table_of_counts(prepared.rows))
     for note in prepared.notes:

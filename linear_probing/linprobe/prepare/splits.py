@@ -279,11 +279,8 @@ def repeat_split(
             expected=f"names such as {shorten(sorted(by_name), 3)}",
             remedy="give the same download and the same --bscan, --label as were used for it",
         )
-    import pandas as pd  # half a second: wrong paths are told without it
-
-    names = pd.Series([bscan.name for bscan in found])
-    if names.duplicated().any():
-        twice = sorted(set(names[names.duplicated()]))
+    twice = sorted(n for n, k in Counter(bscan.name for bscan in found).items() if k > 1)
+    if twice:
         raise InputError(f"{path} names an image twice", got=shorten(twice))
     left = len(bscans) - len(found)
     note = f"{left} images of the download are not in {path.name} and were left out."

@@ -19,6 +19,9 @@ from retfiner.common.patients import SPLIT_TABLE
 if TYPE_CHECKING:
     import pandas as pd
 
+# pandas takes half a second to import, without which wrong paths and --list are told: what needs
+# a table of it gets one here.
+
 SPLITS = ("train", "val", "test")
 NEEDED = ("image", "class", "patient", "split")
 COLUMNS = (*NEEDED, "source", "sha256", "pixels_sha256")
@@ -75,7 +78,7 @@ def read_table(path: Path, columns: Sequence[str], *, exactly: bool = False) -> 
             expected=", ".join(columns) + ("" if exactly else " among them"),
             remedy=_AGAIN,
         )
-    import pandas as pd  # half a second: wrong paths are told without it
+    import pandas as pd
 
     return pd.DataFrame(rows[1:], columns=header, dtype=str)[named]
 
@@ -195,6 +198,13 @@ def match(
 
 
 # ---- split.csv
+
+
+def split_rows(rows: Sequence[Sequence[str]]) -> pd.DataFrame:
+    """Lay out rows of ``split.csv``, hashes left out: image, class, patient, split, source."""
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=list(COLUMNS[:5]))
 
 
 def write_split(folder: Path, rows: pd.DataFrame) -> None:

@@ -29,18 +29,18 @@ CURVE = ("epoch", "learning_rate", "train_loss", "val_loss", "val_balanced_accur
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """Numbers of the protocol; see the flags of the same names."""
+    """Numbers of the protocol; the flags of the same names say what they mean."""
 
-    learning_rate: float = 1e-3
-    min_learning_rate: float = 1e-8
-    weight_decay: float = 0.01
-    label_smoothing: float = 0.1
-    warmup_epochs: int = 10
-    epochs: int = 1000
-    patience: int = 20
-    patience_start: int = 20
-    min_delta: float = 1e-3
-    init_std: float = 2e-5
+    learning_rate: float
+    min_learning_rate: float
+    weight_decay: float
+    label_smoothing: float
+    warmup_epochs: int
+    epochs: int
+    patience: int
+    patience_start: int
+    min_delta: float
+    init_std: float
 
 
 Table = tuple[Tensor, Tensor]
@@ -175,7 +175,15 @@ def _train_epoch(
     tables = [one.table(epoch, one.generator) for one in sets]
     orders = [torch.randperm(n, generator=one.generator) for one in sets]
     weight = heads.parameters[0]
-    targets = [_smoothed(one.labels, weight.shape[1], settings).to(weight) for one in sets]
+    # In the order of this epoch, and sent to the device once: a step only takes the next ones.
+    shuffled = [
+        (table, rows[order].to(table.device))
+        for (table, rows), order in zip(tables, orders, strict=True)
+    ]
+    targets = torch.stack([
+        _smoothed(one.labels[order], weight.shape[1], settings)
+        for one, order in zip(sets, orders, strict=True)
+    ]).to(weight)  # fmt: skip
     steps = n // batch_size
     rates: dict[str, Any] = {"peak": settings.learning_rate, "lowest": settings.min_learning_rate,
              "warmup": settings.warmup_epochs, "epochs": settings.epochs}  # fmt: skip
@@ -185,10 +193,9 @@ def _train_epoch(
     for step in range(steps):
         rate = learning_rate_at(epoch - 1 + step / steps, **rates)
         batch = slice(step * batch_size, (step + 1) * batch_size)
-        for row, (table, rows) in enumerate(tables):
-            chosen = rows[orders[row][batch]].to(table.device)
-            torch.index_select(table, 0, chosen, out=features[row])
-        wanted = torch.stack([t[o[batch]] for t, o in zip(targets, orders, strict=True)])
+        for row, (table, rows) in enumerate(shuffled):
+            torch.index_select(table, 0, rows[batch], out=features[row])
+        wanted = targets[:, batch]
         log_p = heads.logits(features).log_softmax(dim=2)
         total -= (wanted * log_p).sum(dim=2).mean(dim=1)
         # The gradient of cross-entropy with respect to the logits, in closed form.

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from linprobe.config import ProbeConfig
 from linprobe.probes.head import HeadSettings, Table, TrainedHead, TrainingSet, train_heads
 from linprobe.schedule import batch_size_of
 from linprobe.task import Outcome, ProbingTask, Rows
@@ -39,20 +40,25 @@ def _linear_at_once(task: ProbingTask, subsets: dict[int, Rows], size: int) -> d
             expected=f"at most {size}",
             remedy="leave --batch_size out: the published rule fits the batch to the data",
         )
-    source, n_views = _source(task)
+    source = _source(task)
     labels = task.labels("train")
     sets = [
         TrainingSet(labels[torch.from_numpy(rows)], partial(source, rows, seed),
                     generator(seed, "head"))
         for seed, rows in subsets.items()
     ]  # fmt: skip
-    numbers = {f.name: getattr(config, f.name) for f in fields(HeadSettings)}
-    numbers["weight_decay"] = config.decay_of(task.extractor.backbone.spec.name)
+    settings = head_settings(config, task.extractor.backbone.spec.name)
     validation = (task.clean("val").to(task.extractor.device), task.labels("val"))
-    heads = train_heads(sets, *validation, task.n_classes, batch, HeadSettings(**numbers))
-    found = {"batch_size": batch, "views": n_views}
+    heads = train_heads(sets, *validation, task.n_classes, batch, settings)
+    found = {"batch_size": batch, "views": task.n_views}
     test = task.clean("test")
     return {seed: _outcome_of(head, test, found) for seed, head in zip(subsets, heads, strict=True)}
+
+
+def head_settings(config: ProbeConfig, backbone: str) -> HeadSettings:
+    """Take the numbers that a head is trained by from the settings of a run."""
+    numbers = {f.name: getattr(config, f.name) for f in fields(HeadSettings)}
+    return HeadSettings(**numbers | {"weight_decay": config.decay_of(backbone)})
 
 
 def _outcome_of(head: TrainedHead, test: Tensor, found: dict[str, Any]) -> Outcome:
@@ -61,15 +67,15 @@ def _outcome_of(head: TrainedHead, test: Tensor, found: dict[str, Any]) -> Outco
     return Outcome(head.probabilities(test).numpy(), head.curve, weights, context)
 
 
-def _source(task: ProbingTask) -> tuple[Callable[[Rows, int, int, torch.Generator], Table], Any]:
-    """Give what finds an epoch's features of a seed's images; and the number of stored views."""
+def _source(task: ProbingTask) -> Callable[[Rows, int, int, torch.Generator], Table]:
+    """Give what finds an epoch's features of a seed's images."""
     device = task.extractor.device
     if task.config.online_augmentation:
 
         def fresh(rows: Rows, seed: int, epoch: int, _: torch.Generator) -> Table:
             return task.fresh(rows, seed, epoch).to(device), torch.arange(len(rows))
 
-        return fresh, None
+        return fresh
     views = task.views()
     n_views, n_images = views.shape[:2]
     table = views.flatten(0, 1).to(device)
@@ -79,4 +85,4 @@ def _source(task: ProbingTask) -> tuple[Callable[[Rows, int, int, torch.Generato
         view = torch.randint(n_views, images.shape, generator=generator)
         return table, view * n_images + images
 
-    return stored, n_views
+    return stored

@@ -18,6 +18,7 @@ from linprobe.report.figures import EfficiencyPoint, draw_all
 from linprobe.report.loading import Loaded, load
 from linprobe.report.summary import MEAN, Summary, summarise
 from linprobe.statistics import FloatArray, data_sets_needed
+from retfiner.common.console import wide_console
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import whole_file, write_text
@@ -136,7 +137,8 @@ def _cards(summary: Summary) -> list[dict[str, str]]:
     for pair in summary.pairs:
         mean = summary.of_pair(pair)[-1]
         base, other = (summary.scores[model, MEAN].mean for model in pair)
-        test = f"p over {n} data sets = {lay.p_text(mean.p_holm)}"
+        word = "p (Holm)" if len(summary.pairs) > 1 else "p"
+        test = f"{word} over {n} data sets = {lay.p_text(mean.p_holm)}"
         if summary.too_few:
             test = f"whether it helps beyond these {n} data sets cannot be tested with fewer than "
             test += str(data_sets_needed())
@@ -236,17 +238,17 @@ def _changes_csv(summary: Summary) -> str:
 def _features(loaded: Loaded, summary: Summary) -> dict[tuple[str, str], FloatArray]:
     """Read the features of the test images, in the order of the images of a data set."""
     found: dict[tuple[str, str], FloatArray] = {}
+    shown = {one.name for one in summary.sets}
     for run in loaded.runs:
         path, key = run["folder"] / "features.npy", (run["name"], run["data_set"])
-        if key in found or not path.is_file():
+        if key in found or run["data_set"] not in shown or not path.is_file():
             continue
         try:
             values = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{path} cannot be read", got=error) from error
         order = np.argsort(read_table(run["folder"] / TABLE)["image"].to_numpy(str))
-        sets = {one.name: one for one in summary.sets}
-        if run["data_set"] in sets and values.ndim == 2 and len(values) == len(order):
+        if values.ndim == 2 and len(values) == len(order):
             found[key] = np.asarray(values[order], dtype=np.float64)
     return found
 
@@ -262,11 +264,7 @@ def _write_figure(stem: Path, figure: Figure) -> tuple[bytes, list[Path]]:
 
 def say(report: Report, output: Path) -> None:
     """Print the main table and where everything lies."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)  # a log file has no width; the table needs its own
+    console = wide_console(120)
     console.print(lay.render_terminal(report.table))
     for note in report.remarks:
         console.print(f"- {note}", highlight=False, markup=False)

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from linprobe.statistics import FloatArray
+
 IntArray = NDArray[np.integer[Any]]
 
 RELIABILITY_BINS = 15
@@ -61,11 +62,6 @@ class Reliability(NamedTuple):
     confidence: FloatArray
     accuracy: FloatArray
     share: FloatArray
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error."""
-        return float((self.share * np.abs(self.accuracy - self.confidence)).sum())
 
 
 def reliability(probabilities: FloatArray, labels: IntArray) -> Reliability:

@@ -1,4 +1,7 @@
-"""All figures of a report: each draws numbers already computed, and says what it shows."""
+"""All figures of a report: each draws numbers already computed, and says what it shows.
+
+None belongs to a window or to pyplot's global state.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,6 @@ from linprobe.report.style import (
     class_style,
     grid,
     model_style,
-    new_figure,
     share_legend,
     shorten_name,
 )
@@ -72,7 +74,7 @@ def draw_changes(summary: Summary) -> Drawing:
     columns = min(3, len(summary.pairs))
     rows = -(-len(summary.pairs) // columns)
     height = (0.3 * (len(summary.sets) + 1) + 0.75) * rows
-    figure = new_figure(COLUMN if columns == 1 else 2.4 * columns + 0.8, height)
+    figure = Figure(figsize=(COLUMN if columns == 1 else 2.4 * columns + 0.8, height))
     axes = grid(figure, len(summary.pairs), columns)
     for ax, pair in zip(axes, summary.pairs, strict=True):
         own = summary.of_pair(pair)[::-1]
@@ -119,7 +121,7 @@ def _draw_change(ax: Axes, change: Change, place: int) -> None:
 def draw_scores(summary: Summary) -> Drawing:
     """Draw a dumbbell plot: what each model scores on each data set."""
     names = [*(one.name for one in summary.sets), MEAN][::-1]
-    figure = new_figure(COLUMN, 0.3 * len(names) + 0.9)
+    figure = Figure(figsize=(COLUMN, 0.3 * len(names) + 0.9))
     ax = figure.subplots()
     scores = {m: [summary.scores[m, name].mean for name in names] for m in summary.models}
     values = np.array(list(scores.values()))
@@ -147,7 +149,7 @@ def draw_scores(summary: Summary) -> Drawing:
 def draw_ranks(summary: Summary) -> Drawing:
     """Draw mean ranks with the critical difference (Demsar, 2006)."""
     order = sorted(summary.models, key=lambda model: -summary.ranks[model])
-    figure = new_figure(COLUMN, 0.26 * len(order) + 0.7)
+    figure = Figure(figsize=(COLUMN, 0.26 * len(order) + 0.7))
     ax = figure.subplots()
     for place, model in enumerate(order):
         rank = summary.ranks[model]
@@ -170,7 +172,7 @@ def draw_ranks(summary: Summary) -> Drawing:
 
 def draw_efficiency(points: Sequence[EfficiencyPoint], metric: str, word: str) -> Drawing:
     """Draw a metric against how many patients, or images, probes were trained on."""
-    figure = new_figure(COLUMN, 3.0)
+    figure = Figure(figsize=(COLUMN, 3.0))
     ax = figure.subplots()
     models = list(dict.fromkeys(point.model for point in points))
     for index, model in enumerate(models):
@@ -200,7 +202,7 @@ def _panels(summary: Summary, legend: float = 0.0) -> tuple[Figure, list[Axes]]:
     """Make a square panel for each data set, with so many inches for a legend below it."""
     n = len(summary.sets)
     columns = min(GRID_COLUMNS, n)
-    figure = new_figure(2.4 * columns + 0.4, (2.4 + legend) * -(-n // columns) + 0.2)
+    figure = Figure(figsize=(2.4 * columns + 0.4, (2.4 + legend) * -(-n // columns) + 0.2))
     axes = grid(figure, n, columns)
     for ax, one in zip(axes, summary.sets, strict=True):
         ax.plot([0, 1], [0, 1], color=LIGHT, linewidth=1, zorder=0)
@@ -264,7 +266,7 @@ def draw_confusion(summary: Summary) -> Drawing:
     """Draw confusion matrices in percent of each true class, a row a data set."""
     heights = [max(2, len(one.classes)) for one in summary.sets]
     width = (0.34 * max(heights) + 1.5) * len(summary.models)
-    figure = new_figure(width, sum(0.34 * max(3, h) + 1.4 for h in heights))
+    figure = Figure(figsize=(width, sum(0.34 * max(3, h) + 1.4 for h in heights)))
     axes = figure.subplots(len(heights), len(summary.models), squeeze=False, height_ratios=heights)
     for row, one in zip(axes, summary.sets, strict=True):
         for ax, model in zip(row, summary.models, strict=True):
@@ -316,7 +318,7 @@ def draw_maps(
     if not mapped:
         return None
     n = len(summary.models)
-    figure = new_figure(3.0 * n + 1.4, 2.9 * len(mapped))
+    figure = Figure(figsize=(3.0 * n + 1.4, 2.9 * len(mapped)))
     axes = figure.subplots(len(mapped), n, squeeze=False)
     for row, one in zip(axes, mapped, strict=True):
         chosen = choose_images(len(one.images), points, np.random.default_rng(seed))

@@ -142,7 +142,7 @@ class ScoredSet:
                 total += there - here
             return total / pairs
 
-        return swap_test(change, self.n_units, swaps, generator)
+        return swap_test(change, self.n_units, swaps, generator, images=len(twice))
 
 
 def scored_set(table: pd.DataFrame, order: Sequence[str] = ()) -> ScoredSet:

@@ -35,11 +35,6 @@ STYLE: Any = {
 """Settings of matplotlib for all figures, sizes in points."""
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Make a figure of so many inches that belongs to no window and no global state."""
-    return Figure(figsize=(width, height))
-
-
 def grid(figure: Figure, n: int, columns: int) -> list[Axes]:
     """Lay out n panels in so many columns; unused ones are hidden."""
     axes = figure.subplots(-(-n // columns), columns, squeeze=False).ravel().tolist()

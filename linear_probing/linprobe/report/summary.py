@@ -278,14 +278,14 @@ def _ranks(sets: Sequence[ScoredSet], metric: str) -> tuple[dict[str, float], fl
 def _metric_rows(sets: Sequence[ScoredSet], draws: Draws) -> Iterator[dict[str, object]]:
     """Give every metric of each model, on each data set and on the mean over them."""
     for model in sets[0].probabilities:
-        for one in sets:
-            means = one.observed(_names_of(one), model)
-            for name, value in means.items():
+        observed = [one.observed(_names_of(one), model) for one in sets]
+        for one, values in zip(sets, observed, strict=True):
+            for name, value in values.items():
                 drawn = draws[one.name][name][model]
                 yield _metric_row(model, [one], one.name, name, value, drawn)
         for name in METRICS:
-            if all(one.exists(name) for one in sets):
-                value = float(np.mean([one.observed([name], model)[name] for one in sets]))
+            if all(name in values for values in observed):
+                value = float(np.mean([values[name] for values in observed]))
                 yield _metric_row(model, sets, MEAN, name, value, _mean_draws(draws, name, model))
 
 

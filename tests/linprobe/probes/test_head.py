@@ -1,18 +1,22 @@
 """The head against a plain loop in torch, and heads trained at once against each alone."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from linprobe.probes.head import HeadSettings, TrainingSet, train_heads
+from linprobe.config import ProbeConfig
+from linprobe.probes.head import TrainingSet, train_heads
+from linprobe.probes.linear import head_settings
 from linprobe.schedule import learning_rate_at
 from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
 
-SHORT = HeadSettings(epochs=60, patience=10, patience_start=5)
+PROTOCOL = head_settings(ProbeConfig(init_weights=Path("base.pth")), "UrFound")
+SHORT = dataclasses.replace(PROTOCOL, epochs=60, patience=10, patience_start=5)
 N, F, C = 40, 12, 3
 
 
@@ -115,10 +119,9 @@ def test_the_global_generator_plays_no_part(data):
 def test_initial_weights_are_tiny_and_of_the_asked_spread(data):
     wide = torch.randn(20, 4000, dtype=torch.float64, generator=generator(0))
     labels = torch.arange(20) % C
-    settings = HeadSettings(
-        epochs=20, warmup_epochs=10, patience=1, patience_start=0, init_std=2e-5
+    frozen = dataclasses.replace(
+        PROTOCOL, epochs=20, patience=1, patience_start=0, learning_rate=1e-30, min_learning_rate=0
     )
-    frozen = dataclasses.replace(settings, learning_rate=1e-30, min_learning_rate=0)
     [head] = train_heads([make_set(wide, labels, 0)], wide, labels, C, 4, frozen)
     assert float(head.weight.std()) == pytest.approx(2e-5, rel=0.05)
     assert head.bias.abs().max() < 1e-20

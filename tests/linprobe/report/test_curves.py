@@ -48,7 +48,8 @@ def test_confusion_hand_worked():
 def test_reliability_is_the_calibration_error_of_the_metrics(seed):
     probabilities, labels = draw(seed=seed)
     found = reliability(probabilities, labels)
-    assert found.error == pytest.approx(compute_metric("ece", probabilities, labels))
+    error = (found.share * np.abs(found.accuracy - found.confidence)).sum()
+    assert error == pytest.approx(compute_metric("ece", probabilities, labels))
     assert found.share.sum() == pytest.approx(1)
 
 

@@ -28,6 +28,12 @@ def test_reports_that_the_cut_makes_alike_are_counted_once_each(tokenizer):
     assert "--strip_common" in str(caught.value) and "--max_alike 1" in str(caught.value)
 
 
+def test_a_report_that_most_rows_repeat_counts_once(tokenizer):
+    found = cut_reports(tokenizer, [*REPORTS, *["seven"] * 20], 30)
+    assert (found.distinct, found.alike, found.largest) == (4, 0, 1)
+    require_readable(found, 0.3)
+
+
 def test_a_language_that_the_encoder_does_not_know_is_an_error(tokenizer):
     found = cut_reports(tokenizer, ["黄斑水肿", "未见积液", "one two"], 30)
     assert found.unread == pytest.approx(2 / 3)

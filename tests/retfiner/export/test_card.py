@@ -1,11 +1,14 @@
 """The card says what a reader must know, and nothing of whose data it was."""
 
+import dataclasses
+
 import pytest
 import torch
 import yaml
 
 from retfiner.common.errors import InputError
-from retfiner.export.card import model_card
+from retfiner.config import RefineConfig
+from retfiner.export.card import PRIVATE, model_card
 from retfiner.export.extract import ExtractConfig, extract
 from retfiner.refine import refine
 from retfiner.vision import BACKBONES, Backbone
@@ -46,6 +49,14 @@ def test_a_folder_for_transformers_has_a_card(run, tmp_path):
     assert "SECRET" not in card
     assert "pairs.csv" not in card
     extract(config)  # the same run may be written again
+
+
+def test_what_a_user_writes_freely_is_told_by_no_card_unless_it_says_nothing_of_the_data():
+    harmless = {"accelerator", "backbone", "devices", "monitor", "table_encoding"}
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(RefineConfig)}
+    free = {name for name, kind in kinds.items() if "Path" in kind or "str" in kind}
+    assert free - harmless <= PRIVATE and not harmless & PRIVATE
+    assert PRIVATE - {"config"} <= set(kinds)
 
 
 def test_the_card_says_whether_the_encoder_is_better(tmp_path):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from linprobe.config import ProbeConfig
 from linprobe.features import Extractor
-from linprobe.probes.head import HeadSettings, TrainingSet, train_heads
+from linprobe.probes.head import TrainingSet, train_heads
+from linprobe.probes.linear import head_settings
 from linprobe.store import FeatureStore
 from retfiner.common.seeds import generator
 from retfiner.text.generation import Decoding, SpecialTokens, write_reports
@@ -142,7 +145,9 @@ def test_features_and_heads(gpu, tmp_path):
     labels = torch.arange(12) % 3
     table = (features.clone(), torch.arange(12))
     sets = [TrainingSet(labels, lambda *_: table, generator(seed)) for seed in range(2)]
-    heads = train_heads(sets, table[0], labels, 3, 4, HeadSettings(epochs=2))
+    config = ProbeConfig(init_weights=Path("base.pth"), epochs=2, warmup_epochs=1)
+    numbers = head_settings(config, "UrFound")
+    heads = train_heads(sets, table[0], labels, 3, 4, numbers)
     assert heads[0].weight.device.type == "cuda"
 
 

@@ -17,12 +17,12 @@ from retfiner.common.faults import explained_faults
 from retfiner.common.numbers import (
     NonNegativeInt,
     OpenUnitInterval,
-    PositiveFloat,
     PositiveInt,
 )
 from retfiner.common.processes import count_workers
 from retfiner.common.seeds import derive_seed
 from retfiner.data.after_cut import MAX_ALIKE, cut_reports, require_readable, unknown_note
+from retfiner.data.table_settings import TableSettings
 from retfiner.text.folder import DEFAULT_TEXT_ENCODER, require_tokenizer
 from retfiner.vision.images.read_as import ReadAs
 
@@ -38,35 +38,11 @@ PUBLISHED_MAX_TEXT_TOKENS = 30
 
 
 @dataclass(frozen=True)
-class TableSettings:
-    """Table."""
+class FileSettings:
+    """Files."""
 
     csv: Path = flag("table of image-report pairs: CSV, .xlsx or .parquet, with a header")
     output: Path = flag("folder for the cleaned tables and the summary")
-    image_root: Path | None = flag(
-        "folder the image paths are relative to; by default the CSV's", None
-    )
-    image_column: str = flag("column with the image's path", "image")
-    report_column: str = flag("column with the report", "report")
-    patient_column: str = flag(
-        "column with the patient; none declares that there is none", "patient_id"
-    )
-    slice_column: str | None = flag(
-        "column with the B-scan's index in a volume, from 0, or none; by default slice, where there"
-        " is such a column",
-        None,
-    )
-    first_slice: Literal[0, 1] | None = flag(
-        "number of a volume's first B-scan in it; by default 0, if nothing speaks against it",
-        None,
-    )
-    patient_ids: Literal["normalised", "exact"] = flag(
-        "are 1, 01 and 1.0, or P1 and p1, one patient",
-        "normalised",
-    )
-    table_encoding: str | None = flag(
-        "encoding of the CSV, as cp1252 or gb18030; by default it is found out", None
-    )
     read_as: str | None = flag(
         "what image files leave open, written into the tables: bits=12, axis=last, curve=log", None
     )
@@ -96,10 +72,6 @@ class CheckSettings:
     max_text_tokens: PositiveInt = flag(
         "reports are cut at this many WordPieces", PUBLISHED_MAX_TEXT_TOKENS
     )
-    strip_common: bool = flag("take off what most reports begin with: a letterhead", False)
-    max_alike: PositiveFloat = flag(
-        "most reports that may be one and the same text after the cut, as a share", MAX_ALIKE
-    )
     deidentify: bool = flag(
         "warn of what looks like a name, a date, a number or an address of a patient; no guarantee",
         False,
@@ -127,7 +99,7 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
-class PreparePairsConfig(RunSettings, CheckSettings, SplitSettings, TableSettings):
+class PreparePairsConfig(RunSettings, CheckSettings, SplitSettings, TableSettings, FileSettings):
     """Settings of ``prepare_pairs.py``; each class above is a heading of its ``--help``."""
 
     def __post_init__(self) -> None:

@@ -81,11 +81,11 @@ def _check(entry: PublishedWeights, path: Path) -> None:
 def show(entries: Iterable[PublishedWeights] = WEIGHTS, output: Path = DOWNLOADS) -> None:
     """Print the list, with what is downloaded already."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    console = console if console.is_terminal else Console(width=140)
+    from retfiner.common.console import wide_console
+
+    console = wide_console(140)
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("", "name", "GB", "input", "licence", "from"):
         table.add_column(title, overflow="fold", no_wrap=title == "name")

@@ -70,8 +70,8 @@ def test_commands_name_the_table_that_a_data_set_needs():
 
 
 def test_commands_to_probe_are_valid():
-    for words in commands("probe.py"):
-        assert parse(ProbeConfig, "", words).data_set == ["OCTDL"]
+    found = [parse(ProbeConfig, "", words).data_set for words in commands("probe.py")]
+    assert found == [["OCTDL"]]
 
 
 def test_shares_that_are_not_the_usual_ones_are_said():
