@@ -15,7 +15,6 @@ from typing import Any, get_args
 import torch
 from gpu_items import Items, run_section
 from levers import Lever, changes_of
-from measuring import give_memory_back
 from train_step import (
     BenchmarkConfig,
     Stepper,
@@ -23,7 +22,7 @@ from train_step import (
     count_flops,
     matrix_peak,
     naive_losses,
-    state_bytes,
+    take_turns,
 )
 
 from retfiner.model import RetFiner
@@ -67,35 +66,19 @@ class Bench:
     def measure(self, about: dict[str, Any], ways: dict[str, Stepper]) -> None:
         """Let ways take turns; one that runs out of memory is left out and said so."""
         about["ways"] = {}
-        left = dict(ways)
         shared = next(iter(ways.values())).batch(0)  # drawing one takes longer than a step
         for way in ways.values():
             if not way.channels_last:
                 way.batch = lambda _: shared  # type: ignore[method-assign]
-        for number in range(2 + 3):
-            for name, way in list(left.items()):
-                give_memory_back()
-                if number == way.config.warmup:
-                    way.forget()
-                if number >= way.config.warmup + way.config.steps:
-                    continue
-                other = self.plain if way.optimizer is self.fused else self.fused
-                try:
-                    way.measure(number, state_bytes(other))
-                except torch.OutOfMemoryError:
-                    about["ways"][name] = {"fits": False}
-                    self.model.zero_grad(set_to_none=True)
-                    del left[name]
-        for name, way in left.items():
-            # torch cannot count within compiled code; what a way computes, it counts itself.
-            flops = 0.0 if name == "compiled" else self._flops(way)
-            about["ways"][name] = {"fits": True} | way.summary(flops, self.peak)
+        unfit = take_turns(ways, [self.fused, self.plain])
+        for name, way in ways.items():
+            about["ways"][name] = {"fits": name not in unfit}
+            if name not in unfit:
+                # torch cannot count within compiled code.
+                flops = 0.0 if name == "compiled" else count_flops(way)
+                about["ways"][name] |= way.summary(flops, self.peak)
         for name, found in about["ways"].items():
             about[name] = said(found)
-
-    def _flops(self, way: Stepper) -> float:
-        give_memory_back()
-        return count_flops(way)
 
 
 def said(found: dict[str, Any]) -> str:

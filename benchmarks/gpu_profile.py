@@ -36,7 +36,7 @@ def profiled(items: Items, name: str, way: Stepper, output: Path) -> None:
     device = way.device
     with items.item(f"profile of {name}") as about:
         for number in range(3):
-            way.measure(number, 0)
+            way.measure(number)
         about["step without profiler"] = way.seconds[-1]
         batch = way.batch(3)
         synchronise(device)
