@@ -10,9 +10,6 @@ from retfiner.common.errors import InputError
 from retfiner.common.numbers import PositiveFloat, PositiveInt
 from retfiner.vision.images import is_image_file
 
-NARROWEST = 192
-"""Width of the narrowest ViT of the family, ViT-Ti."""
-
 
 @dataclass(frozen=True)
 class PretrainConfig:
@@ -28,14 +25,6 @@ class PretrainConfig:
     batch_size: PositiveInt = flag("images in a batch", 64)
     lr: PositiveFloat = flag("highest learning rate of AdamW, warmed up and annealed", 1e-3)
     seed: int = flag("seed of everything random", 0)
-
-    @property
-    def heads(self) -> int:
-        """Attention heads of the ViT: 64 channels each as in the ViT family, four where narrower.
-
-        With the one head that 64 channels would have, refinement learns about half as much.
-        """
-        return self.width // 64 if self.width >= NARROWEST else 4
 
     def __post_init__(self) -> None:
         """Check what a type alone cannot say.
