@@ -9,6 +9,7 @@ reads the rest, just as a plain import would have.
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
@@ -35,6 +36,7 @@ def read_torchmetrics_later() -> None:
         loader.exec_module(package)
         return getattr(package, name)
 
+    package.__dict__["_logger"] = logging.getLogger(PACKAGE)  # utilities take it from there
     sys.modules[PACKAGE] = package
     try:
         for part, names in NEEDED.items():
