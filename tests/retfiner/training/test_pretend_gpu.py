@@ -236,5 +236,5 @@ def test_a_checkpoint_is_looked_at_once_a_device_and_to_the_end(gpu):
     require_finite(state, Path("last.ckpt"))
     assert sum(gpu.waits.values()) == 1
     moments[0]["step"] = torch.tensor(float("nan"))
-    with pytest.raises(InputError, match="1 of .* tensors: step of parameter 0"):
+    with pytest.raises(InputError, match=r"1 of .* tensors: step of parameter 0"):
         require_finite(state, Path("last.ckpt"))
