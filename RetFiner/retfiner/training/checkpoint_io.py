@@ -101,7 +101,7 @@ def _not_finite(values: Mapping[str, Tensor]) -> list[str]:
     places: dict[torch.device, list[str]] = {}
     for name, value in values.items():
         places.setdefault(value.device, []).append(name)
-    bad = set()
+    bad: set[str] = set()
     for names in places.values():
         finite = torch.stack([values[name].isfinite().all() for name in names]).cpu().tolist()
         bad.update(name for name, is_finite in zip(names, finite, strict=True) if not is_finite)
