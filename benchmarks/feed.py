@@ -1,14 +1,17 @@
 """Pairs a second that one process hands to training: decode, resize, cache, tokenise.
 
     python benchmarks/feed.py
+    python benchmarks/feed.py --step_seconds 0.25 --batch_size 64
 
-B-scans of 496 x 512 pixels and reports of a dozen words are written as PNG, JPEG and NPY, and read
-as training reads them. The last row is tokenising alone. What a device needs to be kept busy is its
-pairs a second (``train_step.py``); divided by these figures, that is the number of processes.
+B-scans of 496 x 512 pixels and reports of a dozen words are written as PNG, JPEG, NPY and DICOM,
+and read as training reads them. The last row is tokenising alone. A device is kept busy by its
+batch divided by the seconds of its step (``train_step.py``) pairs a second; divided by these
+figures, that is the number of processes, which stands beside them where a step's time is given.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
@@ -19,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from read_images import draw_volume
+from read_images import draw_volume, write_dicom
 
 from retfiner.common.cli import flag, parse
 from retfiner.common.errors import run_entry_point
@@ -39,6 +42,8 @@ class FeedConfig:
     pairs: int = flag("image-report pairs", 128)
     image_size: int = flag("side of the model's input in pixels", 224)
     rounds: int = flag("times that all are read; the median counts", 5)
+    step_seconds: float | None = flag("seconds of a step on the device to be fed", None)
+    batch_size: int = flag("pairs of that step", 16)
 
 
 def write_pairs(folder: Path, suffix: str, scans: np.ndarray) -> Path:
@@ -46,7 +51,10 @@ def write_pairs(folder: Path, suffix: str, scans: np.ndarray) -> Path:
     rows = ["image,report,patient_id"]
     for index, scan in enumerate(scans):
         path = folder / f"{index}.{suffix}"
-        np.save(path, scan) if suffix == "npy" else Image.fromarray(scan).save(path)
+        if suffix == "dcm":
+            write_dicom(path, scan, "")
+        else:
+            np.save(path, scan) if suffix == "npy" else Image.fromarray(scan).save(path)
         rows.append(f'{path.name},"{REPORT.format(index)}",p{index}')
     table.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return table
@@ -74,7 +82,7 @@ def main() -> None:
     rates = {}
     with tempfile.TemporaryDirectory() as name:
         scans = draw_volume(config.pairs)
-        for suffix in ("png", "jpg", "npy"):
+        for suffix in ("png", "jpg", "npy", "dcm"):
             manifest = read_manifest(write_pairs(Path(name), suffix, scans))
             for cached in (False, True):
                 numbered = NumberedPairs(
@@ -89,8 +97,12 @@ def main() -> None:
         lambda: tokenize(tokenizer, reports, 30), config.pairs, config.rounds
     )
     print(f"{config.pairs} pairs, {size} x {size} pixels, one process, one thread")
+    needed = None if config.step_seconds is None else config.batch_size / config.step_seconds
+    if needed is not None:
+        print(f"the device needs {needed:,.0f} pairs a second")
     for what, rate in rates.items():
-        print(f"{what:<22}{rate:>10,.0f} pairs a second")
+        processes = "" if needed is None else f", {math.ceil(needed / rate)} processes"
+        print(f"{what:<22}{rate:>10,.0f} pairs a second{processes}")
 
 
 if __name__ == "__main__":

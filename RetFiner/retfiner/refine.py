@@ -139,6 +139,9 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
         InputError: If anything cannot be read or does not go together.
     """
     with progress(LOADING):
+        from retfiner.training.torchmetrics_later import read_torchmetrics_later
+
+        read_torchmetrics_later()
         from retfiner.data.after_cut import cut_reports, require_readable
         from retfiner.data.fingerprint import describe_data
         from retfiner.text.encoder import load_text_encoder

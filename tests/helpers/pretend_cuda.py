@@ -3,8 +3,9 @@
 Parameters and batches become fake CUDA tensors, which have a shape, a type and a device but no
 values; whatever has no such tensor in it runs for real. An error is what is one on a GPU: an
 operation that mixes devices, a CPU's generator that draws on the GPU, types that do not go
-together. What makes the CPU wait for the GPU (``.item()``, ``.cpu()``, ``nonzero``, a copy that
-blocks) is counted, with the line of ours that asks.
+together, a copy to the CPU that can be read before it has arrived. What makes the CPU wait for the
+GPU (``.item()``, ``.cpu()``, ``nonzero``, a copy that blocks) is counted, with the line of ours
+that asks.
 """
 
 from __future__ import annotations
@@ -107,6 +108,8 @@ class PretendCuda(TorchDispatchMode):
         if place != source.device.type and waits:
             self._note(f"copy to {place}")
         if place == "cpu" and source.device.type == "cuda":
+            if to is None and not waits:  # `fetch` of devices.py waits
+                raise RuntimeError(f"a copy is handed out before it is there, {where()}")
             with unset_fake_temporarily():
                 made = torch.ones(source.shape, dtype=kwargs.get("dtype") or source.dtype)
                 if made.is_floating_point() and made.dim() > 1:

@@ -254,12 +254,12 @@ def split_groups(
             expected="at least two, one of them for validation",
             remedy="give a second CSV with --val_csv",
         )
-    from sklearn.model_selection import GroupShuffleSplit  # a second: not for a wrong path
-
     held_out = min(math.ceil(fraction * count), count - 1)
-    splitter = GroupShuffleSplit(n_splits=1, test_size=held_out, random_state=seed)
-    train, validation = next(splitter.split(np.zeros(len(groups)), groups=groups))
-    return train.tolist(), validation.tolist()
+    # scikit-learn's GroupShuffleSplit draws so; to import it takes longer than to read the table.
+    owner = np.unique(groups, return_inverse=True)[1]
+    drawn = np.random.RandomState(seed).permutation(count)[:held_out]
+    is_held_out = np.isin(owner, drawn)
+    return np.flatnonzero(~is_held_out).tolist(), np.flatnonzero(is_held_out).tolist()
 
 
 def require_contrast(train: int, validation: int) -> None:

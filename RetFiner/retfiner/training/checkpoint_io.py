@@ -81,10 +81,9 @@ def require_finite(checkpoint: Mapping[str, Any], path: Path) -> None:
     }
     if not floats:
         return
-    finite = torch.stack([v.isfinite().all().to("cpu", non_blocking=True) for v in floats.values()])
-    if finite.all():
+    bad = _not_finite(floats)
+    if not bad:
         return
-    bad = [name for name, is_finite in zip(floats, finite.tolist(), strict=True) if not is_finite]
     raise InputError(
         f"{path} is not written: the run has left the finite numbers",
         got=f"{len(bad)} of {len(floats)} tensors: {shorten(bad, 4)}",
@@ -92,6 +91,21 @@ def require_finite(checkpoint: Mapping[str, Any], path: Path) -> None:
         remedy="a lower --lr, --gradient_clip_val 1, or --precision 32-true; the last good "
         "checkpoint stays as it is",
     )
+
+
+def _not_finite(values: Mapping[str, Tensor]) -> list[str]:
+    """Name the tensors that are not finite; each device is waited for once, and to its end.
+
+    A copy that does not block would be read before it is there: torch hands out its memory at once.
+    """
+    places: dict[torch.device, list[str]] = {}
+    for name, value in values.items():
+        places.setdefault(value.device, []).append(name)
+    bad: set[str] = set()
+    for names in places.values():
+        finite = torch.stack([values[name].isfinite().all() for name in names]).cpu().tolist()
+        bad.update(name for name, is_finite in zip(names, finite, strict=True) if not is_finite)
+    return [name for name in values if name in bad]
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from retfiner.common.files import whole_file
 from retfiner.training.verdict import loss_names
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def draw_curves(metrics_csv: Path, target: Path) -> None:
     """Draw each loss and the recall over the optimiser's steps, training and validation."""
+    import pandas as pd  # half a second: not before the first step
+
     # Figure's own canvas, not pyplot: no global state, no display, no leak in long runs.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -9,7 +9,10 @@ refined encoder are compared over the same scans, patients drawn with replacemen
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -100,12 +103,24 @@ def report_vectors(reports: Sequence[str]) -> csr_matrix:
     Returns:
         (N, V) sparse.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    # As scikit-learn's TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True) has it to the last
+    # digit, order of the sums included; to import it takes longer than a validation.
+    counts = [_count_terms(report) for report in reports]
+    column = {term: i for i, term in enumerate(dict.fromkeys(t for terms in counts for t in terms))}
+    ordered = [sorted((column[term], count) for term, count in terms.items()) for terms in counts]
+    sizes = [len(row) for row in ordered]
+    flat = np.array([entry for row in ordered for entry in row], np.int64).reshape(-1, 2)
+    columns, rows = flat[:, 0], np.repeat(np.arange(len(counts)), sizes)
+    rarity = np.log((len(counts) + 1) / (np.bincount(columns) + 1.0)) + 1
+    weights = (np.log(flat[:, 1]) + 1) * rarity[columns]
+    length = np.sqrt(np.bincount(rows, weights**2))
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    return csr_matrix((weights / length[rows], columns, starts), (len(counts), len(column)))
 
-    vectorizer = TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"
-    )
-    return csr_matrix(vectorizer.fit_transform(reports))
+
+def _count_terms(report: str) -> Counter[str]:
+    words = re.findall(r"\b\w+\b", report.lower())
+    return Counter([*words, *(" ".join(pair) for pair in pairwise(words))])
 
 
 def neighbour_agreement(

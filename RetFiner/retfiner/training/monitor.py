@@ -8,13 +8,14 @@ the default; see ``docs/training.md``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, NamedTuple
 
 from retfiner.common.errors import InputError
 from retfiner.losses import LOSSES
 from retfiner.training.recall import RECALL_AT
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LAST = "last"
 """No metric: the last epoch is kept, and nothing ends a run early."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from linprobe.task import Outcome, ProbingTask, Rows, once_per_subset
 from retfiner.common.metrics import compute_metric
+
+if TYPE_CHECKING:
+    from sklearn.preprocessing import StandardScaler
 
 FloatArray = NDArray[np.floating[Any]]
 MAX_ITERATIONS = 2000
@@ -56,6 +56,8 @@ def fit_logistic(
     The best has the highest balanced accuracy; on a tie the lowest loss, then the strongest
     regularisation. ``strengths`` are scikit-learn's C, the inverse regularisation strength.
     """
+    from sklearn.preprocessing import StandardScaler  # a second: not for the other probes
+
     scaler = StandardScaler().fit(train_features.astype(np.float64))
     curve: list[dict[str, float]] = []
     candidates: list[tuple[tuple[float, float, float], LogisticHead]] = []
@@ -85,6 +87,9 @@ def _fit(
     bias[present] = 0.0
     if len(present) == 1:  # nothing to tell apart: a small share may hold one class only
         return weight, bias, True
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     model = LogisticRegression(C=c, max_iter=MAX_ITERATIONS)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)  # goes into the curve instead

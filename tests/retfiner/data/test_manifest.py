@@ -1,11 +1,13 @@
 """The table of pairs: what is read, what is refused and in which words, who goes where."""
 
+import math
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.model_selection import GroupShuffleSplit
 
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import (
@@ -14,6 +16,7 @@ from retfiner.data.manifest import (
     read_reports,
     require_disjoint_patients,
     split_by_patient,
+    split_groups,
     why_unusable,
 )
 from retfiner.vision import ImageAddress
@@ -286,3 +289,14 @@ def test_a_patient_on_both_sides_is_an_error_that_names_rows_only():
     assert "1 patients of val.csv are in train.csv too, in rows 3, 5" in message
     assert not re.search(r"\bb\b", message.replace("--", ""))
     require_disjoint_patients(train, table(["x", "y"], "val.csv"))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patients_are_split_as_scikit_learn_does(seed):
+    drawn = np.random.default_rng(seed).integers(0, 30, 80)
+    groups = [f"patient {number}" for number in drawn]
+    held_out = math.ceil(0.13 * len(set(groups)))
+    splitter = GroupShuffleSplit(n_splits=1, test_size=held_out, random_state=seed)
+    expected = next(splitter.split(drawn, groups=groups))
+    found = split_groups(groups, 0.13, seed, "pairs.csv")
+    assert found == tuple(part.tolist() for part in expected)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from retfiner.training.guard import (
     FEWEST_PATIENTS,
@@ -118,3 +119,17 @@ def test_the_interval_covers_by_patient():
         change = compare(np.zeros(120), shared + noise, patients, 0.0, rng, resamples=400)
         held += change.low <= 0 <= change.high
     assert 0.90 <= held / 400 <= 0.98
+
+
+def test_reports_weigh_what_scikit_learn_gives_them_to_the_last_digit():
+    reports = [
+        "Drusen and drusen, subretinal fluid.", "No fluid", "Ödem 1,5 µm; no Fluid no fluid", " ",
+        "x_y fluid of the fovea", "subretinal fluid", "No fluid",
+    ]  # fmt: skip
+    library = TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"
+    ).fit_transform(reports)
+    ours = report_vectors(reports)
+    assert ours.shape == library.shape
+    assert ((ours @ ours.T) != (library @ library.T)).nnz == 0
+    assert report_vectors([" ", "?"]).shape == (2, 0)

@@ -14,9 +14,11 @@ from linprobe.features import Extractor
 from linprobe.probes.head import TrainingSet, train_heads
 from linprobe.probes.linear import head_settings
 from linprobe.store import FeatureStore
+from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
 from retfiner.text.generation import Decoding, SpecialTokens, write_reports
 from retfiner.training.adaptation import add_lora, checkpoint_activations
+from retfiner.training.checkpoint_io import require_finite
 from retfiner.training.module import RefinementModule
 from tests.helpers.pretend_cuda import PretendCuda
 from tests.helpers.small import random_batch, small_backbone, small_model
@@ -223,3 +225,20 @@ def test_the_walk_backward_is_that_of_torch():
         found.append({name: p.grad.clone() for name, p in module.named_parameters()})
     for name, gradient in found[0].items():
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_a_copy_that_can_be_read_before_it_is_there_is_an_error(gpu):
+    with pytest.raises(RuntimeError, match="before it is there"):
+        torch.zeros(4, device="cuda").to("cpu", non_blocking=True)
+
+
+def test_a_checkpoint_is_looked_at_once_a_device_and_to_the_end(gpu):
+    module = make_module(gpu)
+    moments = {0: {"step": torch.tensor(3.0), "exp_avg": torch.zeros(2, device="cuda")}}
+    gpu.waits.clear()
+    state = {"state_dict": module.state_dict(), "optimizer_states": [{"state": moments}]}
+    require_finite(state, Path("last.ckpt"))
+    assert sum(gpu.waits.values()) == 1
+    moments[0]["step"] = torch.tensor(float("nan"))
+    with pytest.raises(InputError, match=r"1 of .* tensors: step of parameter 0"):
+        require_finite(state, Path("last.ckpt"))
