@@ -211,7 +211,6 @@ class RetFiner(nn.Module):
         width = text.config.hidden_size
         self.backbone = backbone
         self.vision_encoder = backbone.encoder
-        self._fusion_tokens = backbone.fusion_tokens
         self.vision_proj = (
             nn.Identity() if backbone.width == width else nn.Linear(backbone.width, width)
         )
@@ -253,14 +252,18 @@ class RetFiner(nn.Module):
             self.contra_temp.clamp_(min=lowest)
 
     def compile_encoders(self) -> None:
-        """Compile the forward passes of both encoders at their first call."""
-        self._fusion_tokens = torch.compile(self.backbone.fusion_tokens)
-        text = torch.compile(self.multimodal_encoder.read, dynamic=True)
-        self.multimodal_encoder.read = text  # type: ignore[method-assign]
+        """Compile the layers of both encoders at their first call.
+
+        Layer by layer, since they are alike: one is compiled for all, not each of them anew.
+        """
+        for block in self.backbone.blocks:
+            block.compile()
+        for layer in self.multimodal_encoder.layers:
+            layer.read = torch.compile(layer.read, dynamic=True)  # type: ignore[method-assign]
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Turn (B, C, H, W) normalised images into (B, T, H) tokens of the text encoder's width."""
-        return self.vision_proj(self._fusion_tokens(images))
+        return self.vision_proj(self.backbone.fusion_tokens(images))
 
     def embed_images(self, image_tokens: Tensor) -> Tensor:
         """Turn (B, T, H) image tokens into (B, E) unit vectors by their CLS token."""
