@@ -68,8 +68,7 @@ class Bench:
         about["ways"] = {}
         shared = next(iter(ways.values())).batch(0)  # drawing one takes longer than a step
         for way in ways.values():
-            if not way.channels_last:
-                way.batch = lambda _: shared  # type: ignore[method-assign]
+            way.batch = lambda _: shared  # type: ignore[method-assign]
         unfit = take_turns(ways, [self.fused, self.plain])
         for name, way in ways.items():
             about["ways"][name] = {"fits": name not in unfit}
@@ -111,7 +110,6 @@ def levers(items: Items, bench: Bench) -> None:
         ways["checkpointing"] = bench.way(config, extra=extra)
         quarter = config.batch_size // 4
         ways["in four chunks"] = bench.way(config, extra=[(bench.model, "chunk_size", quarter)])
-        ways["channels last"] = bench.way(config, channels_last=True)
         bench.measure(about, ways)
     with items.item(f"{bench.backbone}, batch {config.batch_size}, 16-mixed") as about:
         half = replace(config, precision="16-mixed") if bench.device == "cuda" else config
