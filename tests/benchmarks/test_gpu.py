@@ -24,7 +24,6 @@ def rehearse(folder, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_a_rehearsal_of_every_section(tmp_path):
     done, found = rehearse(tmp_path, "--seconds", "1500")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
