@@ -27,15 +27,19 @@ class Items:
         """Collect one item's numbers; an error is told and stops nothing else."""
         about: dict[str, Any] = {"ok": True}
         begun = time.perf_counter()
+        self._keep(name, {"ok": False, "took": 0.0, "error": "not finished"})
         try:
             yield about
         except Exception as error:  # whatever it is, the next item is to be tried
             text = str(error).strip() or type(error).__name__
             about |= {"ok": False, "error": f"{type(error).__name__}: {text[:1500]}"}
         about["took"] = round(time.perf_counter() - begun, 1)
+        self._keep(name, about)
+        print(line_of(name, about), flush=True)
+
+    def _keep(self, name: str, about: dict[str, Any]) -> None:
         self.found[name] = about
         self.path.write_text(json.dumps(self.found, indent=1))
-        print(line_of(name, about), flush=True)
 
 
 def line_of(name: str, about: dict[str, Any]) -> str:
