@@ -121,12 +121,13 @@ def test_no_pass_sees_more_than_a_chunk_with_gradients_or_without(name):
                 part, max(most[part], count(given[0]))
             )
         )
+    readings = 3 if name == "itm" else 1  # of a chunk's texts, all in one pass
     step(model, batch, [name])
-    assert max(most.values()) <= 2
+    assert most["vision"] <= 2 and most["fused"] <= 2 and most["text"] <= 2 * readings
     with torch.no_grad():
         encoded = model.encode(batch)
         build_losses([name])[name](model, batch, encoded, generator(0))
-    assert max(most.values()) <= 2
+    assert most["vision"] <= 2 and most["fused"] <= 2 and most["text"] <= 2 * readings
 
 
 def kept_bytes(model, batch):
