@@ -119,7 +119,7 @@ def _attention(
     if dropout == 0 or query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, mask, dropout)
     # On a CPU torch fuses no attention with dropout, and what it does instead keeps a scaled copy
-    # of the keys a pass: the image's keys, that all passes share, would be there five times over.
+    # of the keys: the image's keys, which all texts share, would be there for each part of them.
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
