@@ -18,7 +18,7 @@ echo; echo "== 2  Base model: a small ViT, pretrained on the B-scans alone"
   python pretrain_base.py --images "$out/phantoms/images" --output "$out/base.pth" \
     --image_size 64 --patch_size 8 --width 64 --depth 4 --epochs 8 --lr 2e-3
 
-echo; echo "== 3  Text encoder: a small BERT, its words learned from the reports"
+echo; echo "== 3  Text encoder: a small BERT, its words and how to read them learned from the reports"
 [ -d "$out/bert" ] && echo "reusing $out/bert" ||
   python build_text_encoder.py --from_reports "$out/phantoms/pairs.csv" --output "$out/bert" \
     --layers 2 --width 64
@@ -30,7 +30,8 @@ else
   rm -rf "$out/models"  # of an interrupted or an older run
   python train.py --model_weights "$out/base.pth" --text_encoder "$out/bert" \
     --train_csv "$out/phantoms/pairs.csv" --output_dir "$out/models" --note quickstart \
-    --batch_size 32 --lr 2e-3 --exponential_temp --max_epochs 8 --image_cache --num_workers 1
+    --batch_size 32 --lr 4e-3 --exponential_temp --max_epochs 8 --image_cache --num_workers 1 \
+    --precision 32-true  # of a model this narrow bfloat16 is no faster, and digits differ by machine
   echo "reusing $(echo "$out"/models/*/best-model.ckpt)" >"$out/refined.done"
 fi
 

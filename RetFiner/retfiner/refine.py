@@ -317,14 +317,14 @@ def basis_of(
     processes: int,
 ) -> Basis:
     """Collect what a recipe goes by."""
-    from retfiner.text.encoder import RANDOM_WEIGHTS
+    from retfiner.text.encoder import FROM_REPORTS
     from retfiner.training.recipe import Basis
 
     train, validation = (None, None) if pairs.manifests is None else pairs.manifests
     return Basis(
         backbone=backbone.spec.name,
         blocks=len(backbone.encoder.blocks),  # type: ignore[arg-type]
-        text_is_new=getattr(text.config, RANDOM_WEIGHTS, False),
+        text_from_reports=getattr(text.config, FROM_REPORTS, False),
         is_adapted=config.lora_rank is not None or config.layer_decay != 1,
         pairs=pairs.train_size,
         patients=None if train is None else train.patient_count,

@@ -13,7 +13,8 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
 from retfiner.common.progress import progress
 from retfiner.text.config import TextEncoderConfig
-from retfiner.text.encoder import RANDOM_WEIGHTS, CrossAttentionBert, load_bert
+from retfiner.text.encoder import FROM_REPORTS, CrossAttentionBert, load_bert
+from retfiner.text.pretrain import pretrain_text
 from retfiner.text.tokenizer import load_tokenizer, train_tokenizer
 
 UNUSED_PARTS = ("pooler.", "seq_relationship.")
@@ -41,8 +42,11 @@ def build_text_encoder(
         with progress("learning WordPieces", len(reports), "report"):
             tokenizer = train_tokenizer(reports, config.vocab_size)
         encoder = CrossAttentionBert(small_bert(len(tokenizer), config.width, config.layers))
-        print(f"A new BERT, {config.layers} layers, {config.width} wide, random weights;")
+        print(f"A new BERT, {config.layers} layers, {config.width} wide;")
         print(f"{len(tokenizer)} WordPieces learned from {len(reports)} reports.")
+        if config.epochs:
+            losses = pretrain_text(encoder, tokenizer, reports, config.epochs, config.seed)
+            print(f"Reading loss {losses[0]:.3f} -> {losses[-1]:.3f} in {config.epochs} epochs")
     else:
         with progress(f"reading {config.source}, a folder or a model on the hub"):
             encoder, made_up, left_over = load_bert(config.source)
@@ -76,7 +80,7 @@ def small_bert(vocab_size: int, width: int, layers: int) -> BertConfig:
         initializer_range=width**-0.5,
         is_decoder=True,
         add_cross_attention=True,
-        **{RANDOM_WEIGHTS: True},
+        **{FROM_REPORTS: True},
     )
 
 

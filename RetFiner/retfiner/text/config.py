@@ -5,6 +5,7 @@ from pathlib import Path
 
 from retfiner.common.cli import flag
 from retfiner.common.errors import InputError
+from retfiner.common.numbers import NonNegativeInt
 from retfiner.text.folder import DEFAULT_TEXT_ENCODER, require_source
 
 
@@ -21,7 +22,8 @@ class TextEncoderConfig:
     vocab_size: int = flag("most WordPieces of that vocabulary", 2000)
     width: int = flag("width of the small BERT, a multiple of 64", 192)
     layers: int = flag("layers of the small BERT", 4)
-    seed: int = flag("seed of the weights that have to be made up", 0)
+    epochs: NonNegativeInt = flag("passes over the reports that the small BERT learns from", 15)
+    seed: int = flag("seed of the weights that have to be made up, and of what is masked", 0)
 
     def require_paths(self) -> None:
         """Refuse a source that is not there and an output that is, without torch.

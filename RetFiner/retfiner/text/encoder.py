@@ -30,8 +30,8 @@ _MOST = {
 }
 """The largest sizes of a configuration that are believed."""
 
-RANDOM_WEIGHTS = "retfiner_random_weights"
-"""Entry of a text encoder's ``config.json``: it was made from reports alone and never trained."""
+FROM_REPORTS = "retfiner_from_reports"
+"""Entry of a text encoder's ``config.json``: it has read nothing but the reports of a table."""
 
 
 class CrossAttentionBert(BertLMHeadModel):

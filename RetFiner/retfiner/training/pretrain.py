@@ -75,7 +75,7 @@ def build_mae(config: PretrainConfig) -> ViTMAEForPreTraining:
             num_channels=3,
             hidden_size=config.width,
             num_hidden_layers=config.depth,
-            num_attention_heads=config.width // 64,
+            num_attention_heads=config.num_heads,
             intermediate_size=4 * config.width,
             decoder_hidden_size=64,
             decoder_num_hidden_layers=1,
@@ -184,7 +184,7 @@ def as_retfound(state: dict[str, Tensor], config: PretrainConfig) -> dict[str, o
         "retfiner": {
             "backbone": "RETFound",
             "image_size": config.image_size,
-            "num_heads": config.width // 64,
+            "num_heads": config.num_heads,
             "provenance": {"pretrained_by": "pretrain_base.py", "epochs": config.epochs},
         },
     }

@@ -26,6 +26,14 @@ class PretrainConfig:
     lr: PositiveFloat = flag("highest learning rate of AdamW, warmed up and annealed", 1e-3)
     seed: int = flag("seed of everything random", 0)
 
+    @property
+    def num_heads(self) -> int:
+        """Attention heads: 64 wide as in ViTs, but four in one too narrow for three.
+
+        With a single head of 64, contrast falls half as fast (``docs/evidence.md``).
+        """
+        return self.width // 64 if self.width >= 192 else 4
+
     def __post_init__(self) -> None:
         """Check what a type alone cannot say.
 

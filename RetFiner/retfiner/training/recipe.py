@@ -77,7 +77,7 @@ class Basis(NamedTuple):
     Attributes:
         backbone: The backbone's name.
         blocks: How many blocks it has.
-        text_is_new: Whether the text encoder has never been trained.
+        text_from_reports: Whether the text encoder has read nothing but a table's reports.
         is_adapted: Whether the user chose low-rank updates or rates that fall from block to block.
         pairs: Pairs to train on.
         patients: Patients among them; None where they are unknown.
@@ -87,7 +87,7 @@ class Basis(NamedTuple):
 
     backbone: str
     blocks: int
-    text_is_new: bool
+    text_from_reports: bool
     is_adapted: bool
     pairs: int
     patients: int | None
@@ -122,7 +122,9 @@ def choose_recipe(
     if name == "published":
         lr = given.get("lr", PUBLISHED.lr)
         depth = PUBLISHED.drop_path if basis.backbone == "RETFound" else 0.0
-        first = 5 if basis.text_is_new else PUBLISHED.random_token_from  # after special tokens
+        first = (
+            5 if basis.text_from_reports else PUBLISHED.random_token_from
+        )  # after special tokens
         rates = {"vision_lr": lr, "text_lr": lr}
         recipe = replace(PUBLISHED, **rates, drop_path=depth, random_token_from=first)
     else:
@@ -187,7 +189,9 @@ def _by_size(given: Mapping[str, Any], basis: Basis) -> Recipe:
     many = _way(basis.pairs, FEW_PAIRS, MANY_PAIRS)
     lr = given.get("lr", 10 ** -(3 + many))
     pretrained = lr / 10 if is_few else lr * 10 ** (many - 1)
-    text_lr = lr if basis.text_is_new else 0.0 if is_few else pretrained
+    text_lr = pretrained
+    if is_few:  # a BERT that knows more than these reports stays as it is
+        text_lr = lr if basis.text_from_reports else 0.0
     can_tell = basis.validation_patients is not None and basis.validation_patients >= FEW_PATIENTS
     return Recipe(
         batch_size=batch_size,

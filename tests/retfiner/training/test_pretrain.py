@@ -97,7 +97,7 @@ def test_the_renamed_encoder_computes_what_transformers_does(images, tmp_path):
             parameter.add_(0.1 * torch.randn_like(parameter))
     model.config.mask_ratio = 0.0
     torch.save({"model": to_vit_keys(model.state_dict())}, tmp_path / "RETFound.pth")
-    backbone = load_backbone(tmp_path / "RETFound.pth", image_size=32, num_heads=1)
+    backbone = load_backbone(tmp_path / "RETFound.pth", image_size=32, num_heads=4)
     pixels = torch.randn(3, 3, 32, 32)
     with torch.no_grad():
         noise = torch.arange(16.0).expand(3, 16)
@@ -111,7 +111,7 @@ def test_a_base_model_is_written_that_loads_as_retfound(images, tmp_path, capsys
     output = tmp_path / "new folder" / "base.pth"
     pretrain(config(images, output, width=128))
     backbone = load_backbone(output)
-    assert (backbone.spec.name, backbone.image_size, backbone.num_heads) == ("RETFound", 32, 2)
+    assert (backbone.spec.name, backbone.image_size, backbone.num_heads) == ("RETFound", 32, 4)
     assert (backbone.width, backbone.patch_size) == (128, 8)
     assert backbone.provenance["pretrained_by"] == "pretrain_base.py"
     assert all(v.isfinite().all() for v in backbone.encoder.state_dict().values())

@@ -20,7 +20,7 @@ def basis(**changes):
     values = {
         "backbone": "RETFound",
         "blocks": 12,
-        "text_is_new": False,
+        "text_from_reports": False,
         "is_adapted": False,
         "pairs": 136,
         "patients": 30,
@@ -53,7 +53,7 @@ def test_stochastic_depth_is_retfounds_alone():
 
 
 def test_a_vocabulary_of_ones_own_has_five_special_tokens():
-    chosen = choose_recipe("published", {}, basis(text_is_new=True)).recipe
+    chosen = choose_recipe("published", {}, basis(text_from_reports=True)).recipe
     assert chosen.random_token_from == 5
 
 
@@ -99,7 +99,7 @@ def test_with_few_pairs_a_third_of_the_encoder_trains_and_bert_stays():
         None,
         None,
     )
-    assert auto(pairs=80, text_is_new=True).text_lr == pytest.approx(1e-3)
+    assert auto(pairs=80, text_from_reports=True).text_lr == pytest.approx(1e-3)
 
 
 def test_from_thirty_thousand_pairs_on_images_and_negatives_are_as_published():

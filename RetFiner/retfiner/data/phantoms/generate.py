@@ -38,7 +38,7 @@ from retfiner.data.phantoms.reports import describe
 from retfiner.data.phantoms.scene import Scan
 from retfiner.data.phantoms.tasks import TASKS, make_task
 
-VERSION = 1  # raised whenever the same settings come to draw other pictures
+VERSION = 2  # raised whenever the same settings come to draw other pictures
 MARKER, UNFINISHED = "phantoms.json", "phantoms.unfinished.json"
 COLUMNS = ("image", "report", "patient_id", "eye")
 SPLITS = ("train", "val", "test")

@@ -78,7 +78,7 @@ class Acquisition:
         uniform = generator.uniform
         return cls(
             fovea_shift_um=float(np.clip(generator.normal(0.0, 170.0), -420.0, 420.0)),
-            depth_um=float(uniform(690.0, 900.0)),
+            depth_um=float(uniform(500.0, 640.0)),
             tilt_um=float(np.clip(generator.normal(0.0, 65.0), -150.0, 150.0)),
             gain=float(uniform(0.72, 1.22)),
             gamma=float(uniform(0.85, 1.2)),

@@ -33,7 +33,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 FIELD_WIDTH_UM = 6000.0
 """Width of a B-scan: the usual 6 mm line through the fovea."""
-FIELD_DEPTH_UM = 1280.0
+FIELD_DEPTH_UM = 880.0
 """Depth of a B-scan, as exported by devices that crop to the retina."""
 
 # (smallest, largest) width and height in µm, at severity 0 and 1. The height of an epiretinal

@@ -11,7 +11,7 @@ from retfiner.data.phantoms.cohort import make_cohort, stream
 from retfiner.data.phantoms.generate import write_phantoms
 from retfiner.data.phantoms.masks import masks_of, masks_of_pairs
 from retfiner.data.phantoms.optics import draw
-from retfiner.data.phantoms.scene import KINDS, Anatomy, Finding, Scan
+from retfiner.data.phantoms.scene import FIELD_DEPTH_UM, KINDS, Anatomy, Finding, Scan
 
 
 def drawn(kind, severity=0.8, position=300.0, eye="OD"):
@@ -30,7 +30,8 @@ def test_a_mask_lies_within_the_findings_box_and_fills_part_of_it(kind, severity
     rows, columns = np.nonzero(mask)
     assert mask.shape == drawing.image.shape
     is_atrophy = kind == "geographic_atrophy"
-    below = 60 if is_atrophy else 4  # hypertransmission reaches into the choroid
+    row_um = FIELD_DEPTH_UM / drawing.image.shape[0]
+    below = 300 / row_um if is_atrophy else 4  # hypertransmission reaches into the choroid
     assert row0 - 4 <= rows.min() and rows.max() < row1 + below
     assert col0 - 10 <= columns.min() and columns.max() < col1 + 10
     assert 0.05 < mask.sum() / ((row1 - row0) * (col1 - col0)) < (4 if is_atrophy else 1.2)
