@@ -22,7 +22,7 @@ from retfiner.text.reading import Reading
 
 Lever = Literal[
     "one_pass", "packing", "fused_attention", "shared_keys", "hidden_only", "fused_adamw",
-    "weight_cache",
+    "weight_cache", "recompute",
 ]  # fmt: skip
 
 
@@ -49,7 +49,8 @@ def without(lever: Lever | None, model: RetFiner) -> Iterator[None]:
             stack.enter_context(patch.object(model, "fuse", one_by_one))
         elif lever == "hidden_only":
             stack.enter_context(patch.object(masked, "masked_prediction", full_prediction))
-        yield
+        with model.recompute.off() if lever == "recompute" else contextlib.nullcontext():
+            yield
 
 
 Changes = list[tuple[object, str, object]]

@@ -7,11 +7,13 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from retfiner.common.devices import without_autocast
 from retfiner.common.errors import InputError
+from retfiner.common.recompute import ForgetActivation, Switch
 from retfiner.text.encoder import CrossAttentionBert, images_at
 from retfiner.text.layer import KeysValues
 from retfiner.text.overlap import shared_words
@@ -233,6 +235,8 @@ class RetFiner(nn.Module):
                 self.contra_bias = nn.Parameter(torch.tensor(SIGMOID_BIAS))
         if itm_head is not None:
             self.itm_head = itm_head
+        self.recompute = Switch()
+        self._forget_activations()
 
     @property
     def is_contrastive(self) -> bool:
@@ -250,6 +254,18 @@ class RetFiner(nn.Module):
         if self.is_contrastive:
             lowest = math.log(MIN_TEMPERATURE) if self.exponential_temp else MIN_TEMPERATURE
             self.contra_temp.clamp_(min=lowest)
+
+    def _forget_activations(self) -> None:
+        """Keep no output of an MLP's GELU for the backward pass; :attr:`recompute` decides."""
+        vision, text = self.vision_encoder, self.multimodal_encoder
+        for mlp in vision.modules():
+            if isinstance(mlp, Mlp):
+                saver = ForgetActivation(mlp.act, self.recompute, vision, "grad_checkpointing")
+                saver.install(mlp.fc2)
+        for layer in text.layers:
+            act = layer.intermediate.intermediate_act_fn
+            saver = ForgetActivation(act, self.recompute, text, "checkpoint_layers")
+            saver.install(layer.output.dense)
 
     def compile_encoders(self) -> None:
         """Compile the layers of both encoders at their first call.
@@ -409,7 +425,8 @@ class RetFiner(nn.Module):
         device = next(self.parameters())
 
         def on(_: Tensor, number: int, rows: slice) -> Tensor:
-            return function(number, rows)
+            with self.recompute.off():
+                return function(number, rows)
 
         return torch.cat(
             [checkpoint(on, device, *chunk, use_reentrant=False) for chunk in enumerate(chunks)]
