@@ -196,7 +196,7 @@ class HardwareSettings:
     )
     compile: bool = flag("compile the encoders with torch.compile; needs a C++ compiler", False)
     num_workers: NonNegativeInt | None = flag(
-        "processes that read images; by default one a core, at most 8", None
+        "processes that read images; by default as many as the device needs, by their speed", None
     )
     worker_start: Literal["auto", "fork", "spawn", "forkserver"] = flag(
         "how those processes start", "auto"

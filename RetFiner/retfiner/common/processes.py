@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 
@@ -26,6 +27,14 @@ def count_workers(requested: int | None, beside: int = 1) -> int:
     if requested is not None:
         return requested
     return max(1, min(8, available_cores() // beside))
+
+
+def enough_workers(wanted: float, speed: float, beside: int = 1) -> int:
+    """Return how many processes read ``wanted`` images a second, of which one reads ``speed``.
+
+    There are no more than cores, which ``beside`` processes on this machine share.
+    """
+    return max(1, min(available_cores() // beside, math.ceil(wanted / speed)))
 
 
 def leave_interrupts_alone() -> None:

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import parent_process
@@ -17,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from retfiner.common.errors import InputError
-from retfiner.common.processes import SIGNALS, count_workers
+from retfiner.common.processes import SIGNALS, enough_workers
 from retfiner.common.seeds import generator
 from retfiner.data.batch import Collate, Collated
 from retfiner.data.custom import UserDataset, takes
@@ -138,6 +139,12 @@ def _checked(pairs: Pairs) -> Pairs:
     return pairs
 
 
+PAIRS_PER_SECOND = {True: 1_200, False: 100}
+"""Pairs that the fastest device trains on, GPU or not: ViT-B on an H200 (``docs/hardware.md``)."""
+SAMPLED = 8
+"""Pairs that are read to see how fast it goes."""
+
+
 class PairsDataModule(pl.LightningDataModule):
     """Loaders of image-report batches.
 
@@ -149,7 +156,8 @@ class PairsDataModule(pl.LightningDataModule):
             ``validation``, and whether a GPU reads it.
         batch_size: Most pairs in a batch of one process.
         seed: What the order of the pairs depends on.
-        num_workers: Processes that read images; by default one a core, at most 8.
+        num_workers: Processes that read images; by default as many as keep the device busy, by how
+            fast one of them reads these images.
         worker_start: How they start: fork, spawn, forkserver; by default as the system has it.
     """
 
@@ -174,6 +182,7 @@ class PairsDataModule(pl.LightningDataModule):
         self.worker_start = worker_start
         self._training: ResumableDataLoader | None = None
         self._resumed: dict[str, int] = {}
+        self._speed: float | None = None
 
     def steps_per_epoch(self, processes: int) -> int:
         """Count the batches of an epoch, each shared by so many processes.
@@ -241,11 +250,23 @@ class PairsDataModule(pl.LightningDataModule):
     def _on_cuda(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
+    def _count_workers(self, numbered: NumberedPairs) -> int:
+        """Read a few pairs, and count the processes that read as fast as the device may train."""
+        if self._speed is None:
+            chosen = range(0, len(numbered), max(1, len(numbered) // SAMPLED))[:SAMPLED]
+            begin = time.perf_counter()
+            with torch.random.fork_rng(devices=[]):  # a user may draw from it
+                for index in chosen:
+                    numbered[index]
+            self._speed = len(chosen) / (time.perf_counter() - begin)
+        beside = 1 if self.trainer is None else self.trainer.num_devices
+        return enough_workers(PAIRS_PER_SECOND[self._on_cuda], self._speed, beside)
+
     def _loader(self, numbered: NumberedPairs, shuffle: bool) -> ResumableDataLoader:
         trainer = self.trainer
         # Where others hold pairs of the same batch, one of our own is enough to contrast.
         self.collate.least = 2 if self._processes == 1 else 1
-        workers = count_workers(self.num_workers, 1 if trainer is None else trainer.num_devices)
+        workers = self._count_workers(numbered) if self.num_workers is None else self.num_workers
         return ResumableDataLoader(
             numbered,
             batch_sampler=BalancedBatchSampler(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -230,6 +231,23 @@ def test_a_data_set_that_knows_no_patients_is_split_only_when_told_so(
 def test_patients_must_be_as_many_as_items(material, transform, tmp_path):
     with pytest.raises(InputError, match="23 patients for 24 items"):
         load_pairs(own(material, "Wrong", tmp_path), transform)
+
+
+@pytest.mark.parametrize(("seconds", "cores", "expected"), [(0.02, 8, 2), (0.06, 4, 4), (0, 8, 1)])
+def test_workers_are_as_many_as_keep_the_device_busy(
+    material, transform, tmp_path, monkeypatch, seconds, cores, expected
+):
+    """On a CPU, which trains on 100 pairs a second at most."""
+    monkeypatch.setattr("retfiner.common.processes.available_cores", lambda: cores)
+    made = module(settings(material, tmp_path, num_workers=None), transform)
+    read = made.pairs.train.__getitem__
+    monkeypatch.setattr(
+        type(made.pairs.train), "__getitem__", lambda _, index: time.sleep(seconds) or read(index)
+    )
+    before = torch.random.get_rng_state()
+    assert made.train_dataloader().num_workers >= expected  # what reading takes comes on top
+    assert made.val_dataloader().num_workers <= cores
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_batches_are_the_same_with_workers(material, transform, tmp_path):
