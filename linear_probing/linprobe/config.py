@@ -6,7 +6,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from linprobe.schedule import views_of
 from retfiner.common.cli import default_of, flag
@@ -18,9 +18,24 @@ from retfiner.common.numbers import (
     PositiveFloat,
     PositiveInt,
 )
+from retfiner.common.patients import Unit
 
-Probe = Literal["linear", "knn", "logistic"]
+Probe = Literal["linear", "knn", "logistic", "prototype", "attentive", "mil"]
 Representation = Literal["concat", "concat_prenorm", "concat_postnorm", "global_pool", "cls_token"]
+
+
+class Amount(NamedTuple):
+    """How many training images: a share of them, or (not 0) so many of each class."""
+
+    fraction: float = 1.0
+    shots: int = 0
+
+    def __str__(self) -> str:
+        """Say it, nothing for all of them."""
+        if self.shots:
+            return f"{self.shots} training images a class"
+        return "" if self.fraction == 1 else f"{self.fraction:.3g} of the training images"
+
 
 WEIGHT_DECAY = 0.01
 """One for all models; torch's default, and the published value of all backbones but RETFound."""
@@ -72,8 +87,16 @@ class DataSettings:
     allow_leaks: bool = flag(
         "probe although test images were trained on; the report says so beside the number", False
     )
+    unit: Unit = flag(
+        "what is scored as one, by the mean of its images' probabilities: image, volume, eye or"
+        " patient; --probe mil pools its images instead",
+        "image",
+    )
     train_fraction: list[PositiveFloat] = flag(
         "shares of the training images, for a label-efficiency curve", [1.0]
+    )
+    shots: list[PositiveInt] = flag(
+        "few shots: so many training images of each class, drawn anew by each seed", []
     )
     seed: list[NonNegativeInt] = flag("seeds, each of them a run", [0, 1, 2, 3, 4])
 
@@ -99,7 +122,11 @@ class ProbeSettings:
     representation_method: Representation | None = flag(
         "what the probe is trained on; by default the backbone's own", None
     )
-    probe: Probe = flag("linear (as published), knn, or logistic regression", "linear")
+    probe: Probe = flag(
+        "linear (as published), knn, logistic (regression), prototype (class means), attentive"
+        " (pools patch tokens), or mil (pools images of a --unit)",
+        "linear",
+    )
     protocol: Literal["unified", "published"] = flag(
         "published: weight decay 0.05 for RETFound; unified: one for all models", "unified"
     )
@@ -175,6 +202,30 @@ class LogisticSettings:
 
 
 @dataclass(frozen=True)
+class PrototypeSettings:
+    """Class means, for --probe prototype."""
+
+    prototype_temperature: PositiveFloat = flag(
+        "temperature of squared distances between vectors of length 1", 0.1
+    )
+
+
+@dataclass(frozen=True)
+class AttentionSettings:
+    """Attention, for --probe attentive and mil."""
+
+    attention_learning_rate: list[PositiveFloat] = flag(
+        "peak learning rates of AdamW; the best on validation is taken", [1e-4, 1e-3]
+    )
+    attention_weight_decay: NonNegativeFloat = flag("weight decay of AdamW", 1e-3)
+    attention_epochs: PositiveInt = flag("most epochs; the half-cosine ends at the last", 100)
+    attention_patience: PositiveInt = flag(
+        "epochs without a better validation balanced accuracy before a run stops", 20
+    )
+    attention_batch: PositiveInt = flag("images, or units, in a batch", 16)
+
+
+@dataclass(frozen=True)
 class HardwareSettings:
     """Hardware."""
 
@@ -194,13 +245,20 @@ _OF_PROBE = {
     "linear": _flags(LinearSettings, AugmentationSettings),
     "knn": _flags(NeighbourSettings),
     "logistic": _flags(LogisticSettings),
+    "prototype": _flags(PrototypeSettings),
+    "attentive": _flags(AttentionSettings),
+    "mil": _flags(AttentionSettings),
 }
-"""The flags that only one kind of probe knows; given with another kind, they are an error."""
+"""The flags that some kinds of probe know; given with another kind, they are an error."""
+DRAWS = 20
+"""Seeds where ``--shots`` is given: few images make much difference."""
 
 
 @dataclass(frozen=True)
 class ProbeConfig(
     HardwareSettings,
+    AttentionSettings,
+    PrototypeSettings,
     LogisticSettings,
     NeighbourSettings,
     AugmentationSettings,
@@ -217,11 +275,13 @@ class ProbeConfig(
         self._check_lists()
         self._check_weights()
         self._check_probe()
+        self._check_units()
         self._check_protocol()
         self._check_augmentation()
 
     def _check_lists(self) -> None:
-        for name in ("data_set", "seed", "train_fraction", "logistic_c"):
+        lists = ("data_set", "seed", "train_fraction", "shots", "logistic_c")
+        for name in (*lists, "attention_learning_rate"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise InputError(f"--{name} names something twice", got=" ".join(map(str, values)))
@@ -250,13 +310,43 @@ class ProbeConfig(
 
     def _check_probe(self) -> None:
         for probe, names in _OF_PROBE.items():
-            stray = [f"--{name}" for name in names if probe != self.probe and self._is_set(name)]
+            others = set(names) - set(_OF_PROBE[self.probe])
+            stray = [f"--{name}" for name in names if name in others and self._is_set(name)]
             if stray:
                 raise InputError(
                     f"{', '.join(stray)} would have no effect",
                     got=f"--probe {self.probe}",
                     expected=f"--probe {probe}",
                 )
+
+    def _check_units(self) -> None:
+        if self.probe == "mil" and self.unit == "image":
+            raise InputError(
+                "--probe mil pools the images of a unit",
+                got="--unit image",
+                expected="--unit volume, eye or patient",
+            )
+        if self.probe == "mil" and self.shots:
+            raise InputError("--shots draws images, --probe mil needs whole units")
+        if self.shots and self._is_set("train_fraction"):
+            raise InputError("--shots and --train_fraction both say what is trained on")
+        if self.probe == "attentive" and self.representation_method is not None:
+            raise InputError(
+                "--probe attentive is trained on patch tokens",
+                got=f"--representation_method {self.representation_method}",
+                remedy="leave it out",
+            )
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds asked for; of few shots by default more."""
+        return list(range(DRAWS)) if self.shots and not self._is_set("seed") else list(self.seed)
+
+    @property
+    def amounts(self) -> list[Amount]:
+        """What probes are trained on, one after the other."""
+        few = [Amount(shots=shots) for shots in self.shots]
+        return few or [Amount(fraction) for fraction in self.train_fraction]
 
     def _check_protocol(self) -> None:
         if self.protocol == "published" and self.weight_decay is not None:
@@ -313,6 +403,8 @@ class ProbeConfig(
     def probe_settings(self, backbone: str) -> dict[str, Any]:
         """Give what the chosen kind of probe goes by, resolved, for the record of a run."""
         settings = {name: getattr(self, name) for name in _OF_PROBE[self.probe]}
+        if self.probe == "mil":
+            settings["unit"] = self.unit
         if self.probe != "linear":
             return settings
         settings["weight_decay"] = self.decay_of(backbone)

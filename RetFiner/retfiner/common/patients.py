@@ -6,13 +6,13 @@ import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from retfiner.common.errors import InputError
 
 SPLIT_TABLE = "split.csv"
 """Beside the splits of a data set; columns ``image`` and ``patient`` are read, and ``eye``,
-``volume`` and ``source`` where they are there."""
+``volume``, ``source`` and those of :data:`GROUPS` where they are there."""
 
 _RULES = (
     re.compile(r"([A-Za-z]+\d+)_(?:OD|OS)(?:_.*)?"),  # P0001_OD_v1: a patient, an eye, a visit
@@ -22,12 +22,23 @@ _RULES = (
 _EYE = re.compile(r"(?:^|_)(OD|OS)(?:_|$)")
 
 
+GROUPS = ("sex", "age", "device", "ethnicity")
+"""Columns of the table by which subgroups are told apart."""
+
+Unit = Literal["image", "volume", "eye", "patient"]
+"""What can be scored as one."""
+
+
 class Owner(NamedTuple):
-    """Whose an image is, of which eye and volume; empty where nobody knows."""
+    """Whose an image is, of which eye and volume, and of which groups; empty where unknown."""
 
     patient: str = ""
     eye: str = ""
     volume: str = ""
+    sex: str = ""
+    age: str = ""
+    device: str = ""
+    ethnicity: str = ""
 
 
 def owner_in_name(stem: str) -> Owner:
@@ -69,7 +80,8 @@ def read_split_table(data_set: Path) -> dict[str, Owner]:
 def _owner(row: Mapping[str, str | None]) -> Owner:
     source, _, scan = (row.get("source") or "").partition("#")  # file#k is B-scan k of a volume
     eye = row.get("eye") or owner_in_name(Path(row["image"] or "").stem).eye
-    return Owner(row["patient"] or "", eye, row.get("volume") or (source if scan else ""))
+    return Owner(row["patient"] or "", eye, row.get("volume") or (source if scan else ""),
+                 *((row.get(name) or "").strip() for name in GROUPS))  # fmt: skip
 
 
 def owner_of(path: Path, data_set: Path, table: Mapping[str, Owner]) -> Owner:

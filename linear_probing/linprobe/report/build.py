@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from linprobe.report.figures import EfficiencyPoint, draw_all
 from linprobe.report.loading import Loaded, load
 from linprobe.report.summary import MEAN, Summary, summarise
 from linprobe.statistics import FloatArray, data_sets_needed
+from linprobe.units import unit_names
 from retfiner.common.console import wide_console
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import whole_file, write_text
 from retfiner.common.metrics import METRICS
+from retfiner.common.patients import Owner
 from retfiner.common.predictions import TABLE, read_table
 from retfiner.common.progress import track
 
@@ -60,7 +62,7 @@ def build_report(config: ReportConfig) -> Report:
     """
     alone = config.base if not config.refined else ()
     loaded = load(config.results, config.predictions, config.pairs, alone, config.data_set,
-                  config.protocol)  # fmt: skip
+                  config.protocol).by_unit(config.unit)  # fmt: skip
     unknown = sorted(config.scales.keys() - set(loaded.data_sets))
     if unknown:
         raise InputError("--ordered names other data sets", got=shorten(unknown),
@@ -88,7 +90,7 @@ def build_report(config: ReportConfig) -> Report:
         "table_document.tex": lay.render("document.tex"),
         "changes.csv": _changes_csv(summary),
         "metrics.csv": summary.metrics.to_csv(index=False),
-        TABLE: loaded.table.drop(columns="name").to_csv(index=False),
+        TABLE: loaded.table.drop(columns=["name", "amount"]).to_csv(index=False),
     }
     for name, text in texts.items():
         write_text(folder / name, text)
@@ -154,14 +156,14 @@ def _cards(summary: Summary) -> list[dict[str, str]]:
 def _efficiency(
     loaded: Loaded, metric: str, numbers: dict[str, Any]
 ) -> tuple[list[EfficiencyPoint], str]:
-    """Score every share of the training images at which all data sets were probed."""
-    if len(loaded.fractions) < 2:
+    """Score every amount of training images at which all data sets were probed."""
+    if len(loaded.amounts) < 2:
         return [], ""
     points, words = [], set()
-    for fraction in loaded.fractions:
-        rows = loaded.table[loaded.table["fraction"] == fraction]
-        part = Loaded(rows, list(dict.fromkeys(rows["name"])), [], [])
-        complete = all(set(part.at(name, fraction)["name"]) == set(part.names)
+    for amount in loaded.amounts:
+        part = loaded.part(loaded.table[loaded.table["amount"] == amount])
+        part = replace(part, pairs=[])
+        complete = all(set(part.at(name, amount)["name"]) == set(part.names)
                        for name in loaded.data_sets)  # fmt: skip
         if not complete or part.data_sets != loaded.data_sets:
             continue
@@ -180,9 +182,10 @@ def _efficiency(
 def _noted(loaded: Loaded) -> dict[str, list[str]]:
     """Gather what the runs on each data set have to say."""
     told = dict.fromkeys((run["data_set"], note) for run in loaded.runs for note in run["notes"])
-    return {
-        name: [note for own, note in told if own == name] for name in sorted({n for n, _ in told})
-    }
+    notes = {**loaded.notes}
+    for name, note in told:
+        notes[name] = [*notes.get(name, []), note]
+    return {name: notes[name] for name in sorted(notes) if notes[name]}
 
 
 def _is_leak(note: str) -> bool:
@@ -200,7 +203,7 @@ def _notes(loaded: Loaded) -> list[str]:
     return lay.notes_of(
         "runs.txt",
         first_runs={run["name"]: run for run in runs}.values(),
-        fraction=loaded.main_fraction,
+        amount=loaded.main_amount,
         mixed=shorten([f"{name} {' and '.join(found)}" for name, found in mixed.items()]),
         backbones=sorted({str(run["settings"].get("backbone")) for run in runs} - {"None"}),
         probes=table.groupby("name")["probe"].first().to_dict(),
@@ -236,20 +239,26 @@ def _changes_csv(summary: Summary) -> str:
 
 
 def _features(loaded: Loaded, summary: Summary) -> dict[tuple[str, str], FloatArray]:
-    """Read the features of the test images, in the order of the images of a data set."""
+    """Read the features of what was scored, in its order; of a unit, the mean of its images'."""
     found: dict[tuple[str, str], FloatArray] = {}
-    shown = {one.name for one in summary.sets}
+    images = {one.name: one.images for one in summary.sets}
     for run in loaded.runs:
         path, key = run["folder"] / "features.npy", (run["name"], run["data_set"])
-        if key in found or run["data_set"] not in shown or not path.is_file():
+        if key in found or run["data_set"] not in images or not path.is_file():
             continue
         try:
             values = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{path} cannot be read", got=error) from error
-        order = np.argsort(read_table(run["folder"] / TABLE)["image"].to_numpy(str))
-        if values.ndim == 2 and len(values) == len(order):
-            found[key] = np.asarray(values[order], dtype=np.float64)
+        table = read_table(run["folder"] / TABLE)
+        if values.ndim != 2 or len(values) != len(table):
+            continue
+        owners = [Owner(*row) for row in table[["patient", "eye", "volume"]].to_numpy(str)]
+        names = table["image"] if loaded.item == "image" else unit_names(
+            loaded.item, table["image"], owners
+        )  # fmt: skip
+        means = pd.DataFrame(np.asarray(values, np.float64)).groupby(np.asarray(names)).mean()
+        found[key] = means.loc[images[run["data_set"]]].to_numpy()
     return found
 
 

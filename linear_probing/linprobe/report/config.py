@@ -9,6 +9,7 @@ from retfiner.common.cli import flag
 from retfiner.common.errors import InputError
 from retfiner.common.metrics import METRICS
 from retfiner.common.numbers import NonNegativeInt, PositiveInt
+from retfiner.common.patients import Unit
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class ModelSettings:
 class ScoreSettings:
     """Scores."""
 
+    unit: Unit | None = flag(
+        "what is scored as one: image, volume, eye or patient, by the mean of its images'"
+        " probabilities; by default image, or what a mil probe pooled",
+        None,
+    )
     metric: str = flag(
         "metric of the main table; docs/statistics.md has all of them", "balanced_accuracy"
     )

@@ -150,10 +150,16 @@ def main_table(summary: Summary, marks: dict[str, str]) -> Table:
         lines = [_score_line(summary, name, marks) for name in _rows(summary)]
     info = METRICS[summary.metric]
     caption = (
-        f"{info.axis} on the test split, mean ± standard deviation over seeds "
+        f"{info.axis} on the test split{_by(summary)}, mean ± standard deviation over seeds "
         f"({'higher' if info.higher_is_better else 'lower'} is better)."
     )
     return Table("Results", caption, columns, lines, _told("reading.txt", summary))
+
+
+def _by(summary: Summary) -> str:
+    if summary.item == "image":
+        return ""
+    return f" by {summary.item} (mean of its images' probabilities, or as its probe pooled them)"
 
 
 def _heads(summary: Summary) -> list[str]:
@@ -264,7 +270,7 @@ def class_tables(summary: Summary) -> list[Table]:
         lines = []
         for index, label in enumerate(one.classes):
             count = int((one.labels == index).sum())
-            lines.append(Line((Cell(f"{label} ({count} images)"),), "heading"))
+            lines.append(Line((Cell(f"{label} ({count} {summary.item}s)"),), "heading"))
             for model in summary.models:
                 own = rows[(rows["class"] == label) & (rows["model"] == model)].set_index("metric")
                 cells = (

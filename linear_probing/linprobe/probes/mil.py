@@ -1,0 +1,79 @@
+"""The MIL probe: gated attention over the stored features of a unit's images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from linprobe.probes.attention import (
+    AttentionNumbers,
+    GatedAttention,
+    Sets,
+    fit_best,
+    probabilities,
+)
+from linprobe.task import Outcome, ProbingTask, Rows
+from linprobe.units import bags_of
+from retfiner.common.errors import InputError
+from retfiner.common.seeds import generator
+
+
+def bag_sets(features: Tensor, bags: Sequence[Sequence[int]], labels: Sequence[int]) -> Sets:
+    """Take rows of (N, F) features together: a set for each bag, with the class it has."""
+    padded = pad_sequence([torch.tensor(bag) for bag in bags], batch_first=True, padding_value=-1)
+
+    def take(batch: Tensor) -> tuple[Tensor, Tensor]:
+        longest = int((padded[batch] >= 0).sum(dim=1).max())
+        rows = padded[batch, :longest]
+        return features[rows.clamp(min=0)].float(), rows >= 0
+
+    return Sets(torch.tensor(labels), take)
+
+
+def probe_mil(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Outcome]:
+    """Train gated attention for each seed; every image of a test unit is given what its unit is.
+
+    Units with images of several classes are not trained on.
+
+    Raises:
+        InputError: If no unit has one class, or training diverges.
+    """
+    config = task.config
+    numbers, rates = AttentionNumbers.of(config), config.attention_learning_rate
+    build = partial(GatedAttention, task.extractor.feature_width, task.n_classes)
+    val, _ = _labelled(task, "val", np.arange(len(task.labels("val"))))
+    names, owners = task.data.splits["test"].names, task.data.splits["test"].owners
+    bags, _ = bags_of(config.unit, names, owners, task.labels("test").tolist())
+    test = bag_sets(task.clean("test"), bags, [0] * len(bags))
+    place = np.empty(len(names), np.int64)
+    for k, bag in enumerate(bags):
+        place[bag] = k
+    outcomes = {}
+    for seed, rows in subsets.items():
+        train, found = _labelled(task, "train", rows)
+        draws = partial(generator, seed, "attention")
+        fitted = fit_best(build, train, val, rates, numbers, draws, task.extractor.device)
+        scores = probabilities(fitted.model, test, numbers.batch)[place]
+        weights = {name: tensor.cpu() for name, tensor in fitted.model.state_dict().items()}
+        outcomes[seed] = Outcome(scores, fitted.curve, weights, {**fitted.context, **found})
+    return outcomes
+
+
+def _labelled(task: ProbingTask, split: str, rows: Rows) -> tuple[Sets, dict[str, int]]:
+    """Group images of a split; of the units, take those with one class, and count them."""
+    part = task.data.splits[split].subset(rows)
+    bags, labels = bags_of(task.config.unit, part.names, part.owners, part.labels.tolist())
+    known = [(bag, label) for bag, label in zip(bags, labels, strict=True) if label is not None]
+    if not known:
+        raise InputError(
+            f"{task.data.name}: no {task.config.unit} of {split} has images of one class alone",
+            remedy="pool by another --unit",
+        )
+    features = task.clean(split)[torch.from_numpy(rows)]
+    counts = {"units_trained_on": len(known), "units_left_out": len(bags) - len(known)}
+    return bag_sets(features, *map(list, zip(*known, strict=True))), counts
