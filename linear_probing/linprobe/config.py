@@ -87,11 +87,7 @@ class DataSettings:
     allow_leaks: bool = flag(
         "probe although test images were trained on; the report says so beside the number", False
     )
-    unit: Unit = flag(
-        "what is scored as one, by the mean of its images' probabilities: image, volume, eye or"
-        " patient; --probe mil pools its images instead",
-        "image",
-    )
+    unit: Unit = flag("scored as one: the mean of its images, or pooled", "image")
     train_fraction: list[PositiveFloat] = flag(
         "shares of the training images, for a label-efficiency curve", [1.0]
     )
@@ -123,9 +119,10 @@ class ProbeSettings:
         "what the probe is trained on; by default the backbone's own", None
     )
     probe: Probe = flag(
-        "linear (as published), knn, logistic (regression), prototype (class means), attentive"
-        " (pools patch tokens), or mil (pools images of a --unit)",
+        "linear (as published), knn, logistic, prototype, attentive (pools patch tokens), or mil"
+        " (pools a --unit)",
         "linear",
+        metavar="KIND",
     )
     protocol: Literal["unified", "published"] = flag(
         "published: weight decay 0.05 for RETFound; unified: one for all models", "unified"
@@ -203,7 +200,7 @@ class LogisticSettings:
 
 @dataclass(frozen=True)
 class PrototypeSettings:
-    """Class means, for --probe prototype."""
+    """Class means (prototype probe)."""
 
     prototype_temperature: PositiveFloat = flag(
         "temperature of squared distances between vectors of length 1", 0.1
@@ -214,7 +211,7 @@ class PrototypeSettings:
 class AttentionSettings:
     """Attention, for --probe attentive and mil."""
 
-    attention_learning_rate: list[PositiveFloat] = flag(
+    attention_lr: list[PositiveFloat] = flag(
         "peak learning rates of AdamW; the best on validation is taken", [1e-4, 1e-3]
     )
     attention_weight_decay: NonNegativeFloat = flag("weight decay of AdamW", 1e-3)
@@ -281,7 +278,7 @@ class ProbeConfig(
 
     def _check_lists(self) -> None:
         lists = ("data_set", "seed", "train_fraction", "shots", "logistic_c")
-        for name in (*lists, "attention_learning_rate"):
+        for name in (*lists, "attention_lr"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise InputError(f"--{name} names something twice", got=" ".join(map(str, values)))

@@ -232,7 +232,7 @@ def test_prototypes_need_no_seed_and_a_mil_probe_scores_whole_units(copy):
 
 def test_an_attentive_probe_learns_from_stored_patch_tokens(copy, monkeypatch):
     config = dataclasses.replace(copy, views=None, probe="attentive", attention_epochs=20,
-                                 attention_learning_rate=[1e-3], model="tokens")  # fmt: skip
+                                 attention_lr=[1e-3], model="tokens")  # fmt: skip
     _, [summary] = run_sweep(config)
     assert min(summary.scores) > 0.5
     (_, about), _ = runs_of(config, "baseline/tokens")

@@ -171,7 +171,7 @@ def fit(
             raise InputError(
                 "The training of the probe diverged",
                 got="weights that are not finite",
-                remedy="lower --attention_learning_rate",
+                remedy="lower --attention_lr",
             )
         truth = val.labels.numpy()
         names = ("loss", "balanced_accuracy")

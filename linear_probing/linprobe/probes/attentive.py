@@ -35,7 +35,7 @@ def probe_attentive(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Ou
         InputError: If training diverges, or patch tokens cannot be stored.
     """
     width, config = task.extractor.backbone.width, task.config
-    numbers, rates = AttentionNumbers.of(config), config.attention_learning_rate
+    numbers, rates = AttentionNumbers.of(config), config.attention_lr
     build = partial(CrossAttention, width, task.n_classes)
     of = {
         name: partial(token_sets, task.clean(name), task.labels(name), width)

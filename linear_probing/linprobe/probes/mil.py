@@ -44,7 +44,7 @@ def probe_mil(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Outcome]
         InputError: If no unit has one class, or training diverges.
     """
     config = task.config
-    numbers, rates = AttentionNumbers.of(config), config.attention_learning_rate
+    numbers, rates = AttentionNumbers.of(config), config.attention_lr
     build = partial(GatedAttention, task.extractor.feature_width, task.n_classes)
     val, _ = _labelled(task, "val", np.arange(len(task.labels("val"))))
     names, owners = task.data.splits["test"].names, task.data.splits["test"].owners

@@ -36,8 +36,7 @@ class ScoreSettings:
     """Scores."""
 
     unit: Unit | None = flag(
-        "what is scored as one: image, volume, eye or patient, by the mean of its images'"
-        " probabilities; by default image, or what a mil probe pooled",
+        "scored as one; by default image, or what mil pooled",
         None,
     )
     metric: str = flag(
