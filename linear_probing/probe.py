@@ -38,7 +38,7 @@ def main() -> None:
     for weights in (*given, config.init_weights, config.ft_weights):
         if weights is not None:
             require_checkpoint_file(weights)
-    list_data_sets(config.data_root, config.data_set)
+    list_data_sets(config.data_root, config.data_set, config.external)
     with progress(LOADING):  # torch, which a wrong path does not wait for
         from linprobe.probing import run_sweep
 

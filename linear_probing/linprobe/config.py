@@ -33,7 +33,7 @@ class Amount(NamedTuple):
     def __str__(self) -> str:
         """Say it, nothing for all of them."""
         if self.shots:
-            return f"{self.shots} training images a class"
+            return f"{self.shots} training image{'s' * (self.shots > 1)} a class"
         return "" if self.fraction == 1 else f"{self.fraction:.3g} of the training images"
 
 
@@ -78,6 +78,12 @@ class DataSettings:
     data_root: Path = flag("folder of the data sets", Path("_data"))
     data_set: list[str] = flag(
         "data sets, each <data_root>/<name>/{train,val,test}/<Class>/; by default all of them", []
+    )
+    external: list[str] = flag(
+        "data sets on whose test images every model of the others is tested as well", []
+    )
+    label_map: list[str] = flag(
+        "classes of external data sets that are called otherwise", [], metavar="THEIRS=OURS"
     )
     train_csv: Path | None = flag(
         "CSV of the pairs that models were refined on (image, patient_id): test images and patients"
@@ -277,11 +283,21 @@ class ProbeConfig(
         self._check_augmentation()
 
     def _check_lists(self) -> None:
-        lists = ("data_set", "seed", "train_fraction", "shots", "logistic_c")
+        lists = ("data_set", "external", "seed", "train_fraction", "shots", "logistic_c")
         for name in (*lists, "attention_lr"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise InputError(f"--{name} names something twice", got=" ".join(map(str, values)))
+        both = sorted(set(self.data_set) & set(self.external))
+        if both:
+            raise InputError(
+                "A data set cannot be external to itself",
+                got=f"{', '.join(both)} in both --data_set and --external",
+            )
+        if self.label_map and not self.external:
+            raise InputError("--label_map would have no effect without --external")
+        if not all(re.fullmatch(r"[^=]+=[^=]+", word) for word in self.label_map):
+            raise InputError("--label_map takes theirs=ours", got=" ".join(self.label_map))
         if max(self.train_fraction) > 1:
             raise InputError(
                 "--train_fraction is a share", got=max(self.train_fraction), expected="0 to 1"
@@ -333,6 +349,12 @@ class ProbeConfig(
                 got=f"--representation_method {self.representation_method}",
                 remedy="leave it out",
             )
+
+    @property
+    def classes_of_external(self) -> dict[str, str]:
+        """Our class by theirs."""
+        words = (word.partition("=") for word in self.label_map)
+        return {theirs: ours for theirs, _, ours in words}
 
     @property
     def seeds(self) -> list[int]:

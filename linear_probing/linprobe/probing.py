@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 
 from linprobe.config import Amount, ProbeConfig
-from linprobe.datasets import DataSet, Split, list_data_sets, read_data_set
+from linprobe.datasets import SPLITS, DataSet, Split, list_data_sets, read_data_set
+from linprobe.external import check_label_map, external
 from linprobe.features import Extractor
 from linprobe.fractions import draw_fraction, draw_shots
 from linprobe.leaks import TrainingPairs, check_splits, refuse
@@ -161,22 +162,35 @@ def run_sweep(
     Raises:
         InputError: If weights, data or results cannot be used, or test images were trained on.
     """
-    folders = list_data_sets(config.data_root, config.data_set)
+    folders = list_data_sets(config.data_root, config.data_set, config.external)
+    others = [read_data_set(config.data_root / name, ("test",)) for name in config.external]
+    check_label_map(config.classes_of_external, others)
     store = FeatureStore(config.feature_store)
     pairs = None if config.train_csv is None else TrainingPairs(config.train_csv, store)
     models, summaries = [], []
-    data_sets: list[DataSet] = []
+    data_sets: list[list[DataSet]] = []
     for candidate in candidates(config):
         sweep = Sweep(config, candidate)
         models.append(f"{sweep.model}-{sweep.probed.sha256[:8]}")
         for k, folder in enumerate(folders):
             if k == len(data_sets):  # read and compared once, when its turn comes
-                data_sets.append(_without_leaks(read_data_set(folder), store, pairs, config))
-            task = ProbingTask(data_sets[k], sweep.extractor, config)
-            for amount in config.amounts:
-                summaries.append(_probe_amount(sweep, task, amount))
-                report(summaries[-1])
+                found = _data_sets(folder, others, config)
+                data_sets.append([_without_leaks(one, store, pairs, config) for one in found])
+            for data in data_sets[k]:
+                task = ProbingTask(data, sweep.extractor, config)
+                for amount in config.amounts:
+                    summaries.append(_probe_amount(sweep, task, amount))
+                    report(summaries[-1])
     return models, summaries
+
+
+def _data_sets(folder: Path, others: list[DataSet], config: ProbeConfig) -> list[DataSet]:
+    """Read what is trained on in a folder: tested on its own images, if it has any, and others'."""
+    alone = bool(others) and not (folder / "test").is_dir()
+    own = read_data_set(folder, ("train", "val") if alone else SPLITS)
+    label_map = config.classes_of_external
+    outside = [external(own, one, label_map) for one in others]
+    return outside if alone else [own, *outside]
 
 
 def _without_leaks(
@@ -244,6 +258,7 @@ def _table(sweep: Sweep, task: ProbingTask, protocol: str, run: Run) -> pd.DataF
         shots=run.amount.shots,
         train_images=len(run.rows),
         train_patients=len(set(owners)) if all(owners) else -1,
+        train_set=data.train_set,
         image=test.names,
         eye=[owner.eye for owner in test.owners],
         volume=numbered([owner.volume for owner in test.owners]),

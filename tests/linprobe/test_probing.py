@@ -253,7 +253,7 @@ def test_few_shots_are_drawn_anew_by_each_of_twenty_seeds(copy):
     )
     _, summaries = run_sweep(config)
     assert [(str(s.amount), len(s.scores)) for s in summaries] == [
-        ("1 training images a class", 20), ("2 training images a class", 20),
+        ("1 training image a class", 20), ("2 training images a class", 20),
     ]  # fmt: skip
     tables = [table for table, _ in runs_of(copy, "baseline/few", train_shots=2)]
     assert {tuple(table["shots"].unique()) for table in tables} == {(2,)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ from matplotlib.figure import Figure
 
 from linprobe.report import tables as lay
 from linprobe.report.config import ReportConfig
-from linprobe.report.figures import EfficiencyPoint, draw_all
+from linprobe.report.figures import Drawing, EfficiencyPoint, draw_all
 from linprobe.report.loading import Loaded, load
+from linprobe.report.methods import methods_paragraph
+from linprobe.report.subgroups import subgroup_tables
 from linprobe.report.summary import MEAN, Summary, summarise
+from linprobe.report.transfer import transfer_tables
 from linprobe.statistics import FloatArray, data_sets_needed
 from linprobe.units import unit_names
 from retfiner.common.console import wide_console
@@ -63,7 +66,9 @@ def build_report(config: ReportConfig) -> Report:
     alone = config.base if not config.refined else ()
     loaded = load(config.results, config.predictions, config.pairs, alone, config.data_set,
                   config.protocol).by_unit(config.unit)  # fmt: skip
-    unknown = sorted(config.scales.keys() - set(loaded.data_sets))
+    inner, outer, train_sets = loaded.divided()
+    part = inner or loaded
+    unknown = sorted(config.scales.keys() - set(loaded.table["data_set"]))
     if unknown:
         raise InputError("--ordered names other data sets", got=shorten(unknown),
                          expected=", ".join(loaded.data_sets))  # fmt: skip
@@ -71,8 +76,7 @@ def build_report(config: ReportConfig) -> Report:
         "scales": config.scales, "resamples": config.bootstrap, "swaps": config.swaps,
         "seed": config.seed,
     }  # fmt: skip
-    summary = summarise(loaded, config.metric, **numbers)
-    efficiency, word = _efficiency(loaded, config.metric, numbers)
+    summary = summarise(part, config.metric, **numbers)
     notes = _noted(loaded)
     marks = {name: f" [{chr(97 + k % 26)}]" for k, name in enumerate(notes)}
     main = lay.main_table(summary, marks)
@@ -82,27 +86,28 @@ def build_report(config: ReportConfig) -> Report:
     shown = [main]
     if len(summary.models) > 2:
         shown += [lay.leaderboard(summary), lay.pairwise_table(summary)]
+    if outer is not None and inner is not None:
+        outside = summarise(outer, config.metric, **numbers)
+        shown += transfer_tables(summary, outside, train_sets, config.bootstrap, config.seed)
+    shown += subgroup_tables(summary, config.bootstrap, config.seed)
     shown.append(lay.metrics_table(summary))
-    folder = config.output
+    told = sorted(train_sets) if inner is not None else []
+    methods = methods_paragraph(part, summary, told, config.bootstrap, config.swaps)
     texts = {
         "table.md": lay.render("tables.md", tables=shown),
         "table.tex": lay.render("tables.tex", tables=shown),
         "table_document.tex": lay.render("document.tex"),
+        "methods.txt": f"{methods}\n",
         "changes.csv": _changes_csv(summary),
         "metrics.csv": summary.metrics.to_csv(index=False),
         TABLE: loaded.table.drop(columns=["name", "amount"]).to_csv(index=False),
     }
     for name, text in texts.items():
-        write_text(folder / name, text)
-    features = _features(loaded, summary) if config.map_points else {}
-    pictures, files = [], []
-    drawings = draw_all(summary, efficiency, word, features, config.map_points, config.seed)
-    for drawing in track(drawings, "drawing figures"):
-        png, written = _write_figure(folder / FIGURES / drawing.name, drawing.figure)
-        width = round(drawing.figure.get_figwidth() * PIXELS_PER_INCH)
-        data = base64.b64encode(png).decode("ascii")
-        pictures.append({**drawing._asdict(), "data": data, "width": width})
-        files += written
+        write_text(config.output / name, text)
+    efficiency = _efficiency(part, config.metric, numbers)
+    features = _features(part, summary) if config.map_points else {}
+    drawings = draw_all(summary, *efficiency, features, config.map_points, config.seed)
+    pictures, files = _draw(drawings, config.output / FIGURES)
     page = lay.render(
         "page.html",
         title=_title(summary),
@@ -112,12 +117,24 @@ def build_report(config: ReportConfig) -> Report:
         tables=shown,
         pictures=pictures,
         class_tables=lay.class_tables(summary),
+        methods=methods,
         provenance=[(name, _provenance(loaded, name)) for name in loaded.names],
     )
-    write_text(folder / "index.html", page)
-    return Report(
-        summary, main, remarks, [folder / "index.html", *(folder / n for n in texts), *files]
-    )
+    place = config.output / "index.html"
+    write_text(place, page)
+    return Report(summary, main, remarks, [place, *(config.output / n for n in texts), *files])
+
+
+def _draw(drawings: Iterable[Drawing], folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
+    """Write figures; give them as the page shows them, and their files."""
+    pictures, files = [], []
+    for drawing in track(drawings, "drawing figures"):
+        png, written = _write_figure(folder / drawing.name, drawing.figure)
+        width = round(drawing.figure.get_figwidth() * PIXELS_PER_INCH)
+        data = base64.b64encode(png).decode("ascii")
+        pictures.append({**drawing._asdict(), "data": data, "width": width})
+        files += written
+    return pictures, files
 
 
 def _title(summary: Summary) -> str:

@@ -73,6 +73,20 @@ class Loaded:
         pairs = [pair for pair in self.pairs if {*pair} <= {*names}]
         return replace(self, table=rows, names=names, pairs=pairs)
 
+    def divided(self) -> tuple[Loaded | None, Loaded | None, dict[str, str]]:
+        """Divide into data sets that were trained on, and external ones with what was trained on.
+
+        None stands for a part without rows.
+        """
+        if "train_set" not in self.table:
+            return self, None, {}
+        of = self.table["train_set"].fillna("")
+        pairs = zip(self.table["data_set"], of, strict=True)
+        parts = [
+            self.part(self.table[rows]) if rows.any() else None for rows in (of == "", of != "")
+        ]
+        return parts[0], parts[1], {name: train_set for name, train_set in pairs if train_set}
+
     def by_unit(self, unit: str | None) -> Loaded:
         """Score units instead of images; by default those that a probe pooled, if any did.
 
@@ -149,9 +163,10 @@ def load(
 def _amounts(table: pd.DataFrame) -> list[str]:
     rows = zip(table["fraction"], table["shots"], strict=True)
     return [
-        f"{shots} a class" if shots else "" if share == 1 else f"{share:.3g}"
+        f"{shots} training image{'s' * (shots > 1)} a class" if shots
+        else "" if share == 1 else f"{share:.3g} of the training images"
         for share, shots in rows
-    ]
+    ]  # fmt: skip
 
 
 def _key(run: Mapping[str, Any]) -> tuple[str, str]:
@@ -243,7 +258,7 @@ def _check_complete(loaded: Loaded) -> None:
         raise InputError(
             "Runs without a partner cannot be compared.",
             got=f"{shorten(missing)} is missing"
-            + (f" at {loaded.main_amount} of the training images" if loaded.main_amount else ""),
+            + (f" at {loaded.main_amount}" if loaded.main_amount else ""),
             expected="every data set in all models",
             remedy="run the missing ones, or choose with --data_set",
         )

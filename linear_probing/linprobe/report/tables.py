@@ -115,16 +115,18 @@ def with_spread(mean: float, deviation: float) -> str:
     return f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f} ± {deviation:.2f}"
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 2) -> str:
     """Write a change with its sign, a true minus for a negative one."""
-    text = f"{value:+.2f}"
-    return "0.00" if float(text) == 0 else text.replace("-", "−")
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
-def interval_text(interval: Interval, sign: bool = True) -> str:
+def interval_text(interval: Interval, sign: bool = True, digits: int = 2) -> str:
     """Write an interval as ``low to high``; a dash where there is none."""
-    write = signed if sign else "{:.2f}".format
-    return "–" if interval is None else f"{write(interval[0])} to {write(interval[1])}"
+    if interval is None:
+        return "–"
+    low, high = (signed(end, digits) if sign else f"{end:.{digits}f}" for end in interval)
+    return f"{low} to {high}"
 
 
 def p_text(p: float) -> str:
