@@ -34,6 +34,7 @@ def external(ours: DataSet, theirs: DataSet, label_map: Mapping[str, str]) -> Da
             f"--label_map leads to classes that {ours.name} does not have",
             got=shorten(unknown),
             expected=f"theirs=ours, of {', '.join(ours.classes)}",
+            remedy="choose with --data_set what is trained on",
         )
     test = theirs.splits["test"]
     names = [label_map.get(name, name) for name in theirs.classes]
@@ -45,7 +46,7 @@ def external(ours: DataSet, theirs: DataSet, label_map: Mapping[str, str]) -> Da
             f"{theirs.name} shares fewer than two classes with {ours.name}",
             got=", ".join(theirs.classes),
             expected=f"classes called {', '.join(ours.classes)}",
-            remedy="say which are the same with --label_map theirs=ours",
+            remedy="say which are the same with --label_map theirs=ours, or choose with --data_set",
         )
     notes = [note for note in ours.notes if "test" not in note]
     left = [name for name, k in zip(theirs.classes, index.tolist(), strict=True) if k < 0]

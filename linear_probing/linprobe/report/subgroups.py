@@ -17,7 +17,7 @@ from linprobe.statistics import FloatArray, bootstrap_interval
 from retfiner.common.metrics import METRICS
 from retfiner.common.seeds import derive_seed
 
-AGES = (50, 65, 80)
+AGES = (0, 50, 65, 80)
 """Where age groups begin, in years."""
 
 
@@ -41,8 +41,7 @@ def age_group(age: str) -> str:
     except ValueError:
         return age
     ends = [*(f"to {start - 1}" for start in AGES[1:]), "or more"]
-    begun = [f"{start} {end}" for start, end in zip(AGES, ends, strict=True) if years >= start]
-    return begun[-1] if begun else f"below {AGES[0]}"
+    return [f"{s} {end}" for s, end in zip(AGES, ends, strict=True) if years >= s or not s][-1]
 
 
 def subset(one: ScoredSet, rows: NDArray[np.bool_]) -> ScoredSet:

@@ -126,7 +126,7 @@ def interval_text(interval: Interval, sign: bool = True, digits: int = 2) -> str
     if interval is None:
         return "–"
     low, high = (signed(end, digits) if sign else f"{end:.{digits}f}" for end in interval)
-    return f"{low} to {high}"
+    return f"{low} to {high}".replace("-", "−")
 
 
 def p_text(p: float) -> str:

@@ -87,23 +87,29 @@ def transfer_tables(
         here = known.get(train_sets.get(there.name, ""))
         if here is not None and inner is not None:
             rng = np.random.default_rng(derive_seed(seed, "transfer", there.name))
-            lines = [_line(inner, outer, here, there, m, resamples, rng) for m in outer.models]
-            tables.append(_table(here.name, there.name, outer.metric, lines))
+            lines = []
+            for model in outer.models:
+                lines += _lines(inner, outer, here, there, model, resamples, rng)
+            tables.append(_table(here.name, there.name, lines))
     return tables
 
 
-def _line(
+def _lines(
     inner: Summary, outer: Summary, here: ScoredSet, there: ScoredSet, model: str,
     resamples: int, generator: np.random.Generator,
-) -> Line:  # fmt: skip
-    cells = [Cell(model)]
-    for metric in dict.fromkeys((outer.metric, "ece")):
-        cells += [Cell(_told(inner, here.name, model, metric)),
-                  Cell(_told(outer, there.name, model, metric))]  # fmt: skip
-    cells.append(Cell(f"{here.values('sensitivity', model).mean():.1f}"))
+) -> list[Line]:  # fmt: skip
+    rows = [
+        (METRICS[metric].axis, _told(inner, here.name, model, metric),
+         _told(outer, there.name, model, metric))
+        for metric in dict.fromkeys((outer.metric, "ece"))
+    ]  # fmt: skip
     moved = transferred(here, there, model, resamples, generator)
-    cells += [Cell(f"{v:.1f} ({lay.interval_text(i, sign=False, digits=1)})") for v, i in moved]
-    return Line(tuple(cells))
+    found = [f"{value:.1f} ({lay.interval_text(i, sign=False, digits=1)})" for value, i in moved]
+    inside = here.values("sensitivity", model).mean()
+    rows += [("Sensitivity (%) at the threshold of inside", f"{inside:.1f}", found[0]),
+             ("Specificity (%) there", f"≥ {100 * SPECIFICITY:.0f}", found[1])]  # fmt: skip
+    heading = Line((Cell(model),), "heading")
+    return [heading, *(Line(tuple(map(Cell, row))) for row in rows)]
 
 
 def _told(summary: Summary, data_set: str, model: str, metric: str) -> str:
@@ -114,16 +120,15 @@ def _told(summary: Summary, data_set: str, model: str, metric: str) -> str:
     return f"{row.value:.1f} ({lay.interval_text(interval, sign=False, digits=1)})"
 
 
-def _table(here: str, there: str, metric: str, lines: Sequence[Line]) -> Table:
-    names = [METRICS[metric].axis] + ["ECE (%)"] * (metric != "ece")
-    columns = [f"{name} {side}" for name in names for side in ("inside", "outside")]
-    limit = f"{SPECIFICITY:.0%} specificity".replace("%", " %")
+def _table(here: str, there: str, lines: Sequence[Line]) -> Table:
+    other = there.removeprefix(f"{here}_to_")
+    limit = f"{100 * SPECIFICITY:.0f} % specificity"
     return Table(
-        there,
-        f"From {here} (inside) to {there} (outside): score, calibration and operating point. "
-        f"Thresholds, one a class, are those of {limit} on the test images inside.",
-        ("Model", *columns, "Sensitivity inside", "Sensitivity outside", "Specificity outside"),
+        f"From {here} to {other}",
+        f"Score, calibration and operating point on the test images of {here} (inside) and of "
+        f"{other} (outside). Thresholds, one a class, are those of {limit} inside.",
+        ("Model", "Inside", "Outside"),
         list(lines),
-        ["One class against the rest, averaged by support and over seeds; intervals by patient, "
-         "the thresholds held."],
+        ["Sensitivity and specificity: one class against the rest, averaged by support and over "
+         "seeds. Intervals by patient, the thresholds held."],
     )  # fmt: skip
