@@ -25,6 +25,9 @@ _EYE = re.compile(r"(?:^|_)(OD|OS)(?:_|$)")
 GROUPS = ("sex", "age", "device", "ethnicity")
 """Columns of the table by which subgroups are told apart."""
 
+AGES = (0, 50, 65, 80)
+"""Where age groups begin, in years; no finer age goes into tables of predictions."""
+
 Unit = Literal["image", "volume", "eye", "patient"]
 """What can be scored as one."""
 
@@ -77,11 +80,26 @@ def read_split_table(data_set: Path) -> dict[str, Owner]:
         raise InputError(f"{path} is no CSV in UTF-8", got=error) from error
 
 
+def age_group(age: str) -> str:
+    """Name the age group of a number of years; anything else stays as it is."""
+    try:
+        years = float(age)
+    except ValueError:
+        return age
+    ends = [*(f"to {start - 1}" for start in AGES[1:]), "or more"]
+    return [f"{s} {end}" for s, end in zip(AGES, ends, strict=True) if years >= s or not s][-1]
+
+
 def _owner(row: Mapping[str, str | None]) -> Owner:
     source, _, scan = (row.get("source") or "").partition("#")  # file#k is B-scan k of a volume
     eye = row.get("eye") or owner_in_name(Path(row["image"] or "").stem).eye
     return Owner(row["patient"] or "", eye, row.get("volume") or (source if scan else ""),
-                 *((row.get(name) or "").strip() for name in GROUPS))  # fmt: skip
+                 **{name: _group(name, row.get(name)) for name in GROUPS})  # fmt: skip
+
+
+def _group(name: str, value: str | None) -> str:
+    text = (value or "").strip()
+    return age_group(text) if name == "age" else text
 
 
 def owner_of(path: Path, data_set: Path, table: Mapping[str, Owner]) -> Owner:

@@ -15,10 +15,8 @@ from linprobe.report.summary import Interval, Summary
 from linprobe.report.tables import Cell, Line, Table
 from linprobe.statistics import FloatArray, bootstrap_interval
 from retfiner.common.metrics import METRICS
+from retfiner.common.patients import age_group
 from retfiner.common.seeds import derive_seed
-
-AGES = (0, 50, 65, 80)
-"""Where age groups begin, in years."""
 
 
 class Group(NamedTuple):
@@ -32,16 +30,6 @@ class Group(NamedTuple):
     small: bool
     scores: list[tuple[float, Interval]]
     changes: list[tuple[float, Interval]]
-
-
-def age_group(age: str) -> str:
-    """Name the age group of a number of years; anything else stays as it is."""
-    try:
-        years = float(age)
-    except ValueError:
-        return age
-    ends = [*(f"to {start - 1}" for start in AGES[1:]), "or more"]
-    return [f"{s} {end}" for s, end in zip(AGES, ends, strict=True) if years >= s or not s][-1]
 
 
 def subset(one: ScoredSet, rows: NDArray[np.bool_]) -> ScoredSet:

@@ -6,7 +6,7 @@ import pytest
 
 from linprobe.report.loading import load
 from linprobe.report.scores import scored_set
-from linprobe.report.subgroups import age_group, subgroup_tables, subset
+from linprobe.report.subgroups import subgroup_tables, subset
 from linprobe.report.summary import summarise
 from tests.helpers.probing_runs import make_predictions, write_predictions
 
@@ -66,15 +66,6 @@ def test_small_groups_are_marked_never_starred_and_never_the_worst(summary):
         assert float(text.split("gap ")[1].rstrip(")")) == pytest.approx(
             max(pair) - min(pair), abs=0.11
         )
-
-
-@pytest.mark.parametrize(
-    ("age", "group"),
-    [("49.9", "0 to 49"), ("50", "50 to 64"), ("79", "65 to 79"), ("80", "80 or more"),
-     ("60s", "60s"), ("", "")],
-)  # fmt: skip
-def test_ages_are_grouped(age, group):
-    assert age_group(age) == group
 
 
 def test_without_such_columns_there_is_no_table(tmp_path):
