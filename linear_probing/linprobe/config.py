@@ -20,7 +20,7 @@ from retfiner.common.numbers import (
 )
 from retfiner.common.patients import Unit
 
-Probe = Literal["linear", "knn", "logistic", "prototype", "attentive", "mil"]
+Probe = Literal["linear", "knn", "logistic", "prototype", "attentive", "mil", "finetune"]
 Representation = Literal["concat", "concat_prenorm", "concat_postnorm", "global_pool", "cls_token"]
 
 
@@ -125,8 +125,8 @@ class ProbeSettings:
         "what the probe is trained on; by default the backbone's own", None
     )
     probe: Probe = flag(
-        "linear (as published), knn, logistic, prototype, attentive (pools patch tokens), or mil"
-        " (pools a --unit)",
+        "linear (as published), knn, logistic, prototype, attentive (pools patch tokens), mil"
+        " (pools a --unit), or finetune",
         "linear",
         metavar="KIND",
     )
@@ -229,6 +229,30 @@ class AttentionSettings:
 
 
 @dataclass(frozen=True)
+class FinetuneSettings:
+    """Fine-tuning, for --probe finetune."""
+
+    adapt: Literal["full", "last", "lora"] = flag(
+        "what of the encoder trains: all, its last blocks, or LoRA", "full"
+    )
+    unfreeze_last: PositiveInt = flag("blocks that train, for --adapt last", 4)
+    lora_rank: PositiveInt = flag("rank of the updates, for --adapt lora", 8)
+    finetune_lr: PositiveFloat = flag("peak learning rate of the head and the last block", 3e-4)
+    layer_decay: PositiveFloat = flag(
+        "each block's learning rate as a share of the next one's; 1 for LoRA", 0.65
+    )
+    finetune_weight_decay: NonNegativeFloat = flag("weight decay of AdamW", 0.05)
+    finetune_drop_path: ClosedUnitInterval = flag("stochastic depth of the last block", 0.2)
+    finetune_smoothing: ClosedUnitInterval = flag("label smoothing", 0.1)
+    finetune_warmup: NonNegativeInt = flag("epochs of linear warm-up", 10)
+    finetune_epochs: PositiveInt = flag("most epochs; the half-cosine ends at the last", 50)
+    finetune_patience: PositiveInt = flag(
+        "epochs without a better validation balanced accuracy before a run stops", 20
+    )
+    finetune_batch: PositiveInt = flag("images in a batch", 16)
+
+
+@dataclass(frozen=True)
 class HardwareSettings:
     """Hardware."""
 
@@ -251,6 +275,7 @@ _OF_PROBE = {
     "prototype": _flags(PrototypeSettings),
     "attentive": _flags(AttentionSettings),
     "mil": _flags(AttentionSettings),
+    "finetune": (*_flags(FinetuneSettings), *_AUGMENTATION),
 }
 """The flags that some kinds of probe know; given with another kind, they are an error."""
 DRAWS = 20
@@ -260,6 +285,7 @@ DRAWS = 20
 @dataclass(frozen=True)
 class ProbeConfig(
     HardwareSettings,
+    FinetuneSettings,
     AttentionSettings,
     PrototypeSettings,
     LogisticSettings,
@@ -343,6 +369,18 @@ class ProbeConfig(
             raise InputError("--shots draws images, --probe mil needs whole units")
         if self.shots and self._is_set("train_fraction"):
             raise InputError("--shots and --train_fraction both say what is trained on")
+        for adapt, name in (("last", "unfreeze_last"), ("lora", "lora_rank")):
+            if self.adapt != adapt and self._is_set(name):
+                raise InputError(
+                    f"--{name} would have no effect", got=f"--adapt {self.adapt}",
+                    expected=f"--adapt {adapt}",
+                )  # fmt: skip
+        if self.probe == "finetune" and self.finetune_warmup >= self.finetune_epochs:
+            raise InputError(
+                "The warm-up would last the whole training",
+                got=f"--finetune_warmup {self.finetune_warmup} of {self.finetune_epochs} epochs",
+                expected="a shorter warm-up",
+            )
         if self.probe == "attentive" and self.representation_method is not None:
             raise InputError(
                 "--probe attentive is trained on patch tokens",
@@ -424,6 +462,10 @@ class ProbeConfig(
         settings = {name: getattr(self, name) for name in _OF_PROBE[self.probe]}
         if self.probe == "mil":
             settings["unit"] = self.unit
+        if self.probe == "finetune":
+            other = {"full": {"unfreeze_last", "lora_rank"}, "last": {"lora_rank"},
+                     "lora": {"unfreeze_last", "layer_decay"}}[self.adapt]  # fmt: skip
+            settings = {name: value for name, value in settings.items() if name not in other}
         if self.probe != "linear":
             return settings
         settings["weight_decay"] = self.decay_of(backbone)

@@ -6,7 +6,7 @@ depend on that and on the image's content alone: not on its place, the batch, or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,9 +151,23 @@ class Extractor:
 
     def _encode_all(self, split: Split, view: View, bar: tqdm) -> Tensor:
         features = torch.empty(len(split), self.feature_width, dtype=self._kept_as)
+        done = 0
+        for shown in self.batches(split, view, self.batch_size):
+            features[done : done + len(shown)] = self.encode(shown).cpu()
+            done += len(shown)
+            bar.update(len(shown))
+        self.images_encoded += len(split)
+        return features
+
+    def batches(self, split: Split, view: View, size: int) -> Iterator[Tensor]:
+        """Read images in their order and show them: (B, C, S, S), B of them at once.
+
+        Raises:
+            InputError: If images cannot be read; they are named.
+        """
         loader = DataLoader(
             _Shown(split, view),
-            batch_size=self.batch_size,
+            batch_size=size,
             num_workers=self.num_workers,
             collate_fn=_as_list,
         )
@@ -162,11 +176,8 @@ class Extractor:
             for error in shown:
                 if isinstance(error, InputError):
                     raise _unreadable(split.paths[done:]) from error
-            features[done : done + len(shown)] = self.encode(torch.stack(shown)).cpu()
+            yield torch.stack(shown)
             done += len(shown)
-            bar.update(len(shown))
-        self.images_encoded += len(split)
-        return features
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode (B, C, S, S) images, (B, F), in the precision of the weights, never in less."""

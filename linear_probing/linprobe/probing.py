@@ -284,7 +284,8 @@ def _write(sweep: Sweep, task: ProbingTask, settings: dict[str, Any], run: Run) 
             "image_size": sweep.probed.backbone.image_size,
         }
         files["head.pth"] = partial(save_torch, head)
-    if run.seed == sweep.config.seeds[0]:  # the features are the same for all
+    tuned = sweep.config.probe == "finetune"  # whose features are no longer the backbone's
+    if run.seed == sweep.config.seeds[0] and not tuned:  # they are the same for all seeds
         features = task.shown.numpy().astype(np.float16)
         files["features.npy"] = lambda path: np.save(path, features)
     table = _table(sweep, task, _protocol(settings), run)

@@ -49,9 +49,9 @@ class ProbingTask:
 
     def __init__(self, data: DataSet, extractor: Extractor, config: ProbeConfig) -> None:
         self.data, self.extractor, self.config = data, extractor, config
-        self._clean = View(evaluation_transform(extractor.backbone))
+        self.clean_view = View(evaluation_transform(extractor.backbone))
         numbers = {f.name: getattr(config, f"aug_{f.name}") for f in fields(Augmentation)}
-        self._augmented = augmented_transform(extractor.backbone, Augmentation(**numbers))
+        self.augmented = augmented_transform(extractor.backbone, Augmentation(**numbers))
         self._kept: dict[str, Tensor] = {}
 
     @property
@@ -65,7 +65,7 @@ class ProbingTask:
 
     def clean(self, split: str) -> Tensor:
         """Give (N, F) features of the images as they are."""
-        return self._remember(split, split, [self._clean])[0]
+        return self._remember(split, split, [self.clean_view])[0]
 
     @property
     def shown(self) -> Tensor:
@@ -88,13 +88,13 @@ class ProbingTask:
         if not self.n_views:
             return self.clean("train")[None]
         seed = self.config.view_seed
-        views = [View(self._augmented, ("view", seed, k)) for k in range(self.n_views)]
+        views = [View(self.augmented, ("view", seed, k)) for k in range(self.n_views)]
         return self._remember("views", "train", views)
 
     def fresh(self, rows: Rows, seed: int, epoch: int) -> Tensor:
         """Give (N, F) features of training images, augmented as never before."""
         split = self.data.splits["train"].subset(rows)
-        view = View(self._augmented, ("online", seed, epoch))
+        view = View(self.augmented, ("online", seed, epoch))
         return self.extractor.fresh(split, view, f"{self.data.name}: epoch {epoch}")
 
     def _remember(self, name: str, split: str, views: Sequence[View]) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from linprobe.probes.attentive import probe_attentive
+from linprobe.probes.finetune import probe_finetune
 from linprobe.probes.knn import probe_knn
 from linprobe.probes.linear import probe_linear
 from linprobe.probes.logistic import probe_logistic
@@ -23,7 +24,8 @@ PROBES: dict[str, Callable[[ProbingTask, dict[int, Rows]], dict[int, Outcome]]] 
     "prototype": probe_prototype,
     "attentive": probe_attentive,
     "mil": probe_mil,
+    "finetune": probe_finetune,
 }
 """Every kind of probe by the name ``--probe`` takes."""
-RANDOM = ("linear", "attentive", "mil")
+RANDOM = ("linear", "attentive", "mil", "finetune")
 """The kinds that draw random numbers themselves; others differ by their training images alone."""
