@@ -25,6 +25,9 @@ _EYE = re.compile(r"(?:^|_)(OD|OS)(?:_|$)")
 GROUPS = ("sex", "age", "device", "ethnicity")
 """Columns of the table by which subgroups are told apart."""
 
+ABOUT = ("eye", "volume", *GROUPS)
+"""Columns of the table that may be left out."""
+
 AGES = (0, 50, 65, 80)
 """Where age groups begin, in years; no finer age goes into tables of predictions."""
 
