@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from torch.nn import functional as F
 from linprobe.config import ProbeConfig
 from linprobe.probes.head import CURVE
 from linprobe.schedule import Progress, advance, learning_rate_at
+from linprobe.task import Outcome, ProbingTask, Rows
 from retfiner.common.errors import InputError
 from retfiner.common.metrics import compute_metric
 from retfiner.common.progress import track
+from retfiner.common.seeds import generator
 
 INIT_STD = 0.02
 MIN_DELTA = 1e-3
@@ -130,7 +133,7 @@ def fit_best(
     val: Sets,
     rates: Sequence[float],
     numbers: AttentionNumbers,
-    generator: Callable[[], torch.Generator],
+    draws: Callable[[], torch.Generator],
     device: torch.device,
 ) -> Fitted:
     """Train with each learning rate, from the same beginning, and take the best on validation.
@@ -140,7 +143,7 @@ def fit_best(
     Raises:
         InputError: If training diverges.
     """
-    fitted = [fit(build(), train, val, rate, numbers, generator(), device) for rate in rates]
+    fitted = [fit(build(), train, val, rate, numbers, draws(), device) for rate in rates]
     return max(fitted, key=lambda one: (one.progress.score, -one.progress.loss))
 
 
@@ -150,22 +153,22 @@ def fit(
     val: Sets,
     peak: float,
     numbers: AttentionNumbers,
-    generator: torch.Generator,
+    draws: torch.Generator,
     device: torch.device,
 ) -> Fitted:
     """Train a model by AdamW with a half-cosine, and stop early by validation, as the linear probe.
 
-    ``generator`` draws the initial weights and the order of the sets.
+    ``draws`` gives the initial weights and the order of the sets.
 
     Raises:
         InputError: If training diverges.
     """
-    _initialise(model, generator)
+    _initialise(model, draws)
     model.to(device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=numbers.weight_decay)
     fitted = Fitted(copy.deepcopy(model), peak, Progress(), [])
     for epoch in track(range(1, numbers.epochs + 1), "training attention, at most", unit="epoch"):
-        loss, rate = _train_epoch(model, optimiser, train, peak, epoch, numbers, generator)
+        loss, rate = _train_epoch(model, optimiser, train, peak, epoch, numbers, draws)
         scores = probabilities(model, val, numbers.batch)
         if not np.isfinite(scores).all():
             raise InputError(
@@ -195,11 +198,11 @@ def _train_epoch(
     peak: float,
     epoch: int,
     numbers: AttentionNumbers,
-    generator: torch.Generator,
+    draws: torch.Generator,
 ) -> tuple[float, float]:
     """Train for an epoch; return the mean loss and the last learning rate."""
     device = next(model.parameters()).device
-    batches = torch.randperm(len(train), generator=generator).split(numbers.batch)
+    batches = torch.randperm(len(train), generator=draws).split(numbers.batch)
     total, rate = 0.0, peak
     for step, batch in enumerate(batches):
         done = epoch - 1 + step / len(batches)
@@ -215,13 +218,13 @@ def _train_epoch(
     return total, rate
 
 
-def _initialise(model: nn.Module, generator: torch.Generator) -> None:
+def _initialise(model: nn.Module, draws: torch.Generator) -> None:
     """Draw every weight from a normal distribution cut off at plus and minus two; biases are 0."""
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
         else:
-            nn.init.trunc_normal_(parameter, std=INIT_STD, generator=generator)
+            nn.init.trunc_normal_(parameter, std=INIT_STD, generator=draws)
 
 
 def probabilities(model: nn.Module, sets: Sets, batch: int) -> np.ndarray:
@@ -234,3 +237,28 @@ def probabilities(model: nn.Module, sets: Sets, batch: int) -> np.ndarray:
             logits = model(vectors.to(device), there.to(device))
             scores.append(logits.double().softmax(dim=1).cpu())
     return torch.cat(scores).numpy()
+
+
+def probe_sets(
+    task: ProbingTask,
+    subsets: dict[int, Rows],
+    build: Callable[[], nn.Module],
+    train_of: Callable[[Rows], Sets],
+    val: Sets,
+    test: Sets,
+) -> dict[int, Outcome]:
+    """Train a model for each seed, and score the test sets.
+
+    Raises:
+        InputError: If training diverges.
+    """
+    config, outcomes = task.config, {}
+    numbers = AttentionNumbers.of(config)
+    for seed, rows in subsets.items():
+        draws = partial(generator, seed, "attention")
+        fitted = fit_best(build, train_of(rows), val, config.attention_lr, numbers, draws,
+                          task.extractor.device)  # fmt: skip
+        scores = probabilities(fitted.model, test, numbers.batch)
+        weights = {name: tensor.cpu() for name, tensor in fitted.model.state_dict().items()}
+        outcomes[seed] = Outcome(scores, fitted.curve, weights, fitted.context)
+    return outcomes

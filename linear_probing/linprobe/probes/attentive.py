@@ -7,15 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from linprobe.probes.attention import (
-    AttentionNumbers,
-    CrossAttention,
-    Sets,
-    fit_best,
-    probabilities,
-)
+from linprobe.probes.attention import CrossAttention, Sets, probe_sets
 from linprobe.task import Outcome, ProbingTask, Rows
-from retfiner.common.seeds import generator
 
 
 def token_sets(tokens: Tensor, labels: Tensor, width: int, rows: Tensor) -> Sets:
@@ -34,19 +27,11 @@ def probe_attentive(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Ou
     Raises:
         InputError: If training diverges, or patch tokens cannot be stored.
     """
-    width, config = task.extractor.backbone.width, task.config
-    numbers, rates = AttentionNumbers.of(config), config.attention_lr
-    build = partial(CrossAttention, width, task.n_classes)
+    width = task.extractor.backbone.width
     of = {
         name: partial(token_sets, task.clean(name), task.labels(name), width)
         for name in task.data.splits
     }
     val, test = (of[name](torch.arange(len(task.labels(name)))) for name in ("val", "test"))
-    outcomes = {}
-    for seed, rows in subsets.items():
-        train, draws = of["train"](torch.from_numpy(rows)), partial(generator, seed, "attention")
-        fitted = fit_best(build, train, val, rates, numbers, draws, task.extractor.device)
-        scores = probabilities(fitted.model, test, numbers.batch)
-        weights = {name: tensor.cpu() for name, tensor in fitted.model.state_dict().items()}
-        outcomes[seed] = Outcome(scores, fitted.curve, weights, fitted.context)
-    return outcomes
+    build = partial(CrossAttention, width, task.n_classes)
+    return probe_sets(task, subsets, build, lambda r: of["train"](torch.from_numpy(r)), val, test)

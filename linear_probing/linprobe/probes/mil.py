@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,17 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from linprobe.probes.attention import (
-    AttentionNumbers,
-    GatedAttention,
-    Sets,
-    fit_best,
-    probabilities,
-)
+from linprobe.probes.attention import GatedAttention, Sets, probe_sets
 from linprobe.task import Outcome, ProbingTask, Rows
 from linprobe.units import bags_of
 from retfiner.common.errors import InputError
-from retfiner.common.seeds import generator
 
 
 def bag_sets(features: Tensor, bags: Sequence[Sequence[int]], labels: Sequence[int]) -> Sets:
@@ -43,25 +37,22 @@ def probe_mil(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Outcome]
     Raises:
         InputError: If no unit has one class, or training diverges.
     """
-    config = task.config
-    numbers, rates = AttentionNumbers.of(config), config.attention_lr
-    build = partial(GatedAttention, task.extractor.feature_width, task.n_classes)
-    val, _ = _labelled(task, "val", np.arange(len(task.labels("val"))))
-    names, owners = task.data.splits["test"].names, task.data.splits["test"].owners
-    bags, _ = bags_of(config.unit, names, owners, task.labels("test").tolist())
+    split = task.data.splits["test"]
+    bags, _ = bags_of(task.config.unit, split.names, split.owners, split.labels.tolist())
     test = bag_sets(task.clean("test"), bags, [0] * len(bags))
-    place = np.empty(len(names), np.int64)
+    val, _ = _labelled(task, "val", np.arange(len(task.labels("val"))))
+    build = partial(GatedAttention, task.extractor.feature_width, task.n_classes)
+    sets = {seed: _labelled(task, "train", rows) for seed, rows in subsets.items()}
+    by_rows = {rows.tobytes(): sets[seed][0] for seed, rows in subsets.items()}
+    found = probe_sets(task, subsets, build, lambda rows: by_rows[rows.tobytes()], val, test)
+    place = np.empty(len(split), np.int64)
     for k, bag in enumerate(bags):
         place[bag] = k
-    outcomes = {}
-    for seed, rows in subsets.items():
-        train, found = _labelled(task, "train", rows)
-        draws = partial(generator, seed, "attention")
-        fitted = fit_best(build, train, val, rates, numbers, draws, task.extractor.device)
-        scores = probabilities(fitted.model, test, numbers.batch)[place]
-        weights = {name: tensor.cpu() for name, tensor in fitted.model.state_dict().items()}
-        outcomes[seed] = Outcome(scores, fitted.curve, weights, {**fitted.context, **found})
-    return outcomes
+    return {
+        seed: replace(one, probabilities=one.probabilities[place],
+                      context={**one.context, **sets[seed][1]})
+        for seed, one in found.items()
+    }  # fmt: skip
 
 
 def _labelled(task: ProbingTask, split: str, rows: Rows) -> tuple[Sets, dict[str, int]]:
