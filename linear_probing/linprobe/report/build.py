@@ -91,7 +91,8 @@ def build_report(config: ReportConfig) -> Report:
         shown += transfer_tables(summary, outside, train_sets, config.bootstrap, config.seed)
     shown += subgroup_tables(summary, config.bootstrap, config.seed)
     shown.append(lay.metrics_table(summary))
-    told = sorted(train_sets) if inner is not None else []
+    told = [f"{name.removeprefix(f'{own}_to_')} (trained on {own})"
+            for name, own in sorted(train_sets.items()) if inner is not None]  # fmt: skip
     methods = methods_paragraph(part, summary, told, config.bootstrap, config.swaps)
     texts = {
         "table.md": lay.render("tables.md", tables=shown),

@@ -29,8 +29,9 @@ def test_a_linear_probe(tmp_path):
     for said in (
         "We compared baseline/M, refined/M on 1 data set: OCTID (AMRD, CSR, DR, MH, NORMAL; "
         "80 test images of 40 patients, trained on 100 images of 50 patients).",
-        "Encoders (RETFound) stayed frozen; B-scans were resized to 224 pixels and represented as "
-        "concat_prenorm.",
+        "Encoders (RETFound) stayed frozen; B-scans were resized to 224 pixels and represented by "
+        "the mean of the patch tokens and the CLS token before the final norm, concatenated and "
+        "layer-normalised.",
         "AdamW (learning rate 0.001, weight decay 0.01, label smoothing 0.1, 10 epochs of warm-up, "
         "half-cosine decay over at most 1000 epochs)",
         "on stored augmented views of each image.",
