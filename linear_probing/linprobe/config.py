@@ -100,7 +100,9 @@ class DataSettings:
     shots: list[PositiveInt] = flag(
         "few shots: so many training images of each class, drawn anew by each seed", []
     )
-    seed: list[NonNegativeInt] = flag("seeds, each of them a run", [0, 1, 2, 3, 4])
+    seed: list[NonNegativeInt] = flag(
+        "seeds, each of them a run; by default 0 to 4, of --shots 0 to 19", []
+    )
 
 
 @dataclass(frozen=True)
@@ -278,8 +280,8 @@ _OF_PROBE = {
     "finetune": (*_flags(FinetuneSettings), *_AUGMENTATION),
 }
 """The flags that some kinds of probe know; given with another kind, they are an error."""
-DRAWS = 20
-"""Seeds where ``--shots`` is given: few images make much difference."""
+SEEDS, DRAWS = 5, 20
+"""How many seeds by default; more for ``--shots``, since it matters much which few images."""
 
 
 @dataclass(frozen=True)
@@ -396,8 +398,8 @@ class ProbeConfig(
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds asked for; of few shots by default more."""
-        return list(range(DRAWS)) if self.shots and not self._is_set("seed") else list(self.seed)
+        """The seeds asked for, or as many as usual."""
+        return list(self.seed) or list(range(DRAWS if self.shots else SEEDS))
 
     @property
     def amounts(self) -> list[Amount]:

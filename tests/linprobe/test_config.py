@@ -44,7 +44,9 @@ def test_defaults_are_the_published_protocol():
         "aug_scale": 0.1,
         "aug_shear": 5.0,
     }
-    assert config().seed == [0, 1, 2, 3, 4]
+    assert config().seeds == [0, 1, 2, 3, 4]
+    assert config(shots=[1]).seeds == list(range(20))
+    assert config(shots=[1], seed=[0, 1, 2, 3, 4]).seeds == [0, 1, 2, 3, 4]
     augmentation = {f"aug_{name}": value for name, value in asdict(Augmentation()).items()}
     assert augmentation.items() <= config().probe_settings("UrFound").items()
 

@@ -249,7 +249,7 @@ def test_an_attentive_probe_learns_from_stored_patch_tokens(copy, monkeypatch):
 
 def test_few_shots_are_drawn_anew_by_each_of_twenty_seeds(copy):
     config = dataclasses.replace(
-        copy, seed=[0, 1, 2, 3, 4], shots=[1, 2], probe="prototype", views=None, model="few"
+        copy, seed=[], shots=[1, 2], probe="prototype", views=None, model="few"
     )
     _, summaries = run_sweep(config)
     assert [(str(s.amount), len(s.scores)) for s in summaries] == [
