@@ -42,8 +42,9 @@ from retfiner.common.seeds import generator
 from retfiner.losses import LOSSES, ITMHead, losses_together
 from retfiner.model import Batch, RetFiner
 from retfiner.text.encoder import CrossAttentionBert
-from retfiner.training.adaptation import add_lora, checkpoint_activations, unfreeze_last
+from retfiner.training.adaptation import checkpoint_activations
 from retfiner.vision import BACKBONES, Backbone
+from retfiner.vision.adaptation import add_lora, unfreeze_last
 
 SHAPES = {
     "vit_tiny": (192, 12, 3),

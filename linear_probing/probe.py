@@ -38,7 +38,7 @@ def main() -> None:
     for weights in (*given, config.init_weights, config.ft_weights):
         if weights is not None:
             require_checkpoint_file(weights)
-    list_data_sets(config.data_root, config.data_set)
+    list_data_sets(config.data_root, config.data_set, config.external)
     with progress(LOADING):  # torch, which a wrong path does not wait for
         from linprobe.probing import run_sweep
 
@@ -63,6 +63,7 @@ def _report(config: ProbeConfig, models: list[str], summaries: list[Summary]) ->
         results=config.results,
         data_set=sorted({summary.data_set for summary in summaries}),
         protocol=sorted({summary.protocol for summary in summaries}),
+        unit=config.unit,
         output=output,
     )
     print()
@@ -80,7 +81,8 @@ def _next_commands(config: ProbeConfig, model: str) -> str:
     probed = list(config.results.glob(f"{other_name}-*"))
     own = name if len(list(config.results.glob(f"{name}-*"))) == 1 else model
     base, refined = (other_name, own) if config.ft_weights is not None else (own, other_name)
-    words = ("--results", config.results, "--base", base, "--refined", refined)
+    unit = () if config.unit == "image" else ("--unit", config.unit)
+    words = ("--results", config.results, "--base", base, "--refined", refined, *unit)
     report = command("linear_probing/report.py", *words)
     if probed:
         return report
@@ -93,7 +95,7 @@ def _print_summary(summary: Summary) -> None:
     scores = [100 * score for score in summary.scores]
     mean = statistics.fmean(scores)
     spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
-    share = "" if summary.fraction == 1 else f", {summary.fraction:.3g} of the training images"
+    share = f", {summary.amount}" if str(summary.amount) else ""
     done = f", {summary.skipped} of them finished before" if summary.skipped else ""
     runs = f"{len(scores)} seeds" if len(scores) > 1 else "1 run"
     print(

@@ -30,6 +30,7 @@ FORBIDDEN = {
     "linprobe": ("retfiner.",),
     "linprobe.report": ("torch", "linprobe."),
     "linprobe.statistics": ("torch", "linprobe."),
+    "linprobe.units": ("torch", "linprobe."),
 }
 _LOWER = ("retfiner.common", "retfiner.vision", "retfiner.text")
 ALLOWED = {
@@ -71,8 +72,9 @@ ALLOWED = {
         "retfiner.vision",
     ),
     "linprobe": ("retfiner.common", "retfiner.vision"),
-    "linprobe.report": ("linprobe.report", "linprobe.statistics"),
+    "linprobe.report": ("linprobe.report", "linprobe.statistics", "linprobe.units"),
     "linprobe.statistics": ("linprobe.statistics",),
+    "linprobe.units": ("linprobe.units",),
 }
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from linprobe.schedule import views_of
 from retfiner.common.cli import default_of, flag
@@ -18,9 +18,24 @@ from retfiner.common.numbers import (
     PositiveFloat,
     PositiveInt,
 )
+from retfiner.common.patients import Unit
 
-Probe = Literal["linear", "knn", "logistic"]
+Probe = Literal["linear", "knn", "logistic", "prototype", "attentive", "mil", "finetune"]
 Representation = Literal["concat", "concat_prenorm", "concat_postnorm", "global_pool", "cls_token"]
+
+
+class Amount(NamedTuple):
+    """How many training images: a share of them, or (not 0) so many of each class."""
+
+    fraction: float = 1.0
+    shots: int = 0
+
+    def __str__(self) -> str:
+        """Say it, nothing for all of them."""
+        if self.shots:
+            return f"{self.shots} training image{'s' * (self.shots > 1)} a class"
+        return "" if self.fraction == 1 else f"{self.fraction:.3g} of the training images"
+
 
 WEIGHT_DECAY = 0.01
 """One for all models; torch's default, and the published value of all backbones but RETFound."""
@@ -64,6 +79,12 @@ class DataSettings:
     data_set: list[str] = flag(
         "data sets, each <data_root>/<name>/{train,val,test}/<Class>/; by default all of them", []
     )
+    external: list[str] = flag(
+        "data sets on whose test images every model of the others is tested as well", []
+    )
+    label_map: list[str] = flag(
+        "classes of external data sets that are called otherwise", [], metavar="THEIRS=OURS"
+    )
     train_csv: Path | None = flag(
         "CSV of the pairs that models were refined on (image, patient_id): test images and patients"
         " among them are an error",
@@ -72,10 +93,16 @@ class DataSettings:
     allow_leaks: bool = flag(
         "probe although test images were trained on; the report says so beside the number", False
     )
+    unit: Unit = flag("scored as one: the mean of its images, or pooled", "image")
     train_fraction: list[PositiveFloat] = flag(
         "shares of the training images, for a label-efficiency curve", [1.0]
     )
-    seed: list[NonNegativeInt] = flag("seeds, each of them a run", [0, 1, 2, 3, 4])
+    shots: list[PositiveInt] = flag(
+        "few shots: so many training images of each class, drawn anew by each seed", []
+    )
+    seed: list[NonNegativeInt] = flag(
+        "seeds, each of them a run; by default 0 to 4, of --shots 0 to 19", []
+    )
 
 
 @dataclass(frozen=True)
@@ -99,7 +126,12 @@ class ProbeSettings:
     representation_method: Representation | None = flag(
         "what the probe is trained on; by default the backbone's own", None
     )
-    probe: Probe = flag("linear (as published), knn, or logistic regression", "linear")
+    probe: Probe = flag(
+        "linear (as published), knn, logistic, prototype, attentive (pools patch tokens), mil"
+        " (pools a --unit), or finetune",
+        "linear",
+        metavar="KIND",
+    )
     protocol: Literal["unified", "published"] = flag(
         "published: weight decay 0.05 for RETFound; unified: one for all models", "unified"
     )
@@ -175,6 +207,54 @@ class LogisticSettings:
 
 
 @dataclass(frozen=True)
+class PrototypeSettings:
+    """Class means (prototype probe)."""
+
+    prototype_temperature: PositiveFloat = flag(
+        "temperature of squared distances between vectors of length 1", 0.1
+    )
+
+
+@dataclass(frozen=True)
+class AttentionSettings:
+    """Attention, for --probe attentive and mil."""
+
+    attention_lr: list[PositiveFloat] = flag(
+        "peak learning rates of AdamW; the best on validation is taken", [1e-4, 1e-3]
+    )
+    attention_weight_decay: NonNegativeFloat = flag("weight decay of AdamW", 1e-3)
+    attention_epochs: PositiveInt = flag("most epochs; the half-cosine ends at the last", 100)
+    attention_patience: PositiveInt = flag(
+        "epochs without a better validation balanced accuracy before a run stops", 20
+    )
+    attention_batch: PositiveInt = flag("images, or units, in a batch", 16)
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """Fine-tuning, for --probe finetune."""
+
+    adapt: Literal["full", "last", "lora"] = flag(
+        "what of the encoder trains: all, its last blocks, or LoRA", "full"
+    )
+    unfreeze_last: PositiveInt = flag("blocks that train, for --adapt last", 4)
+    lora_rank: PositiveInt = flag("rank of the updates, for --adapt lora", 8)
+    finetune_lr: PositiveFloat = flag("peak learning rate of the head and the last block", 3e-4)
+    layer_decay: PositiveFloat = flag(
+        "each block's learning rate as a share of the next one's; 1 for LoRA", 0.65
+    )
+    finetune_weight_decay: NonNegativeFloat = flag("weight decay of AdamW", 0.05)
+    finetune_drop_path: ClosedUnitInterval = flag("stochastic depth of the last block", 0.2)
+    finetune_smoothing: ClosedUnitInterval = flag("label smoothing", 0.1)
+    finetune_warmup: NonNegativeInt = flag("epochs of linear warm-up", 10)
+    finetune_epochs: PositiveInt = flag("most epochs; the half-cosine ends at the last", 50)
+    finetune_patience: PositiveInt = flag(
+        "epochs without a better validation balanced accuracy before a run stops", 20
+    )
+    finetune_batch: PositiveInt = flag("images in a batch", 16)
+
+
+@dataclass(frozen=True)
 class HardwareSettings:
     """Hardware."""
 
@@ -194,13 +274,22 @@ _OF_PROBE = {
     "linear": _flags(LinearSettings, AugmentationSettings),
     "knn": _flags(NeighbourSettings),
     "logistic": _flags(LogisticSettings),
+    "prototype": _flags(PrototypeSettings),
+    "attentive": _flags(AttentionSettings),
+    "mil": _flags(AttentionSettings),
+    "finetune": (*_flags(FinetuneSettings), *_AUGMENTATION),
 }
-"""The flags that only one kind of probe knows; given with another kind, they are an error."""
+"""The flags that some kinds of probe know; given with another kind, they are an error."""
+SEEDS, DRAWS = 5, 20
+"""How many seeds by default; more for ``--shots``, since it matters much which few images."""
 
 
 @dataclass(frozen=True)
 class ProbeConfig(
     HardwareSettings,
+    FinetuneSettings,
+    AttentionSettings,
+    PrototypeSettings,
     LogisticSettings,
     NeighbourSettings,
     AugmentationSettings,
@@ -217,14 +306,26 @@ class ProbeConfig(
         self._check_lists()
         self._check_weights()
         self._check_probe()
+        self._check_units()
         self._check_protocol()
         self._check_augmentation()
 
     def _check_lists(self) -> None:
-        for name in ("data_set", "seed", "train_fraction", "logistic_c"):
+        lists = ("data_set", "external", "seed", "train_fraction", "shots", "logistic_c")
+        for name in (*lists, "attention_lr"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise InputError(f"--{name} names something twice", got=" ".join(map(str, values)))
+        both = sorted(set(self.data_set) & set(self.external))
+        if both:
+            raise InputError(
+                "A data set cannot be external to itself",
+                got=f"{', '.join(both)} in both --data_set and --external",
+            )
+        if self.label_map and not self.external:
+            raise InputError("--label_map would have no effect without --external")
+        if not all(re.fullmatch(r"[^=]+=[^=]+", word) for word in self.label_map):
+            raise InputError("--label_map takes theirs=ours", got=" ".join(self.label_map))
         if max(self.train_fraction) > 1:
             raise InputError(
                 "--train_fraction is a share", got=max(self.train_fraction), expected="0 to 1"
@@ -250,13 +351,61 @@ class ProbeConfig(
 
     def _check_probe(self) -> None:
         for probe, names in _OF_PROBE.items():
-            stray = [f"--{name}" for name in names if probe != self.probe and self._is_set(name)]
+            others = set(names) - set(_OF_PROBE[self.probe])
+            stray = [f"--{name}" for name in names if name in others and self._is_set(name)]
             if stray:
                 raise InputError(
                     f"{', '.join(stray)} would have no effect",
                     got=f"--probe {self.probe}",
                     expected=f"--probe {probe}",
                 )
+
+    def _check_units(self) -> None:
+        if self.probe == "mil" and self.unit == "image":
+            raise InputError(
+                "--probe mil pools the images of a unit",
+                got="--unit image",
+                expected="--unit volume, eye or patient",
+            )
+        if self.probe == "mil" and self.shots:
+            raise InputError("--shots draws images, --probe mil needs whole units")
+        if self.shots and self._is_set("train_fraction"):
+            raise InputError("--shots and --train_fraction both say what is trained on")
+        for adapt, name in (("last", "unfreeze_last"), ("lora", "lora_rank")):
+            if self.adapt != adapt and self._is_set(name):
+                raise InputError(
+                    f"--{name} would have no effect", got=f"--adapt {self.adapt}",
+                    expected=f"--adapt {adapt}",
+                )  # fmt: skip
+        if self.probe == "finetune" and self.finetune_warmup >= self.finetune_epochs:
+            raise InputError(
+                "The warm-up would last the whole training",
+                got=f"--finetune_warmup {self.finetune_warmup} of {self.finetune_epochs} epochs",
+                expected="a shorter warm-up",
+            )
+        if self.probe == "attentive" and self.representation_method is not None:
+            raise InputError(
+                "--probe attentive is trained on patch tokens",
+                got=f"--representation_method {self.representation_method}",
+                remedy="leave it out",
+            )
+
+    @property
+    def classes_of_external(self) -> dict[str, str]:
+        """Our class by theirs."""
+        words = (word.partition("=") for word in self.label_map)
+        return {theirs: ours for theirs, _, ours in words}
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds asked for, or as many as usual."""
+        return list(self.seed) or list(range(DRAWS if self.shots else SEEDS))
+
+    @property
+    def amounts(self) -> list[Amount]:
+        """What probes are trained on, one after the other."""
+        few = [Amount(shots=shots) for shots in self.shots]
+        return few or [Amount(fraction) for fraction in self.train_fraction]
 
     def _check_protocol(self) -> None:
         if self.protocol == "published" and self.weight_decay is not None:
@@ -313,6 +462,12 @@ class ProbeConfig(
     def probe_settings(self, backbone: str) -> dict[str, Any]:
         """Give what the chosen kind of probe goes by, resolved, for the record of a run."""
         settings = {name: getattr(self, name) for name in _OF_PROBE[self.probe]}
+        if self.probe == "mil":
+            settings["unit"] = self.unit
+        if self.probe == "finetune":
+            other = {"full": {"unfreeze_last", "lora_rank"}, "last": {"lora_rank"},
+                     "lora": {"unfreeze_last", "layer_decay"}}[self.adapt]  # fmt: skip
+            settings = {name: value for name, value in settings.items() if name not in other}
         if self.probe != "linear":
             return settings
         settings["weight_decay"] = self.decay_of(backbone)

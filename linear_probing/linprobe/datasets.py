@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
@@ -84,6 +85,7 @@ class DataSet:
         splits: By ``train``, ``val`` and ``test``.
         notes: What a reader of the results must know.
         sha256: Fingerprint of the content: images, their places, classes and patients.
+        train_set: Name of the data set that is trained on, if that is another one.
     """
 
     name: str
@@ -91,10 +93,13 @@ class DataSet:
     splits: dict[str, Split]
     notes: list[str]
     sha256: str
+    train_set: str = ""
 
 
-def list_data_sets(data_root: Path, names: list[str]) -> list[Path]:
+def list_data_sets(data_root: Path, names: list[str], but: Sequence[str] = ()) -> list[Path]:
     """Find the folders of data sets; with no name given, all that have a ``train`` folder.
+
+    ``but`` those are left out then.
 
     Raises:
         InputError: If the folder or a data set does not exist, or there is none.
@@ -106,6 +111,7 @@ def list_data_sets(data_root: Path, names: list[str]) -> list[Path]:
             remedy=f"give it with --data_root; {_REMEDY}",
         )
     present = sorted(path.parent.name for path in data_root.glob("*/train") if path.is_dir())
+    present = [name for name in present if name not in but]
     missing = [name for name in names if not (data_root / name).is_dir()]
     if missing or not present:
         raise InputError(
@@ -117,16 +123,16 @@ def list_data_sets(data_root: Path, names: list[str]) -> list[Path]:
     return [data_root / name for name in names or present]
 
 
-def read_data_set(folder: Path) -> DataSet:
-    """List the data set in a folder and hash its images.
+def read_data_set(folder: Path, wanted: Sequence[str] = SPLITS) -> DataSet:
+    """List the data set in a folder, or some of its splits, and hash its images.
 
     Raises:
         InputError: If the layout is not there, a split is empty, there is only one class, or a
             class is spelled in two ways, or a file cannot be read.
     """
-    _check_layout(folder)
+    _check_layout(folder, wanted)
     table = read_split_table(folder)
-    files = {split: _files_by_class(folder / split) for split in SPLITS}
+    files = {split: _files_by_class(folder / split) for split in wanted}
     found = {
         split: {name: list(filter(is_image_file, paths)) for name, paths in by_class.items()}
         for split, by_class in files.items()
@@ -165,8 +171,8 @@ def read_data_set(folder: Path) -> DataSet:
     )
 
 
-def _check_layout(folder: Path) -> None:
-    absent = [split for split in SPLITS if not (folder / split).is_dir()]
+def _check_layout(folder: Path, wanted: Sequence[str]) -> None:
+    absent = [split for split in wanted if not (folder / split).is_dir()]
     if not absent:
         return
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []

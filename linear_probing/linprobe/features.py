@@ -6,7 +6,7 @@ depend on that and on the image's content alone: not on its place, the batch, or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,13 @@ from linprobe.store import FeatureStore, encoder_digest, feature_key
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.progress import progress
 from retfiner.common.seeds import generator
-from retfiner.vision import AugmentedTransform, Backbone, EvaluationTransform, feature_width
+from retfiner.vision import (
+    PATCH_TOKENS,
+    AugmentedTransform,
+    Backbone,
+    EvaluationTransform,
+    feature_width,
+)
 
 
 @dataclass(frozen=True)
@@ -87,9 +93,13 @@ class Extractor:
         self.device, self.num_workers, self.batch_size = device, num_workers, batch_size
         self.digest = encoder_digest(backbone)
         self.images_encoded = 0
-        self.feature_width = feature_width(backbone.width, method)
+        tokens = method == PATCH_TOKENS
+        self.feature_width = backbone.patches * backbone.width if tokens else feature_width(
+            backbone.width, method
+        )  # fmt: skip
         backbone.encoder.eval().requires_grad_(False).to(device)
         self._dtype = next(backbone.encoder.parameters()).dtype
+        self._kept_as = torch.float16 if tokens else self._dtype
 
     def stored(self, split: Split, views: Sequence[View], title: str = "") -> Tensor:
         """Give features by view, (V, N, F), computing and storing those that are not there yet.
@@ -102,6 +112,8 @@ class Extractor:
             for view in views
         ]
         shape = (len(views), len(split), self.feature_width)
+        if self.method == PATCH_TOKENS:
+            return self._mapped(split, views, keys, title)
         features = torch.empty(shape, dtype=self._dtype)
         with progress(title, len(views) * len(split)) as bar:
             for index, (key, view) in enumerate(zip(keys, views, strict=True)):
@@ -114,16 +126,48 @@ class Extractor:
                 features[index] = torch.from_numpy(table)
         return features
 
+    def _mapped(
+        self, split: Split, views: Sequence[View], keys: Sequence[str], title: str
+    ) -> Tensor:
+        """Give stored patch tokens as they lie on the disk: they may be more than fits in memory.
+
+        Raises:
+            InputError: If there is not enough room for them, besides what `stored` raises.
+        """
+        [view], [key] = views, keys
+        size = 2 * len(split) * self.feature_width
+        if self.store.mapped(key, (len(split), self.feature_width)) is None:
+            self.store.require(size)
+            told = f"{title}, {size / 1e9:.2g} GB of patch tokens"
+            with progress(told, len(split)) as bar:
+                self.store.write(key, self._encode_all(split, view, bar).numpy())
+        table = self.store.mapped(key, (len(split), self.feature_width))
+        return torch.from_numpy(table)[None]
+
     def fresh(self, split: Split, view: View, title: str = "") -> Tensor:
         """Compute the features of one view, (N, F), and store nothing; errors as of `stored`."""
         with progress(title, len(split)) as bar:
             return self._encode_all(split, view, bar)
 
     def _encode_all(self, split: Split, view: View, bar: tqdm) -> Tensor:
-        features = torch.empty(len(split), self.feature_width, dtype=self._dtype)
+        features = torch.empty(len(split), self.feature_width, dtype=self._kept_as)
+        done = 0
+        for shown in self.batches(split, view, self.batch_size):
+            features[done : done + len(shown)] = self.encode(shown).cpu()
+            done += len(shown)
+            bar.update(len(shown))
+        self.images_encoded += len(split)
+        return features
+
+    def batches(self, split: Split, view: View, size: int) -> Iterator[Tensor]:
+        """Read images in their order and show them: (B, C, S, S), B of them at once.
+
+        Raises:
+            InputError: If images cannot be read; they are named.
+        """
         loader = DataLoader(
             _Shown(split, view),
-            batch_size=self.batch_size,
+            batch_size=size,
             num_workers=self.num_workers,
             collate_fn=_as_list,
         )
@@ -132,11 +176,8 @@ class Extractor:
             for error in shown:
                 if isinstance(error, InputError):
                     raise _unreadable(split.paths[done:]) from error
-            features[done : done + len(shown)] = self.encode(torch.stack(shown)).cpu()
+            yield torch.stack(shown)
             done += len(shown)
-            bar.update(len(shown))
-        self.images_encoded += len(split)
-        return features
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode (B, C, S, S) images, (B, F), in the precision of the weights, never in less."""

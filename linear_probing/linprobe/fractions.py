@@ -1,4 +1,4 @@
-"""Draw a share of the training images: by class, whole patients where they are known."""
+"""Draw some of the training images: a share by class, of whole patients; or few of each class."""
 
 from __future__ import annotations
 
@@ -52,3 +52,26 @@ def draw_fraction(
         if not taken[order[having]].any():
             taken[order[having][0]] = True
     return np.flatnonzero(taken[unit])
+
+
+def draw_shots(
+    labels: IntArray, units: Sequence[str], shots: int, generator: np.random.Generator
+) -> IntArray:
+    """Draw so many images of each class, of as many patients as there are.
+
+    A patient's second image is only taken when all have given a first. With generators of the same
+    seed, a smaller draw is contained in a larger one. Arguments as of :func:`draw_fraction`.
+
+    Returns:
+        Sorted indices; all images of a class that has no more.
+    """
+    order = generator.permutation(len(labels))
+    unit = np.unique(units, return_inverse=True)[1]
+    turn = np.empty(len(labels), np.int64)  # which of its patient's images of a class it is
+    seen: dict[tuple[int, int], int] = {}
+    for row in order.tolist():
+        key = int(unit[row]), int(labels[row])
+        turn[row] = seen[key] = seen.get(key, -1) + 1
+    by_turn = order[np.argsort(turn[order], kind="stable")]
+    taken = [by_turn[labels[by_turn] == label][:shots] for label in np.unique(labels)]
+    return np.sort(np.concatenate(taken))

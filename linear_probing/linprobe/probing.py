@@ -14,20 +14,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from linprobe.config import ProbeConfig
-from linprobe.datasets import DataSet, list_data_sets, read_data_set
+from linprobe.config import Amount, ProbeConfig
+from linprobe.datasets import SPLITS, DataSet, Split, list_data_sets, read_data_set
+from linprobe.external import check_label_map, external
 from linprobe.features import Extractor
-from linprobe.fractions import draw_fraction
+from linprobe.fractions import draw_fraction, draw_shots
 from linprobe.leaks import TrainingPairs, check_splits, refuse
 from linprobe.probes import PROBES, RANDOM
 from linprobe.store import FeatureStore
 from linprobe.task import Outcome, ProbingTask, Rows
+from linprobe.units import by_unit
 from linprobe.weights import Candidate, candidates, load_model
 from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
 from retfiner.common.faults import PROBING_MEMORY, explained_faults
 from retfiner.common.files import save_torch
 from retfiner.common.metrics import chance, compute_metric
+from retfiner.common.patients import GROUPS
 from retfiner.common.predictions import (
     classes_of,
     fingerprint,
@@ -39,8 +42,9 @@ from retfiner.common.predictions import (
 )
 from retfiner.common.processes import available_cores
 from retfiner.common.seeds import derive_seed
+from retfiner.vision import PATCH_TOKENS
 
-IDENTIFYING = ("weights", "data", "train_fraction")
+IDENTIFYING = ("weights", "data", "train_")
 """Beginnings of the settings that are no part of the protocol."""
 
 
@@ -52,7 +56,7 @@ class Summary:
         model: Its name.
         data_set: Its name.
         protocol: Fingerprint of the settings that all runs of a comparison share.
-        fraction: Share of the training images.
+        amount: How many training images.
         scores: Test balanced accuracy of each run, NaN where undefined.
         chance: What guessing scores.
         skipped: How many runs had been finished before.
@@ -63,7 +67,7 @@ class Summary:
     model: str
     data_set: str
     protocol: str
-    fraction: float
+    amount: Amount
     scores: list[float]
     chance: float
     skipped: int
@@ -75,7 +79,7 @@ class Run(NamedTuple):
     """One seed: the training images it was given, and what it came to."""
 
     seed: int
-    fraction: float
+    amount: Amount
     rows: Rows
     outcome: Outcome
 
@@ -96,6 +100,8 @@ class Sweep:
         method = config.representation_method
         own = method is None or method == "concat"
         self.method = backbone.spec.representation if own else str(method)
+        if config.probe == "attentive":
+            self.method = PATCH_TOKENS
         self.model = candidate.name or _default_name(config, backbone.spec.name)
         self.store = FeatureStore(config.feature_store)
         self.extractor = Extractor(
@@ -107,7 +113,7 @@ class Sweep:
             batch_size=config.inference_batch_size,
         )
 
-    def settings(self, data: DataSet, fraction: float) -> dict[str, Any]:
+    def settings(self, data: DataSet, amount: Amount) -> dict[str, Any]:
         """Give what identifies a run: all that was asked for and changes the result."""
         spec = self.probed.backbone.spec
         return {
@@ -116,7 +122,8 @@ class Sweep:
             "representation_method": self.method,
             "image_size": self.probed.backbone.image_size,
             **self.config.probe_settings(spec.name),
-            "train_fraction": fraction,
+            "train_fraction": amount.fraction,
+            **({"train_shots": amount.shots} if amount.shots else {}),
             "weights_sha256": self.probed.sha256,
             "data_sha256": data.sha256,
         }
@@ -146,7 +153,7 @@ def run_sweep(
 ) -> tuple[list[str], list[Summary]]:
     """Probe models on data sets; finished runs with the same settings are left as they are.
 
-    ``report`` is called after each data set and share of the training images.
+    ``report`` is called after each data set and amount of training images.
 
     Returns:
         For each model ``<name>-<beginning of the weights' hash>``, as the report finds it; and
@@ -155,22 +162,35 @@ def run_sweep(
     Raises:
         InputError: If weights, data or results cannot be used, or test images were trained on.
     """
-    folders = list_data_sets(config.data_root, config.data_set)
+    folders = list_data_sets(config.data_root, config.data_set, config.external)
+    others = [read_data_set(config.data_root / name, ("test",)) for name in config.external]
+    check_label_map(config.classes_of_external, others)
     store = FeatureStore(config.feature_store)
     pairs = None if config.train_csv is None else TrainingPairs(config.train_csv, store)
     models, summaries = [], []
-    data_sets: list[DataSet] = []
+    data_sets: list[list[DataSet]] = []
     for candidate in candidates(config):
         sweep = Sweep(config, candidate)
         models.append(f"{sweep.model}-{sweep.probed.sha256[:8]}")
         for k, folder in enumerate(folders):
             if k == len(data_sets):  # read and compared once, when its turn comes
-                data_sets.append(_without_leaks(read_data_set(folder), store, pairs, config))
-            task = ProbingTask(data_sets[k], sweep.extractor, config)
-            for fraction in config.train_fraction:
-                summaries.append(_probe_fraction(sweep, task, fraction))
-                report(summaries[-1])
+                found = _data_sets(folder, others, config)
+                data_sets.append([_without_leaks(one, store, pairs, config) for one in found])
+            for data in data_sets[k]:
+                task = ProbingTask(data, sweep.extractor, config)
+                for amount in config.amounts:
+                    summaries.append(_probe_amount(sweep, task, amount))
+                    report(summaries[-1])
     return models, summaries
+
+
+def _data_sets(folder: Path, others: list[DataSet], config: ProbeConfig) -> list[DataSet]:
+    """Read what is trained on in a folder: tested on its own images, if it has any, and others'."""
+    alone = bool(others) and not (folder / "test").is_dir()
+    own = read_data_set(folder, ("train", "val") if alone else SPLITS)
+    label_map = config.classes_of_external
+    outside = [external(own, one, label_map) for one in others]
+    return outside if alone else [own, *outside]
 
 
 def _without_leaks(
@@ -181,36 +201,38 @@ def _without_leaks(
     return replace(data, notes=[*data.notes, *refuse(data, leaks, config.allow_leaks)])
 
 
-def _probe_fraction(sweep: Sweep, task: ProbingTask, fraction: float) -> Summary:
+def _probe_amount(sweep: Sweep, task: ProbingTask, amount: Amount) -> Summary:
     """Run the seeds that are not finished; write each as soon as all are trained."""
     start = time.perf_counter()
     config, data = sweep.config, task.data
-    settings = sweep.settings(data, fraction)
+    settings = sweep.settings(data, amount)
     # Where neither the probe nor the choice of images is random, all seeds are one run.
-    seeds = config.seed if config.probe in RANDOM or fraction < 1 else config.seed[:1]
+    seeds = config.seeds if config.probe in RANDOM or str(amount) else config.seeds[:1]
     place = partial(run_folder, config.results, sweep.model, data.name, settings=settings)
     finished = [seed for seed in seeds if place(seed).is_dir()]
     train = data.splits["train"]
-    drawing = {s: np.random.default_rng(derive_seed(s, "fraction")) for s in seeds}
-    subsets = {
-        seed: draw_fraction(train.labels, train.units, fraction, rng)
-        for seed, rng in drawing.items()
-        if seed not in finished
-    }
+    subsets = {seed: _draw(train, amount, seed) for seed in seeds if seed not in finished}
     outcomes = PROBES[config.probe](task, subsets) if subsets else {}
     for seed, outcome in outcomes.items():
-        _write(sweep, task, settings, Run(seed, fraction, subsets[seed], outcome))
+        _write(sweep, task, settings, Run(seed, amount, subsets[seed], outcome))
     return Summary(
         sweep.model,
         data.name,
         _protocol(settings),
-        fraction,
-        [_score(read_run(place(seed))[0]) for seed in seeds],
+        amount,
+        [_score(by_unit(read_run(place(seed))[0], config.unit)[0]) for seed in seeds],
         chance(data.splits["test"].labels, len(data.classes))["balanced_accuracy"] or math.nan,
         len(finished),
         time.perf_counter() - start,
         data.notes,
     )
+
+
+def _draw(train: Split, amount: Amount, seed: int) -> Rows:
+    generator = np.random.default_rng(derive_seed(seed, "fraction"))
+    if amount.shots:
+        return draw_shots(train.labels, train.units, amount.shots, generator)
+    return draw_fraction(train.labels, train.units, amount.fraction, generator)
 
 
 def _protocol(settings: dict[str, Any]) -> str:
@@ -232,13 +254,16 @@ def _table(sweep: Sweep, task: ProbingTask, protocol: str, run: Run) -> pd.DataF
         probe=sweep.config.probe,
         protocol=protocol,
         seed=run.seed,
-        fraction=run.fraction,
+        fraction=run.amount.fraction,
+        shots=run.amount.shots,
         train_images=len(run.rows),
         train_patients=len(set(owners)) if all(owners) else -1,
+        train_set=data.train_set,
         image=test.names,
         eye=[owner.eye for owner in test.owners],
         volume=numbered([owner.volume for owner in test.owners]),
         patient=numbered([owner.patient for owner in test.owners]),
+        **{name: [getattr(owner, name) for owner in test.owners] for name in GROUPS},
     )
 
 
@@ -259,8 +284,9 @@ def _write(sweep: Sweep, task: ProbingTask, settings: dict[str, Any], run: Run) 
             "image_size": sweep.probed.backbone.image_size,
         }
         files["head.pth"] = partial(save_torch, head)
-    if run.seed == sweep.config.seed[0]:  # the features are the same for all
-        features = task.clean("test").numpy().astype(np.float16)
+    tuned = sweep.config.probe == "finetune"  # whose features are no longer the backbone's
+    if run.seed == sweep.config.seeds[0] and not tuned:  # they are the same for all seeds
+        features = task.shown.numpy().astype(np.float16)
         files["features.npy"] = lambda path: np.save(path, features)
     table = _table(sweep, task, _protocol(settings), run)
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 import tokenize
 from collections.abc import Sequence
 from importlib import metadata
@@ -95,6 +96,34 @@ class FeatureStore:
         if table.ndim != 2 or len(table) != rows or table.dtype.kind != "f":
             return None
         return np.array(table, dtype=table.dtype.newbyteorder("="))
+
+    def mapped(self, key: str, shape: tuple[int, int]) -> NDArray[np.float16] | None:
+        """Map a table in half precision of this shape, without reading it; None if there is none.
+
+        What is written to the array never reaches the file.
+        """
+        try:
+            table = np.load(self.path(key), mmap_mode="c", allow_pickle=False)
+        except _UNUSABLE:
+            return None
+        return table if table.shape == shape and table.dtype == np.float16 else None
+
+    def require(self, size: int) -> None:
+        """Refuse to begin what the disk has no room for, in bytes.
+
+        Raises:
+            InputError: If it has not.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.folder).free
+        if size > free:
+            raise InputError(
+                f"Features cannot be stored in {self.folder}",
+                got=f"{free / 1e9:.2g} GB free",
+                expected=f"{size / 1e9:.2g} GB",
+                remedy="make room, or give another folder with --feature_store; "
+                "stored features can be deleted at any time",
+            )
 
     def write(self, key: str, table: FloatArray) -> None:
         """Write a table (N, F), whole or not at all.

@@ -14,7 +14,7 @@ from torch import Tensor
 from linprobe.config import ProbeConfig
 from linprobe.datasets import DataSet
 from linprobe.features import Extractor, View
-from retfiner.vision import Augmentation, augmented_transform, evaluation_transform
+from retfiner.vision import PATCH_TOKENS, Augmentation, augmented_transform, evaluation_transform
 
 Rows = NDArray[np.int64]
 """Indices of training images."""
@@ -27,7 +27,7 @@ class Outcome:
     Attributes:
         probabilities: (N, C) on the test images.
         curve: Rows of the learning curve.
-        head: Weights of a linear layer, ready for ``torch.save``; None where there is none.
+        head: Weights of what was trained, ready for ``torch.save``; None where there is none.
         context: Values that were found on the way.
     """
 
@@ -49,9 +49,9 @@ class ProbingTask:
 
     def __init__(self, data: DataSet, extractor: Extractor, config: ProbeConfig) -> None:
         self.data, self.extractor, self.config = data, extractor, config
-        self._clean = View(evaluation_transform(extractor.backbone))
+        self.clean_view = View(evaluation_transform(extractor.backbone))
         numbers = {f.name: getattr(config, f"aug_{f.name}") for f in fields(Augmentation)}
-        self._augmented = augmented_transform(extractor.backbone, Augmentation(**numbers))
+        self.augmented = augmented_transform(extractor.backbone, Augmentation(**numbers))
         self._kept: dict[str, Tensor] = {}
 
     @property
@@ -65,7 +65,14 @@ class ProbingTask:
 
     def clean(self, split: str) -> Tensor:
         """Give (N, F) features of the images as they are."""
-        return self._remember(split, split, [self._clean])[0]
+        return self._remember(split, split, [self.clean_view])[0]
+
+    @property
+    def shown(self) -> Tensor:
+        """Give (N, F) features of the test images for a map: of patch tokens, their mean."""
+        test, width = self.clean("test"), self.extractor.backbone.width
+        tokens = self.extractor.method == PATCH_TOKENS
+        return test.unflatten(1, (-1, width)).float().mean(dim=1) if tokens else test
 
     @property
     def n_views(self) -> int | None:
@@ -81,13 +88,13 @@ class ProbingTask:
         if not self.n_views:
             return self.clean("train")[None]
         seed = self.config.view_seed
-        views = [View(self._augmented, ("view", seed, k)) for k in range(self.n_views)]
+        views = [View(self.augmented, ("view", seed, k)) for k in range(self.n_views)]
         return self._remember("views", "train", views)
 
     def fresh(self, rows: Rows, seed: int, epoch: int) -> Tensor:
         """Give (N, F) features of training images, augmented as never before."""
         split = self.data.splits["train"].subset(rows)
-        view = View(self._augmented, ("online", seed, epoch))
+        view = View(self.augmented, ("online", seed, epoch))
         return self.extractor.fresh(split, view, f"{self.data.name}: epoch {epoch}")
 
     def _remember(self, name: str, split: str, views: Sequence[View]) -> Tensor:

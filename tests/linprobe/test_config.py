@@ -44,7 +44,9 @@ def test_defaults_are_the_published_protocol():
         "aug_scale": 0.1,
         "aug_shear": 5.0,
     }
-    assert config().seed == [0, 1, 2, 3, 4]
+    assert config().seeds == [0, 1, 2, 3, 4]
+    assert config(shots=[1]).seeds == list(range(20))
+    assert config(shots=[1], seed=[0, 1, 2, 3, 4]).seeds == [0, 1, 2, 3, 4]
     augmentation = {f"aug_{name}": value for name, value in asdict(Augmentation()).items()}
     assert augmentation.items() <= config().probe_settings("UrFound").items()
 
@@ -84,6 +86,15 @@ def test_a_later_flag_wins_also_where_it_takes_several_values():
         ({"weights": ["a=b.pth"]}, "--init_weights would have no effect"),
         ({"seed": [1, 1]}, "--seed"),
         ({"data_set": ["A", "A"]}, "--data_set"),
+        ({"probe": "mil"}, "--unit image"),
+        ({"probe": "mil", "unit": "eye", "shots": [1]}, "whole units"),
+        ({"probe": "attentive", "representation_method": "cls_token"}, "patch tokens"),
+        ({"probe": "mil", "unit": "eye", "prototype_temperature": 1.0}, "--prototype_temp"),
+        ({"attention_epochs": 5}, "--attention_epochs"),
+        ({"shots": [1], "train_fraction": [0.5]}, "--shots and --train_fraction"),
+        ({"data_set": ["A"], "external": ["A"]}, "external to itself"),
+        ({"label_map": ["A=B"]}, "without --external"),
+        ({"external": ["C"], "label_map": ["A"]}, "theirs=ours"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused_by_name(changes, named):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linprobe.fractions import draw_fraction
+from linprobe.fractions import draw_fraction, draw_shots
 
 
 def each(labels):
@@ -72,3 +72,18 @@ def test_a_smaller_draw_lies_in_a_larger_one(patients):
     labels = np.repeat([0, 1, 2], 100)
     draws = [set(draw_fraction(labels, patients, f, rng(4))) for f in (0.05, 0.1, 0.4, 1.0)]
     assert all(a < b for a, b in pairwise(draws))
+
+
+def test_shots_are_so_many_of_each_class_from_as_many_patients_as_there_are():
+    labels = np.repeat([0, 1, 2], [40, 12, 3])
+    units = [f"p{k // 4}" for k in range(len(labels))]  # four images of each patient
+    draws = [draw_shots(labels, units, k, np.random.default_rng(3)) for k in (1, 2, 4, 16)]
+    for smaller, larger in pairwise(draws):
+        assert set(smaller) < set(larger)
+    assert [np.bincount(labels[rows]).tolist() for rows in draws] == [
+        [1, 1, 1], [2, 2, 2], [4, 4, 3], [16, 12, 3],
+    ]  # fmt: skip
+    assert len({units[row] for row in draws[1] if labels[row] == 0}) == 2
+    assert len({units[row] for row in draws[3] if labels[row] == 0}) == 10
+    other = draw_shots(labels, units, 4, np.random.default_rng(4))
+    assert set(other) != set(draws[2])

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from linprobe.datasets import read_data_set
+from linprobe.features import Extractor
 from linprobe.probing import run_sweep
 from retfiner.common.errors import InputError
 from retfiner.common.files import file_sha256
@@ -204,11 +205,60 @@ def test_fractions_are_drawn_anew_by_each_seed(copy):
         copy, train_fraction=[0.25, 1.0], probe="knn", views=None, neighbours=3
     )
     _, summaries = run_sweep(config)
-    assert [(s.fraction, len(s.scores)) for s in summaries] == [(0.25, 2), (1.0, 1)]
+    assert [(s.amount.fraction, len(s.scores)) for s in summaries] == [(0.25, 2), (1.0, 1)]
     part = [table for table, _ in runs_of(copy, probe="knn", train_fraction=0.25)]
     assert {n for table in part for n in table["train_images"]} == {6}  # a patient of two a class
     assert {n for table in part for n in table["train_patients"]} == {3}
     assert not np.array_equal(scores_of(part[0]), scores_of(part[1]))
+
+
+def test_prototypes_need_no_seed_and_a_mil_probe_scores_whole_units(copy):
+    plain = dataclasses.replace(copy, views=None, probe="prototype", model="p")
+    run_sweep(plain)
+    [(table, _)] = runs_of(copy, "baseline/p")
+    assert (scores_of(table).argmax(1) == table["label"].map(CLASSES.index)).mean() > 0.5
+    for name in ("mil", "prototype"):
+        _, [summary] = run_sweep(
+            dataclasses.replace(plain, probe=name, unit="patient", model=f"{name}-p")
+        )
+        assert min(summary.scores) > 0.5
+    table, about = runs_of(copy, "baseline/mil-p")[0]
+    assert about["settings"]["unit"] == "patient" and about["context"]["units_trained_on"] == 12
+    by_patient = table.groupby("patient")[[f"p_{name}" for name in CLASSES]].nunique()
+    assert (by_patient == 1).all(axis=None) and len(by_patient) == 8
+    [(table, about)] = runs_of(copy, "baseline/prototype-p")
+    assert "unit" not in about["settings"]  # its probabilities of images do not depend on it
+
+
+def test_an_attentive_probe_learns_from_stored_patch_tokens(copy, monkeypatch):
+    config = dataclasses.replace(copy, views=None, probe="attentive", attention_epochs=20,
+                                 attention_lr=[1e-3], model="tokens")  # fmt: skip
+    _, [summary] = run_sweep(config)
+    assert min(summary.scores) > 0.5
+    (_, about), _ = runs_of(config, "baseline/tokens")
+    assert about["settings"]["representation_method"] == "patch_tokens"
+    assert about["context"]["learning_rate"] == 1e-3
+    folder = find_runs(config.results)[-2]
+    assert np.load(folder / "features.npy").shape == (16, 48)
+    tables = [np.load(path, mmap_mode="r") for path in config.feature_store.glob("*.npy")]
+    tokens = [table for table in tables if table.dtype == np.float16 and table.shape[1] > 256]
+    assert sorted(map(len, tokens)) == [12, 16, 24]
+    monkeypatch.setattr(Extractor, "encode", None)  # they are there: nothing is encoded again
+    run_sweep(dataclasses.replace(config, seed=[2]))
+
+
+def test_few_shots_are_drawn_anew_by_each_of_twenty_seeds(copy):
+    config = dataclasses.replace(
+        copy, seed=[], shots=[1, 2], probe="prototype", views=None, model="few"
+    )
+    _, summaries = run_sweep(config)
+    assert [(str(s.amount), len(s.scores)) for s in summaries] == [
+        ("1 training image a class", 20), ("2 training images a class", 20),
+    ]  # fmt: skip
+    tables = [table for table, _ in runs_of(copy, "baseline/few", train_shots=2)]
+    assert {tuple(table["shots"].unique()) for table in tables} == {(2,)}
+    assert {n for table in tables for n in table["train_patients"]} == {6}
+    assert np.std(summaries[0].scores) > 0
 
 
 def test_fresh_augmentation_each_epoch_stays_close_to_stored_views(tmp_path):

@@ -21,7 +21,8 @@ HEADINGS = {
     "probe.py": [
         "Model", "Data", "Results", "Probe", "Linear probe", "Augmentation, for the linear probe",
         "Nearest neighbours, for --probe knn", "Logistic regression, for --probe logistic",
-        "Hardware",
+        "Class means (prototype probe)", "Attention, for --probe attentive and mil",
+        "Fine-tuning, for --probe finetune", "Hardware",
     ],
 }  # fmt: skip
 NO_HEAVY = "torch, transformers, pandas, sklearn, scipy.stats, matplotlib"

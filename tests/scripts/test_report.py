@@ -42,6 +42,7 @@ def test_the_table_and_where_things_lie_are_printed(report):
         "changes.csv",
         "figures",
         "index.html",
+        "methods.txt",
         "metrics.csv",
         "predictions.csv",
         "table.md",

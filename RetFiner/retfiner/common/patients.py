@@ -6,13 +6,13 @@ import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from retfiner.common.errors import InputError
 
 SPLIT_TABLE = "split.csv"
 """Beside the splits of a data set; columns ``image`` and ``patient`` are read, and ``eye``,
-``volume`` and ``source`` where they are there."""
+``volume``, ``source`` and those of :data:`GROUPS` where they are there."""
 
 _RULES = (
     re.compile(r"([A-Za-z]+\d+)_(?:OD|OS)(?:_.*)?"),  # P0001_OD_v1: a patient, an eye, a visit
@@ -22,12 +22,29 @@ _RULES = (
 _EYE = re.compile(r"(?:^|_)(OD|OS)(?:_|$)")
 
 
+GROUPS = ("sex", "age", "device", "ethnicity")
+"""Columns of the table by which subgroups are told apart."""
+
+ABOUT = ("eye", "volume", *GROUPS)
+"""Columns of the table that may be left out."""
+
+AGES = (0, 50, 65, 80)
+"""Where age groups begin, in years; no finer age goes into tables of predictions."""
+
+Unit = Literal["image", "volume", "eye", "patient"]
+"""What can be scored as one."""
+
+
 class Owner(NamedTuple):
-    """Whose an image is, of which eye and volume; empty where nobody knows."""
+    """Whose an image is, of which eye and volume, and of which groups; empty where unknown."""
 
     patient: str = ""
     eye: str = ""
     volume: str = ""
+    sex: str = ""
+    age: str = ""
+    device: str = ""
+    ethnicity: str = ""
 
 
 def owner_in_name(stem: str) -> Owner:
@@ -66,10 +83,26 @@ def read_split_table(data_set: Path) -> dict[str, Owner]:
         raise InputError(f"{path} is no CSV in UTF-8", got=error) from error
 
 
+def age_group(age: str) -> str:
+    """Name the age group of a number of years; anything else stays as it is."""
+    try:
+        years = float(age)
+    except ValueError:
+        return age
+    ends = [*(f"to {start - 1}" for start in AGES[1:]), "or more"]
+    return [f"{s} {end}" for s, end in zip(AGES, ends, strict=True) if years >= s or not s][-1]
+
+
 def _owner(row: Mapping[str, str | None]) -> Owner:
     source, _, scan = (row.get("source") or "").partition("#")  # file#k is B-scan k of a volume
     eye = row.get("eye") or owner_in_name(Path(row["image"] or "").stem).eye
-    return Owner(row["patient"] or "", eye, row.get("volume") or (source if scan else ""))
+    return Owner(row["patient"] or "", eye, row.get("volume") or (source if scan else ""),
+                 **{name: _group(name, row.get(name)) for name in GROUPS})  # fmt: skip
+
+
+def _group(name: str, value: str | None) -> str:
+    text = (value or "").strip()
+    return age_group(text) if name == "age" else text
 
 
 def owner_of(path: Path, data_set: Path, table: Mapping[str, Owner]) -> Owner:

@@ -1,10 +1,11 @@
 """One tidy table of predictions, of which metrics, statistics, tables and figures are functions.
 
 A row is what one model said of one image: who said it (``model``, ``weights``, ``probe``,
-``protocol``, ``seed``, ``fraction`` and number of the images and patients it was trained on), of
-what (``data_set``, ``data_version``, ``image``, ``eye``, ``volume``, ``patient``), the ``label``,
-and ``p_<class>``, a probability for each class. Only ``model``, ``data_set``, ``image``, ``label``
-and the probabilities have to be there, so that anybody can bring predictions of another model.
+``protocol``, ``seed``, ``fraction``, ``shots`` and number of the images and patients it was trained
+on), of what (``data_set``, ``data_version``, ``image``, ``eye``, ``volume``, ``patient``, and the
+patient's groups), the ``label``, and ``p_<class>``, a probability for each class. Only ``model``,
+``data_set``, ``image``, ``label`` and the probabilities have to be there, so that anybody can bring
+predictions of another model.
 
 A run of ours is a folder ``<results>/<model>-<weights>/<data set>/seed<k>-<fingerprint>/`` with
 ``predictions.csv`` and ``run.json``: every setting, versions, notes. It is named by what it holds
@@ -31,14 +32,23 @@ from numpy.typing import NDArray
 from retfiner.common.cli import as_plain
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
+from retfiner.common.patients import GROUPS
 
 TABLE, ABOUT = "predictions.csv", "run.json"
 PROBABILITY = "p_"
 REQUIRED = ("model", "data_set", "image", "label")
 _TEXTS = ("weights", "data_version", "probe", "protocol", "eye", "volume", "patient")
-_NUMBERS: dict[str, Any] = {"seed": 0, "fraction": 1.0, "train_images": -1, "train_patients": -1}
-"""Numbers that may be left out, and what they are then; -1 stands for unknown."""
-IDENTITY = ("model", "weights", "data_set", "data_version", "probe", "protocol", "seed", "fraction")
+_KEPT = ("train_set", *GROUPS)
+"""Texts that are only there where they say something: what a probe was trained on, if that is
+another data set, and groups of patients."""
+_NUMBERS: dict[str, Any] = {
+    "seed": 0, "fraction": 1.0, "shots": 0, "train_images": -1, "train_patients": -1,
+}  # fmt: skip
+"""Numbers that may be left out, and what they are then; -1 stands for unknown, and 0 ``shots``
+(training images of each class) for as many as there are."""
+IDENTITY = (
+    "model", "weights", "data_set", "data_version", "probe", "protocol", "seed", "fraction", "shots"
+)  # fmt: skip
 """Columns that are the same for all rows of a run."""
 
 FORMAT = 2
@@ -133,9 +143,12 @@ def _complete(table: pd.DataFrame) -> pd.DataFrame:
     for name, value in {**dict.fromkeys(_TEXTS, ""), **_NUMBERS}.items():
         if name not in table:
             table[name] = value
-    texts = [*REQUIRED, *_TEXTS]
+    kept = [name for name in _KEPT if name in table]
+    texts = [*REQUIRED, *_TEXTS, *kept]
     table[texts] = table[texts].fillna("").astype(str)
-    first = [*IDENTITY, "train_images", "train_patients", "image", "eye", "volume", "patient"]
+    kept = [name for name in kept if (table[name] != "").any()]
+    first = [*IDENTITY, "train_images", "train_patients", "image", "eye", "volume", "patient",
+             *kept]  # fmt: skip
     scores = [name for name in table.columns if name.startswith(PROBABILITY)]
     return table[[*first, "label", *scores]]
 

@@ -12,7 +12,6 @@ from retfiner.export.card import measured_change, model_card
 from retfiner.export.config import ExtractConfig, Format
 from retfiner.export.hf import hf_provenance, push_folder, save_hf
 from retfiner.export.onnx import onnx_provenance, save_onnx
-from retfiner.training.adaptation import merge_lora
 from retfiner.training.guard import encoder_advice
 from retfiner.vision import (
     Backbone,
@@ -24,6 +23,7 @@ from retfiner.vision import (
     resolve_backbone,
     save_backbone,
 )
+from retfiner.vision.adaptation import merge_lora
 
 ENCODER = "model.vision_encoder."
 

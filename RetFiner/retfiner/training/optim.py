@@ -8,7 +8,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from retfiner.model import RetFiner
-from retfiner.training.adaptation import is_new_text, vision_groups
+from retfiner.training.adaptation import is_new_text
+from retfiner.vision.adaptation import vision_groups
 
 LrSchedule = Literal["constant", "cosine"]
 

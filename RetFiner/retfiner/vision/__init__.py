@@ -19,7 +19,13 @@ if TYPE_CHECKING:
         save_backbone,
     )
     from retfiner.vision.checkpoint_file import RawCheckpoint
-    from retfiner.vision.features import METHODS, ImageTokens, feature_width, probing_features
+    from retfiner.vision.features import (
+        METHODS,
+        PATCH_TOKENS,
+        ImageTokens,
+        feature_width,
+        probing_features,
+    )
     from retfiner.vision.images import ImageAddress, count_images, iter_images, read_image
     from retfiner.vision.preprocessing import (
         Augmentation,
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BACKBONES",
     "METHODS",
+    "PATCH_TOKENS",
     "Augmentation",
     "AugmentedTransform",
     "Backbone",

@@ -20,6 +20,10 @@ METHODS = ("concat", "concat_prenorm", "concat_postnorm", "global_pool", "cls_to
 """What a probe can be trained on; ``concat`` stands for the backbone's own definition."""
 
 
+PATCH_TOKENS = "patch_tokens"
+"""Not one vector an image but all: what an attentive probe is trained on, in half precision."""
+
+
 class ImageTokens(NamedTuple):
     """The last block's output, without the final norm.
 
@@ -43,6 +47,8 @@ def probing_features(
     * ``global_pool``: mean of patch tokens without the final norm, then a LayerNorm with weight 1
       and bias 0.
     * ``cls_token``: CLS after the final norm.
+    * ``patch_tokens``: every patch token after the final norm, or without one after a LayerNorm
+      with weight 1 and bias 0; (B, N D) float16.
 
     ``norm``, the final one, is None for an encoder without, whose last output is already final.
 
@@ -53,6 +59,8 @@ def probing_features(
         InputError: If the method is unknown.
     """
     cls, patches = tokens.prefix[:, 0], tokens.patches
+    if method == PATCH_TOKENS:
+        return (_plain_norm if norm is None else norm)(patches).flatten(1).half()
     if method == "concat_prenorm":
         return _plain_norm(torch.cat([patches.mean(dim=1), cls], dim=1))
     if method == "global_pool":

@@ -174,6 +174,11 @@ class Backbone:
         return self.spec.in_chans, self.image_size, self.image_size
 
     @property
+    def patches(self) -> int:
+        """Number N of patch tokens."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
     def norm(self) -> nn.Module | None:
         """The encoder's final norm, None where it has none (MIRAGE)."""
         return getattr(self.encoder, "norm", None)

@@ -5,7 +5,8 @@ As it lies::
     DIR/<Class>/<picture>                      as torchvision's ImageFolder reads it, at any depth
     DIR/<Class>/<patient>/<picture>            with a folder a patient
     DIR/{train,test}/<Class>/<picture>         divided already, val to be made
-    DIR/<anything>, with labels.csv            columns image and label, and maybe patient
+    DIR/<anything>, with labels.csv            columns image and label, and maybe patient, eye,
+                                               volume, sex, age, device, ethnicity
 
 - Label: the folder, or the table's column.
 - Patient: the table's column; else what ``--patient_regex`` finds in a picture's path; else what a
@@ -38,7 +39,7 @@ from linprobe.prepare.splits import SPLIT_OF
 from linprobe.prepare.tables import read_table
 from linprobe.prepare.volumes import read_gray
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.patients import owner_in_name
+from retfiner.common.patients import ABOUT, owner_in_name
 from retfiner.common.progress import track
 
 NAME = "folder"
@@ -134,7 +135,9 @@ def _from_table(
             continue
         label = row["label"].replace("/", "_")  # it becomes a folder
         read = partial(read_gray, folder / place)
-        found.append(BScan(place.stem, label, row.get("patient") or None, str(place), read))
+        about = {name: row[name] for name in ABOUT if row.get(name)}
+        patient = row.get("patient") or None
+        found.append(BScan(place.stem, label, patient, str(place), read, about=about))
     remedy = "give the folder that the table's paths begin in, and a label for each"
     notes = tolerate(f"rows of {table.name} have no picture or no label", absent, len(rows), remedy)
     left = len(files) - len({bscan.source for bscan in found})

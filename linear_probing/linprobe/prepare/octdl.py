@@ -58,7 +58,8 @@ def find(folder: Path, _options: Options) -> Listing:
                 remedy="download images and table again",
             )
         read = partial(read_gray, folder / path)
-        bscan = BScan(path.stem, label, row["patient_id"], str(path), read)
+        about = {name: row[name] for name in ("eye", "sex") if row.get(name)}
+        bscan = BScan(path.stem, label, row["patient_id"], str(path), read, about=about)
         first = bscans.setdefault(path, bscan)
         if (first.label, first.patient) != (bscan.label, bscan.patient):
             raise InputError(f"{table}: {row['file_name']} has two rows that differ")

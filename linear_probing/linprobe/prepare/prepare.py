@@ -161,10 +161,8 @@ def _plan(config: PrepareConfig, spec: DataSetSpec, source: Source) -> Plan:
         make = partial(write_png, read=bscan.read, zero_borders=zero, source=bscan.source)
         jobs.append(Job(image, make, bscan.source.partition("#")[0]))
         rows.append((image, bscan.label, bscan.patient or "", split, bscan.source))
-    told = [*notes, *more]
-    return Plan(
-        jobs, split_rows(rows), told, done, expected is not None, expected, listing.pictures
-    )
+    told, laid = [*notes, *more], split_rows(rows, [bscan.about for bscan in bscans])
+    return Plan(jobs, laid, told, done, expected is not None, expected, listing.pictures)
 
 
 def _divide(

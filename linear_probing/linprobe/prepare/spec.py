@@ -57,6 +57,7 @@ class BScan:
         source: File it comes from, relative to the download, with ``#k`` for slice k.
         read: Reads it; can be sent to another process. Raises InputError naming the file.
         split: The data set's own split (``train``, ``val`` or ``test``), where it is kept.
+        about: What else is known, by column of :data:`retfiner.common.patients.ABOUT`.
     """
 
     name: str
@@ -65,6 +66,7 @@ class BScan:
     source: str
     read: Callable[[], GrayImage]
     split: str | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 def bscans_of(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from linprobe.prepare.spec import LeftOut
 from retfiner.common.errors import InputError
 from retfiner.common.files import whole_file
-from retfiner.common.patients import SPLIT_TABLE
+from retfiner.common.patients import ABOUT, SPLIT_TABLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,11 +200,20 @@ def match(
 # ---- split.csv
 
 
-def split_rows(rows: Sequence[Sequence[str]]) -> pd.DataFrame:
-    """Lay out rows of ``split.csv``, hashes left out: image, class, patient, split, source."""
+def split_rows(
+    rows: Sequence[Sequence[str]], about: Sequence[Mapping[str, str]] = ()
+) -> pd.DataFrame:
+    """Lay out rows of ``split.csv``, hashes left out: image, class, patient, split, source.
+
+    ``about`` are columns of ``ABOUT`` of each row, as far as they are known.
+    """
     import pandas as pd
 
-    return pd.DataFrame(rows, columns=list(COLUMNS[:5]))
+    laid = pd.DataFrame(rows, columns=list(COLUMNS[:5]))
+    for name in ABOUT:
+        if any(name in one for one in about):
+            laid[name] = [one.get(name, "") for one in about]
+    return laid
 
 
 def write_split(folder: Path, rows: pd.DataFrame) -> None:
@@ -213,7 +222,8 @@ def write_split(folder: Path, rows: pd.DataFrame) -> None:
     order = order.sort_values(["split", "class", "image"])
     with whole_file(folder / SPLIT_TABLE) as temporary:
         # A file name of a download need not be UTF-8; what is not, is shown as an escape.
-        rows.loc[order.index, list(COLUMNS)].to_csv(
+        columns = [*COLUMNS, *(name for name in ABOUT if name in rows)]
+        rows.loc[order.index, columns].to_csv(
             temporary, index=False, encoding="utf-8", errors="backslashreplace"
         )
 

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from linprobe.probes.attentive import probe_attentive
+from linprobe.probes.finetune import probe_finetune
 from linprobe.probes.knn import probe_knn
 from linprobe.probes.linear import probe_linear
 from linprobe.probes.logistic import probe_logistic
+from linprobe.probes.mil import probe_mil
+from linprobe.probes.prototype import probe_prototype
 from linprobe.task import Outcome, ProbingTask, Rows
 
 PROBES: dict[str, Callable[[ProbingTask, dict[int, Rows]], dict[int, Outcome]]] = {
     "linear": probe_linear,
     "knn": probe_knn,
     "logistic": probe_logistic,
+    "prototype": probe_prototype,
+    "attentive": probe_attentive,
+    "mil": probe_mil,
+    "finetune": probe_finetune,
 }
 """Every kind of probe by the name ``--probe`` takes."""
-RANDOM = ("linear",)
+RANDOM = ("linear", "attentive", "mil", "finetune")
 """The kinds that draw random numbers themselves; others differ by their training images alone."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,20 @@ from matplotlib.figure import Figure
 
 from linprobe.report import tables as lay
 from linprobe.report.config import ReportConfig
-from linprobe.report.figures import EfficiencyPoint, draw_all
+from linprobe.report.figures import Drawing, EfficiencyPoint, draw_all
 from linprobe.report.loading import Loaded, load
+from linprobe.report.methods import methods_paragraph
+from linprobe.report.subgroups import subgroup_tables
 from linprobe.report.summary import MEAN, Summary, summarise
+from linprobe.report.transfer import transfer_tables
 from linprobe.statistics import FloatArray, data_sets_needed
+from linprobe.units import unit_names
 from retfiner.common.console import wide_console
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import whole_file, write_text
 from retfiner.common.metrics import METRICS
+from retfiner.common.patients import Owner
 from retfiner.common.predictions import TABLE, read_table
 from retfiner.common.progress import track
 
@@ -60,8 +65,10 @@ def build_report(config: ReportConfig) -> Report:
     """
     alone = config.base if not config.refined else ()
     loaded = load(config.results, config.predictions, config.pairs, alone, config.data_set,
-                  config.protocol)  # fmt: skip
-    unknown = sorted(config.scales.keys() - set(loaded.data_sets))
+                  config.protocol).by_unit(config.unit)  # fmt: skip
+    inner, outer, train_sets = loaded.divided()
+    part = inner or loaded
+    unknown = sorted(config.scales.keys() - set(loaded.table["data_set"]))
     if unknown:
         raise InputError("--ordered names other data sets", got=shorten(unknown),
                          expected=", ".join(loaded.data_sets))  # fmt: skip
@@ -69,8 +76,7 @@ def build_report(config: ReportConfig) -> Report:
         "scales": config.scales, "resamples": config.bootstrap, "swaps": config.swaps,
         "seed": config.seed,
     }  # fmt: skip
-    summary = summarise(loaded, config.metric, **numbers)
-    efficiency, word = _efficiency(loaded, config.metric, numbers)
+    summary = summarise(part, config.metric, **numbers)
     notes = _noted(loaded)
     marks = {name: f" [{chr(97 + k % 26)}]" for k, name in enumerate(notes)}
     main = lay.main_table(summary, marks)
@@ -80,27 +86,29 @@ def build_report(config: ReportConfig) -> Report:
     shown = [main]
     if len(summary.models) > 2:
         shown += [lay.leaderboard(summary), lay.pairwise_table(summary)]
+    if outer is not None and inner is not None:
+        outside = summarise(outer, config.metric, **numbers)
+        shown += transfer_tables(summary, outside, train_sets, config.bootstrap, config.seed)
+    shown += subgroup_tables(summary, config.bootstrap, config.seed)
     shown.append(lay.metrics_table(summary))
-    folder = config.output
+    told = [f"{name.removeprefix(f'{own}_to_')} (trained on {own})"
+            for name, own in sorted(train_sets.items()) if inner is not None]  # fmt: skip
+    methods = methods_paragraph(part, summary, told, config.bootstrap, config.swaps)
     texts = {
         "table.md": lay.render("tables.md", tables=shown),
         "table.tex": lay.render("tables.tex", tables=shown),
         "table_document.tex": lay.render("document.tex"),
+        "methods.txt": f"{methods}\n",
         "changes.csv": _changes_csv(summary),
         "metrics.csv": summary.metrics.to_csv(index=False),
-        TABLE: loaded.table.drop(columns="name").to_csv(index=False),
+        TABLE: loaded.table.drop(columns=["name", "amount"]).to_csv(index=False),
     }
     for name, text in texts.items():
-        write_text(folder / name, text)
-    features = _features(loaded, summary) if config.map_points else {}
-    pictures, files = [], []
-    drawings = draw_all(summary, efficiency, word, features, config.map_points, config.seed)
-    for drawing in track(drawings, "drawing figures"):
-        png, written = _write_figure(folder / FIGURES / drawing.name, drawing.figure)
-        width = round(drawing.figure.get_figwidth() * PIXELS_PER_INCH)
-        data = base64.b64encode(png).decode("ascii")
-        pictures.append({**drawing._asdict(), "data": data, "width": width})
-        files += written
+        write_text(config.output / name, text)
+    efficiency = _efficiency(part, config.metric, numbers)
+    features = _features(part, summary) if config.map_points else {}
+    drawings = draw_all(summary, *efficiency, features, config.map_points, config.seed)
+    pictures, files = _draw(drawings, config.output / FIGURES)
     page = lay.render(
         "page.html",
         title=_title(summary),
@@ -110,12 +118,24 @@ def build_report(config: ReportConfig) -> Report:
         tables=shown,
         pictures=pictures,
         class_tables=lay.class_tables(summary),
+        methods=methods,
         provenance=[(name, _provenance(loaded, name)) for name in loaded.names],
     )
-    write_text(folder / "index.html", page)
-    return Report(
-        summary, main, remarks, [folder / "index.html", *(folder / n for n in texts), *files]
-    )
+    place = config.output / "index.html"
+    write_text(place, page)
+    return Report(summary, main, remarks, [place, *(config.output / n for n in texts), *files])
+
+
+def _draw(drawings: Iterable[Drawing], folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
+    """Write figures; give them as the page shows them, and their files."""
+    pictures, files = [], []
+    for drawing in track(drawings, "drawing figures"):
+        png, written = _write_figure(folder / drawing.name, drawing.figure)
+        width = round(drawing.figure.get_figwidth() * PIXELS_PER_INCH)
+        data = base64.b64encode(png).decode("ascii")
+        pictures.append({**drawing._asdict(), "data": data, "width": width})
+        files += written
+    return pictures, files
 
 
 def _title(summary: Summary) -> str:
@@ -154,14 +174,14 @@ def _cards(summary: Summary) -> list[dict[str, str]]:
 def _efficiency(
     loaded: Loaded, metric: str, numbers: dict[str, Any]
 ) -> tuple[list[EfficiencyPoint], str]:
-    """Score every share of the training images at which all data sets were probed."""
-    if len(loaded.fractions) < 2:
+    """Score every amount of training images at which all data sets were probed."""
+    if len(loaded.amounts) < 2:
         return [], ""
     points, words = [], set()
-    for fraction in loaded.fractions:
-        rows = loaded.table[loaded.table["fraction"] == fraction]
-        part = Loaded(rows, list(dict.fromkeys(rows["name"])), [], [])
-        complete = all(set(part.at(name, fraction)["name"]) == set(part.names)
+    for amount in loaded.amounts:
+        part = loaded.part(loaded.table[loaded.table["amount"] == amount])
+        part = replace(part, pairs=[])
+        complete = all(set(part.at(name, amount)["name"]) == set(part.names)
                        for name in loaded.data_sets)  # fmt: skip
         if not complete or part.data_sets != loaded.data_sets:
             continue
@@ -180,9 +200,10 @@ def _efficiency(
 def _noted(loaded: Loaded) -> dict[str, list[str]]:
     """Gather what the runs on each data set have to say."""
     told = dict.fromkeys((run["data_set"], note) for run in loaded.runs for note in run["notes"])
-    return {
-        name: [note for own, note in told if own == name] for name in sorted({n for n, _ in told})
-    }
+    notes = {**loaded.notes}
+    for name, note in told:
+        notes[name] = [*notes.get(name, []), note]
+    return {name: notes[name] for name in sorted(notes) if notes[name]}
 
 
 def _is_leak(note: str) -> bool:
@@ -200,7 +221,7 @@ def _notes(loaded: Loaded) -> list[str]:
     return lay.notes_of(
         "runs.txt",
         first_runs={run["name"]: run for run in runs}.values(),
-        fraction=loaded.main_fraction,
+        amount=loaded.main_amount,
         mixed=shorten([f"{name} {' and '.join(found)}" for name, found in mixed.items()]),
         backbones=sorted({str(run["settings"].get("backbone")) for run in runs} - {"None"}),
         probes=table.groupby("name")["probe"].first().to_dict(),
@@ -236,20 +257,26 @@ def _changes_csv(summary: Summary) -> str:
 
 
 def _features(loaded: Loaded, summary: Summary) -> dict[tuple[str, str], FloatArray]:
-    """Read the features of the test images, in the order of the images of a data set."""
+    """Read the features of what was scored, in its order; of a unit, the mean of its images'."""
     found: dict[tuple[str, str], FloatArray] = {}
-    shown = {one.name for one in summary.sets}
+    images = {one.name: one.images for one in summary.sets}
     for run in loaded.runs:
         path, key = run["folder"] / "features.npy", (run["name"], run["data_set"])
-        if key in found or run["data_set"] not in shown or not path.is_file():
+        if key in found or run["data_set"] not in images or not path.is_file():
             continue
         try:
             values = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{path} cannot be read", got=error) from error
-        order = np.argsort(read_table(run["folder"] / TABLE)["image"].to_numpy(str))
-        if values.ndim == 2 and len(values) == len(order):
-            found[key] = np.asarray(values[order], dtype=np.float64)
+        table = read_table(run["folder"] / TABLE)
+        if values.ndim != 2 or len(values) != len(table):
+            continue
+        owners = [Owner(*row) for row in table[["patient", "eye", "volume"]].to_numpy(str)]
+        names = table["image"] if loaded.item == "image" else unit_names(
+            loaded.item, table["image"], owners
+        )  # fmt: skip
+        means = pd.DataFrame(np.asarray(values, np.float64)).groupby(np.asarray(names)).mean()
+        found[key] = means.loc[images[run["data_set"]]].to_numpy()
     return found
 
 

@@ -9,6 +9,7 @@ from retfiner.common.cli import flag
 from retfiner.common.errors import InputError
 from retfiner.common.metrics import METRICS
 from retfiner.common.numbers import NonNegativeInt, PositiveInt
+from retfiner.common.patients import Unit
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class ModelSettings:
 class ScoreSettings:
     """Scores."""
 
+    unit: Unit | None = flag(
+        "scored as one; by default image, or what mil pooled",
+        None,
+    )
     metric: str = flag(
         "metric of the main table; docs/statistics.md has all of them", "balanced_accuracy"
     )

@@ -7,17 +7,18 @@ Whatever has no partner is refused by name, never left out in silence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from linprobe.units import by_unit
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.predictions import find_runs, read_about, read_run, read_table
 
-OF_WEIGHTS_AND_DATA = ("weights", "data", "train_fraction")
+OF_WEIGHTS_AND_DATA = ("weights", "data", "train_")
 OF_BACKBONE = ("backbone", "image_size", "representation_method", "weight_decay")
 
 
@@ -26,38 +27,82 @@ class Loaded:
     """Predictions of the models of a report.
 
     Attributes:
-        table: The predictions; the column ``name`` is what the report calls a model.
+        table: The predictions; the column ``name`` is what the report calls a model, ``amount``
+            the words for what its probe was trained on, empty for all training images.
         names: The models, in the order they were asked for.
         pairs: Which of them are compared: base and other.
         runs: What is known about each run of ours, with ``name`` and ``folder``.
+        item: What a row is a prediction of: image, volume, eye or patient.
+        notes: What there is to say of units, by data set.
     """
 
     table: pd.DataFrame
     names: list[str]
     pairs: list[tuple[str, str]]
     runs: list[dict[str, Any]]
+    item: str = "image"
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
     @property
-    def main_fraction(self) -> float:
-        """Share of the training images that the main table shows: the largest."""
-        trained = self.table[self.table["train_images"] != 0]
-        return float((trained if len(trained) else self.table)["fraction"].max())
+    def main_amount(self) -> str:
+        """What the probes of the main table were trained on: the most."""
+        return self.amounts[-1] if self.amounts else ""
 
-    def at(self, data_set: str, fraction: float) -> pd.DataFrame:
-        """Take the rows of one data set and share; zero-shot ones, without any, fit all shares."""
+    def at(self, data_set: str, amount: str) -> pd.DataFrame:
+        """Take the rows of one data set and amount; zero-shot ones, without any, fit all."""
         rows = self.table[self.table["data_set"] == data_set]
-        return rows[(rows["fraction"] == fraction) | (rows["train_images"] == 0)]
+        return rows[(rows["amount"] == amount) | (rows["train_images"] == 0)]
 
     @property
     def data_sets(self) -> list[str]:
         """Data sets of the main table, sorted."""
-        main = self.table["fraction"] == self.main_fraction
+        main = self.table["amount"] == self.main_amount
         return sorted(set(self.table.loc[main | (self.table["train_images"] == 0), "data_set"]))
 
     @property
-    def fractions(self) -> list[float]:
-        """Shares of the training images, rising."""
-        return sorted(set(self.table.loc[self.table["train_images"] != 0, "fraction"]))
+    def amounts(self) -> list[str]:
+        """What probes were trained on, rising: images a class, shares, then all of them."""
+        trained = self.table[self.table["train_images"] != 0]
+        order = trained.assign(share=trained["shots"] == 0)
+        order = order[["share", "fraction", "shots", "amount"]].drop_duplicates()
+        return list(dict.fromkeys(order.sort_values(["share", "fraction", "shots"])["amount"]))
+
+    def part(self, rows: pd.DataFrame) -> Loaded:
+        """Take some of the rows, with the models that they are of."""
+        names = list(dict.fromkeys(rows["name"]))
+        pairs = [pair for pair in self.pairs if {*pair} <= {*names}]
+        return replace(self, table=rows, names=names, pairs=pairs)
+
+    def divided(self) -> tuple[Loaded | None, Loaded | None, dict[str, str]]:
+        """Divide into data sets that were trained on, and external ones with what was trained on.
+
+        None stands for a part without rows.
+        """
+        if "train_set" not in self.table:
+            return self, None, {}
+        of = self.table["train_set"].fillna("")
+        pairs = zip(self.table["data_set"], of, strict=True)
+        parts = [
+            self.part(self.table[rows]) if rows.any() else None for rows in (of == "", of != "")
+        ]
+        return parts[0], parts[1], {name: train_set for name, train_set in pairs if train_set}
+
+    def by_unit(self, unit: str | None) -> Loaded:
+        """Score units instead of images; by default those that a probe pooled, if any did.
+
+        Raises:
+            InputError: If probes pooled other units, or units are not known.
+        """
+        pooled = {str(run["settings"]["unit"]) for run in self.runs if "unit" in run["settings"]}
+        unit = unit or min(pooled, default="image")
+        if pooled - {unit}:
+            raise InputError(
+                f"Probes pooled images by {' and by '.join(sorted(pooled))}",
+                got=f"--unit {unit}",
+                remedy="score them by the unit that they were trained on",
+            )
+        table, notes = by_unit(self.table, unit)
+        return replace(self, table=table, item=unit, notes=notes)
 
 
 def load(
@@ -108,10 +153,20 @@ def load(
         parts += [part.assign(name=name) for part in found]
     renamed = [(called[base], called[other]) for base, other in pairs]
     table = pd.concat(parts, ignore_index=True)
+    table["amount"] = _amounts(table)
     loaded = Loaded(table, [called[word] for word in given], renamed, chosen)
     _check_protocols(loaded)
     _check_complete(loaded)
     return loaded
+
+
+def _amounts(table: pd.DataFrame) -> list[str]:
+    rows = zip(table["fraction"], table["shots"], strict=True)
+    return [
+        f"{shots} training image{'s' * (shots > 1)} a class" if shots
+        else "" if share == 1 else f"{share:.3g} of the training images"
+        for share, shots in rows
+    ]  # fmt: skip
 
 
 def _key(run: Mapping[str, Any]) -> tuple[str, str]:
@@ -189,7 +244,7 @@ def _check_complete(loaded: Loaded) -> None:
     """Refuse a model that lacks a data set, or was tested on another version of one."""
     missing = []
     for data_set in loaded.data_sets:
-        rows = loaded.at(data_set, loaded.main_fraction)
+        rows = loaded.at(data_set, loaded.main_amount)
         missing += [f"{n} on {data_set}" for n in loaded.names if n not in set(rows["name"])]
         versions = set(rows["data_version"]) - {""}
         if len(versions) > 1:
@@ -200,11 +255,10 @@ def _check_complete(loaded: Loaded) -> None:
                 remedy="probe both models on the same data",
             )
     if missing:
-        share = loaded.main_fraction
         raise InputError(
             "Runs without a partner cannot be compared.",
             got=f"{shorten(missing)} is missing"
-            + ("" if share == 1 else f" at {share:.3g} of the training images"),
+            + (f" at {loaded.main_amount}" if loaded.main_amount else ""),
             expected="every data set in all models",
             remedy="run the missing ones, or choose with --data_set",
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from linprobe.statistics import FloatArray, swap_test
 from retfiner.common.bootstrap import resample
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.metrics import METRICS, PER_CLASS, WeightedSample, make_sample
+from retfiner.common.patients import GROUPS
 from retfiner.common.predictions import PROBABILITY, classes_of
 
 UNITS = ("patient", "volume", "image")
@@ -40,6 +41,7 @@ class ScoredSet:
         probabilities: By model, (S, N, C) of its S seeds, or of one where nothing is random.
         trained_on: By model, how many patients (images, where unknown) it was trained on, with
             that word; None where that is not known.
+        groups: By sex, age, device or ethnicity, as far as they are known: (N,) what each is of.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ScoredSet:
     without_patient: int
     probabilities: dict[str, FloatArray]
     trained_on: dict[str, tuple[float, str] | None]
+    groups: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def n_units(self) -> int:
@@ -175,7 +178,7 @@ def scored_set(table: pd.DataFrame, order: Sequence[str] = ()) -> ScoredSet:
     labels = reference["label"].map(classes.index).to_numpy(np.int64)
     return ScoredSet(
         data_set, classes, bool(order), reference["image"].tolist(), labels, units, unit, without,
-        probabilities, trained_on,
+        probabilities, trained_on, _groups(reference),
     )  # fmt: skip
 
 
@@ -213,6 +216,11 @@ def _units(rows: pd.DataFrame) -> tuple[list[str], str, int]:
     kinds = (names != "").argmax(axis=1)
     units = [f"{UNITS[kind]} {row[kind]}" for kind, row in zip(kinds, names, strict=True)]
     return units, UNITS[int(np.bincount(kinds).argmax())], int((kinds > 0).sum())
+
+
+def _groups(rows: pd.DataFrame) -> dict[str, list[str]]:
+    found = {name: rows[name].fillna("").astype(str).tolist() for name in GROUPS if name in rows}
+    return {name: values for name, values in found.items() if any(values)}
 
 
 def _trained_on(rows: pd.DataFrame) -> tuple[float, str] | None:

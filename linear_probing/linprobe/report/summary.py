@@ -87,6 +87,7 @@ class Summary:
     Attributes:
         metric: The main metric.
         models: Names, in the order asked for.
+        item: What a row is a prediction of: image, volume, eye or patient.
         sets: The data sets.
         pairs: Which models are compared.
         scores: Of the main metric, by model and data set, MEAN among them.
@@ -102,6 +103,7 @@ class Summary:
 
     metric: str
     models: list[str]
+    item: str
     sets: list[ScoredSet]
     pairs: list[tuple[str, str]]
     scores: dict[tuple[str, str], Score]
@@ -151,7 +153,7 @@ def summarise(
         InputError: If test images differ, or the metric exists nowhere.
     """
     names = loaded.data_sets
-    every = [scored_set(loaded.at(n, loaded.main_fraction), scales.get(n, ())) for n in names]
+    every = [scored_set(loaded.at(n, loaded.main_amount), scales.get(n, ())) for n in names]
     defined = [
         one for one in every
         if all(np.isfinite(one.values(metric, model)).all() for model in loaded.names)
@@ -168,8 +170,9 @@ def summarise(
         rng = np.random.default_rng(derive_seed(seed, "bootstrap", one.name))
         draws[one.name] = one.draws(_names_of(one), resamples, rng)
     summary = Summary(
-        metric, loaded.names, defined, loaded.pairs, _scores(defined, metric, draws), [], {}, {},
-        *_ranks(defined, metric), undefined, pd.DataFrame(_metric_rows(defined, draws)),
+        metric, loaded.names, loaded.item, defined, loaded.pairs,
+        _scores(defined, metric, draws), [], {}, {}, *_ranks(defined, metric), undefined,
+        pd.DataFrame(_metric_rows(defined, draws)),
     )  # fmt: skip
     every_two = list(combinations(loaded.names, 2))
     return replace(

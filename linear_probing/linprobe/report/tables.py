@@ -115,16 +115,18 @@ def with_spread(mean: float, deviation: float) -> str:
     return f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f} ± {deviation:.2f}"
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 2) -> str:
     """Write a change with its sign, a true minus for a negative one."""
-    text = f"{value:+.2f}"
-    return "0.00" if float(text) == 0 else text.replace("-", "−")
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
-def interval_text(interval: Interval, sign: bool = True) -> str:
+def interval_text(interval: Interval, sign: bool = True, digits: int = 2) -> str:
     """Write an interval as ``low to high``; a dash where there is none."""
-    write = signed if sign else "{:.2f}".format
-    return "–" if interval is None else f"{write(interval[0])} to {write(interval[1])}"
+    if interval is None:
+        return "–"
+    low, high = (signed(end, digits) if sign else f"{end:.{digits}f}" for end in interval)
+    return f"{low} to {high}".replace("-", "−")
 
 
 def p_text(p: float) -> str:
@@ -150,10 +152,16 @@ def main_table(summary: Summary, marks: dict[str, str]) -> Table:
         lines = [_score_line(summary, name, marks) for name in _rows(summary)]
     info = METRICS[summary.metric]
     caption = (
-        f"{info.axis} on the test split, mean ± standard deviation over seeds "
+        f"{info.axis} on the test split{_by(summary)}, mean ± standard deviation over seeds "
         f"({'higher' if info.higher_is_better else 'lower'} is better)."
     )
     return Table("Results", caption, columns, lines, _told("reading.txt", summary))
+
+
+def _by(summary: Summary) -> str:
+    if summary.item == "image":
+        return ""
+    return f" by {summary.item} (mean of its images' probabilities, or as its probe pooled them)"
 
 
 def _heads(summary: Summary) -> list[str]:
@@ -264,7 +272,7 @@ def class_tables(summary: Summary) -> list[Table]:
         lines = []
         for index, label in enumerate(one.classes):
             count = int((one.labels == index).sum())
-            lines.append(Line((Cell(f"{label} ({count} images)"),), "heading"))
+            lines.append(Line((Cell(f"{label} ({count} {summary.item}s)"),), "heading"))
             for model in summary.models:
                 own = rows[(rows["class"] == label) & (rows["model"] == model)].set_index("metric")
                 cells = (

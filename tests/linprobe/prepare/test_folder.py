@@ -141,6 +141,23 @@ def test_a_table_of_labels(pictures, tmp_path):
         run(pictures, tmp_path / "again", labels=table)
 
 
+def test_what_a_table_knows_of_eyes_and_groups_goes_along(pictures, tmp_path):
+    table = tmp_path / "labels.csv"
+    names = sorted(p.name for p in pictures.rglob("*.png"))
+    lines = [f"{name},{'AMD' if k < 12 else 'N'},P{k // 2},{'OD' if k % 2 else 'OS'},{50 + k},F,x"
+             for k, name in enumerate(names)]  # fmt: skip
+    table.write_text("\n".join(["image,label,patient,eye,age,sex,ward", *lines]) + "\n")
+    prepared = run(pictures, tmp_path / "data", labels=table)
+    assert list(rows(prepared)[0])[-3:] == ["eye", "sex", "age"]  # and no ward
+    owners = [o for split in read_data_set(prepared.folder).splits.values() for o in split.owners]
+    assert {(o.eye, o.sex) for o in owners} == {("OD", "F"), ("OS", "F")}
+    assert {o.age for o in owners} == {"50 to 64", "65 to 79"}
+    again = run(
+        pictures, tmp_path / "again", labels=table, split_file=prepared.folder / "split.csv"
+    )
+    assert rows(again) == rows(prepared)
+
+
 def test_copies_stay_together_whatever_their_name_and_encoding(pictures, tmp_path):
     first = sorted((pictures / "AMD").iterdir())[0]
     with Image.open(first) as picture:

@@ -20,15 +20,15 @@ def test_all_runs_of_both_models_are_read(tmp_path):
     write_tree(tmp_path, fractions=(1.0, 0.1), n=20)
     loaded = load(tmp_path, [], PAIR)
     assert loaded.names == list(PAIR[0])
-    assert (loaded.main_fraction, loaded.fractions) == (1.0, [0.1, 1.0])
+    assert (loaded.main_amount, loaded.amounts) == ("", ["0.1 of the training images", ""])
     assert loaded.data_sets == ["Duke_iAMD", "OCTID"]
     assert len(loaded.runs) == 2 * 2 * 2 * 3
-    assert len(loaded.at("OCTID", 0.1)) == 2 * 3 * 20
+    assert len(loaded.at("OCTID", "0.1 of the training images")) == 2 * 3 * 20
 
 
 def test_the_largest_share_stands_in_for_all_images(tmp_path):
     write_tree(tmp_path, fractions=(0.5, 0.1), n=20)
-    assert load(tmp_path, [], PAIR).main_fraction == 0.5
+    assert load(tmp_path, [], PAIR).main_amount == "0.5 of the training images"
 
 
 def test_a_name_with_two_weights_must_be_told_apart(tmp_path):

@@ -86,7 +86,7 @@ class Tags(HTMLParser):
 def test_html_is_well_formed_and_escaped():
     page = lay.templates().get_template("page.html").render(
         title="a < b", lead="", warnings=["<b>"], cards=[], tables=[TABLE], pictures=[],
-        class_tables=[TABLE], provenance=[("m", [("k", "<v>")])],
+        class_tables=[TABLE], methods="c < d", provenance=[("m", [("k", "<v>")])],
     )  # fmt: skip
     parser = Tags()
     parser.feed(page)

@@ -3,7 +3,7 @@
 import pytest
 
 from retfiner.common.errors import InputError
-from retfiner.common.patients import Owner, owner_in_name, owner_of, read_split_table
+from retfiner.common.patients import Owner, age_group, owner_in_name, owner_of, read_split_table
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,20 @@ def test_a_table_without_patients_is_refused(tmp_path):
         write(tmp_path, "image,class\na.png,A\n")
     with pytest.raises(InputError, match="an empty file"):
         write(tmp_path, "")
+
+
+@pytest.mark.parametrize(
+    ("age", "group"),
+    [("49.9", "0 to 49"), ("50", "50 to 64"), ("79", "65 to 79"), ("80", "80 or more"),
+     ("60s", "60s"), ("", "")],
+)  # fmt: skip
+def test_ages_are_grouped(age, group):
+    assert age_group(age) == group
+
+
+def test_groups_are_read_and_no_age_finer_than_they_are(tmp_path):
+    text = "image,patient,sex,age,device\na.png,1, F ,67,Cirrus\nb.png,2,,,\n"
+    (tmp_path / "split.csv").write_text(text)
+    found = read_split_table(tmp_path)
+    assert found["a.png"][3:] == ("F", "65 to 79", "Cirrus", "")
+    assert found["b.png"][3:] == ("", "", "", "")

@@ -9,16 +9,16 @@ from retfiner.config import RefineConfig
 from retfiner.export.extract import ExtractConfig, extract
 from retfiner.refine import refine
 from retfiner.text.reading import Reading
-from retfiner.training.adaptation import (
+from retfiner.training.adaptation import checkpoint_activations
+from retfiner.vision import load_backbone
+from retfiner.vision.adaptation import (
     add_lora,
-    checkpoint_activations,
     layers_of,
     merge_lora,
     set_drop_path,
     unfreeze_last,
     vision_groups,
 )
-from retfiner.vision import load_backbone
 from retfiner.vision.mirage import MirageEncoder
 from tests.helpers.refinement import column, make_material, settings
 from tests.helpers.small import fill, random_batch, small_model, small_vit

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from retfiner.training.adaptation import add_lora
 from retfiner.training.optim import lr_factor, parameter_groups
+from retfiner.vision.adaptation import add_lora
 from tests.helpers.small import small_model
 
 

@@ -17,9 +17,10 @@ from linprobe.store import FeatureStore
 from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
 from retfiner.text.generation import Decoding, SpecialTokens, write_reports
-from retfiner.training.adaptation import add_lora, checkpoint_activations
+from retfiner.training.adaptation import checkpoint_activations
 from retfiner.training.checkpoint_io import require_finite
 from retfiner.training.module import RefinementModule
+from retfiner.vision.adaptation import add_lora
 from tests.helpers.pretend_cuda import PretendCuda
 from tests.helpers.small import random_batch, small_backbone, small_model
 

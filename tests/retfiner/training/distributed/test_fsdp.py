@@ -10,10 +10,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from retfiner.training.adaptation import add_lora, checkpoint_activations, unfreeze_last
+from retfiner.training.adaptation import checkpoint_activations
 from retfiner.training.distributed.collectives import all_reduce_mean
 from retfiner.training.distributed.fsdp import WHOLE, average_gradients, clip_by_norm, shard
 from retfiner.training.precision import precision_plugin
+from retfiner.vision.adaptation import add_lora, unfreeze_last
 from tests.helpers.processes import share_of, together
 from tests.helpers.small import fill, random_batch
 from tests.retfiner.training.distributed.test_collectives import REPORTS, Step

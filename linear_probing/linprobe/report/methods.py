@@ -1,0 +1,77 @@
+"""The methods paragraph, filled from the records of the runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linprobe.report import tables as lay
+from linprobe.report.loading import Loaded
+from linprobe.report.summary import Summary
+from retfiner.common.metrics import METRICS
+
+_OF_RUN = ("weights_sha256", "data_sha256", "train_fraction", "train_shots", "backbone",
+           "image_size", "representation_method", "weight_decay")  # fmt: skip
+
+
+def methods_paragraph(
+    loaded: Loaded, summary: Summary, outside: list[str], resamples: int, swaps: int
+) -> str:
+    """Say how the numbers of a report came about: data, models, protocol, statistics, versions.
+
+    Of models whose predictions were brought along only the data and the statistics are known.
+    """
+    settings = [run["settings"] for run in loaded.runs]
+    probes: list[dict[str, Any]] = []
+    for one in settings:
+        shared = {k: v for k, v in one.items() if k not in _OF_RUN}
+        if "probe" in one and shared not in probes:
+            probes.append(shared)
+    versions = {name: _all([run["versions"] for run in loaded.runs], name, " and ")
+                for name in ("retfiner", "torch", "timm", "numpy", "scikit-learn")}  # fmt: skip
+    sets = [
+        {"name": one.name, "classes": one.classes, "images": len(one.images), "units": one.n_units,
+         "unit": one.unit, "trained": _trained(loaded, one.name)}
+        for one in summary.sets
+    ]  # fmt: skip
+    weights = {run["name"]: run["settings"]["weights_sha256"][:16] for run in loaded.runs}
+    trained = loaded.table[loaded.table["train_images"] != 0]
+    text = lay.render(
+        "methods.txt",
+        summary=summary,
+        models=summary.models,
+        sets=sets,
+        probes=[{**one, "weight_decay": _all(settings, "weight_decay", " or ")} for one in probes],
+        backbones=_values(settings, "backbone"),
+        sizes=_values(settings, "image_size"),
+        methods=_values(settings, "representation_method"),
+        amounts=loaded.amounts or [""],
+        metric=METRICS[summary.metric],
+        seeds=trained.groupby("amount")["seed"].nunique().max() if len(trained) else 1,
+        units=sorted({f"{one.unit}s" for one in summary.sets}),
+        resamples=resamples,
+        swaps=swaps,
+        outside=outside,
+        versions=[f"{name} {found}" for name, found in versions.items() if found],
+        weights=[f"{name} {found}" for name, found in weights.items()],
+    )
+    return " ".join(text.split())
+
+
+def _values(records: list[dict[str, Any]], name: str) -> list[str]:
+    return list(dict.fromkeys(str(one[name]) for one in records if one.get(name) is not None))
+
+
+def _all(records: list[dict[str, Any]], name: str, between: str) -> str:
+    return between.join(_values(records, name))
+
+
+def _trained(loaded: Loaded, data_set: str) -> str:
+    """Say on how many images, and of how many patients, probes were trained."""
+    rows = loaded.at(data_set, loaded.main_amount)
+    counts = []
+    for column, word in (("train_images", "images"), ("train_patients", "patients")):
+        found = sorted({int(n) for n in rows[column] if n > 0})
+        if found:
+            few, many = found[0], found[-1]
+            counts.append(f"{few}{'' if few == many else f' to {many}'} {word}")
+    return " of ".join(counts)

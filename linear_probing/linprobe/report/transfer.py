@@ -1,0 +1,134 @@
+"""From one data set to another: what becomes of scores, calibration and the operating point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linprobe.report import tables as lay
+from linprobe.report.scores import ScoredSet
+from linprobe.report.summary import Summary
+from linprobe.report.tables import Cell, Line, Table
+from linprobe.statistics import FloatArray, bootstrap_interval
+from retfiner.common.bootstrap import resample
+from retfiner.common.metrics import METRICS, SPECIFICITY, WeightedSample
+from retfiner.common.seeds import derive_seed
+
+
+def thresholds(probabilities: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
+    """Find for each class the lowest threshold whose specificity is :data:`SPECIFICITY` or more.
+
+    Of (N, C) probabilities and (N,) labels it gives (C,): an image counts as of the class from
+    there on. Infinity where no score of the images will do, or all are of the class.
+    """
+    found = np.full(probabilities.shape[1], np.inf)
+    for index, scores in enumerate(probabilities.T):
+        others = scores[labels != index]
+        for score in sorted(set(scores.tolist()), reverse=True) if len(others) else ():
+            if (others >= score).mean() > 1 - SPECIFICITY + 1e-9:
+                break
+            found[index] = score
+    return found
+
+
+def at_thresholds(limits: FloatArray, sample: WeightedSample) -> tuple[FloatArray, FloatArray]:
+    """Give sensitivity and specificity at (C,) thresholds, (R,) each in percent.
+
+    One class against the rest, averaged over classes by support.
+    """
+    called = sample.probabilities >= limits
+    truth = np.eye(sample.n_classes)[sample.labels]
+    positive, negative = sample.weights @ truth, sample.weights @ (1 - truth)
+    hits, spared = sample.weights @ (called * truth), sample.weights @ (~called * (1 - truth))
+    total = positive.sum(axis=1)
+    sensitivity = hits.sum(axis=1) / total
+    shares = np.divide(spared, negative, out=np.zeros_like(spared), where=negative > 0)
+    return 100 * sensitivity, 100 * (shares * positive).sum(axis=1) / total
+
+
+def transferred(
+    here: ScoredSet, there: ScoredSet, model: str, resamples: int, generator: np.random.Generator
+) -> list[tuple[float, lay.Interval]]:
+    """Take a model's thresholds from one set to another: sensitivity and specificity there.
+
+    Averaged over seeds, with intervals by the other set's patients; the thresholds stand.
+    """
+    limits = [thresholds(table, here.labels) for table in here.probabilities[model]]
+
+    def of(weights: FloatArray) -> FloatArray:
+        pairs = zip(limits, there.probabilities[model], strict=True)
+        values = [at_thresholds(t, WeightedSample(p, there.labels, weights)) for t, p in pairs]
+        return np.mean(values, axis=0)
+
+    values = of(np.ones((1, len(there.labels))))[:, 0]
+    drawn = resample(of, len(there.labels), there.units, resamples, generator)
+    units = [there.units_of_classes]
+    return [(float(v), bootstrap_interval(d, units)) for v, d in zip(values, drawn, strict=True)]
+
+
+def transfer_tables(
+    inner: Summary | None, outer: Summary, train_sets: dict[str, str], resamples: int, seed: int
+) -> list[Table]:
+    """Lay out external validation: the comparison, and for each data set what changes on the way.
+
+    ``inner`` are the data sets that were trained on, as far as they were tested on as well;
+    ``train_sets`` says which of them belongs to which of ``outer``.
+    """
+    main = lay.main_table(outer, {})
+    lines = [line for line in main.lines if line.kind != "mean"]
+    note = "Holm's correction is over the rows of this table."
+    results = replace(main, title="External validation", lines=lines, notes=[note])
+    known = {} if inner is None else {one.name: one for one in inner.sets}
+    tables = [] if inner is None else [results]  # else it is the main table
+    for there in outer.sets:
+        here = known.get(train_sets.get(there.name, ""))
+        if here is not None and inner is not None:
+            rng = np.random.default_rng(derive_seed(seed, "transfer", there.name))
+            lines = []
+            for model in outer.models:
+                lines += _lines(inner, outer, here, there, model, resamples, rng)
+            tables.append(_table(here.name, there.name, lines))
+    return tables
+
+
+def _lines(
+    inner: Summary, outer: Summary, here: ScoredSet, there: ScoredSet, model: str,
+    resamples: int, generator: np.random.Generator,
+) -> list[Line]:  # fmt: skip
+    rows = [
+        (METRICS[metric].axis, _told(inner, here.name, model, metric),
+         _told(outer, there.name, model, metric))
+        for metric in dict.fromkeys((outer.metric, "ece"))
+    ]  # fmt: skip
+    moved = transferred(here, there, model, resamples, generator)
+    found = [f"{value:.1f} ({lay.interval_text(i, sign=False, digits=1)})" for value, i in moved]
+    inside = here.values("sensitivity", model).mean()
+    rows += [("Sensitivity (%) at the threshold of inside", f"{inside:.1f}", found[0]),
+             ("Specificity (%) there", f"≥ {100 * SPECIFICITY:.0f}", found[1])]  # fmt: skip
+    heading = Line((Cell(model),), "heading")
+    return [heading, *(Line(tuple(map(Cell, row))) for row in rows)]
+
+
+def _told(summary: Summary, data_set: str, model: str, metric: str) -> str:
+    rows = summary.metrics
+    rows = rows[(rows["data_set"] == data_set) & (rows["model"] == model)]
+    [row] = rows[(rows["metric"] == metric) & (rows["class"] == "")].itertuples()
+    interval = None if np.isnan(row.low) else (row.low, row.high)
+    return f"{row.value:.1f} ({lay.interval_text(interval, sign=False, digits=1)})"
+
+
+def _table(here: str, there: str, lines: Sequence[Line]) -> Table:
+    other = there.removeprefix(f"{here}_to_")
+    limit = f"{100 * SPECIFICITY:.0f} % specificity"
+    return Table(
+        f"From {here} to {other}",
+        f"Score, calibration and operating point on the test images of {here} (inside) and of "
+        f"{other} (outside). Thresholds, one a class, are those of {limit} inside.",
+        ("Model", "Inside", "Outside"),
+        list(lines),
+        ["Sensitivity and specificity: one class against the rest, averaged by support and over "
+         "seeds. Intervals by patient, the thresholds held."],
+    )  # fmt: skip
