@@ -113,6 +113,9 @@ def join_reports(parts: Sequence[Batch], rank: int, gather: Callable[[Tensor], T
         sizes=tuple(len(part.lengths) for part in parts),
         rank=rank,
         gather=gather,
+        group_sizes=None
+        if any(part.groups is None for part in parts)
+        else tuple(size for part in parts for size in part.groups.sizes),  # type: ignore[union-attr]
     )
 
 
