@@ -151,7 +151,11 @@ def images_at(image: list[KeysValues], index: Tensor) -> list[KeysValues]:
     # times in whichever order threads come: the same seed gave other numbers. On CUDA index_select
     # does so too, unless algorithms are asked to be deterministic.
     return [
-        KeysValues(*(None if x is None else x.index_select(0, index) for x in layer))
+        KeysValues(
+            layer.keys.index_select(0, index),
+            layer.values.index_select(0, index),
+            None if layer.mask is None else layer.mask.index_select(0, index),
+        )
         for layer in image
     ]
 
