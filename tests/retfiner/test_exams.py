@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
 from retfiner.losses import build_losses
 from retfiner.model import Groups
@@ -156,3 +157,102 @@ def test_images_of_an_exam_are_augmented_alike():
     found = augment_batch(image, *edges, generator(0), total=2, sizes=(3, 2))
     assert torch.equal(found[0], found[2]) and torch.equal(found[3], found[4])
     assert not torch.equal(found[0], found[3])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A refinement on exams, at their sentences and slices: what it wrote, and its table."""
+    from retfiner.refine import refine
+    from tests.helpers.refinement import make_material, settings, write_csv, write_image
+
+    folder = tmp_path_factory.mktemp("exams")
+    material = make_material(folder)
+    rows = []
+    for exam in range(16):
+        for number in range(1 + exam % 4):
+            name = f"exams/{exam}_{number}.png"
+            write_image(folder / name, 100 * exam + number)
+            report = f"Finding number {exam % 7}. Fluid nasal. Drusen temporal, scan {exam}."
+            rows.append([name, report if number == 0 else "", f"p{exam % 8}", f"v{exam}", "OD"])
+    table = write_csv(folder / "t.csv", rows, ("image", "report", "patient_id", "visit", "eye"))
+    config = settings(
+        material, folder / "models", train_csv=table, group_column="visit", slices="random",
+        max_slices=3, report_part="random_sentences", max_text_tokens=14, augment=True,
+        batch_size=4, val_fraction=0.3,
+    )  # fmt: skip
+    return refine(config), table, config
+
+
+def test_a_run_on_exams_trains_marks_and_queries(run):
+    from retfiner.export.loading import read_model
+    from tests.helpers.refinement import column
+
+    result, _, _ = run
+    assert all(value == value for value in column(result.folder, "val/loss"))
+    model = read_model(result.folder).model
+    assert model.image_marks.weight.abs().max() > 0 and model.contra_pool.query.abs().max() > 0
+
+
+def test_a_run_on_exams_is_repeated_by_its_seed(run, tmp_path):
+    from dataclasses import replace
+
+    from retfiner.refine import refine
+    from tests.helpers.refinement import column
+
+    result, _, config = run
+    again = refine(replace(config, output_dir=tmp_path))
+    for name in ("val/loss", "step/loss", "val/itc"):
+        assert column(again.folder, name) == column(result.folder, name)
+    workers = refine(replace(config, output_dir=tmp_path / "w", num_workers=1))
+    assert column(workers.folder, "val/loss") == column(result.folder, "val/loss")
+
+
+def test_an_exam_from_python(run):
+    from retfiner.api import load_model
+
+    result, table, _ = run
+    model = load_model(result.folder, "cpu")
+    paths = [table.parent / "exams" / f"3_{number}.png" for number in range(4)]
+    vector = model.encode_exam(paths, "OD")
+    assert vector.shape == (512,) and abs((vector**2).sum() - 1) < 1e-5
+    three = [paths[number] for number in (0, 2, 3)]  # as max_slices 3 chooses of four
+    alone = model.encode_images(paths[0])[0]
+    assert abs(model.encode_exam([paths[0]]) - alone).max() < 1e-5, "an exam of one is the image"
+    assert abs(vector - model.encode_exam(three[::-1], "OD")).max() > 1e-6, "order is place"
+    assert model.exam_features(paths, "OD").shape == model.features(paths[0])[0].shape
+    with pytest.raises(InputError, match="2 eyes for 4 images"):
+        model.encode_exam(paths, ["OD", "OS"])
+
+
+def test_the_extracted_backbone_is_as_ever_and_the_pooling_beside_it(run, tmp_path, capsys):
+    from retfiner.api import load_model
+    from retfiner.export.config import ExtractConfig
+    from retfiner.export.extract import extract
+    from retfiner.vision import load_backbone
+    from retfiner.vision.exams import ExamPooling
+
+    result, table, _ = run
+    output = extract(ExtractConfig(result.folder / "best-model.ckpt", output=tmp_path / "w.pth"))
+    assert "w_exam.pth" in capsys.readouterr().out
+    model = load_model(result.folder, "cpu")
+    backbone, pooling = load_backbone(output), ExamPooling.load(tmp_path / "w_exam.pth")
+    paths = [table.parent / "exams" / f"2_{number}.png" for number in range(3)]
+    pixels = model._pixels(paths)
+    assert torch.equal(backbone.features(pixels), model._model.backbone.features(pixels))
+    marks = torch.tensor([marks_of(place, "OD") for place in (0, 0.5, 1)])
+    shares = pooling(backbone.fusion_tokens(pixels), marks)
+    assert shares.sum().item() == pytest.approx(1) and shares.std() > 0
+    expected = model.exam_features(paths, "OD")
+    torch.testing.assert_close(shares @ backbone.features(pixels), torch.from_numpy(expected))
+    with pytest.raises(InputError, match="no pooling of exams"):
+        ExamPooling.load(output)
+
+
+def test_a_model_of_single_images_says_that_it_reads_no_exams():
+    from types import SimpleNamespace
+
+    from retfiner.api import RefinedModel
+
+    loaded = SimpleNamespace(model=small_model(), transform=None, description={})
+    with pytest.raises(InputError, match=r"single images[\s\S]*--group_column"):
+        RefinedModel(loaded).encode_exam(["a.png"])

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from retfiner.common.errors import InputError
+from retfiner.vision.checkpoint_file import read_checkpoint
 
 EYES = ("OD", "OS")
 KINDS = ("bscan", "fundus", "infrared", "autofluorescence", "angiography", "other")
@@ -70,3 +76,62 @@ def pooled(weights: Tensor, values: Tensor) -> Tensor:
     """Sum (B, K, E) values by (B, Q, K) weights, each query's over its part of E: (B, E)."""
     parts = values.unflatten(-1, (weights.shape[1], -1))
     return torch.einsum("bqk,bkqe->bqe", weights.to(values.dtype), parts).flatten(1)
+
+
+POOLING_KEY = "exam_pooling"
+"""Under this key a file beside an extracted backbone holds what weighs the images of an exam."""
+
+
+class ExamPooling(nn.Module):
+    """What an extracted backbone lacks to weigh the images of an exam, from such a file.
+
+    Args:
+        state: Of a refined model, the projection to the text width, marks and queries.
+
+    Raises:
+        InputError: If parts are missing or left over.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        try:
+            width = state["image_marks.weight"].shape[0]
+            projection = state.get("vision_proj.weight")
+            self.vision_proj = (
+                nn.Identity() if projection is None else nn.Linear(projection.shape[1], width)
+            )
+            self.image_marks = nn.Linear(MARKS, width, bias=False)
+            query = state.get("contra_pool.query")
+            self.contra_pool = (
+                MeanPooling() if query is None else AttentionPooling(width, len(query))
+            )
+            self.load_state_dict(state)
+        except (KeyError, RuntimeError) as error:
+            raise InputError(
+                "the file holds no pooling of exams",
+                got=str(error).splitlines()[0],
+                expected="the ..._exam.pth that the extraction wrote beside a backbone",
+            ) from error
+
+    @classmethod
+    def load(cls, path: Path | str) -> ExamPooling:
+        """Read it, in evaluation mode.
+
+        Raises:
+            InputError: If there is none in the file.
+        """
+        content: Any = read_checkpoint(path).content
+        return cls(content.get(POOLING_KEY, {})).eval()
+
+    @torch.no_grad()
+    def forward(self, tokens: Tensor, marks: Tensor | None = None) -> Tensor:
+        """Weigh the images of an exam: shares (K,), by which features of them may be summed.
+
+        ``tokens``, (K, T, D), are ``backbone.fusion_tokens(images)``; ``marks``, (K, MARKS), those
+        of :func:`marks_of`.
+        """
+        cls_tokens = self.vision_proj(tokens[:, 0])
+        if marks is not None:
+            cls_tokens = cls_tokens + self.image_marks(marks)
+        weights: Tensor = self.contra_pool(cls_tokens[None]).mean(1)[0]
+        return weights
