@@ -365,13 +365,18 @@ class RetFiner(nn.Module):
         those that read reports over images (ITM, MLM, GM). Without ``fusion_trains_images``, the
         latter have no gradient into the vision encoder.
         """
-        images, mask = batch.images, None
+        tokens, mask = self.image_tokens(batch)
+        return self.relate(batch, tokens, similarity, fusion, fusion_trains_images, mask)
+
+    def image_tokens(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Encode a batch's images one by one: tokens and mask as in :class:`Encoded`."""
+        images = batch.images
         tokens = self.in_chunks(
             len(batch.lengths), lambda _, rows: self.encode_images(images[rows]), len(images)
         )
-        if batch.groups is not None:
-            tokens, mask = self.group(tokens, batch.groups, batch.group_sizes)
-        return self.relate(batch, tokens, similarity, fusion, fusion_trains_images, mask)
+        if batch.groups is None:
+            return tokens, None
+        return self.group(tokens, batch.groups, batch.group_sizes)
 
     def relate(
         self,

@@ -278,6 +278,7 @@ def describe_exams(exams: Sequence[Exam]) -> str:
     """Say in a line how many images exams have."""
     sizes = sorted(len(exam) for exam in exams)
     alone = sum(size == 1 for size in sizes)
-    text = f"{len(exams)} exams of {sizes[0]} to {sizes[-1]} images, {sizes[len(sizes) // 2]} in "
-    text += f"the middle; {alone} of one image"
+    middle = sizes[len(sizes) // 2]
+    text = f"{len(exams)} exams of {sizes[0]} to {sizes[-1]} images (median {middle}); "
+    text += f"{alone} of one image"
     return text + (": --group_column changes nothing" if alone == len(exams) else "")

@@ -89,7 +89,7 @@ def test_a_group_is_of_one_patient_and_a_row_without_one_stands_alone(table):
 
 def test_what_a_run_says_of_exams(table):
     notes = " ".join(read(table)[0].notes)
-    assert "8 exams of 1 to 12 images, 1 in the middle; 5 of one image" in notes
+    assert "of 1 to 12 images (median 1); 5 of one image" in notes
 
 
 def test_exams_of_one_image_alone_are_told(tmp_path):
