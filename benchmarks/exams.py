@@ -1,7 +1,7 @@
 """Does a group of B-scans find its report better than the central one alone?
 
 Phantom exams (a volume an eye, findings at any height, one report) of patients in three parts: to
-train on, to validate, and to ask. The same small model is refined on the central B-scan, and on
+train on, to validate, and to ask. The same small model is refined, by contrast alone, on the central B-scan, and on
 several of each volume pooled by attention and by their mean; each exam that was not trained on then
 looks for its report among all of these. Differences are paired, their intervals drawn by patient.
 
@@ -51,7 +51,7 @@ class Settings:
     patients: PositiveInt = flag("patients, about 1.7 eyes each; a quarter of them is asked", 1000)
     slices: PositiveInt = flag("B-scans of a volume", 15)
     max_slices: PositiveInt = flag("B-scans of it that are used", 8)
-    epochs: PositiveInt = flag("epochs of refinement", 20)
+    epochs: PositiveInt = flag("epochs of refinement", 15)
     seed: int = flag("seed of everything", 0)
 
 
@@ -77,7 +77,7 @@ def prepare(config: Settings) -> dict[str, list[Row]]:
         pretrain(
             PretrainConfig(
                 images=folder / "volumes", output=out / "base.pth", image_size=64, patch_size=8,
-                width=64, depth=4, epochs=3, lr=2e-3,
+                width=64, depth=4, epochs=1, lr=2e-3,
             )
         )  # fmt: skip
     if not (out / "bert").is_dir():
@@ -99,7 +99,8 @@ def train(config: Settings, way: str) -> Path:
                 model_weights=config.output / "base.pth", text_encoder=config.output / "bert",
                 train_csv=config.output / "phantoms/train.csv",
                 val_csv=config.output / "phantoms/val.csv", group_column="exam",
-                output_dir=folder, batch_size=32, lr=2e-3, vision_lr=1e-3, unfreeze_last=4, exponential_temp=True,
+                output_dir=folder, batch_size=32, lr=2e-3, vision_lr=1e-3, unfreeze_last=4,
+                losses=["itc"], exponential_temp=True,
                 max_epochs=config.epochs, image_cache=True, num_workers=0, seed=config.seed,
                 monitor=["last"], max_text_tokens=48,
             )
