@@ -53,9 +53,9 @@ class Settings:
     patients: PositiveInt = flag("patients, about 1.7 eyes each; a quarter of them is asked", 1000)
     slices: PositiveInt = flag("B-scans of a volume", 15)
     max_slices: PositiveInt = flag("B-scans of it that are used", 8)
-    epochs: PositiveInt = flag("epochs of refinement", 30)
+    epochs: PositiveInt = flag("epochs of refinement", 8)
     ways: list[Literal["central", "mean", "attention"]] = flag(
-        "how exams are read; differences are from the first", ["central", "attention", "mean"]
+        "how exams are read; differences are from the first", ["central", "attention"]
     )
     seed: int = flag("seed of everything", 0)
 

@@ -248,6 +248,31 @@ def test_the_extracted_backbone_is_as_ever_and_the_pooling_beside_it(run, tmp_pa
         ExamPooling.load(output)
 
 
+def test_the_examples_of_the_page_run(run, tmp_path, monkeypatch):
+    import re
+    from pathlib import Path
+
+    from retfiner.export.config import ExtractConfig
+    from retfiner.export.extract import extract
+    from tests.helpers.image_files import bscans, write_e2e
+    from tests.helpers.refinement import write_image
+
+    page = (Path(__file__).parents[2] / "docs/exams.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    (tmp_path / "RetFiner/models").mkdir(parents=True)
+    (tmp_path / "RetFiner/models/NAME").symlink_to(run[0].folder.resolve())
+    write_e2e(tmp_path / "volume.e2e", {1: bscans(13, top=65535)})
+    write_image(tmp_path / "fundus.png", 0)
+    output = tmp_path / "_weights/best-model_NAME_bscan.pth"
+    extract(ExtractConfig(run[0].folder / "best-model.ckpt", output=output))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"images": torch.rand(5, 3, 32, 32)}
+    for example in examples:
+        exec(compile(example, "exams.md", "exec"), names)
+    assert names["vector"].shape == (512,) and names["similar"].shape == (1,)
+    assert names["shares"].shape == (5,) and names["features"].dim() == 1
+
+
 def test_a_model_of_single_images_says_that_it_reads_no_exams():
     from types import SimpleNamespace
 
