@@ -4,6 +4,7 @@
     python benchmarks/train_step.py --batch_size 16 --naive          # beside the published way
     python benchmarks/train_step.py --batch_size 16 --compile --gradient_checkpointing
     python benchmarks/train_step.py --batch_size 64 --chunk_size 16  # --contrast_batch 64
+    python benchmarks/train_step.py --batch_size 4 --exam_images 8   # beside 4 single images
     python benchmarks/train_step.py --backbone vit_large --batch_size 128 --precision bf16-mixed \
         --device cuda --naive
 
@@ -40,11 +41,12 @@ from retfiner.common.errors import run_entry_point
 from retfiner.common.numbers import NonNegativeInt, PositiveInt
 from retfiner.common.seeds import generator
 from retfiner.losses import LOSSES, ITMHead, losses_together
-from retfiner.model import Batch, RetFiner
+from retfiner.model import Batch, Groups, Pooling, RetFiner
 from retfiner.text.encoder import CrossAttentionBert
 from retfiner.training.adaptation import checkpoint_activations
 from retfiner.vision import BACKBONES, Backbone
 from retfiner.vision.adaptation import add_lora, unfreeze_last
+from retfiner.vision.exams import marks_of
 
 SHAPES = {
     "vit_tiny": (192, 12, 3),
@@ -80,6 +82,9 @@ class BenchmarkConfig:
     unfreeze_last: NonNegativeInt | None = flag("vision blocks that train", None)
     lora_rank: PositiveInt | None = flag("rank of low-rank updates", None)
     without: list[Lever] = flag("measure a step beside ours that lacks a lever, for each", [])
+    exam_images: PositiveInt | None = flag(
+        "measure a step of as many exams of so many images beside ours", None
+    )
     channels_last: bool = flag("measure a channels-last patch embedding beside ours", False)
     steps: PositiveInt = flag("measured steps", 5)
     warmup: PositiveInt = flag("steps before", 2)
@@ -109,7 +114,8 @@ def build_model(config: BenchmarkConfig) -> RetFiner:
         )
     )
     backbone = Backbone(BACKBONES["RETFound"], encoder, config.image_size, heads)
-    model = RetFiner(backbone, text, 103, itm_head=ITMHead(config.text_width))
+    pooling: Pooling | None = None if config.exam_images is None else "attention"
+    model = RetFiner(backbone, text, 103, itm_head=ITMHead(config.text_width), pooling=pooling)
     if config.unfreeze_last is not None:
         unfreeze_last(encoder, config.unfreeze_last)
     if config.lora_rank is not None:
@@ -117,26 +123,37 @@ def build_model(config: BenchmarkConfig) -> RetFiner:
     return model.to(config.device).train()
 
 
-def make_batch(config: BenchmarkConfig, step: int) -> Batch:
-    """Draw images and reports of 5 to 30 WordPieces, normally distributed around their mean."""
+def make_batch(config: BenchmarkConfig, step: int, exam_images: int | None = None) -> Batch:
+    """Draw images and reports of 5 to 30 WordPieces, normally distributed around their mean.
+
+    Where that is more than 30, reports are of up to twice the mean.
+    """
     draws = generator(0, "batch", step)
     spread = torch.randn(config.batch_size, generator=draws) * config.report_tokens / 4
-    lengths = (config.report_tokens + spread).round().long().clamp(5, 30)
+    lengths = (
+        (config.report_tokens + spread).round().long().clamp(5, max(30, 2 * config.report_tokens))
+    )
     columns = torch.arange(int(lengths.max()))
     mask = (columns < lengths[:, None]).long()
     ids = torch.randint(1000, 30000, mask.shape, generator=draws) * mask
     ids[:, 0] = 101
     ids.scatter_(1, lengths[:, None] - 1, 102)
-    images = torch.randn(
-        config.batch_size, 3, config.image_size, config.image_size, generator=draws
-    )
+    size, count = config.image_size, config.batch_size * (exam_images or 1)
+    images = torch.randn(count, 3, size, size, generator=draws)
     numbers = torch.arange(config.batch_size)
-    return Batch(images, ids, mask, tuple(lengths.tolist()), numbers, numbers, numbers)
+    groups = None
+    if exam_images is not None:
+        marks = [marks_of(n / max(1, exam_images - 1), "OD", "bscan") for n in range(exam_images)]
+        groups = Groups((exam_images,) * config.batch_size, torch.tensor(marks * config.batch_size))
+    lengths_of = tuple(lengths.tolist())
+    return Batch(images, ids, mask, lengths_of, numbers, numbers, numbers, groups=groups)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    moved = [v.to(device) if isinstance(v, Tensor) else v for v in batch]
-    return Batch(*moved)  # type: ignore[arg-type]
+    moved = Batch(*[v.to(device) if isinstance(v, Tensor) else v for v in batch])  # type: ignore[arg-type]
+    if moved.groups is None:
+        return moved
+    return moved._replace(groups=moved.groups._replace(marks=moved.groups.marks.to(device)))
 
 
 def our_losses(
@@ -149,14 +166,14 @@ def our_losses(
     """Give the losses as training has them, timing what they share."""
     losses = {name: LOSSES[name]() for name in names}
     with clock.phase("vision"):
-        images = batch.images
-        tokens = model.in_chunks(len(images), lambda _, rows: model.encode_images(images[rows]))
+        tokens, mask = model.image_tokens(batch)
     with clock.phase("text and keys"):
         encoded = model.relate(
             batch,
             tokens,
             any(loss.uses_similarity for loss in losses.values()),
             any(loss.uses_fusion for loss in losses.values()),
+            image_mask=mask,
         )
     with clock.phase("texts over images"):
         return losses_together(losses, model, batch, encoded, generators)
@@ -189,6 +206,7 @@ class Stepper:
         lacks: The lever this way does without.
         extra: What this way changes in the model.
         channels_last: Whether images and patch embedding lie channels last.
+        exam_images: How many images each pair has.
     """
 
     def __init__(
@@ -200,7 +218,9 @@ class Stepper:
         lacks: Lever | None = None,
         extra: Changes | None = None,
         channels_last: bool = False,
+        exam_images: int | None = None,
     ) -> None:
+        self.exam_images = exam_images
         self.config, self.model, self.losses_of = config, model, losses_of
         self.lacks, self.extra, self.channels_last = lacks, extra or [], channels_last
         self.device = torch.device(config.device)
@@ -213,7 +233,7 @@ class Stepper:
 
     def batch(self, step: int) -> Batch:
         """Draw a step's pairs, which lie on the device before the step begins."""
-        batch = to_device(make_batch(self.config, step), self.device)
+        batch = to_device(make_batch(self.config, step, self.exam_images), self.device)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return batch._replace(images=batch.images.contiguous(memory_format=layout))
 
@@ -381,6 +401,10 @@ def main() -> None:
         extra = changes_of(model.compile_encoders, model)
         ways["compiled"] = Stepper(config, model, fused, extra=extra)
         flops["compiled"] = flops["ours"]  # torch cannot count within compiled code
+    if config.exam_images is not None:
+        way = f"exams of {config.exam_images}"
+        ways[way] = Stepper(config, model, fused, exam_images=config.exam_images)
+        flops[way] = count_flops(ways[way])
     peak = matrix_peak(device, config.precision)
     for name in take_turns(ways, [fused, plain]):
         print(f"{name}: does not fit into this device's memory")

@@ -6,7 +6,7 @@ that come back are float32 on the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -18,6 +18,8 @@ from torch import Tensor
 from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
+from retfiner.data.exams import Slices
+from retfiner.data.pictures import choose_pictures
 from retfiner.export.loading import LoadedModel, read_model
 from retfiner.text.generation import DecodeName, Decoding
 from retfiner.text.tokenizer import as_report_list
@@ -88,6 +90,54 @@ class RefinedModel:
         """
         self._require_contrast()
         return _array([self.loaded.embed_images(batch) for batch in self._image_batches(images)])
+
+    def encode_exam(
+        self, images: Images, eye: str | Sequence[str] = "", kind: str | Sequence[str] = ""
+    ) -> Array:
+        """Embed the images of one exam in the space that they share with reports: (E,), unit.
+
+        Files of volumes and folders stand for all of their images, in order. Images of an eye and a
+        kind are taken for one volume; both may be given for each of the ``images``, in the words
+        that tables use. Of more images than in training, as many are taken, as in validation.
+
+        Raises:
+            InputError: If an image cannot be read, the numbers differ, or the model was refined on
+                single images.
+        """
+        return _array([self._exam(images, eye, kind)[0]])
+
+    def exam_features(
+        self,
+        images: Images,
+        eye: str | Sequence[str] = "",
+        kind: str | Sequence[str] = "",
+        method: str | None = None,
+    ) -> Array:
+        """Give the frozen features of an exam, (F,): its images', weighed as for the contrast.
+
+        See :meth:`encode_exam` and :meth:`features`.
+
+        Raises:
+            InputError: As these.
+        """
+        _, shares, chosen = self._exam(images, eye, kind)
+        summed: Array = shares.numpy() @ self.features(chosen, method)
+        return summed
+
+    def _exam(
+        self, images: Images, eye: str | Sequence[str], kind: str | Sequence[str]
+    ) -> tuple[Tensor, Tensor, list[ImageLike]]:
+        if self._model.pooling is None:
+            raise InputError(
+                "This model has not learnt to read exams",
+                got="one that was refined on single images",
+                expected="a model refined with --group_column",
+            )
+        self._require_contrast()
+        settings = self.loaded.description["settings"]
+        slices = Slices(settings["slices"], settings["max_slices"])
+        pictures, marks = choose_pictures(as_image_list(images), eye, kind, slices)
+        return *self.loaded.embed_exam(self._pixels(pictures), marks), pictures
 
     def encode_texts(self, texts: str | Iterable[str]) -> Array:
         """Embed M reports in the space that they share with images: (M, E) unit vectors.

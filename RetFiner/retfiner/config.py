@@ -63,6 +63,28 @@ class DataSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExamSettings:
+    """Exams."""
+
+    group_column: str | None = flag(
+        "column that names the exam: rows of a patient that share it are one pair of many images;"
+        " by default a row is a pair",
+        None,
+    )
+    pooling: Literal["attention", "mean"] = flag(
+        "how images of an exam become one vector: by learned weights, or alike", "attention"
+    )
+    slices: Literal["central", "even", "random"] = flag(
+        "which images of a larger exam are used; random: others in each epoch", "even"
+    )
+    max_slices: PositiveInt = flag("most images of an exam that are used", 16)
+    report_part: Literal["all", "random_sentences", "findings"] = flag(
+        "all up to the cut, sentences drawn in each epoch, or findings and impression alone",
+        "all",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings:
     """Objectives."""
 
@@ -236,6 +258,7 @@ class RefineConfig(
     HardwareSettings,
     OptimisationSettings,
     ObjectiveSettings,
+    ExamSettings,
     TableSettings,
     DataSettings,
     ModelSettings,
@@ -268,12 +291,36 @@ class RefineConfig(
         if self.dataset is not None and (self.train_csv is not None or self.val_csv is not None):
             raise InputError("--dataset and a CSV are both given", expected="one of the two")
         self._check_contrast()
+        self._check_exams()
         if self.max_text_tokens < 3:
             raise InputError(
                 "--max_text_tokens leaves no room for a word",
                 got=self.max_text_tokens,
                 expected="at least 3: [CLS], one WordPiece, [SEP]",
             )
+
+    def _check_exams(self) -> None:
+        if self.dataset is not None and (
+            self.group_column is not None or self.report_part == "findings"
+        ):
+            raise InputError(
+                "exams and sections of reports are read from a table only",
+                got="--dataset with --group_column or --report_part findings",
+                remedy="--train_csv, or leave them out",
+            )
+        if self.image_cache and self.group_column is not None and self.slices == "random":
+            raise InputError(
+                "--image_cache and --slices random do not go together",
+                got="both",
+                expected="the same images in each epoch, or no cache: it has no room for all",
+                remedy="--slices even, or leave --image_cache out",
+            )
+
+    @property
+    def draws_anew(self) -> bool:
+        """Whether slices or sentences of a pair are drawn anew in each epoch."""
+        by_exam = self.group_column is not None and self.slices == "random"
+        return by_exam or self.report_part == "random_sentences"
 
     def _check_contrast(self) -> None:
         is_contrastive = {"itc", "itm"} & set(self.losses)

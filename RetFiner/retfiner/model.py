@@ -11,7 +11,7 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from retfiner.common.devices import without_autocast
+from retfiner.common.devices import send, without_autocast
 from retfiner.common.errors import InputError
 from retfiner.common.recompute import ForgetActivation, Switch
 from retfiner.text.encoder import CrossAttentionBert, images_at
@@ -20,9 +20,11 @@ from retfiner.text.overlap import shared_words
 from retfiner.text.packing import Packing, packing_of
 from retfiner.text.reading import Reading
 from retfiner.vision import Backbone
+from retfiner.vision.exams import MARKS, AttentionPooling, MeanPooling, pooled
 
 DuplicateReports = Literal["shared", "ignore", "similar"]
 Contrast = Literal["softmax", "sigmoid"]
+Pooling = Literal["attention", "mean"]
 
 SHARPNESS = 8
 """Power of the reports' similarity that makes it a target; half the words in common are 0.004."""
@@ -35,6 +37,18 @@ MIN_TEMPERATURE = 1e-3
 """The temperature is held above this, so that it stays positive whatever the optimiser does."""
 
 
+class Groups(NamedTuple):
+    """Which images are of one exam, and so of one pair.
+
+    Attributes:
+        sizes: How many images each of the B pairs has, on the CPU; their sum is N.
+        marks: (N, MARKS) where each image is in its exam, see :mod:`retfiner.vision.exams`.
+    """
+
+    sizes: tuple[int, ...]
+    marks: Tensor
+
+
 class Joined(NamedTuple):
     """The reports of the batch that all processes of a run see together, in the order of ranks.
 
@@ -45,6 +59,7 @@ class Joined(NamedTuple):
         rank: Which process this is.
         gather: Gathers this process's rows, (B, ...), with those of the others, (W, ...); gradients
             go back to where each row came from.
+        group_sizes: How many images each of the W pairs has; None for one each.
     """
 
     input_ids: Tensor
@@ -55,6 +70,7 @@ class Joined(NamedTuple):
     sizes: tuple[int, ...]
     rank: int
     gather: Callable[[Tensor], Tensor]
+    group_sizes: tuple[int, ...] | None = None
 
     @property
     def first(self) -> int:
@@ -71,7 +87,8 @@ class Batch(NamedTuple):
     """A batch of image-report pairs.
 
     Attributes:
-        images: (B, C, H, W), normalised as the backbone asks.
+        images: (B, C, H, W), normalised as the backbone asks; of exams (N, C, H, W), one pair's
+            images behind the other's.
         input_ids: (B, L) WordPiece ids, padded to the longest report.
         attention_mask: (B, L), 1 for a token and 0 for padding.
         lengths: B counts of tokens, padding not included, on the CPU whatever the device is.
@@ -79,6 +96,7 @@ class Batch(NamedTuple):
         image_ids: (B,) int64, equal for pairs of the same image.
         rows: (B,) int64, the number each pair is known by (its row in the CSV), for messages.
         joined: What other processes hold, where several train together; None for one alone.
+        groups: Which images are of one pair; None for one each.
     """
 
     images: Tensor
@@ -89,16 +107,25 @@ class Batch(NamedTuple):
     image_ids: Tensor
     rows: Tensor
     joined: Joined | None = None
+    groups: Groups | None = None
 
     @property
     def total(self) -> int:
         """Number of pairs, those of other processes included."""
-        return len(self.images) if self.joined is None else sum(self.joined.sizes)
+        return len(self.lengths) if self.joined is None else sum(self.joined.sizes)
 
     @property
     def own(self) -> slice:
         """Places of this process's pairs among those of all processes."""
-        return slice(0, len(self.images)) if self.joined is None else self.joined.rows
+        return slice(0, len(self.lengths)) if self.joined is None else self.joined.rows
+
+    @property
+    def group_sizes(self) -> tuple[int, ...]:
+        """How many images the pairs have, those of other processes included."""
+        if self.groups is None:
+            return (1,) * self.total
+        everyone = None if self.joined is None else self.joined.group_sizes
+        return self.groups.sizes if everyone is None else everyone
 
     @property
     def weight(self) -> float:
@@ -130,7 +157,8 @@ class Encoded(NamedTuple):
     """What a step computes once and its losses share; None where no active loss needs it.
 
     Attributes:
-        image_tokens: (B, T, H) image tokens in the text encoder's width, CLS first.
+        image_tokens: (B, T, H) image tokens in the text encoder's width, CLS first; of exams
+            (B, K * T, H), image after image, K those of the largest exam of all processes.
         image: The image tokens' keys and values for every cross-attention layer; None also where
             batches are computed in chunks, each of which projects its own.
         image_embedding: (W, E) unit vectors of the images; W is B, or where several processes train
@@ -141,6 +169,7 @@ class Encoded(NamedTuple):
         relation: How pair i goes with pair j, (B, W).
         packing: Where the words of the batch's reports are, a part for each chunk of the batch;
             None where there is no padding.
+        image_mask: (B, K * T), true where an exam has an image; None where all have as many.
     """
 
     image_tokens: Tensor
@@ -151,6 +180,7 @@ class Encoded(NamedTuple):
     text_similarity: Tensor | None
     relation: Relation
     packing: list[Packing | None]
+    image_mask: Tensor | None = None
 
 
 class ContrastiveHead(nn.Module):
@@ -182,6 +212,8 @@ class RetFiner(nn.Module):
     logarithm. With ``chunk_size``, no more pairs than that have their activations in memory: those
     of a larger batch are computed in chunks, and anew in the backward pass. ``random_token_from``
     and ``redraw_masks`` say how words are hidden, see :func:`retfiner.text.masking.mask_tokens`.
+    With a ``pooling``, a pair may have several images: it brings them together for the contrast,
+    and ``image_marks``, which begins at 0, tells their tokens apart.
 
     Raises:
         InputError: If the temperature is below :data:`MIN_TEMPERATURE`.
@@ -201,6 +233,7 @@ class RetFiner(nn.Module):
         redraw_masks: bool = False,
         contrast: Contrast = "softmax",
         chunk_size: int | None = None,
+        pooling: Pooling | None = None,
     ) -> None:
         super().__init__()
         if temperature < MIN_TEMPERATURE:
@@ -237,6 +270,14 @@ class RetFiner(nn.Module):
             self.itm_head = itm_head
         self.recompute = Switch()
         self._forget_activations()
+        self.pooling = pooling
+        if pooling is not None:
+            self.image_marks = nn.Linear(MARKS, width, bias=False)
+            nn.init.zeros_(self.image_marks.weight)
+            if contrastive_dim is not None:
+                self.contra_pool = (
+                    AttentionPooling(width) if pooling == "attention" else MeanPooling()
+                )
 
     @property
     def is_contrastive(self) -> bool:
@@ -281,9 +322,44 @@ class RetFiner(nn.Module):
         """Turn (B, C, H, W) normalised images into (B, T, H) tokens of the text encoder's width."""
         return self.vision_proj(self.backbone.fusion_tokens(images))
 
-    def embed_images(self, image_tokens: Tensor) -> Tensor:
-        """Turn (B, T, H) image tokens into (B, E) unit vectors by their CLS token."""
-        return self.contra_head_v(image_tokens[:, 0])
+    def embed_images(
+        self, image_tokens: Tensor, images: int = 1, mask: Tensor | None = None
+    ) -> Tensor:
+        """Turn (B, T, H) image tokens into (B, E) unit vectors by their CLS token.
+
+        Of exams there are the tokens of so many ``images``, those that ``mask`` shows.
+        """
+        if self.pooling is None:
+            return self.contra_head_v(image_tokens[:, 0])
+        cls_tokens = image_tokens.unflatten(1, (images, -1))[:, :, 0]
+        is_there = None if mask is None else mask.unflatten(1, (images, -1))[:, :, 0]
+        weights = self.contra_pool(cls_tokens, is_there)
+        values = pooled(weights, self.contra_head_v.linear(cls_tokens))
+        return F.normalize(_at_least_float32(values), dim=-1)
+
+    def group(
+        self, tokens: Tensor, groups: Groups, sizes: Sequence[int]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Lay the images of each exam side by side, each marked with its place in the exam.
+
+        Args:
+            tokens: (N, T, H) of all images.
+            groups: Which of them are of one exam.
+            sizes: How many images exams have, those of other processes included; at most K.
+
+        Returns:
+            (B, K * T, H) tokens, and (B, K * T), true where an exam has an image; None where all
+            exams have as many.
+        """
+        tokens = tokens + self.image_marks(groups.marks)[:, None].to(tokens.dtype)
+        if min(sizes) == max(sizes):
+            return tokens.unflatten(0, (-1, max(sizes))).flatten(1, 2), None
+        there = torch.arange(max(sizes)) < torch.tensor(groups.sizes)[:, None]
+        # As in images_at(): index_copy adds nothing up, on whatever device.
+        places = send(there.flatten().nonzero().squeeze(1), tokens.device)
+        laid = tokens.new_zeros(there.numel(), *tokens.shape[1:]).index_copy(0, places, tokens)
+        mask = send(there, tokens.device).repeat_interleave(tokens.shape[1], 1)
+        return laid.unflatten(0, there.shape).flatten(1, 2), mask
 
     def embed_texts(
         self, input_ids: Tensor, attention_mask: Tensor, packing: Packing | None = None
@@ -305,9 +381,18 @@ class RetFiner(nn.Module):
         those that read reports over images (ITM, MLM, GM). Without ``fusion_trains_images``, the
         latter have no gradient into the vision encoder.
         """
+        tokens, mask = self.image_tokens(batch)
+        return self.relate(batch, tokens, similarity, fusion, fusion_trains_images, mask)
+
+    def image_tokens(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Encode a batch's images one by one: tokens and mask as in :class:`Encoded`."""
         images = batch.images
-        tokens = self.in_chunks(len(images), lambda _, rows: self.encode_images(images[rows]))
-        return self.relate(batch, tokens, similarity, fusion, fusion_trains_images)
+        tokens = self.in_chunks(
+            len(batch.lengths), lambda _, rows: self.encode_images(images[rows]), len(images)
+        )
+        if batch.groups is None:
+            return tokens, None
+        return self.group(tokens, batch.groups, batch.group_sizes)
 
     def relate(
         self,
@@ -316,13 +401,14 @@ class RetFiner(nn.Module):
         similarity: bool = True,
         fusion: bool = True,
         fusion_trains_images: bool = True,
+        image_mask: Tensor | None = None,
     ) -> Encoded:
         """Do what :meth:`encode` does, from (B, T, H) image tokens that are there already."""
         chunks, length = self.chunks_of(len(batch.lengths)), batch.input_ids.shape[1]
         packing = [packing_of(batch.lengths[c], length, batch.input_ids.device) for c in chunks]
         image_embedding = text_embedding = scores = text_scores = None
         if similarity:
-            image_embedding = self.embed_images(image_tokens)
+            image_embedding = self.embed_images(image_tokens, max(batch.group_sizes), image_mask)
             text_embedding = self.in_chunks(
                 len(batch.lengths),
                 lambda number, rows: self.embed_texts(
@@ -342,16 +428,19 @@ class RetFiner(nn.Module):
         if not fusion_trains_images:
             image_tokens = image_tokens.detach()
         # Chunks project their own images: keys and values of all would be most of the memory.
-        shares_image = fusion and len(chunks) == 1
+        image = None
+        if fusion and len(chunks) == 1:
+            image = self.multimodal_encoder.project_image(image_tokens, image_mask)
         return Encoded(
             image_tokens=image_tokens,
-            image=self.multimodal_encoder.project_image(image_tokens) if shares_image else None,
+            image=image,
             image_embedding=image_embedding,
             text_embedding=text_embedding,
             similarity=scores,
             text_similarity=text_scores,
             relation=Relation(*(part[batch.own] for part in self.relation(batch))),
             packing=packing,
+            image_mask=image_mask,
         )
 
     def fuse(self, batch: Batch, encoded: Encoded, readings: Sequence[Reading]) -> list[Tensor]:
@@ -366,22 +455,24 @@ class RetFiner(nn.Module):
         """
         if not readings:
             return []
-        text, tokens = self.multimodal_encoder, encoded.image_tokens
-        everyone = tokens
+        text, tokens, mask = self.multimodal_encoder, encoded.image_tokens, encoded.image_mask
+        everyone, masks = tokens, mask
         in_order = any(reading.image_index is None for reading in readings)
         if batch.joined is not None and any(r.image_index is not None for r in readings):
             everyone = self._gather_tokens(batch.joined, tokens)
+            masks = None if mask is None else batch.joined.gather(mask.float()) > 0
 
         def project_drawn(index: Tensor) -> list[KeysValues]:
             if encoded.image is not None and batch.joined is None:
                 return images_at(encoded.image, index)
-            return text.project_image(everyone.index_select(0, index))
+            drawn = None if masks is None else masks.index_select(0, index)
+            return text.project_image(everyone.index_select(0, index), drawn)
 
         def read(_: int, rows: slice) -> Tensor:
             parts = [reading.of(rows) for reading in readings]
             image = encoded.image if in_order else None
             if in_order and image is None:
-                image = text.project_image(tokens[rows])
+                image = text.project_image(tokens[rows], None if mask is None else mask[rows])
             drawn = [project_drawn(p.image_index) for p in parts if p.image_index is not None]
             return torch.stack(text.fuse_together(parts, image, drawn), 1)
 

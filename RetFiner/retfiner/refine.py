@@ -120,10 +120,15 @@ def read_tables(config: RefineConfig) -> Tables | None:
             config.report_column,
             config.patient_column,
             slice=config.slice_column,
+            group=config.group_column,
         ),
         on_bad_row=config.on_bad_row,
         reading=Reading(
-            config.table_encoding, config.first_slice, config.patient_ids, config.strip_common
+            config.table_encoding,
+            config.first_slice,
+            config.patient_ids,
+            config.strip_common,
+            config.report_part == "findings",
         ),
     )
 
@@ -220,12 +225,19 @@ def load_batches(
 
     return PairsDataModule(
         pairs,
-        Collate(tokenizer, config.max_text_tokens, image_shape, config.on_bad_row),
+        Collate(
+            tokenizer,
+            config.max_text_tokens,
+            image_shape,
+            config.on_bad_row,
+            config.seed if config.report_part == "random_sentences" else None,
+        ),
         BatchJoiner(),
         batch_size=recipe.pairs_per_batch,
         seed=config.seed,
         num_workers=config.num_workers,
         worker_start=None if config.worker_start == "auto" else config.worker_start,
+        draws=config.draws_anew,
     )
 
 
@@ -254,6 +266,7 @@ def build_module(
         redraw_masks=recipe.redraw_masks,
         contrast=config.contrast,
         chunk_size=None if recipe.contrast_batch is None else recipe.batch_size,
+        pooling=None if config.group_column is None else config.pooling,
     )
     adapt(
         model,
@@ -295,9 +308,11 @@ def load_pairs(config: RefineConfig, tables: Tables | None, transforms: Transfor
         InputError: If the data cannot be used, or a part has fewer than two pairs.
     """
     from retfiner.data.datamodule import pairs_of_dataset, pairs_of_tables
+    from retfiner.data.exams import Slices
 
     if tables is not None:
-        return pairs_of_tables(tables, transforms, config.image_cache)
+        slices = Slices(config.slices, config.max_slices, config.seed)
+        return pairs_of_tables(tables, transforms, config.image_cache, slices)
     assert config.dataset is not None
     return pairs_of_dataset(
         config.dataset,

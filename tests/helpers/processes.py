@@ -13,7 +13,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from retfiner.data.batch import join_reports
-from retfiner.model import Batch
+from retfiner.model import Batch, Groups
 from retfiner.training.distributed.collectives import all_gather_rows
 
 
@@ -58,15 +58,21 @@ def share_of(batch: Batch, sizes: list[int], rank: int) -> Batch:
     for number, size in enumerate(sizes):
         own = slice(sum(sizes[:number]), sum(sizes[:number]) + size)
         lengths = batch.lengths[own]
+        images, groups = own, None
+        if batch.groups is not None:
+            held = batch.groups.sizes
+            images = slice(sum(held[: own.start]), sum(held[: own.stop]))
+            groups = Groups(held[own], batch.groups.marks[images])
         parts.append(
             Batch(
-                images=batch.images[own],
+                images=batch.images[images],
                 input_ids=batch.input_ids[own, : max(lengths)],
                 attention_mask=batch.attention_mask[own, : max(lengths)],
                 lengths=lengths,
                 report_ids=batch.report_ids[own],
                 image_ids=batch.image_ids[own],
                 rows=batch.rows[own],
+                groups=groups,
             )
         )
     joined = join_reports(parts, rank, lambda rows: all_gather_rows(rows, sizes))

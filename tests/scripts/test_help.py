@@ -13,7 +13,9 @@ FOLDERS = ("RetFiner", "linear_probing", "pretrained_weights")
 SCRIPTS = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.py"))
 COMMANDS = [*map(str, SCRIPTS), "-m retfiner.browse", "-m retfiner.data.phantoms"]
 HEADINGS = {
-    "train.py": ["Model", "Data", "Table", "Objectives", "Optimisation", "Hardware", "Run"],
+    "train.py": [
+        "Model", "Data", "Table", "Exams", "Objectives", "Optimisation", "Hardware", "Run",
+    ],
     "evaluate.py": [
         "What is evaluated", "Pairs, for --task retrieval and report", "Retrieval",
         "Zero-shot classification", "Written reports, for --task report", "Run",

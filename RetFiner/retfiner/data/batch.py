@@ -15,8 +15,9 @@ from transformers import PreTrainedTokenizerBase
 
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import OnBadRow
-from retfiner.data.pairs import Numbered
-from retfiner.model import Batch, Joined
+from retfiner.data.pairs import ExamItem, Numbered
+from retfiner.data.report_parts import draw_sentences
+from retfiner.model import Batch, Groups, Joined
 from retfiner.text.tokenizer import tokenize
 
 
@@ -32,19 +33,22 @@ class Collate:
     """Put pairs together to a batch: stack images, tokenise reports, find identical ones of both.
 
     Reports are cut at ``max_tokens`` WordPieces; ``image_shape`` is the (C, H, W) that the backbone
-    expects; ``on_bad_row`` says whether an unreadable pair is an error or left out.
+    expects; ``on_bad_row`` says whether an unreadable pair, or image of an exam, is an error or
+    left out. With a ``sentence_seed``, sentences of reports that are too long are drawn, in
+    training others in each epoch.
     """
 
     tokenizer: PreTrainedTokenizerBase
     max_tokens: int
     image_shape: tuple[int, int, int]
     on_bad_row: OnBadRow = "error"
+    sentence_seed: int | None = None
     # Fewest pairs that have to be left: two to contrast, or one where other processes hold more.
     least: int = 2
 
     def __call__(self, items: list[Numbered]) -> Collated:
         """Build a batch of the items that could be read, or say which error forbids it."""
-        unreadable = [(n.row, n.item) for n in items if isinstance(n.item, InputError)]
+        unreadable = [(n.row, error) for n in items for error in _errors_of(n.item)]
         try:
             if unreadable and self.on_bad_row == "error":
                 raise unreadable[0][1]
@@ -64,11 +68,16 @@ class Collate:
                 remedy="mend the image files; --on_bad_row error names each",
             )
         pairs = [self._check(n.row, n.item) for n in kept]
-        tokens = tokenize(self.tokenizer, [report for _, report in pairs], self.max_tokens)
+        reports = [
+            self.part_of(report, n.epoch) for n, (_, report) in zip(kept, pairs, strict=True)
+        ]
+        tokens = tokenize(self.tokenizer, reports, self.max_tokens)
         lengths = tuple(tokens.attention_mask.sum(1).tolist())
         read = [ids[:n].tolist() for ids, n in zip(tokens.input_ids, lengths, strict=True)]
+        images = [image for image, _ in pairs]
+        exams = [n.item for n in kept if isinstance(n.item, ExamItem)]
         return Batch(
-            images=torch.stack([image for image, _ in pairs]),
+            images=torch.cat(images) if exams else torch.stack(images),
             input_ids=tokens.input_ids,
             attention_mask=tokens.attention_mask,
             lengths=lengths,
@@ -77,9 +86,23 @@ class Collate:
                 [_hash_image(n, image) for n, (image, _) in zip(kept, pairs, strict=True)]
             ),
             rows=torch.tensor([n.row for n in kept]),
+            groups=Groups(
+                tuple(len(exam.images) for exam in exams), torch.cat([e.marks for e in exams])
+            )
+            if exams
+            else None,
         )
 
+    def part_of(self, report: str, epoch: int | None = None) -> str:
+        """Return what is read of a report, in an epoch or in validation."""
+        if self.sentence_seed is None:
+            return report
+        draw = self.sentence_seed, "sentences", -1 if epoch is None else epoch
+        return draw_sentences(report, self.tokenizer, self.max_tokens, *draw)
+
     def _check(self, row: int, pair: Any) -> tuple[Tensor, str]:
+        if isinstance(pair, ExamItem):
+            return pair.images, pair.report
         is_pair = isinstance(pair, list | tuple) and len(pair) == 2
         if is_pair and isinstance(pair[0], Tensor) and isinstance(pair[1], str):
             image, report = pair
@@ -95,6 +118,13 @@ class Collate:
             expected=f"[float image tensor {self.image_shape}, report string]",
             remedy="apply the transform that the data set is given to each image",
         )
+
+
+def _errors_of(item: Any) -> Sequence[InputError]:
+    """Return why an item, or images of an exam, cannot be read."""
+    if isinstance(item, InputError):
+        return (item,)
+    return item.unreadable if isinstance(item, ExamItem) else ()
 
 
 def join_reports(parts: Sequence[Batch], rank: int, gather: Callable[[Tensor], Tensor]) -> Joined:
@@ -113,6 +143,9 @@ def join_reports(parts: Sequence[Batch], rank: int, gather: Callable[[Tensor], T
         sizes=tuple(len(part.lengths) for part in parts),
         rank=rank,
         gather=gather,
+        group_sizes=None
+        if any(part.groups is None for part in parts)
+        else tuple(size for part in parts for size in part.groups.sizes),  # type: ignore[union-attr]
     )
 
 

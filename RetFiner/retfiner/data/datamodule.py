@@ -22,10 +22,12 @@ from retfiner.common.processes import SIGNALS, enough_workers
 from retfiner.common.seeds import generator
 from retfiner.data.batch import Collate, Collated
 from retfiner.data.custom import UserDataset, takes
+from retfiner.data.exams import Slices
 from retfiner.data.manifest import Manifest, require_contrast, split_groups
 from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
 from retfiner.data.sampler import BalancedBatchSampler, ResumableDataLoader
 from retfiner.model import Batch
+from retfiner.vision.images import ImageAddress
 from retfiner.vision.preprocessing import EvaluationTransform
 
 Transforms = tuple[EvaluationTransform, EvaluationTransform]
@@ -50,7 +52,7 @@ class Pairs:
     def numbered(self) -> tuple[NumberedPairs, NumberedPairs]:
         """Both parts, each pair with its number and, of a table, the address of its image."""
         tables = self.manifests
-        train, validation = (None, None) if tables is None else (t.images for t in tables)
+        train, validation = (None, None) if tables is None else map(_addresses, tables)
         return (
             NumberedPairs(self.train, self.train_numbers, train),
             NumberedPairs(self.validation, self.validation_numbers, validation),
@@ -67,8 +69,18 @@ class Pairs:
         return len(self.validation)  # type: ignore[arg-type]
 
 
+def _addresses(table: Manifest) -> list[ImageAddress]:
+    """Say where images lie, by which pairs of the same one are known; of exams, a name of each."""
+    if table.exams is None:
+        return table.images
+    return [ImageAddress(Path(exam.identity)) for exam in table.exams]
+
+
 def pairs_of_tables(
-    tables: tuple[Manifest, Manifest], transforms: Transforms, image_cache: bool = False
+    tables: tuple[Manifest, Manifest],
+    transforms: Transforms,
+    image_cache: bool = False,
+    slices: Slices | None = None,
 ) -> Pairs:
     """Make data sets of the checked tables to train on and to validate on.
 
@@ -76,7 +88,7 @@ def pairs_of_tables(
         InputError: If a part has fewer than two pairs.
     """
     train, validation = (
-        ImageCaptionDataset(table, transform, image_cache)
+        ImageCaptionDataset(table, transform, image_cache, slices)
         for table, transform in zip(tables, transforms, strict=True)
     )
     return _checked(Pairs(train, validation, tables, tables[0].rows, tables[1].rows))
@@ -159,6 +171,7 @@ class PairsDataModule(pl.LightningDataModule):
         num_workers: Processes that read images; by default as many as keep the device busy, by how
             fast one of them reads these images.
         worker_start: How they start: fork, spawn, forkserver; by default as the system has it.
+        draws: Whether slices or sentences of a training pair are drawn anew in each epoch.
     """
 
     def __init__(
@@ -171,6 +184,7 @@ class PairsDataModule(pl.LightningDataModule):
         seed: int = 0,
         num_workers: int | None = None,
         worker_start: str | None = None,
+        draws: bool = False,
     ) -> None:
         super().__init__()
         self.pairs = pairs
@@ -180,6 +194,7 @@ class PairsDataModule(pl.LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self.worker_start = worker_start
+        self.draws = draws
         self._training: ResumableDataLoader | None = None
         self._resumed: dict[str, int] = {}
         self._speed: float | None = None
@@ -276,6 +291,7 @@ class PairsDataModule(pl.LightningDataModule):
                 shuffle,
                 0 if trainer is None else trainer.global_rank,
                 self._processes,
+                draws=self.draws and shuffle,
             ),
             collate_fn=self.collate,
             num_workers=workers,

@@ -42,6 +42,12 @@ def _add(digest: hashlib._Hash, manifest: Manifest) -> None:
     folders = {image.path.absolute().parent for image in manifest.images}
     if not all(folder.is_relative_to(root) for folder in folders):
         root = Path(os.path.commonpath(folders))
+    for exam in manifest.exams or []:
+        for part in exam.parts:
+            image, count = part.content
+            place = os.path.relpath(image.path.absolute(), root)
+            about = (place, image.index, image.member, count, image.path.stat().st_size)
+            digest.update(repr(about).encode())
     patients = manifest.patients or [""] * len(manifest)
     for image, report, patient in zip(manifest.images, manifest.reports, patients, strict=True):
         if image.path not in sizes:  # a volume holds many

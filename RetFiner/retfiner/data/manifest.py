@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.progress import progress
+from retfiner.data.exams import (
+    CENTRE,
+    Content,
+    Exam,
+    contents_of,
+    describe_exams,
+    fill_reports,
+    find_mixed_reports,
+    gather,
+)
 from retfiner.data.pair_table import (
     NO_PATIENT_COLUMN,
     Columns,
@@ -27,6 +37,7 @@ from retfiner.data.pair_table import (
     strip_common_beginning,
 )
 from retfiner.data.patient_ids import PatientIds, shared_patients
+from retfiner.data.report_parts import keep_findings
 from retfiner.vision.images import ImageAddress, why_unusable
 
 __all__ = [
@@ -47,6 +58,7 @@ __all__ = [
 
 OnBadRow = Literal["error", "skip"]
 CHUNK = 256
+Look = TypeVar("Look")
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,8 @@ class Manifest:
     ``patients`` is None where the user said there is no such column; ``rows`` are numbers in the
     table, the header being row 1, as a spreadsheet counts; ``skipped`` has number and reason of
     each row that was left out. ``notes`` say how the table was read and what is unlikely about it;
-    ``patient_ids`` when two names are one patient.
+    ``patient_ids`` when two names are one patient. Where rows are grouped to ``exams``, each pair
+    is one of them, its row the first of it, and ``images`` holds the one in its middle.
     """
 
     source: Path
@@ -67,6 +80,7 @@ class Manifest:
     skipped: list[tuple[int, str]]
     notes: list[str] = field(default_factory=list)
     patient_ids: PatientIds = "normalised"
+    exams: list[Exam] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -84,6 +98,7 @@ class Manifest:
             reports=[self.reports[i] for i in indices],
             patients=None if self.patients is None else [self.patients[i] for i in indices],
             rows=[self.rows[i] for i in indices],
+            exams=None if self.exams is None else [self.exams[i] for i in indices],
         )
 
 
@@ -124,9 +139,12 @@ def read_manifest(
 def _checked(
     table: PairTable, columns: Columns, on_bad_row: OnBadRow, reading: Reading
 ) -> Manifest:
+    if columns.group is not None:
+        table.rows = fill_reports(table.rows)
     rows = table.rows
     found = find_unusable_rows(rows)
-    problems = _why_left_out(table, found)
+    found += find_mixed_reports(rows) if columns.group is not None else []
+    problems, contents = _why_left_out(table, found, columns.group is not None)
     if problems and on_bad_row == "error":
         raise InputError(
             f"{len(problems)} of {len(rows)} rows of {table.source} cannot be used",
@@ -146,22 +164,38 @@ def _checked(
             expected="at least two image-report pairs",
             remedy=table.advice or None,
         )
+    exams = None
+    if columns.group is not None:
+        gathered = gather(kept, contents)
+        kept, exams = [row for row, _ in gathered], [exam for _, exam in gathered]
+        table.notes.append(describe_exams(exams))
     counted = count_problems([p for p in found if not p.left_out], rows, columns)
     warnings = [f"{count.kind}: {count.rows} rows ({', '.join(count.first)})" for count in counted]
     return Manifest(
         source=table.source,
-        images=[row.image for row in kept],
+        images=[row.image for row in kept] if exams is None else [_middle(exam) for exam in exams],
         reports=[row.report for row in kept],
         patients=[str(row.patient) for row in kept] if columns.has_patient else None,
         rows=[row.number for row in kept],
         skipped=problems,
         notes=[*table.notes, *(f"note: {warning}" for warning in table.warnings + warnings)],
         patient_ids=reading.patient_ids,
+        exams=exams,
     )
 
 
-def _why_left_out(table: PairTable, found: Sequence[Problem]) -> list[tuple[int, str]]:
-    """Say of each row that cannot be used why, by its number."""
+def _middle(exam: Exam) -> ImageAddress:
+    return exam.place(CENTRE.choose(exam)[0]).image
+
+
+Contents = dict[ImageAddress, list[Content]]
+"""What cells name: a B-scan, a volume, a folder."""
+
+
+def _why_left_out(
+    table: PairTable, found: Sequence[Problem], grouped: bool
+) -> tuple[list[tuple[int, str]], Contents]:
+    """Say of each row that cannot be used why, by its number; and what rows of exams name."""
     reasons: dict[int, str] = {}
     for problem in found:
         if problem.left_out:
@@ -169,26 +203,32 @@ def _why_left_out(table: PairTable, found: Sequence[Problem]) -> list[tuple[int,
             reason = problem.detail if problem.role == "row" else problem.kind + detail
             reasons.setdefault(problem.index, reason)
     looked_at = [i for i in range(len(table.rows)) if i not in reasons]
-    images = _why_unusable([table.rows[i].image for i in looked_at])
-    for index, why in zip(looked_at, images, strict=True):
-        unclear = table.rows[index].unclear or why
-        if unclear is not None:
+    looks = _look_at(
+        [table.rows[i].image for i in looked_at], contents_of if grouped else why_unusable
+    )
+    for index in looked_at:
+        row = table.rows[index]
+        unclear = row.unclear or looks[row.image]
+        if isinstance(unclear, str):
             reasons[index] = unclear
-    return [(table.rows[index].number, reasons[index]) for index in sorted(reasons)]
+    contents = {image: look for image, look in looks.items() if isinstance(look, list)}
+    return [(table.rows[index].number, reasons[index]) for index in sorted(reasons)], contents
 
 
-def _why_unusable(images: list[ImageAddress]) -> list[str | None]:
-    """Say of each image why it cannot be used; one that is named often is looked at once."""
+def _look_at(
+    images: list[ImageAddress], look: Callable[[ImageAddress], Look]
+) -> dict[ImageAddress, Look]:
+    """Look at the file of each image; one that is named often is looked at once."""
     distinct = list(dict.fromkeys(images))
     # A task a file would cost more than the file: a thread takes a few hundred at a time.
     chunks = [distinct[i : i + CHUNK] for i in range(0, len(distinct), CHUNK)]
-    reasons: dict[ImageAddress, str | None] = {}
+    looks: dict[ImageAddress, Look] = {}
     with ThreadPoolExecutor(8) as pool, progress("checking images", len(distinct)) as bar:
-        checked = pool.map(lambda chunk: [why_unusable(image) for image in chunk], chunks)
+        checked = pool.map(lambda chunk: [look(image) for image in chunk], chunks)
         for chunk, found in zip(chunks, checked, strict=True):
-            reasons.update(zip(chunk, found, strict=True))
+            looks.update(zip(chunk, found, strict=True))
             bar.update(len(chunk))
-    return [reasons[image] for image in images]
+    return looks
 
 
 def read_splits(
@@ -214,6 +254,8 @@ def read_splits(
     paths = [train_csv] if val_csv is None else [train_csv, val_csv]
     tables = [read_pairs(path, columns, image_root, reading) for path in paths]
     strip_common_beginning(tables, reading.strip_common)
+    if reading.findings_only:
+        keep_findings(tables)
     train, *others = [_checked(table, columns, on_bad_row, reading) for table in tables]
     if not others:
         train, validation = split_by_patient(train, val_fraction, seed)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 NO_PATIENT_COLUMN = "none"
 SLICE_COLUMN, NO_SLICE_COLUMN = "slice", "none"
+EYE_COLUMNS, MODALITY_COLUMN = ("eye", "laterality"), "modality"
+"""Looked for where rows are grouped to exams."""
 VOLUMES_OPENED = 20
 """Volumes whose number of B-scans is compared with the slices of a table that never says 0."""
 SAMPLE = 200
@@ -51,6 +53,7 @@ class Columns:
     ``patient`` may be ``none``, to declare that patients are not known. ``slice`` holds the index
     of the B-scan in a volume, or empty cells; None is ``slice``, where there is such a column;
     ``none`` leaves it alone. ``read_as`` says what image files leave open, where a row does not.
+    ``group`` names the exam that a row is of; None is an exam a row.
     """
 
     image: str = "image"
@@ -59,6 +62,7 @@ class Columns:
     split: str | None = None
     slice: str | None = None
     read_as: ReadAs = AS_SAID
+    group: str | None = None
 
     @property
     def has_patient(self) -> bool:
@@ -70,7 +74,7 @@ class Columns:
         """The columns that have to be there."""
         patient = self.patient if self.has_patient else None
         index = None if self.slice == NO_SLICE_COLUMN else self.slice
-        optional = (patient, self.split, index)
+        optional = (patient, self.split, index, self.group)
         return [self.image, self.report, *(name for name in optional if name is not None)]
 
 
@@ -85,12 +89,15 @@ class Reading:
         patient_ids: ``normalised`` takes names that differ in case, zeros, blanks or decimals alone
             for one patient, ``exact`` for two.
         strip_common: Whether what most reports begin with is taken off.
+        findings_only: Whether nothing but findings and impression is kept of reports that have
+            such sections.
     """
 
     encoding: str | None = None
     first_slice: int | None = None
     patient_ids: PatientIds = "normalised"
     strip_common: bool = False
+    findings_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,7 @@ class PairRow:
     there is no such column, and ``side`` is empty where no split is given. ``broken`` says why the
     cells cannot be told apart, ``unclear`` why it cannot be told which image is meant, and
     ``no_text`` why the report is none. ``facts`` say what the image's file holds; None until it is
-    read.
+    read. ``group`` is the same for rows of one exam; ``eye`` and ``modality`` are as written.
     """
 
     file: Path
@@ -115,6 +122,9 @@ class PairRow:
     unclear: str | None = None
     no_text: str | None = None
     facts: ImageFacts | None = None
+    group: str | None = None
+    eye: str = ""
+    modality: str = ""
 
     @property
     def identity(self) -> str:
@@ -154,6 +164,7 @@ def read_pairs(
     """
     reading = reading or Reading()
     optional = [SLICE_COLUMN] if columns.slice is None else []
+    optional += [] if columns.group is None else [*EYE_COLUMNS, MODALITY_COLUMN]
     table = read_table(path, columns.required, optional, reading.encoding)
     cells = table.cells
     names = [name.strip().strip('"').strip() for name in cells[columns.image]]
@@ -164,6 +175,16 @@ def read_pairs(
     patients = [tidy(name) for name in cells[columns.patient]] if columns.has_patient else None
     spellings = None if patients is None else same_spelling(patients, reading.patient_ids)
     reports = [read_report(cell) for cell in cells.pop(columns.report)]
+    groups = None
+    if columns.group is not None:  # of a patient: visit 1 of one is not visit 1 of another
+        named = [tidy(cell) for cell in cells[columns.group]]
+        owners = spellings or [""] * len(named)
+        groups = [
+            f"{o}\n{n}" if n else f"\n\n{i}"
+            for i, (o, n) in enumerate(zip(owners, named, strict=True))
+        ]
+    eyes = next((cells[name] for name in EYE_COLUMNS if name in cells), None)
+    kinds = cells.get(MODALITY_COLUMN)
     rows = [
         PairRow(
             file=path,
@@ -176,6 +197,9 @@ def read_pairs(
             broken=table.broken.get(number),
             unclear=images[i][1],
             no_text=reports[i].problem,
+            group=None if groups is None else groups[i],
+            eye="" if eyes is None else eyes[i],
+            modality="" if kinds is None else kinds[i],
         )
         for i, number in enumerate(table.rows)
     ]

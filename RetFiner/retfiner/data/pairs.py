@@ -16,7 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from retfiner.common.errors import InputError
+from retfiner.data.exams import Slices
 from retfiner.data.manifest import Manifest
+from retfiner.data.sampler import Draw
+from retfiner.vision.exams import marks_of
 from retfiner.vision.images import ImageAddress, read_image
 from retfiner.vision.preprocessing import EvaluationTransform
 
@@ -80,41 +83,89 @@ def _reserve(path: Path, size: int) -> None:
             file.truncate(size)
 
 
-class ImageCaptionDataset(Dataset[tuple[Tensor, str]]):
-    """The pairs of a CSV: item i is (image tensor, report).
+class ExamItem(NamedTuple):
+    """An exam that was read.
+
+    Attributes:
+        images: (K, C, S, S), normalised, of the images that were chosen and can be decoded.
+        report: Its report.
+        marks: (K, MARKS) where each is in the exam, see :mod:`retfiner.vision.exams`.
+        unreadable: Why others of the chosen ones cannot be decoded.
+    """
+
+    images: Tensor
+    report: str
+    marks: Tensor
+    unreadable: tuple[InputError, ...] = ()
+
+
+class ImageCaptionDataset(Dataset["tuple[Tensor, str] | ExamItem"]):
+    """The pairs of a CSV: item i is (image tensor, report), or of exams an :class:`ExamItem`.
 
     Args:
         manifest: The checked pairs.
         transform: Turns a B-scan, (H, W) float in [0, 1], into a normalised (C, H, W) tensor.
         use_cache: Whether to keep decoded images for the length of the run.
+        slices: Which images of an exam are used.
     """
 
     def __init__(
-        self, manifest: Manifest, transform: EvaluationTransform, use_cache: bool = False
+        self,
+        manifest: Manifest,
+        transform: EvaluationTransform,
+        use_cache: bool = False,
+        slices: Slices | None = None,
     ) -> None:
         self.manifest = manifest
         self.transform = transform
-        self.cache = ImageCache(len(manifest), transform.image_size) if use_cache else None
+        self.slices = slices or Slices()
+        counts = [min(len(exam), self.slices.most) for exam in manifest.exams or []]
+        self._first = np.cumsum([0, *counts])
+        count = len(manifest) if manifest.exams is None else sum(counts)
+        self.cache = ImageCache(count, transform.image_size) if use_cache else None
 
     def __len__(self) -> int:
         return len(self.manifest)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+    def __getitem__(self, index: int) -> tuple[Tensor, str] | ExamItem:
         """Read a pair.
 
         Raises:
             InputError: If the image cannot be decoded; the message names its row and path.
         """
-        if self.cache is None:
-            image = self.transform(self._read(index))
-        else:
-            resized = self.cache.get(index, lambda: self.transform.resized(self._read(index)))
-            image = self.transform.normalised(resized)
-        return image, self.manifest.reports[index]
+        return self.drawn(index, None)
 
-    def _read(self, index: int) -> np.ndarray:
+    def drawn(self, index: int, epoch: int | None) -> tuple[Tensor, str] | ExamItem:
+        """Read a pair as it is drawn in an epoch, see :class:`Slices`.
+
+        Raises:
+            InputError: If the image, or every image of an exam, cannot be decoded.
+        """
+        report, exams = self.manifest.reports[index], self.manifest.exams
+        if exams is None:
+            return self._image(index, self.manifest.images[index], index), report
+        images, marks, unreadable = [], [], []
+        chosen = self.slices.choose(exams[index], self.manifest.rows[index], epoch)
+        for place, number in enumerate(chosen):
+            address, position, eye, kind = exams[index].place(number)
+            try:
+                images.append(self._image(int(self._first[index]) + place, address, index))
+                marks.append(marks_of(position, eye, kind))
+            except InputError as error:
+                unreadable.append(error)
+        if not images:
+            raise unreadable[0]
+        return ExamItem(torch.stack(images), report, torch.tensor(marks), tuple(unreadable))
+
+    def _image(self, place: int, address: ImageAddress, index: int) -> Tensor:
+        if self.cache is None:
+            return self.transform(self._read(address, index))
+        resized = self.cache.get(place, lambda: self.transform.resized(self._read(address, index)))
+        return self.transform.normalised(resized)
+
+    def _read(self, address: ImageAddress, index: int) -> np.ndarray:
         try:
-            return read_image(self.manifest.images[index])
+            return read_image(address)
         except InputError as error:
             raise InputError(
                 f"row {self.manifest.rows[index]} of {self.manifest.source}: {error}",
@@ -125,12 +176,14 @@ class ImageCaptionDataset(Dataset[tuple[Tensor, str]]):
 class Numbered(NamedTuple):
     """An item of a data set, or why it cannot be read, with the number its owner knows it by.
 
-    ``address`` says where its image lies; None where the data set alone knows.
+    ``address`` says where its image lies; None where the data set alone knows. ``epoch`` is the one
+    it is drawn for; None where nothing is drawn anew.
     """
 
     row: int
     item: Any
     address: ImageAddress | None = None
+    epoch: int | None = None
 
 
 @dataclass(eq=False)
@@ -150,11 +203,14 @@ class NumberedPairs(Dataset[Numbered]):
     def __len__(self) -> int:
         return len(self.pairs)  # type: ignore[arg-type]
 
-    def __getitem__(self, index: int) -> Numbered:
-        """Return the item at ``index``, or the error in its place."""
+    def __getitem__(self, index: int | Draw) -> Numbered:
+        """Return the item at ``index``, as drawn in its epoch, or the error in its place."""
+        index, epoch = index if isinstance(index, Draw) else (index, None)
         number = index if self.numbers is None else self.numbers[index]
         address = None if self.addresses is None else self.addresses[index]
         try:
-            return Numbered(number, self.pairs[index], address)
+            is_drawn = epoch is not None and isinstance(self.pairs, ImageCaptionDataset)
+            item = self.pairs.drawn(index, epoch) if is_drawn else self.pairs[index]  # type: ignore[attr-defined]
+            return Numbered(number, item, address, epoch)
         except InputError as error:
-            return Numbered(number, error, address)
+            return Numbered(number, error, address, epoch)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader
 
 from retfiner.common.seeds import generator
+
+
+class Draw(NamedTuple):
+    """A pair by its number in the data set, and the epoch for which it is drawn."""
+
+    number: int
+    epoch: int
 
 
 @dataclass(eq=False)
@@ -20,7 +27,8 @@ class BalancedBatchSampler(BatchSampler):
     1,025 pairs at batch size 128 make nine batches of 113 or 114, not eight of 128 and one of 1.
     Several processes share each batch in almost equal parts: all take the same number of steps, and
     every pair is seen once an epoch. ``batch_size`` is the most in a process's part; the next epoch
-    leaves out ``skip`` batches at its beginning, once.
+    leaves out ``skip`` batches at its beginning, once. ``draws`` tells the data set the epoch, for
+    pairs of which something else is drawn in each.
     """
 
     size: int
@@ -31,6 +39,7 @@ class BalancedBatchSampler(BatchSampler):
     processes: int = 1
     epoch: int = 0
     skip: int = 0
+    draws: bool = False
 
     def __post_init__(self) -> None:
         # Lightning calls set_epoch on `.sampler`; the order is ours, so we are our own sampler.
@@ -43,12 +52,13 @@ class BalancedBatchSampler(BatchSampler):
     def __len__(self) -> int:
         return math.ceil(self.size / (self.batch_size * self.processes))
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[int] | list[Draw]]:  # type: ignore[override]
         purpose = self.epoch if self.shuffle else "fixed"
         order = torch.randperm(self.size, generator=generator(self.seed, "order", purpose))
         skip, self.skip = self.skip, 0
         for chunk in order.tensor_split(len(self))[skip:]:
-            yield chunk.tensor_split(self.processes)[self.rank].tolist()
+            own = chunk.tensor_split(self.processes)[self.rank].tolist()
+            yield [Draw(index, self.epoch) for index in own] if self.draws else own
 
 
 class ResumableDataLoader(DataLoader[Any]):

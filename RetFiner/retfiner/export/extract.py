@@ -7,7 +7,7 @@ from torch import Tensor
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
-from retfiner.common.files import file_sha256, write_text
+from retfiner.common.files import file_sha256, save_torch, whole_file, write_text
 from retfiner.export.card import measured_change, model_card
 from retfiner.export.config import ExtractConfig, Format
 from retfiner.export.hf import hf_provenance, push_folder, save_hf
@@ -24,8 +24,10 @@ from retfiner.vision import (
     save_backbone,
 )
 from retfiner.vision.adaptation import merge_lora
+from retfiner.vision.exams import POOLING_KEY
 
-ENCODER = "model.vision_encoder."
+PREFIX = "model."
+ENCODER = f"{PREFIX}vision_encoder."
 
 
 @explained_faults()
@@ -41,8 +43,11 @@ def extract(config: ExtractConfig) -> Path:
         _require_sharing_allowed(backbone.spec)
     _check_output(output, backbone, config.format)
     _save(output, backbone, config.format)
+    pooling = _write_pooling(config.path_to_model, output)
     print(f"Backbone:       {backbone.spec.name}, refined")
     print(f"Written to:     {output}")
+    if pooling is not None:
+        print(f"Exams:          {pooling} weighs the images of one")
     if (found := encoder_finding(backbone)) is not None:
         print(found)
     if backbone.spec.forbids_derivatives:
@@ -85,6 +90,20 @@ def _save(output: Path, backbone: Backbone, format: Format) -> None:
         save_onnx(output, backbone)
     else:
         save_backbone(output, backbone, format)
+
+
+def _write_pooling(path: Path, output: Path) -> Path | None:
+    """Write what weighs the images of an exam beside the backbone, where the run had exams."""
+    state = read_checkpoint(path).content.get("state_dict")
+    if not isinstance(state, Mapping) or f"{PREFIX}image_marks.weight" not in state:
+        return None
+    parts = ("vision_proj.", "image_marks.", "contra_pool.")
+    held = {key.removeprefix(PREFIX): value for key, value in state.items()}
+    kept = {key: value.clone() for key, value in held.items() if key.startswith(parts)}
+    pooling = output.with_name(f"{output.stem}_exam.pth")
+    with whole_file(pooling) as temporary:
+        save_torch({POOLING_KEY: kept}, temporary)
+    return pooling
 
 
 def _write_card(config: ExtractConfig, output: Path, backbone: Backbone) -> None:

@@ -14,7 +14,7 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.common.progress import progress
 from retfiner.export.extract import refined_backbone
 from retfiner.losses import ITMHead
-from retfiner.model import RetFiner
+from retfiner.model import Groups, RetFiner
 from retfiner.text.encoder import CrossAttentionBert
 from retfiner.text.generation import Decoding, special_tokens, write_reports
 from retfiner.text.packing import Packing, packing_of
@@ -103,6 +103,24 @@ class LoadedModel:
         with self.autocast():
             embedded = self.model.embed_images(self.model.encode_images(images.to(self.device)))
         return _finite(embedded, "an image")
+
+    @torch.no_grad()
+    def embed_exam(self, images: Tensor, marks: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed (K, C, H, W) images of one exam, marked as in :mod:`retfiner.vision.exams`.
+
+        What comes back are an (E,) unit vector, and the (K,) shares that the images have in it.
+
+        Raises:
+            InputError: If it is not finite.
+        """
+        count = len(images)
+        groups = Groups((count,), marks.to(self.device))
+        with self.autocast():
+            tokens = self.model.encode_images(images.to(self.device))
+            laid, _ = self.model.group(tokens, groups, (count,))
+            embedded = self.model.embed_images(laid, count)[0]
+            shares = self.model.contra_pool(laid.unflatten(1, (count, -1))[:, :, 0]).mean(1)[0]
+        return _finite(embedded, "an exam"), shares.float().cpu()
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
@@ -206,6 +224,7 @@ def _assemble(path: Path, raw: RawCheckpoint, mask_token_id: int) -> RetFiner:
         exponential_temp=settings["exponential_temp"],
         duplicate_reports=settings["duplicate_reports"],
         contrast=settings["contrast"],
+        pooling=settings["pooling"] if f"{PREFIX}image_marks.weight" in state else None,
     )
     rest = {
         key.removeprefix(PREFIX): value

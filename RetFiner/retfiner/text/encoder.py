@@ -59,9 +59,13 @@ class CrossAttentionBert(BertLMHeadModel):
         """Read text alone, as :meth:`fuse` does without the cross-attention layers."""
         return self.read(input_ids, attendable(attention_mask, causal=False), None, packing)
 
-    def project_image(self, image_tokens: Tensor) -> list[KeysValues]:
-        """Project (B, T, H) image tokens to every cross-attention layer's keys and values."""
-        return [layer.project_image(image_tokens) for layer in self.layers]
+    def project_image(self, image_tokens: Tensor, mask: Tensor | None = None) -> list[KeysValues]:
+        """Project (B, T, H) image tokens to every cross-attention layer's keys and values.
+
+        ``mask``, (B, T), is true where there is a token; by default everywhere.
+        """
+        seen = None if mask is None else mask[:, None, None]
+        return [KeysValues(*layer.project_image(image_tokens)[:2], seen) for layer in self.layers]
 
     def fuse(
         self,
@@ -146,7 +150,14 @@ def images_at(image: list[KeysValues], index: Tensor) -> list[KeysValues]:
     # index_select, since on a CPU k[index] adds up the gradients of an image that is drawn several
     # times in whichever order threads come: the same seed gave other numbers. On CUDA index_select
     # does so too, unless algorithms are asked to be deterministic.
-    return [KeysValues(*(x.index_select(0, index) for x in layer)) for layer in image]
+    return [
+        KeysValues(
+            layer.keys.index_select(0, index),
+            layer.values.index_select(0, index),
+            None if layer.mask is None else layer.mask.index_select(0, index),
+        )
+        for layer in image
+    ]
 
 
 def read_bert_config(source: str) -> BertConfig:

@@ -18,10 +18,14 @@ _KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBacke
 
 
 class KeysValues(NamedTuple):
-    """One layer's keys and values of a batch of images, each (B, heads, T, head width)."""
+    """One layer's keys and values of a batch of images, each (B, heads, T, head width).
+
+    ``mask``, (B, 1, 1, T), is true where there is a token; None is everywhere.
+    """
 
     keys: Tensor
     values: Tensor
+    mask: Tensor | None = None
 
 
 class CrossAttentionLayer(BertLayer):
@@ -72,7 +76,7 @@ class CrossAttentionLayer(BertLayer):
             heads = crossing.self.num_attention_heads
             query = _heads_of(crossing.self.query(hidden), heads, packing)
             parts = query.split(rows or [len(query)])
-            seen = [mix(crossing, *part, None) for part in zip(parts, image, strict=True)]
+            seen = [mix(crossing, q, part, part.mask) for q, part in zip(parts, image, strict=True)]
             context = seen[0] if len(seen) == 1 else torch.cat(seen)
             hidden = self._add(crossing, hidden, context, packing)
         return self.output(self.intermediate(hidden), hidden)

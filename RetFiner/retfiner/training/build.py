@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from retfiner.common.errors import InputError
 from retfiner.common.files import file_sha256
 from retfiner.losses import LOSSES, ITMHead
-from retfiner.model import Contrast, DuplicateReports, RetFiner
+from retfiner.model import Contrast, DuplicateReports, Pooling, RetFiner
 from retfiner.text.encoder import CrossAttentionBert
 from retfiner.text.tokenizer import tokenizer_as_text
 from retfiner.vision import Backbone
@@ -37,6 +37,7 @@ def build_model(
     redraw_masks: bool = False,
     contrast: Contrast = "softmax",
     chunk_size: int | None = None,
+    pooling: Pooling | None = None,
 ) -> RetFiner:
     """Assemble the model; only what an active loss needs is built.
 
@@ -53,6 +54,7 @@ def build_model(
         redraw_masks: Whether masks of a report are drawn until they hide a word.
         contrast: ``softmax`` or ``sigmoid``.
         chunk_size: Pairs whose activations are in memory together; None for all of a batch.
+        pooling: How images of an exam are brought together; None where a pair has one.
 
     Raises:
         InputError: If the parts do not fit each other.
@@ -85,6 +87,7 @@ def build_model(
         redraw_masks=redraw_masks,
         contrast=contrast,
         chunk_size=chunk_size,
+        pooling=pooling,
     )
     if backbone.projection:
         _load_projection(model.vision_proj, backbone)

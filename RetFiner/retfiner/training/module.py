@@ -155,8 +155,15 @@ class RefinementModule(pl.LightningModule):
 
     def _look_at_objectives(self, batch: Batch, batch_idx: int, encoded: Encoded) -> None:
         """Note what guessing gives, and log the losses with the images dealt out anew."""
-        images = encoded.image_tokens[deal_anew(batch.report_ids, batch.image_ids)]
-        others = self.model.relate(batch, images, self.uses_similarity, self.uses_fusion)
+        dealt = deal_anew(batch.report_ids, batch.image_ids)
+        images, mask = encoded.image_tokens[dealt], encoded.image_mask
+        others = self.model.relate(
+            batch,
+            images,
+            self.uses_similarity,
+            self.uses_fusion,
+            image_mask=None if mask is None else mask[dealt],
+        )
         shuffled = self._losses_of(batch, others, "validation", 0, batch_idx)
         for name, value in _over_processes(shuffled).items():
             self.log(f"shuffled/{name}", value, on_epoch=True, batch_size=batch.total)
@@ -191,6 +198,7 @@ class RefinementModule(pl.LightningModule):
             generator=generator(self.seed, "augment", self.current_epoch, batch_idx),
             total=batch.total,
             first=0 if batch.joined is None else batch.joined.first,
+            sizes=None if batch.groups is None else batch.groups.sizes,
         )
 
     def _batch_losses(
@@ -217,7 +225,9 @@ class RefinementModule(pl.LightningModule):
         parts = {name: value for name, value in values.items() if name != "loss"}
         bad = [name for name, value in parts.items() if not torch.isfinite(value)]
         kept = "the last good checkpoint stays as it is"
-        sound = torch.isfinite(batch.images).flatten(1).all(1).tolist()
+        is_finite = torch.isfinite(batch.images).flatten(1).all(1)
+        sizes = (1,) * len(batch.images) if batch.groups is None else batch.groups.sizes
+        sound = [bool(part.all()) for part in is_finite.split(sizes)]
         seen = all_gather_objects(list(zip(batch.rows.tolist(), sound, strict=True)))
         pairs = [pair for part in seen for pair in part]
         images = [row for row, is_sound in pairs if not is_sound]

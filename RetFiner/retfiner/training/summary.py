@@ -143,7 +143,8 @@ def _chance(batches: PairsDataModule) -> dict[str, float]:
     """Return the recall of a random order on validation, where the reports are at hand."""
     if batches.pairs.manifests is None:
         return {}
-    reports, collate = batches.pairs.manifests[1].reports, batches.collate
+    collate = batches.collate
+    reports = [collate.part_of(report) for report in batches.pairs.manifests[1].reports]
     return chance_recall(identify_reports(collate.tokenizer, reports, collate.max_tokens))
 
 

@@ -4,6 +4,7 @@ Transforms are plain objects without state: they can be sent to worker processes
 random comes from the generator passed along. ``images/`` reads the files.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -146,8 +147,9 @@ def augment_batch(
     total: int | None = None,
     first: int = 0,
     augmentation: Augmentation | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> Tensor:
-    """Augment normalised images where they are, each in its own way.
+    """Augment normalised images where they are, each in its own way, those of an exam alike.
 
     The same map as :class:`AugmentedTransform` for each image, without a loop over them. Numbers
     are drawn on the CPU for the batch of all processes, of which each takes its rows: images are
@@ -161,10 +163,13 @@ def augment_batch(
         total: Images of all processes; by default B.
         first: Place of the first of the B among them.
         augmentation: Its numbers; by default those of the probing protocol.
+        sizes: How many images each exam has, where ``total`` and ``first`` count exams.
     """
-    by, size = augmentation or Augmentation(), len(images)
+    by, size = augmentation or Augmentation(), len(images if sizes is None else sizes)
     draws = torch.rand(size if total is None else total, 8, generator=generator)
-    flip, gain, apply, angle, right, down, scale, shear = draws[first : first + size].T
+    own = draws[first : first + size]
+    own = own if sizes is None else own.repeat_interleave(torch.tensor(sizes), 0)
+    flip, gain, apply, angle, right, down, scale, shear = own.T
     turn = torch.deg2rad((2 * angle - 1) * by.rotation) * (apply < by.affine)
     slant = torch.tan(torch.deg2rad((2 * shear - 1) * by.shear)) * (apply < by.affine)
     zoom = torch.where(apply < by.affine, 1 + (2 * scale - 1) * by.scale, 1.0)

@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings.seed,
         size=size,
         workers=settings.workers,
+        exams=settings.exams,
     )
     print(f"phantoms: {folder}")
     if settings.preview:

@@ -75,7 +75,7 @@ def healthy_thickness(anatomy: Anatomy, x_um: Array) -> Array:
     normative OCT values: about 230 µm at the foveal centre, 320 to 340 µm at the parafoveal rim,
     nerve fibres thin temporally and thick towards the disc.
     """
-    distance = np.abs(x_um)
+    distance = np.hypot(x_um, np.float32(anatomy.y_um))  # from the fovea
     slope = np.exp(-((distance / anatomy.pit_um) ** 2))  # 1 in the pit, 0 beyond its rim
     rim = np.exp(-(((distance - 1.6 * anatomy.pit_um) / 1500.0) ** 2))
     nasal = 1.0 / (1.0 + np.exp(-x_um / 500.0))

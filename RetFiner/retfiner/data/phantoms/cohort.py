@@ -20,7 +20,7 @@ NEOVASCULAR: tuple[Kind, ...] = (
     "subretinal_hyperreflective_material",
 )
 """What neovascular AMD shows, and what answers to its treatment, whatever it comes from."""
-_COURSE = 0  # purpose of the cohort's random streams
+_COURSE, _HEIGHT = 0, 2  # purposes of the cohort's random streams
 
 
 def stream(seed: int, *purpose: int) -> Generator:
@@ -189,6 +189,27 @@ def _with_company(findings: tuple[Finding, ...], generator: Generator) -> tuple[
     if kinds & {"vitreomacular_traction", "macular_hole"}:
         company = ("drusen", "rnfl_thinning")
     return add_comorbidity(findings, company, generator, 0.15)
+
+
+def make_exams(n_patients: int, seed: int, reach_um: float) -> list[Scan]:
+    """Draw the first visit of each eye, its findings at heights of up to ``reach_um``.
+
+    Holes and traction are of the fovea; nerve-fibre loss is everywhere.
+    """
+    exams = []
+    for number in range(1, n_patients + 1):
+        generator = stream(seed, _HEIGHT, number)
+        for scan in make_patient(f"P{number:04d}", stream(seed, _COURSE, number)):
+            if scan.visit == 1:
+                findings = (_at_height(finding, generator, reach_um) for finding in scan.findings)
+                exams.append(replace(scan, findings=tuple(findings)))
+    return exams
+
+
+def _at_height(finding: Finding, generator: Generator, reach_um: float) -> Finding:
+    height = float(generator.uniform(-reach_um, reach_um))
+    is_fixed = finding.kind in ("macular_hole", "vitreomacular_traction", "rnfl_thinning")
+    return finding if is_fixed else replace(finding, y_um=height)
 
 
 def make_cohort(n_patients: int, seed: int) -> list[Scan]:

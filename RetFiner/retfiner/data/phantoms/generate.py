@@ -8,6 +8,10 @@
   ``[row0, col0, row1, col1]``;
 - ``tasks/<Task>/{train,val,test}/<Class>/*.png``: labelled sets for four probing tasks, whose
   patients are in no other split and not among the pairs;
+- with ``--exams N``, ``volumes/P0001_OD_v1.npz`` ...: N B-scans an eye, (N, H, W), from below the
+  fovea upwards; ``exams.csv``: ``image,report,patient_id,exam,eye``, a row a volume, whose report
+  says where findings lie; ``exams.json``: exam -> list of ``{"finding", "x_um", "y_um",
+  "slices"}``;
 - ``phantoms.json``: the settings, written last, so that a complete folder is known as such.
 
 Everything follows from the seed alone: not from the number of workers, nor from the order of work.
@@ -20,19 +24,20 @@ import io
 import json
 import multiprocessing
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from PIL import Image
 
 from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
 from retfiner.common.processes import available_cores
 from retfiner.common.progress import track
-from retfiner.data.phantoms.cohort import make_cohort, stream
+from retfiner.data.phantoms.cohort import make_cohort, make_exams, stream
 from retfiner.data.phantoms.optics import DEFAULT_SIZE, Size, check_size, draw
 from retfiner.data.phantoms.reports import describe
 from retfiner.data.phantoms.scene import Scan
@@ -41,8 +46,13 @@ from retfiner.data.phantoms.tasks import TASKS, make_task
 VERSION = 2  # raised whenever the same settings come to draw other pictures
 MARKER, UNFINISHED = "phantoms.json", "phantoms.unfinished.json"
 COLUMNS = ("image", "report", "patient_id", "eye")
+EXAM_COLUMNS = ("image", "report", "patient_id", "exam", "eye")
+Job = TypeVar("Job")
 SPLITS = ("train", "val", "test")
 PAIR_IMAGE, _PAIR_REPORT, _TASK_IMAGE = 10, 11, 12  # purposes of random streams
+_EXAM_IMAGE, _EXAM_REPORT = 13, 14
+FIELD_HEIGHT_UM = 4800.0
+"""Height of the field that a volume's B-scans cover."""
 
 
 class _Job(NamedTuple):
@@ -65,14 +75,19 @@ def _draw_files(
     """Draw all pictures, in this process or in several, and return the boxes in order."""
     for folder in {job.path.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
-    draw_file = partial(_draw_file, seed=seed, size=size)
+    return _in_processes(partial(_draw_file, seed=seed, size=size), jobs, workers, label)
+
+
+def _in_processes(
+    work: Callable[[Job], list[Any]], jobs: Sequence[Job], workers: int, label: str
+) -> list[list[Any]]:
     workers = workers or available_cores()
     if workers == 1:
-        return list(track(map(draw_file, jobs), label, len(jobs)))
+        return list(track(map(work, jobs), label, len(jobs)))
     # Spawned, not forked: a forked child of a process that runs threads (torch) may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return list(track(pool.map(draw_file, jobs, chunksize=16), label, len(jobs)))
+        return list(track(pool.map(work, jobs, chunksize=16), label, len(jobs)))
 
 
 def write_pairs(
@@ -95,6 +110,57 @@ def write_pairs(
         report = describe(scan, stream(seed, _PAIR_REPORT, index))
         table.writerow((name, report, scan.patient_id, scan.eye))
     write_text(output / "pairs.csv", lines.getvalue())
+
+
+def heights_um(slices: int) -> list[float]:
+    """Say how far above the fovea each B-scan of a volume lies, in µm."""
+    return np.linspace(-FIELD_HEIGHT_UM / 2, FIELD_HEIGHT_UM / 2, slices).tolist()
+
+
+def _draw_volume(job: tuple[Path, Scan, int], seed: int, size: Size, slices: int) -> list[Any]:
+    """Draw a volume, and say which of its B-scans show each of its findings."""
+    path, scan, index = job
+    shown = [scan.at(height) for height in heights_um(slices)]
+    images = [
+        draw(one, stream(seed, _EXAM_IMAGE, index, n), size).image for n, one in enumerate(shown)
+    ]
+    np.savez(path, bscans=np.stack(images))
+    return [
+        {
+            "finding": finding.kind,
+            "x_um": finding.position_um,
+            "y_um": finding.y_um,
+            "slices": [n for n, one in enumerate(shown) if finding.kind in one.kinds],
+        }
+        for finding in scan.findings
+    ]
+
+
+def write_exams(
+    output: Path,
+    n_patients: int,
+    slices: int,
+    seed: int = 0,
+    *,
+    size: Size = DEFAULT_SIZE,
+    workers: int = 1,
+) -> None:
+    """Write a volume of so many B-scans for each eye, with a report; see :func:`write_phantoms`."""
+    scans = make_exams(n_patients, seed, 0.45 * FIELD_HEIGHT_UM)
+    (output / "volumes").mkdir(parents=True, exist_ok=True)
+    names = [f"volumes/{scan.name}.npz" for scan in scans]
+    jobs = [(output / names[i], scan, i) for i, scan in enumerate(scans)]
+    work = partial(_draw_volume, seed=seed, size=size, slices=slices)
+    found = _in_processes(work, jobs, workers, "volumes")
+    places = {scan.name: shown for scan, shown in zip(scans, found, strict=True)}
+    write_text(output / "exams.json", json.dumps(places, indent=1) + "\n")
+    lines = io.StringIO()
+    table = csv.writer(lines, lineterminator="\n")
+    table.writerow(EXAM_COLUMNS)
+    for index, (name, scan) in enumerate(zip(names, scans, strict=True)):
+        report = describe(scan, stream(seed, _EXAM_REPORT, index))
+        table.writerow((name, report, scan.patient_id, scan.name, scan.eye))
+    write_text(output / "exams.csv", lines.getvalue())
 
 
 def write_tasks(
@@ -123,6 +189,7 @@ def write_phantoms(
     *,
     size: Size = DEFAULT_SIZE,
     workers: int = 1,
+    exams: int = 0,
 ) -> Path:
     """Write pairs and tasks, or reuse a complete folder that was written with the same settings.
 
@@ -134,12 +201,13 @@ def write_phantoms(
         seed: Any non-negative integer.
         size: Height and width of the B-scans in pixels.
         workers: Processes that draw; 0 means one per available core. Does not change the result.
+        exams: B-scans of the volumes that are written as well; 0 for none.
 
     Raises:
         InputError: When the folder holds phantoms of other settings, or other files; or for
             settings out of range. Nothing is written then.
     """
-    _check(n_patients, images, seed, size, workers)
+    _check(n_patients, images, seed, size, workers, exams)
     output = Path(output)
     settings = {
         "version": VERSION,
@@ -148,21 +216,29 @@ def write_phantoms(
         "seed": seed,
         "size": list(size),
     }
+    settings |= {"exams": exams} if exams else {}
     if _is_complete(output, settings):
         return output
-    for leftover in (output / "images", output / "tasks"):
+    for leftover in (output / "images", output / "tasks", output / "volumes"):
         if leftover.exists():
             shutil.rmtree(leftover)
     write_text(output / UNFINISHED, json.dumps(settings) + "\n")
     write_pairs(output, n_patients, seed, size=size, workers=workers)
     write_tasks(output / "tasks", images, seed, size=size, workers=workers)
+    if exams:
+        write_exams(output, n_patients, exams, seed, size=size, workers=workers)
     write_text(output / MARKER, json.dumps(settings) + "\n")
     (output / UNFINISHED).unlink()
     return output
 
 
 def _check(
-    n_patients: int, images: tuple[int, int, int], seed: int, size: Size, workers: int
+    n_patients: int,
+    images: tuple[int, int, int],
+    seed: int,
+    size: Size,
+    workers: int,
+    exams: int,
 ) -> None:
     """Refuse settings out of range before anything is written."""
     check_size(size)
@@ -172,6 +248,7 @@ def _check(
         ("images in every split of a task, one for each class", min(images), most),
         ("seed", seed, 0),
         ("workers", workers, 0),
+        ("B-scans of a volume", exams, 0),
     ):
         if value < least:
             raise InputError(

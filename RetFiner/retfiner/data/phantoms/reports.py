@@ -15,6 +15,8 @@ from retfiner.data.phantoms.scene import Finding, Scan
 
 Generator = np.random.Generator
 MOST_WORDS = 40
+OFF_CENTRE_UM = 600.0
+"""Height above or below the fovea from which a report names it."""
 
 
 def pick(generator: Generator, options: tuple[str, ...]) -> str:
@@ -113,6 +115,11 @@ def _amount(finding: Finding, generator: Generator) -> str:
 
 def _place(finding: Finding, generator: Generator) -> str:
     """Say where a finding lies, nasal or temporal as in the eye, not as in the picture."""
+    if abs(finding.y_um) >= OFF_CENTRE_UM:
+        side = "nasal" if finding.position_um > 0 else "temporal"
+        where = "super" if finding.y_um > 0 else "infer"
+        where += "ior" if abs(finding.position_um) < 400 else f"o{side}"
+        return pick(generator, (f"{where} to the fovea", f"in the {where} macula"))
     offset = abs(finding.position_um)
     side = "nasal" if finding.position_um > 0 else "temporal"
     if offset < 260:
@@ -137,7 +144,7 @@ def _contour(finding: Finding, generator: Generator) -> str:
 def _thickness(scan: Scan, generator: Generator) -> str:
     """State the central macular thickness, measured on the scan's own layers."""
     tissue = bare(scan)
-    deform(tissue, scan.findings)
+    deform(tissue, scan.at(0.0).findings)
     microns = round(central_thickness_um(tissue))
     return pick(generator, ("CMT {} µm", "CST {} µm", "central thickness {} µm")).format(microns)
 

@@ -7,7 +7,7 @@ positive towards the optic disc (nasal), in right and left eyes alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -53,6 +53,10 @@ SIZES_UM: dict[Kind, tuple[tuple[float, float], tuple[float, float]]] = {
 }
 
 
+LEAST_SEEN = 0.02
+"""Severity below which a B-scan shows nothing of a finding that it passes at the edge."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One lesion of a B-scan.
@@ -65,6 +69,7 @@ class Finding:
         subtype: ``serous`` or ``fibrovascular`` for a pigment epithelial detachment; ``diffuse``,
             ``nasal`` or ``temporal`` for nerve-fibre loss; empty otherwise.
         trend: Change since the previous visit; empty when there was none.
+        y_um: How far above the fovea its centre lies, in µm.
 
     Raises:
         InputError: For an unknown kind or a severity outside (0, 1].
@@ -76,6 +81,7 @@ class Finding:
     seed: int
     subtype: str = ""
     trend: Trend = ""
+    y_um: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -90,6 +96,17 @@ class Finding:
     def stream(self, purpose: int) -> np.random.Generator:
         """Return a random stream of the lesion's own, the same at every visit."""
         return np.random.default_rng((self.seed, purpose))
+
+    def at(self, y_um: float) -> Finding | None:
+        """Return what a B-scan so far above the fovea shows of it: as high as wide, it tapers off.
+
+        Nerve-fibre loss is the same everywhere.
+        """
+        if self.kind == "rnfl_thinning":
+            return self
+        ratio = 2 * (y_um - self.y_um) / self.width_um
+        severity = self.severity * float(np.sqrt(max(0.0, 1 - ratio * ratio)))
+        return replace(self, severity=severity) if severity >= LEAST_SEEN else None
 
     @property
     def width_um(self) -> float:
@@ -119,6 +136,7 @@ class Anatomy:
         curvature_um: How much the eye wall rises 3 mm beside the fovea, in µm.
         choroid_um: Choroidal thickness in µm.
         hyaloid_um: Height of a visible posterior hyaloid above the retina in µm; 0 when unseen.
+        y_um: How far above the fovea the B-scan lies, in µm.
     """
 
     seed: int
@@ -128,6 +146,7 @@ class Anatomy:
     curvature_um: float = 50.0
     choroid_um: float = 260.0
     hyaloid_um: float = 0.0
+    y_um: float = 0.0
 
     @classmethod
     def sample(cls, generator: np.random.Generator) -> Anatomy:
@@ -145,7 +164,7 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Scan:
-    """One horizontal B-scan through the fovea of one eye at one visit.
+    """One horizontal B-scan through the fovea of one eye at one visit, or the volume around it.
 
     Args:
         patient_id: For example ``P0001``.
@@ -172,6 +191,15 @@ class Scan:
     def kinds(self) -> frozenset[Kind]:
         """The kinds of findings present."""
         return frozenset(finding.kind for finding in self.findings)
+
+    def at(self, y_um: float) -> Scan:
+        """Return the B-scan of the volume that lies so far above the fovea."""
+        seen = (finding.at(y_um) for finding in self.findings)
+        return replace(
+            self,
+            anatomy=replace(self.anatomy, y_um=y_um),
+            findings=tuple(finding for finding in seen if finding is not None),
+        )
 
     def get(self, kind: Kind) -> Finding | None:
         """Return the finding of this kind, or None."""

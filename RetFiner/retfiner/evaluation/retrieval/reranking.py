@@ -94,7 +94,7 @@ def _match_one(
     for first in range(0, len(texts), TEXTS_AT_A_TIME):
         tokens, packing = loaded.tokenize(texts[first : first + TEXTS_AT_A_TIME])
         shared = [
-            KeysValues(*(part.expand(len(tokens.input_ids), -1, -1, -1) for part in layer))
+            KeysValues(*(part.expand(len(tokens.input_ids), -1, -1, -1) for part in layer[:2]))
             for layer in image
         ]
         states = model.multimodal_encoder.fuse(*tokens, shared, packing=packing)

@@ -61,7 +61,9 @@ class BatchJoiner:
 def _without_images(collated: Collated) -> Collated:
     """Leave out what is large and no other process needs."""
     assert isinstance(collated.batch, Batch)
-    return collated._replace(batch=collated.batch._replace(images=torch.empty(0)))
+    groups = collated.batch.groups
+    slim = None if groups is None else groups._replace(marks=torch.empty(0))
+    return collated._replace(batch=collated.batch._replace(images=torch.empty(0), groups=slim))
 
 
 def _pinned(joined: Joined) -> Joined:

@@ -1,0 +1,283 @@
+"""Exams: several images of one report, read as one sequence and compared as one vector."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from retfiner.common.errors import InputError
+from retfiner.common.seeds import generator
+from retfiner.losses import build_losses
+from retfiner.model import Groups
+from retfiner.vision.exams import MARKS, marks_of
+from tests.helpers.processes import share_of, together
+from tests.helpers.small import random_batch, small_model
+
+ALL = ["itc", "itm", "mlm", "gm"]
+
+
+def step(model, batch, names=ALL):
+    losses = build_losses(names, model.contrast)
+    encoded = model.encode(batch)
+    values = {n: loss(model, batch, encoded, generator(0, n)) for n, loss in losses.items()}
+    sum(values.values()).backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {name: value.item() for name, value in values.items()}, gradients
+
+
+def exams(sizes=(3, 1, 2, 4), seed=0):
+    """A batch of exams of such sizes, their images at places along a volume."""
+    batch = random_batch(len(sizes), seed=seed)
+    draws = torch.Generator().manual_seed(seed)
+    images = torch.randn(sum(sizes), 3, 32, 32, generator=draws, dtype=torch.float64)
+    places = [n / max(1, size - 1) for size in sizes for n in range(size)]
+    marks = torch.tensor([marks_of(p, "OD", "bscan") for p in places], dtype=torch.float64)
+    return batch._replace(images=images, groups=Groups(tuple(sizes), marks))
+
+
+def grouped_model(**options):
+    """A small model whose marks and queries are no longer the zeros they begin as."""
+    return small_model(**({"pooling": "attention"} | options))
+
+
+def assert_same(found, expected):
+    assert found[0] == pytest.approx(expected[0], rel=0, abs=1e-8)
+    for name, gradient in expected[1].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=0, atol=1e-8, msg=name)
+
+
+@pytest.mark.parametrize("pooling", ["attention", "mean"])
+@pytest.mark.parametrize("options", [{}, {"chunk_size": 2}, {"contrast": "sigmoid"}])
+def test_exams_of_one_image_have_the_numbers_of_single_images(pooling, options):
+    batch = random_batch(6)
+    groups = Groups((1,) * 6, torch.zeros(6, MARKS, dtype=torch.float64))
+    expected = step(small_model(**options), batch)
+    found = step(grouped_model(pooling=pooling, **options), batch._replace(groups=groups))
+    assert_same(found, expected)
+
+
+def test_marks_begin_as_nothing():
+    from retfiner.model import RetFiner
+    from tests.helpers.small import small_backbone, small_bert
+
+    model = RetFiner(small_backbone(), small_bert(), 4, 16, pooling="attention").double().eval()
+    batch = exams((2, 2))
+    tokens = model.encode_images(batch.images)
+    laid, mask = model.group(tokens, batch.groups, (2, 2))
+    assert mask is None and torch.equal(laid, tokens.reshape(2, -1, tokens.shape[-1]))
+    mean = model.contra_head_v.linear(tokens[:, 0]).unflatten(0, (2, 2)).mean(1)
+    expected = torch.nn.functional.normalize(mean, dim=-1)
+    torch.testing.assert_close(model.embed_images(laid, 2), expected)
+
+
+def one_by_one(model, batch):
+    """Each exam in a batch of its own, where nothing is padded: embedding and fused states."""
+    found, first = [], 0
+    for row, size in enumerate(batch.groups.sizes):
+        own = slice(first, first + size)
+        first += size
+        tokens = model.encode_images(batch.images[own]) + model.image_marks(
+            batch.groups.marks[own]
+        ).unsqueeze(1)
+        sequence = tokens.flatten(0, 1)[None]
+        text = batch.input_ids[row : row + 1], batch.attention_mask[row : row + 1]
+        image = model.multimodal_encoder.project_image(sequence)
+        states = model.multimodal_encoder.fuse(*text, image)
+        found.append((model.embed_images(sequence, size)[0], states[0, 0]))
+    return found
+
+
+def test_smaller_exams_are_as_if_nothing_were_padded():
+    model, batch = grouped_model(), exams()
+    encoded = model.encode(batch)
+    image = encoded.image
+    states = model.multimodal_encoder.fuse(batch.input_ids, batch.attention_mask, image)
+    for row, (vector, state) in enumerate(one_by_one(model, batch)):
+        torch.testing.assert_close(encoded.image_embedding[row], vector, rtol=0, atol=1e-10)
+        torch.testing.assert_close(states[row, 0], state, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 3])
+def test_chunks_have_the_numbers_of_the_whole_batch(chunk_size):
+    assert_same(step(grouped_model(chunk_size=chunk_size), exams()), step(grouped_model(), exams()))
+
+
+def test_in_training_mode_with_dropout_padded_keys_are_not_seen():
+    """The attention that a CPU takes with dropout is another one."""
+    model, batch = grouped_model(), exams()
+    model.multimodal_encoder.train()
+    for module in model.multimodal_encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 1e-12
+    assert_same(step(model, batch), step(grouped_model(), batch))
+
+
+def test_every_image_of_an_exam_counts_and_its_place_too():
+    model, batch = grouped_model(), exams((3, 2))
+    before = model.encode(batch).image_embedding
+    for row in range(5):
+        changed = batch.images.clone()
+        changed[row] += 1
+        after = model.encode(batch._replace(images=changed)).image_embedding
+        moved = (before - after).abs().amax(1) > 1e-6
+        assert moved.tolist() == [row < 3, row >= 3]
+    turned = batch._replace(groups=batch.groups._replace(marks=batch.groups.marks.flip(0)))
+    assert not torch.allclose(model.encode(turned).image_embedding, before)
+
+
+def step_together(rank, sizes, batch):
+    torch.manual_seed(0)
+    own = share_of(batch, sizes, rank)
+    return step(grouped_model(), own)
+
+
+@pytest.mark.parametrize("sizes", [(3, 1, 2, 4, 1), (1, 1, 1, 2, 2)])
+def test_two_processes_have_the_numbers_of_one(tmp_path, sizes):
+    expected = step(grouped_model(), exams(sizes))
+    parts = together(2, tmp_path, step_together, [3, 2], exams(sizes))
+    for name, value in expected[0].items():
+        mean = sum(part[0][name] for part in parts) / 2
+        assert mean == pytest.approx(value, rel=0, abs=1e-8), name
+    for name, gradient in expected[1].items():
+        mean = sum(part[1][name] for part in parts) / 2
+        torch.testing.assert_close(mean, gradient, rtol=0, atol=1e-8, msg=name)
+
+
+def test_places_tell_neighbours_from_ends():
+    places = [torch.tensor(marks_of(p)) for p in (0.0, 0.02, 1.0)]
+    assert (places[0] - places[1]).norm() < (places[0] - places[2]).norm()
+    assert marks_of() == [0.0] * MARKS and sum(marks_of(None, "OS", "fundus")) == 2
+
+
+def test_images_of_an_exam_are_augmented_alike():
+    from retfiner.vision.preprocessing import augment_batch
+
+    image = torch.rand(1, 3, 32, 32).expand(5, -1, -1, -1)
+    edges = torch.zeros(3), torch.ones(3)
+    found = augment_batch(image, *edges, generator(0), total=2, sizes=(3, 2))
+    assert torch.equal(found[0], found[2]) and torch.equal(found[3], found[4])
+    assert not torch.equal(found[0], found[3])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A refinement on exams, at their sentences and slices: what it wrote, and its table."""
+    from retfiner.refine import refine
+    from tests.helpers.refinement import make_material, settings, write_csv, write_image
+
+    folder = tmp_path_factory.mktemp("exams")
+    material = make_material(folder)
+    rows = []
+    for exam in range(16):
+        for number in range(1 + exam % 4):
+            name = f"exams/{exam}_{number}.png"
+            write_image(folder / name, 100 * exam + number)
+            report = f"Finding number {exam % 7}. Fluid nasal. Drusen temporal, scan {exam}."
+            rows.append([name, report if number == 0 else "", f"p{exam % 8}", f"v{exam}", "OD"])
+    table = write_csv(folder / "t.csv", rows, ("image", "report", "patient_id", "visit", "eye"))
+    config = settings(
+        material, folder / "models", train_csv=table, group_column="visit", slices="random",
+        max_slices=3, report_part="random_sentences", max_text_tokens=14, augment=True,
+        batch_size=4, val_fraction=0.3,
+    )  # fmt: skip
+    return refine(config), table, config
+
+
+def test_a_run_on_exams_trains_marks_and_queries(run):
+    from retfiner.export.loading import read_model
+    from tests.helpers.refinement import column
+
+    result, _, _ = run
+    assert all(value == value for value in column(result.folder, "val/loss"))
+    model = read_model(result.folder).model
+    assert model.image_marks.weight.abs().max() > 0 and model.contra_pool.query.abs().max() > 0
+
+
+def test_a_run_on_exams_is_repeated_by_its_seed(run, tmp_path):
+    from dataclasses import replace
+
+    from retfiner.refine import refine
+    from tests.helpers.refinement import column
+
+    result, _, config = run
+    again = refine(replace(config, output_dir=tmp_path))
+    for name in ("val/loss", "step/loss", "val/itc"):
+        assert column(again.folder, name) == column(result.folder, name)
+    workers = refine(replace(config, output_dir=tmp_path / "w", num_workers=1))
+    assert column(workers.folder, "val/loss") == column(result.folder, "val/loss")
+
+
+def test_an_exam_from_python(run):
+    from retfiner.api import load_model
+
+    result, table, _ = run
+    model = load_model(result.folder, "cpu")
+    paths = [table.parent / "exams" / f"3_{number}.png" for number in range(4)]
+    vector = model.encode_exam(paths, "OD")
+    assert vector.shape == (512,) and abs((vector**2).sum() - 1) < 1e-5
+    three = [paths[number] for number in (0, 2, 3)]  # as max_slices 3 chooses of four
+    alone = model.encode_images(paths[0])[0]
+    assert abs(model.encode_exam([paths[0]]) - alone).max() < 1e-5, "an exam of one is the image"
+    assert abs(vector - model.encode_exam(three[::-1], "OD")).max() > 1e-6, "order is place"
+    assert model.exam_features(paths, "OD").shape == model.features(paths[0])[0].shape
+    with pytest.raises(InputError, match="2 eyes for 4 images"):
+        model.encode_exam(paths, ["OD", "OS"])
+
+
+def test_the_extracted_backbone_is_as_ever_and_the_pooling_beside_it(run, tmp_path, capsys):
+    from retfiner.api import load_model
+    from retfiner.export.config import ExtractConfig
+    from retfiner.export.extract import extract
+    from retfiner.vision import load_backbone
+    from retfiner.vision.exams import ExamPooling
+
+    result, table, _ = run
+    output = extract(ExtractConfig(result.folder / "best-model.ckpt", output=tmp_path / "w.pth"))
+    assert "w_exam.pth" in capsys.readouterr().out
+    model = load_model(result.folder, "cpu")
+    backbone, pooling = load_backbone(output), ExamPooling.load(tmp_path / "w_exam.pth")
+    paths = [table.parent / "exams" / f"2_{number}.png" for number in range(3)]
+    pixels = model._pixels(paths)
+    assert torch.equal(backbone.features(pixels), model._model.backbone.features(pixels))
+    marks = torch.tensor([marks_of(place, "OD") for place in (0, 0.5, 1)])
+    shares = pooling(backbone.fusion_tokens(pixels), marks)
+    assert shares.sum().item() == pytest.approx(1) and shares.std() > 0
+    expected = model.exam_features(paths, "OD")
+    torch.testing.assert_close(shares @ backbone.features(pixels), torch.from_numpy(expected))
+    with pytest.raises(InputError, match="no pooling of exams"):
+        ExamPooling.load(output)
+
+
+def test_the_examples_of_the_page_run(run, tmp_path, monkeypatch):
+    import re
+    from pathlib import Path
+
+    from retfiner.export.config import ExtractConfig
+    from retfiner.export.extract import extract
+    from tests.helpers.image_files import bscans, write_e2e
+    from tests.helpers.refinement import write_image
+
+    page = (Path(__file__).parents[2] / "docs/exams.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    (tmp_path / "RetFiner/models").mkdir(parents=True)
+    (tmp_path / "RetFiner/models/NAME").symlink_to(run[0].folder.resolve())
+    write_e2e(tmp_path / "volume.e2e", {1: bscans(13, top=65535)})
+    write_image(tmp_path / "fundus.png", 0)
+    output = tmp_path / "_weights/best-model_NAME_bscan.pth"
+    extract(ExtractConfig(run[0].folder / "best-model.ckpt", output=output))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"images": torch.rand(5, 3, 32, 32)}
+    for example in examples:
+        exec(compile(example, "exams.md", "exec"), names)
+    assert names["vector"].shape == (512,) and names["similar"].shape == (1,)
+    assert names["shares"].shape == (5,) and names["features"].dim() == 1
+
+
+def test_a_model_of_single_images_says_that_it_reads_no_exams():
+    from types import SimpleNamespace
+
+    from retfiner.api import RefinedModel
+
+    loaded = SimpleNamespace(model=small_model(), transform=None, description={})
+    with pytest.raises(InputError, match=r"single images[\s\S]*--group_column"):
+        RefinedModel(loaded).encode_exam(["a.png"])
