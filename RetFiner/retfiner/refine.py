@@ -14,6 +14,7 @@ from retfiner.common.faults import TRAINING_MEMORY, explained_faults
 from retfiner.common.progress import LOADING, progress
 from retfiner.config import RefineConfig
 from retfiner.data.manifest import NO_PATIENT_COLUMN, Columns, Manifest, Reading, read_splits
+from retfiner.data.probing_pictures import require_not_probed
 from retfiner.data.reference import split_reference
 from retfiner.text.folder import require_text_encoder
 from retfiner.training.logger_packages import require_logger_packages
@@ -109,7 +110,7 @@ def read_tables(config: RefineConfig) -> Tables | None:
     """
     if config.train_csv is None:
         return None
-    return read_splits(
+    tables = read_splits(
         config.train_csv,
         config.val_csv,
         val_fraction=config.val_fraction,
@@ -126,6 +127,8 @@ def read_tables(config: RefineConfig) -> Tables | None:
             config.table_encoding, config.first_slice, config.patient_ids, config.strip_common
         ),
     )
+    require_not_probed(tables, config.not_in)
+    return tables
 
 
 def build(config: RefineConfig, tables: Tables | None) -> Parts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 NO_PATIENT_COLUMN = "none"
 SLICE_COLUMN, NO_SLICE_COLUMN = "slice", "none"
+KEPT_COLUMNS = ("modality", "licence", "made_from")
+"""Columns that a checked table keeps where there are such: the kind of image, the licence, and what
+a report was made from that nobody wrote."""
 VOLUMES_OPENED = 20
 """Volumes whose number of B-scans is compared with the slices of a table that never says 0."""
 SAMPLE = 200
@@ -100,8 +103,8 @@ class PairRow:
     The number is a spreadsheet's: the header is row 1. ``patient`` is None where the user said
     there is no such column, and ``side`` is empty where no split is given. ``broken`` says why the
     cells cannot be told apart, ``unclear`` why it cannot be told which image is meant, and
-    ``no_text`` why the report is none. ``facts`` say what the image's file holds; None until it is
-    read.
+    ``no_text`` why the report is none. ``kept`` has the cells of :data:`KEPT_COLUMNS` by column.
+    ``facts`` say what the image's file holds; None until it is read.
     """
 
     file: Path
@@ -114,6 +117,7 @@ class PairRow:
     broken: str | None = None
     unclear: str | None = None
     no_text: str | None = None
+    kept: Mapping[str, str] = field(default_factory=dict)
     facts: ImageFacts | None = None
 
     @property
@@ -153,7 +157,7 @@ def read_pairs(
             are counted from 1.
     """
     reading = reading or Reading()
-    optional = [SLICE_COLUMN] if columns.slice is None else []
+    optional = [*KEPT_COLUMNS, *([SLICE_COLUMN] if columns.slice is None else [])]
     table = read_table(path, columns.required, optional, reading.encoding)
     cells = table.cells
     names = [name.strip().strip('"').strip() for name in cells[columns.image]]
@@ -164,6 +168,7 @@ def read_pairs(
     patients = [tidy(name) for name in cells[columns.patient]] if columns.has_patient else None
     spellings = None if patients is None else same_spelling(patients, reading.patient_ids)
     reports = [read_report(cell) for cell in cells.pop(columns.report)]
+    kept = [name for name in KEPT_COLUMNS if name in cells]
     rows = [
         PairRow(
             file=path,
@@ -176,6 +181,7 @@ def read_pairs(
             broken=table.broken.get(number),
             unclear=images[i][1],
             no_text=reports[i].problem,
+            kept={name: cells[name][i].strip() for name in kept},
         )
         for i, number in enumerate(table.rows)
     ]
