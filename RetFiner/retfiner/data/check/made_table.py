@@ -1,4 +1,4 @@
-"""Tables of pairs that prepare_pairs.py makes first: of a published set."""
+"""Tables of pairs that prepare_pairs.py makes first: of a published set, or of scans and reports."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retfiner.common.errors import InputError
+from retfiner.data.check.scan_reports import join, parse_match
 from retfiner.data.public import PUBLIC_SETS
-from retfiner.data.public.spec import Pair, as_table
+from retfiner.data.public.spec import AS_PUBLISHED, Pair, as_table
 
 if TYPE_CHECKING:
     from retfiner.data.check.prepare_pairs import PreparePairsConfig
 
 PUBLISHED, PANELS = "published.csv", "panels"
+JOINED, UNMATCHED = "joined.csv", "unmatched.csv"
 
 
 @contextmanager
@@ -26,28 +28,68 @@ def made_table(config: PreparePairsConfig) -> Iterator[tuple[PreparePairsConfig,
     Raises:
         InputError: If the source is no such set.
     """
-    if config.source is None:
-        yield config, []
-        return
-    name, path = config.source[0], Path(config.source[1]).expanduser()
     folder = config.output.resolve()
-    table, images = folder / PUBLISHED, folder / PANELS
+    written = [folder / name for name in (PUBLISHED, JOINED, UNMATCHED)]
     try:
-        pairs, notes = _read(name, path, images, config.modality)
-        folder.mkdir(parents=True, exist_ok=True)
-        as_table(pairs).to_csv(table, index=False, lineterminator="\n")
-        made = sum(pair.made_from != Pair._field_defaults["made_from"] for pair in pairs)
-        if made:
-            notes.append(f"{made:,} reports are made from {pairs[0].made_from} by a template")
-        config = replace(config, csv=table, source=None)
-        if not PUBLIC_SETS[name].patients:
-            notes.append("the set names no patients: one may be on both sides of the split")
-            config = replace(config, patient_column="none")
-        yield config, [f"{name}: {note}" for note in notes]
+        if config.source is not None:
+            yield _of_published_set(config, folder)
+        elif config.scans is not None:
+            yield _of_scans(config, folder)
+        else:
+            yield config, []
     except BaseException:
-        table.unlink(missing_ok=True)
-        shutil.rmtree(images, ignore_errors=True)
+        if config.csv is None:
+            for path in written:
+                path.unlink(missing_ok=True)
+            shutil.rmtree(folder / PANELS, ignore_errors=True)
         raise
+
+
+def _of_published_set(
+    config: PreparePairsConfig, folder: Path
+) -> tuple[PreparePairsConfig, list[str]]:
+    assert config.source is not None
+    name, path = config.source[0], Path(config.source[1]).expanduser()
+    pairs, notes = _read(name, path, folder / PANELS, config.modality)
+    folder.mkdir(parents=True, exist_ok=True)
+    as_table(pairs).to_csv(folder / PUBLISHED, index=False, lineterminator="\n")
+    made = sum(pair.made_from != AS_PUBLISHED for pair in pairs)
+    if made:
+        notes.append(f"{made:,} reports are made from {pairs[0].made_from} by a template")
+    if not PUBLIC_SETS[name].patients:
+        notes.append("the set names no patients: one may be on both sides of the split")
+    patient = config.patient_column if PUBLIC_SETS[name].patients else "none"
+    config = replace(config, csv=folder / PUBLISHED, source=None, patient_column=patient)
+    return config, [f"{name}: {note}" for note in notes]
+
+
+def _of_scans(config: PreparePairsConfig, folder: Path) -> tuple[PreparePairsConfig, list[str]]:
+    import pandas as pd
+
+    assert config.scans is not None and config.reports is not None
+    columns = parse_match(config.match)
+    joined = join(
+        config.scans, config.reports, columns, config.report_column, config.bscan,
+        config.pseudonym_key, config.table_encoding,
+    )  # fmt: skip
+    if not joined.rows:
+        raise InputError(
+            f"no scan of {config.scans} matches a report of {config.reports}",
+            got="; ".join(joined.notes),
+            expected=f"the same {', '.join(columns)} in headers and columns",
+            remedy="--match patient joins by patient alone; --match patient=MRN names a column",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ["image", "report", "patient_id", "exam"]
+    for rows, header, name in (
+        (joined.rows, names, JOINED),
+        (joined.unmatched, ["file_or_row", "reason"], UNMATCHED),
+    ):
+        table = pd.DataFrame(rows, columns=header)
+        table.to_csv(folder / name, index=False, lineterminator="\n")
+    made = replace(config, csv=folder / JOINED, scans=None, reports=None, table_encoding=None,
+                   report_column="report", patient_column="patient_id")  # fmt: skip
+    return made, joined.notes
 
 
 def _read(name: str, path: Path, images: Path, modality: str) -> tuple[list[Pair], list[str]]:

@@ -51,6 +51,19 @@ class FileSettings:
         None,
         metavar="NAME",
     )
+    scans: Path | None = flag(
+        "a folder of DICOM or vendors' files instead, joined with --reports by their headers", None
+    )
+    reports: Path | None = flag("export of reports that belong to --scans: CSV or .xlsx", None)
+    match: str = flag(
+        "what joins them, with the columns of the reports: patient=MRN,eye=Side,date=Visit",
+        "patient,eye,date",
+    )
+    bscan: Literal["central", "all"] = flag("B-scans of a volume that become pairs", "central")
+    pseudonym_key: Path | None = flag(
+        "file with the secret by which patients of --scans are renamed; made if it is not there",
+        None,
+    )
     modality: Literal["oct", "fundus", "all"] = flag("images to take of a published set", "oct")
     read_as: str | None = flag(
         "what image files leave open, written into the tables: bits=12, axis=last, curve=log", None
@@ -141,13 +154,15 @@ class PreparePairsConfig(RunSettings, CheckSettings, SplitSettings, TableSetting
             )
 
     def _check_source(self) -> None:
-        given = [self.csv, self.source]
+        given = [self.csv, self.source, self.scans]
         if sum(value is not None for value in given) != 1:
             raise InputError(
                 "nothing says what the pairs are, or two flags do",
-                got=f"--csv {self.csv}, --source {' '.join(self.source or ['none'])}",
-                expected="one of --csv TABLE and --source NAME PATH",
+                got=f"--csv {self.csv}, --source {self.source}, --scans {self.scans}",
+                expected="one of --csv TABLE, --source NAME PATH and --scans DIR",
             )
+        if (self.scans is None) != (self.reports is None):
+            raise InputError("--scans and --reports go together", got="one of them alone")
         if self.source is None:
             return
         from retfiner.data.public import PUBLIC_SETS

@@ -56,7 +56,7 @@ def as_table(pairs: Iterable[Pair]) -> pd.DataFrame:
     """Make the table of pairs that is then read, checked and split like any other."""
     import pandas as pd
 
-    table = pd.DataFrame(pairs, columns=["image", "report", "patient_id", *KEPT_COLUMNS])
+    table = pd.DataFrame(pairs, columns=["image", "report", "patient_id", *KEPT_COLUMNS[1:]])
     table["image"] = [str(path.absolute()) for path in table["image"]]
     return table
 
