@@ -376,7 +376,8 @@ def test_without_patients_and_with_slices(tmp_path):
     rows = [["v.tif", f"finding {'abcd'[i]}", str(i)] for i in range(4)] + [["v.tif", "a e", "9"]]
     table = write_csv(tmp_path / "t.csv", rows, ("file", "text", "slice"))
     summary = prepare_pairs(
-        PreparePairsConfig(csv=table, output=tmp_path / "out", image_column="file", report_column="text",
+        PreparePairsConfig(csv=table, output=tmp_path / "out",
+                           image_column="file", report_column="text",
                            patient_column="none", num_workers=0, val_fraction=0.5)
     )  # fmt: skip
     with (tmp_path / "out" / "train.csv").open(newline="") as file:

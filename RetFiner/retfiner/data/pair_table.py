@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 NO_PATIENT_COLUMN = "none"
 SLICE_COLUMN, NO_SLICE_COLUMN = "slice", "none"
 KEPT_COLUMNS = ("exam", "modality", "licence", "made_from")
-"""Columns that a checked table keeps where there are such: what images of one report share, the kind
-of image, the licence, and what a report was made from that nobody wrote."""
+"""Columns that a checked table keeps where there are such: what images of one report share, the
+kind of image, the licence, and what a report was made from that nobody wrote."""
 VOLUMES_OPENED = 20
 """Volumes whose number of B-scans is compared with the slices of a table that never says 0."""
 SAMPLE = 200

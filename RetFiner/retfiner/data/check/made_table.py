@@ -1,4 +1,4 @@
-"""Tables of pairs that prepare_pairs.py makes first: of a published set, or of scans and reports."""
+"""Tables of pairs that prepare_pairs.py makes first: of a published set, of scans and reports."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from retfiner.common.errors import InputError, shorten
+from retfiner.common.errors import InputError
 from retfiner.common.progress import track
 from retfiner.data.patient_ids import patient_key
 from retfiner.data.report_text import read_report
@@ -51,7 +51,7 @@ def parse_match(match: str) -> dict[str, str]:
         raise InputError(
             "--match does not say how scans and reports belong together",
             got=match,
-            expected="patient, maybe with eye and date: patient=MRN,eye=Side,date=Visit names columns",
+            expected="patient, eye, date, or some of them; patient=MRN,date=Visit names columns",
         )
     return {key: columns[key] for key in KEYS if key in columns}
 
@@ -80,7 +80,8 @@ def join(
     by_key: dict[Key, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
         for each in _each_eye(key, columns):
-            by_key[each].append(i)
+            for n in range(1, len(each) + 1):  # of the patient, the eye, the day
+                by_key[each[:n]].append(i)
     secret = None if key_file is None else _secret(key_file)
     rows, used = [], set()
     exams: dict[Key, str] = {}
@@ -153,10 +154,8 @@ def _why_not(key: Key, by_key: dict[Key, list[int]], columns: dict[str, str]) ->
         return ""
     if reports:
         return "scan with several reports"
-    for n in range(len(key) - 1, 0, -1):
-        if any(other[:n] == key[:n] for other in by_key):
-            return f"scan without a report of this {list(columns)[n]}"
-    return "scan without a report of this patient"
+    known = next((n for n in range(len(key) - 1, 0, -1) if key[:n] in by_key), 0)
+    return f"scan without a report of this {list(columns)[known]}"
 
 
 def _images(scan: Scan, bscan: str) -> list[str]:

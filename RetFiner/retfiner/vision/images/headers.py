@@ -22,9 +22,11 @@ from retfiner.vision.images.image_file import translated
 from retfiner.vision.images.reading import open_images
 
 EYES: Mapping[str, str] = {
-    **dict.fromkeys("od r re right rechts ra droit droite 右 右眼".split(), "OD"),
-    **dict.fromkeys("os l le left links la gauche 左 左眼".split(), "OS"),
-    **dict.fromkeys("ou b both beide beidseits 双眼 雙眼".split(), "OU"),
+    **dict.fromkeys(
+        ["od", "r", "re", "right", "rechts", "ra", "droit", "droite", "右", "右眼"], "OD"
+    ),
+    **dict.fromkeys(["os", "l", "le", "la", "left", "links", "gauche", "左", "左眼"], "OS"),
+    **dict.fromkeys(["ou", "b", "both", "beide", "beidseits", "双眼", "雙眼"], "OU"),
 }
 """How files and tables call the eyes; OU is both."""
 _EPOCH = datetime(1601, 1, 1)
