@@ -23,6 +23,8 @@ from retfiner.vision.published.find import weights_at
 from retfiner.vision.sniff import require_checkpoint_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import PreTrainedTokenizerBase
 
     from retfiner.data.datamodule import Pairs, PairsDataModule, Transforms
@@ -170,6 +172,7 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     )
     backbone = load_backbone(config.model_weights, config.backbone, config.image_size)
     text, tokenizer = load_text_encoder(config.text_encoder), load_tokenizer(config.text_encoder)
+    warn_of_modalities(tables, backbone, config.model_weights)
     given = settings_of(config)
     validation = evaluation_transform(backbone)
     train = replace(validation, interpolation=train_interpolation(config.recipe, given))
@@ -207,6 +210,20 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     module = build_module(config, choice.recipe, backbone, text, tokenizer.mask_token_id)
     module.description = description
     return Parts(hardware, choice, module, batches, steps, name, resumed)
+
+
+def warn_of_modalities(tables: Tables | None, backbone: Backbone, weights: Path) -> None:
+    """Say so where images are of a kind that the backbone does not know, or sees as gray."""
+    kinds = set() if tables is None else tables[0].modalities | tables[1].modalities
+    known, name = backbone.spec.modalities, backbone.spec.name
+    if known == ("oct",) and "cfp" in weights.name.lower():  # RETFound_mae_natureCFP.pth
+        known = ("fundus",)
+    strange = sorted(kinds - set(known)) if known else []
+    if strange:
+        print(f"Note:           {name} was pretrained on {' and '.join(known)}, and the table has"
+              f" {' and '.join(strange)} images too: it starts from nothing there")  # fmt: skip
+    if "fundus" in kinds and backbone.spec.in_chans == 1:
+        print(f"Note:           {name} takes one channel: fundus photographs become gray")
 
 
 def load_batches(

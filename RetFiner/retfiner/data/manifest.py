@@ -47,6 +47,7 @@ __all__ = [
 
 OnBadRow = Literal["error", "skip"]
 CHUNK = 256
+OCT = "oct"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class Manifest:
     def patient_count(self) -> int | None:
         """How many patients there are; None where they are not known."""
         return None if self.patients is None else len(set(self.patients))
+
+    @property
+    def modalities(self) -> set[str]:
+        """The kinds of image there are: ``oct`` is all that is gray, ``fundus`` has its colours."""
+        return {image.read_as.modality or OCT for image in self.images}
 
     def select(self, indices: Sequence[int]) -> Manifest:
         """Return the pairs at ``indices``, in that order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,13 +30,15 @@ from retfiner.data.report_text import (
 )
 from retfiner.data.table_file import read_table
 from retfiner.vision.images import AS_SAID, ImageAddress, ReadAs, count_images
+from retfiner.vision.images.read_as import FUNDUS
 
 if TYPE_CHECKING:
     from retfiner.data.check.images import ImageFacts
 
 NO_PATIENT_COLUMN = "none"
 SLICE_COLUMN, NO_SLICE_COLUMN = "slice", "none"
-KEPT_COLUMNS = ("exam", "modality", "licence", "made_from")
+MODALITY = "modality"
+KEPT_COLUMNS = ("exam", MODALITY, "licence", "made_from")
 """Columns that a checked table keeps where there are such: what images of one report share, the
 kind of image, the licence, and what a report was made from that nobody wrote."""
 VOLUMES_OPENED = 20
@@ -164,6 +167,9 @@ def read_pairs(
     places = ImagePlaces.of(image_root or path.parent, names)
     slices = cells.get(columns.slice or SLICE_COLUMN)
     images = _find_images(places, names, slices, columns.read_as, reading.first_slice or 0)
+    if MODALITY in cells:
+        images = [_as_fundus(*found) if is_fundus(cell) else found
+                  for found, cell in zip(images, cells[MODALITY], strict=True)]  # fmt: skip
     sides = None if columns.split is None else cells[columns.split]
     patients = [tidy(name) for name in cells[columns.patient]] if columns.has_patient else None
     spellings = None if patients is None else same_spelling(patients, reading.patient_ids)
@@ -210,6 +216,16 @@ def _find_images(
         image, unclear = locate_image(places.root, places.find(name), cell, first_slice)
         found[name, cell] = replace(image, read_as=image.read_as.over(read_as)), unclear
     return [found[key] for key in keys]
+
+
+def is_fundus(cell: str) -> bool:
+    """Say whether a cell of the column modality means a colour fundus photograph."""
+    words = set(re.split(r"[\W_]+", cell.casefold()))
+    return bool(words & {"fundus", "cfp"}) and not words & {"autofluorescence", "faf", "ir"}
+
+
+def _as_fundus(image: ImageAddress, unclear: str | None) -> tuple[ImageAddress, str | None]:
+    return replace(image, read_as=image.read_as.including(f"modality={FUNDUS}")), unclear
 
 
 def read_reports(path: Path, report_column: str = "report") -> list[str]:

@@ -121,7 +121,7 @@ def look_at(address: ImageAddress, decode: Decode) -> ImageFacts:
         return ImageFacts(error.in_one_line)
     except OSError as error:
         return ImageFacts(f"{address} cannot be read ({error.strerror})")
-    height, width = image.shape
+    height, width = image.shape[:2]
     pixels = hashlib.sha256(f"{height} x {width} ".encode())
     pixels.update(np.ascontiguousarray(image).data)
     intensity = Intensity(

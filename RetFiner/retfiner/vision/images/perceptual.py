@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from retfiner.vision.images.scaling import to_luma
+
 SIDE = 16
 SAME = 40
 """Bits of 256 that two pictures of one B-scan may differ in. Of Kermany's B-scans, written again as
@@ -19,11 +21,11 @@ Bits = NDArray[np.bool_]
 
 
 def perceptual_hash(image: NDArray[np.float32]) -> Bits:
-    """Hash (H, W) gray values: is each of 16 x 17 cells darker than the one on its right?
+    """Hash (H, W), or luma of (H, W, 3): is each of 16 x 17 cells darker than its right neighbour?
 
     A difference hash (Krawetz, 2013) of 256 bits.
     """
-    cells = Image.fromarray(image).resize((SIDE + 1, SIDE), Image.Resampling.BOX)
+    cells = Image.fromarray(to_luma(image)).resize((SIDE + 1, SIDE), Image.Resampling.BOX)
     values = np.asarray(cells)
     return (values[:, 1:] > values[:, :-1]).ravel()
 
