@@ -159,10 +159,10 @@ def _why_not(key: Key, by_key: dict[Key, list[int]], columns: dict[str, str]) ->
 
 
 def _images(scan: Scan, bscan: str) -> list[str]:
-    if scan.count == 1 and scan.first == 0:
+    if scan.bscans == 1 and scan.first == 0:
         return [str(scan.path.absolute())]
-    central = scan.first + scan.count // 2
-    taken = [central] if bscan == "central" else range(scan.first, scan.first + scan.count)
+    central = scan.first + scan.bscans // 2
+    taken = [central] if bscan == "central" else range(scan.first, scan.first + scan.bscans)
     return [f"{scan.path.absolute()}#{index}" for index in taken]
 
 

@@ -40,7 +40,7 @@ class Scan(NamedTuple):
     Attributes:
         path: The file.
         first: Index of the first of them.
-        count: How many they are.
+        bscans: How many they are.
         patient: As the device knows the patient, no name.
         eye: OD, OS or nothing.
         day: ISO 8601, or nothing.
@@ -48,7 +48,7 @@ class Scan(NamedTuple):
 
     path: Path
     first: int
-    count: int
+    bscans: int
     patient: str = ""
     eye: str = ""
     day: str = ""

@@ -179,8 +179,8 @@ def read_image(image: ImageAddress | Path | str) -> GrayImage:
     """
     address = image if isinstance(image, ImageAddress) else ImageAddress.parse(image)
     file = open_images(address)
-    image = file.read(file.place(address.index))
-    return crop_to_disc(image) if address.read_as.modality == FUNDUS else image
+    shown = file.read(file.place(address.index))
+    return crop_to_disc(shown) if address.read_as.modality == FUNDUS else shown
 
 
 def count_images(image: ImageAddress | Path | str) -> int:
