@@ -70,7 +70,7 @@ def embed(config: EmbedConfig) -> Path:
             import torch.multiprocessing as mp
 
         shares = [missing[rank :: config.devices] for rank in range(config.devices)]
-        mp.spawn(_embed_parts, (config, weights, images, shares), config.devices)  # type: ignore[no-untyped-call]
+        mp.spawn(_embed_parts, (config, weights, images, shares), config.devices)
     lost = _merge([_place(folder, part) for part in parts], config.output, about)
     shutil.rmtree(folder)
     if lost:
