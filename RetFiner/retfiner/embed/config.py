@@ -13,8 +13,8 @@ from retfiner.config import Precision
 
 
 @dataclass(frozen=True)
-class EmbedConfig:
-    """Settings of ``embed.py``."""
+class SubjectSettings:
+    """Model and images."""
 
     model: Path = flag("a backbone's weights, or the folder or best-model.ckpt of a refinement run")
     data: Path = flag("table with a column of images, folder of images and volumes, or one file")
@@ -28,17 +28,28 @@ class EmbedConfig:
     image_root: Path | None = flag(
         "folder the image paths are relative to; by default the table's", None
     )
+
+
+@dataclass(frozen=True)
+class WorkSettings:
+    """Work."""
+
     part_size: PositiveInt = flag("images after which what is done is safe", 4096)
     devices: PositiveInt = flag("GPUs, or processes on a CPU, that share the work", 1)
     batch_size: PositiveInt = flag("images at a time", 64)
     device: str = flag("what torch calls it; auto takes a GPU where there is one", "auto")
     precision: Precision = flag(
-        "auto is bfloat16 where the device is made for it: faster, vectors differ by 1 %", "32-true"
+        "auto is bfloat16 where the device is made for it: faster, less exact", "32-true"
     )
     num_workers: NonNegativeInt | None = flag(
         "processes that read images, for each device; by default one a core, at most 8", None
     )
     overwrite: bool = flag("begin anew, whatever an earlier run has written", False)
+
+
+@dataclass(frozen=True)
+class EmbedConfig(WorkSettings, SubjectSettings):
+    """Settings of ``embed.py``; each class above is a heading of its ``--help``."""
 
     def __post_init__(self) -> None:
         """Check what a type alone cannot say.

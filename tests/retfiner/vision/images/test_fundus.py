@@ -5,8 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
+from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
-from retfiner.data.manifest import read_manifest
+from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
+from retfiner.data.manifest import read_manifest, read_splits
 from retfiner.data.pair_table import is_fundus
 from retfiner.data.pairs import ImageCaptionDataset
 from retfiner.refine import warn_of_modalities
@@ -16,7 +18,7 @@ from retfiner.vision.images.fundus import crop_to_disc
 from retfiner.vision.images.raster import COLOURS_LOST
 from retfiner.vision.preprocessing import EvaluationTransform
 from tests.helpers.image_files import dicom, write_dicom
-from tests.helpers.refinement import write_csv, write_image
+from tests.helpers.refinement import read_csv, write_csv, write_image
 
 COLOUR = (200, 90, 40)
 
@@ -93,6 +95,17 @@ def test_a_mixed_table_keeps_scans_as_they_are(tmp_path, cached):
     eye = pairs[4][0]
     assert eye.shape == (3, 16, 16)
     assert eye[0, 8, 8] > eye[1, 8, 8] > eye[2, 8, 8]
+
+
+def test_a_checked_table_says_what_its_images_are(tmp_path):
+    table = mixed(tmp_path / "given")
+    words = ["--csv", str(table), "--output", str(tmp_path / "out"), "--num_workers", "0",
+             "--val_fraction", "0.4"]  # fmt: skip
+    prepare_pairs(parse(PreparePairsConfig, "", words))
+    rows = read_csv(tmp_path / "out" / "pairs.csv")
+    assert [row[3] for row in rows] == ["oct"] * 4 + ["Colour fundus"]
+    parts = read_splits(tmp_path / "out" / "train.csv", tmp_path / "out" / "val.csv")
+    assert parts[0].modalities | parts[1].modalities == {"oct", "fundus"}
 
 
 def test_a_backbone_that_knows_one_kind_is_named(tmp_path, capsys):
