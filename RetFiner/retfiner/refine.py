@@ -215,15 +215,19 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
 def warn_of_modalities(tables: Tables | None, backbone: Backbone, weights: Path) -> None:
     """Say so where images are of a kind that the backbone does not know, or sees as gray."""
     kinds = set() if tables is None else tables[0].modalities | tables[1].modalities
+    from retfiner.training.distributed.launch import rank_zero_print
+
     known, name = backbone.spec.modalities, backbone.spec.name
     if known == ("oct",) and "cfp" in weights.name.lower():  # RETFound_mae_natureCFP.pth
         known = ("fundus",)
     strange = sorted(kinds - set(known)) if known else []
     if strange:
-        print(f"Note:           {name} was pretrained on {' and '.join(known)}, and the table has"
-              f" {' and '.join(strange)} images too: it starts from nothing there")  # fmt: skip
+        rank_zero_print(
+            f"Note:           {name} was pretrained on {' and '.join(known)}, and the table has"
+            f" {' and '.join(strange)} images too: it starts from nothing there"
+        )
     if "fundus" in kinds and backbone.spec.in_chans == 1:
-        print(f"Note:           {name} takes one channel: fundus photographs become gray")
+        rank_zero_print(f"Note:           {name} takes one channel: fundus photographs become gray")
 
 
 def load_batches(

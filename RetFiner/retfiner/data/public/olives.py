@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
+from retfiner.common.errors import InputError
 from retfiner.data.public.spec import Pair, PublicSet, find_file, images_below, read_columns
 
 TABLE = "Biomarker_Clinical_Data_Images.csv"
@@ -66,8 +67,12 @@ def read(path: Path, _folder: Path) -> tuple[list[Pair], list[str]]:
 
 
 def describe(cells: dict[str, str], thickness: str) -> str:
-    """Write the report of a B-scan; empty where no biomarker is known."""
-    known = {name: float(cell) > 0 for name, cell in cells.items() if cell}
+    """Write the report of a B-scan; empty where no biomarker is known.
+
+    Raises:
+        InputError: If a cell is no number.
+    """
+    known = {name: _number(cell, name) > 0 for name, cell in cells.items() if cell}
     if not known:
         return ""
     there = [phrase for name, phrase in BIOMARKERS.items() if known.get(name)]
@@ -75,8 +80,17 @@ def describe(cells: dict[str, str], thickness: str) -> str:
     whole = len(known) == len(BIOMARKERS)
     none = ["no biomarker of diabetic disease"] if whole and not findings else []
     text = ", ".join([*there, *none]) or "no finding among those that were graded"
-    told = f" Central subfield thickness {float(thickness):.0f} µm." if thickness else ""
-    return f"{text[0].upper()}{text[1:]}.{told}"
+    report = f"{text[0].upper()}{text[1:]}."
+    if not thickness:
+        return report
+    return f"{report} Central subfield thickness {_number(thickness, THICKNESS):.0f} µm."
+
+
+def _number(cell: str, column: str) -> float:
+    try:
+        return float(cell)
+    except ValueError as error:
+        raise InputError(f"the column {column} of {TABLE} holds no number", got=cell) from error
 
 
 def _key(parts: tuple[str, ...]) -> str:

@@ -40,7 +40,8 @@ def read(path: Path, folder: Path) -> tuple[list[Pair], list[str]]:
     lacking = other = 0
     folder.mkdir(parents=True, exist_ok=True)
     for row in _rows(files):
-        modality = "oct" if row["contains_oct"] else "fundus" if row["contains_cfp"] else ""
+        is_oct, is_fundus = _is(row["contains_oct"]), _is(row["contains_cfp"])
+        modality = "oct" if is_oct else "fundus" if is_fundus else ""
         content = row["panel_image_bytes"]
         if not modality or not content:
             lacking += not content
@@ -54,6 +55,11 @@ def read(path: Path, folder: Path) -> tuple[list[Pair], list[str]]:
         pairs.append(Pair(image, text, article, modality, row["license"] or UNSTATED))
     notes = [f"{other:,} panels of other kinds left out"] if other else []
     return pairs, notes + ([f"{lacking:,} panels without an image left out"] if lacking else [])
+
+
+def _is(cell: Any) -> bool:
+    """Read a yes or no, also where it was written as a word or a number (u)."""
+    return str(cell).casefold() in ("true", "1", "1.0")
 
 
 def _rows(files: list[Path]) -> Iterator[dict[str, Any]]:

@@ -47,7 +47,7 @@ def write_pubmed(folder):
     ]  # fmt: skip
     rows[1] |= {"subcaption_text": None, "license": None}
     rows[2] |= {"contains_oct": None, "contains_cfp": True}
-    rows[3] |= {"contains_oct": None, "contains_cfp": None}
+    rows[3] |= {"contains_oct": False, "contains_cfp": None}
     rows[4] |= {"panel_image_bytes": None}
     rows[5] |= {"panel_image_bytes": panel(folder, 5, "jpg")}
     path = folder / "pubmed_ophtha.parquet"
@@ -160,6 +160,11 @@ def write_octdl(folder, count=6):
     header = ["file_name", "disease", "subcategory", "condition", "patient_id"]
     write_csv(folder / octdl.TABLE, rows, header)
     return folder
+
+
+def test_a_biomarker_that_is_no_number_is_said():
+    with pytest.raises(InputError, match="SHRM"):
+        olives.describe({"SHRM": "maybe"}, "")
 
 
 def test_octdl_makes_reports_of_labels(tmp_path):
