@@ -38,7 +38,7 @@ class WorkSettings:
     devices: PositiveInt = flag("GPUs, or processes on a CPU, that share the work", 1)
     batch_size: PositiveInt = flag("images at a time", 64)
     device: str = flag("what torch calls it; auto takes a GPU where there is one", "auto")
-    precision: Precision = flag("auto is bfloat16 where there is: faster, less exact", "32-true")
+    precision: Precision = flag("auto is bfloat16 where there is, less exact", "32-true")
     num_workers: NonNegativeInt | None = flag(
         "processes that read images, for each device; by default one a core, at most 8", None
     )
