@@ -27,6 +27,7 @@ from retfiner.common.cli import build_parser
 from retfiner.config import RefineConfig
 from retfiner.data.check.prepare_pairs import PreparePairsConfig
 from retfiner.data.phantoms.config import PhantomConfig
+from retfiner.embed.config import EmbedConfig
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.explanation.config import ExplainConfig
 from retfiner.explanation.pointing import PointingConfig
@@ -63,6 +64,7 @@ SCRIPTS = {
     "retfiner.browse": BrowseConfig,
     "retfiner.explanation.pointing": PointingConfig,
     "evaluate.py": EvaluateConfig,
+    "embed.py": EmbedConfig,
     "get.py": GetConfig,
     "tests/fuzz/run.py": FuzzConfig,
 }

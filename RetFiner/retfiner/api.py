@@ -88,7 +88,7 @@ class RefinedModel:
         Raises:
             InputError: If an image cannot be read, or the model was refined without ITC and ITM.
         """
-        self._require_contrast()
+        self.require_contrast()
         return _array([self.loaded.embed_images(batch) for batch in self._image_batches(images)])
 
     def encode_exam(
@@ -133,7 +133,7 @@ class RefinedModel:
                 got="one that was refined on single images",
                 expected="a model refined with --group_column",
             )
-        self._require_contrast()
+        self.require_contrast()
         settings = self.loaded.description["settings"]
         slices = Slices(settings["slices"], settings["max_slices"])
         pictures, marks = choose_pictures(as_image_list(images), eye, kind, slices)
@@ -147,7 +147,7 @@ class RefinedModel:
         Raises:
             InputError: If a text has no words, or the model was refined without ITC and ITM.
         """
-        self._require_contrast()
+        self.require_contrast()
         return _array([self.loaded.embed_texts(as_report_list(texts), self.batch_size)])
 
     def similarity(self, images: Images, texts: str | Iterable[str]) -> Array:
@@ -255,7 +255,12 @@ class RefinedModel:
         pixels = torch.stack([self._transform(to_grayscale(picture)) for picture in pictures])
         return pixels.to(self.loaded.device)
 
-    def _require_contrast(self) -> None:
+    def require_contrast(self) -> None:
+        """Refuse what only a model with a space for both can do.
+
+        Raises:
+            InputError: If it was refined without ITC and ITM.
+        """
         if not self.can_compare:
             raise _lacks("no space that images and reports share", "itc or itm")
 

@@ -14,6 +14,7 @@ from retfiner.common.faults import TRAINING_MEMORY, explained_faults
 from retfiner.common.progress import LOADING, progress
 from retfiner.config import RefineConfig
 from retfiner.data.manifest import NO_PATIENT_COLUMN, Columns, Manifest, Reading, read_splits
+from retfiner.data.probing_pictures import require_not_probed
 from retfiner.data.reference import split_reference
 from retfiner.text.folder import require_text_encoder
 from retfiner.training.logger_packages import require_logger_packages
@@ -22,6 +23,8 @@ from retfiner.vision.published.find import weights_at
 from retfiner.vision.sniff import require_checkpoint_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import PreTrainedTokenizerBase
 
     from retfiner.data.datamodule import Pairs, PairsDataModule, Transforms
@@ -109,7 +112,7 @@ def read_tables(config: RefineConfig) -> Tables | None:
     """
     if config.train_csv is None:
         return None
-    return read_splits(
+    tables = read_splits(
         config.train_csv,
         config.val_csv,
         val_fraction=config.val_fraction,
@@ -131,6 +134,8 @@ def read_tables(config: RefineConfig) -> Tables | None:
             config.report_part == "findings",
         ),
     )
+    require_not_probed(tables, config.not_in)
+    return tables
 
 
 def build(config: RefineConfig, tables: Tables | None) -> Parts:
@@ -172,6 +177,7 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     )
     backbone = load_backbone(config.model_weights, config.backbone, config.image_size)
     text, tokenizer = load_text_encoder(config.text_encoder), load_tokenizer(config.text_encoder)
+    warn_of_modalities(tables, backbone, config.model_weights)
     given = settings_of(config)
     validation = evaluation_transform(backbone)
     train = replace(validation, interpolation=train_interpolation(config.recipe, given))
@@ -209,6 +215,24 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     module = build_module(config, choice.recipe, backbone, text, tokenizer.mask_token_id)
     module.description = description
     return Parts(hardware, choice, module, batches, steps, name, resumed)
+
+
+def warn_of_modalities(tables: Tables | None, backbone: Backbone, weights: Path) -> None:
+    """Say so where images are of a kind that the backbone does not know, or sees as gray."""
+    kinds = set() if tables is None else tables[0].modalities | tables[1].modalities
+    from retfiner.training.distributed.launch import rank_zero_print
+
+    known, name = backbone.spec.modalities, backbone.spec.name
+    if known == ("oct",) and "cfp" in weights.name.lower():  # RETFound_mae_natureCFP.pth
+        known = ("fundus",)
+    strange = sorted(kinds - set(known)) if known else []
+    if strange:
+        rank_zero_print(
+            f"Note:           {name} was pretrained on {' and '.join(known)}, and the table has"
+            f" {' and '.join(strange)} images too: it starts from nothing there"
+        )
+    if "fundus" in kinds and backbone.spec.in_chans == 1:
+        rank_zero_print(f"Note:           {name} takes one channel: fundus photographs become gray")
 
 
 def load_batches(

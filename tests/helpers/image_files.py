@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,11 @@ def assert_refused(image: Path | str, *words: str) -> None:
 
 
 def write_vol(
-    path: Path, reflectivity: np.ndarray, bscan_header: int = 512, said: int | None = None
+    path: Path,
+    reflectivity: np.ndarray,
+    bscan_header: int = 512,
+    said: int | None = None,
+    patient: str = "",
 ) -> Path:
     """Write (N, H, W) floats by the layout of Heidelberg's raw export, version HSF-OCT-103.
 
@@ -69,6 +74,7 @@ def write_vol(
     struct.pack_into(
         "<d4sQ2i", header, 76, 0.5, b"OD\0\0", 130_000_000_000_000_000, 3, said or bscan_header
     )
+    header[140 : 140 + len(patient)] = patient.encode()
     content = bytes(header) + bytes(range(slo_width)) * slo_height
     for index, bscan in enumerate(reflectivity):
         about = bytearray(bscan_header)
@@ -85,9 +91,17 @@ def e2e_value(bits: np.ndarray) -> np.ndarray:
     return (1 + (bits & 1023) / 1024) * 2.0 ** ((bits >> 10).astype(int) - 63)
 
 
-def write_e2e(path: Path, series: dict[int, np.ndarray], shuffled: bool = False) -> Path:
-    """Write OCT series, (N, H, W) uint16 by number, each with an infrared image beside it."""
-    entries = []  # (series, slice id, ind, type, payload)
+def write_e2e(
+    path: Path,
+    series: dict[int, np.ndarray],
+    shuffled: bool = False,
+    chunks: Sequence[tuple[int, int, bytes]] = (),
+) -> Path:
+    """Write OCT series, (N, H, W) uint16 by number, each with an infrared image beside it.
+
+    ``chunks`` are others: series, type, content.
+    """
+    entries = [(number, -1, 0, kind, content) for number, kind, content in chunks]
     for number, volume in series.items():
         infrared = np.full((6, 5), 128, np.uint8)
         about = struct.pack("<5I", infrared.size, 33620481, infrared.size, *infrared.shape)
@@ -131,7 +145,11 @@ def topcon_chunk(name: str, content: bytes) -> bytes:
 
 def write_topcon(path: Path, *chunks: bytes) -> Path:
     kind = b"FOCT" + path.suffix[1:].upper().encode()
-    before = topcon_chunk("@CAPTURE_INFO_02", bytes(20))
+    before = (
+        b""
+        if b"@CAPTURE_INFO_02" in b"".join(chunks)
+        else topcon_chunk("@CAPTURE_INFO_02", bytes(20))
+    )
     path.write_bytes(kind + struct.pack("<2I", 2, 1000) + before + b"".join(chunks) + b"\0")
     return path
 

@@ -5,17 +5,10 @@ import pytest
 from PIL import Image
 
 from linprobe.datasets import read_data_set
-from linprobe.leaks import (
-    SAME,
-    TrainingPairs,
-    check_splits,
-    perceptual_hash,
-    refuse,
-    same_images,
-    same_pairs,
-)
+from linprobe.leaks import TrainingPairs, check_splits, refuse
 from linprobe.store import FeatureStore
 from retfiner.common.errors import InputError
+from retfiner.vision.images.perceptual import SAME, perceptual_hash, same_images, same_pairs
 from tests.helpers.probing_data import write_data_set
 
 

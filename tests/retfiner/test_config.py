@@ -30,6 +30,7 @@ FLAGS = {
     "patient_ids": "normalised",
     "table_encoding": None,
     "strip_common": False,
+    "not_in": None,
     "max_alike": 0.3,
     "on_bad_row": "error",
     "augment": None,

@@ -13,6 +13,8 @@ FOLDERS = ("RetFiner", "linear_probing", "pretrained_weights")
 SCRIPTS = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.py"))
 COMMANDS = [*map(str, SCRIPTS), "-m retfiner.browse", "-m retfiner.data.phantoms"]
 HEADINGS = {
+    "embed.py": ["Model and images", "Work"],
+    "prepare_pairs.py": ["Files", "Table", "Split", "Checks", "Run"],
     "train.py": [
         "Model", "Data", "Table", "Exams", "Objectives", "Optimisation", "Hardware", "Run",
     ],

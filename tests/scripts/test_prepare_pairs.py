@@ -224,7 +224,7 @@ def test_another_run_writes_the_same_bytes(done, collection):
     _, output = done
     again = collection.parent / "again"
     prepare_pairs(
-        PreparePairsConfig(collection, again, text_encoder=collection.parent / "bert",
+        PreparePairsConfig(csv=collection, output=again, text_encoder=collection.parent / "bert",
                            max_text_tokens=12, num_workers=0)
     )  # fmt: skip
     for path in output.iterdir():
@@ -240,7 +240,9 @@ def test_another_seed_draws_other_patients(done, collection, tmp_path):
     sides = [read_csv(output / "val.csv")]
     for seed in (1, 2, 3):
         prepare_pairs(
-            PreparePairsConfig(collection, tmp_path / str(seed), seed=seed, num_workers=0)
+            PreparePairsConfig(
+                csv=collection, output=tmp_path / str(seed), seed=seed, num_workers=0
+            )
         )
         sides.append(read_csv(tmp_path / str(seed) / "val.csv"))
     assert len({tuple(row[2] for row in side) for side in sides}) > 1
@@ -295,13 +297,13 @@ def test_strict_counts_problems_in_the_status(named, collection, tmp_path, monke
 def test_an_error_or_an_undecoded_image_names_nobody_either(named, tmp_path, capsys, decode):
     table, *_ = named
     config = {"deidentify": True, "decode": decode, "num_workers": 0}
-    prepare_pairs(PreparePairsConfig(table, tmp_path / "out", **config))
+    prepare_pairs(PreparePairsConfig(csv=table, output=tmp_path / "out", **config))
     assert_says_nothing({path.name: path.read_text() for path in (tmp_path / "out").iterdir()})
     bad = write_csv(
         tmp_path / "bad.csv", read_csv(table)[-7:]
     )  # its images are not found from here
     with pytest.raises(InputError, match="no row of") as caught:
-        prepare_pairs(PreparePairsConfig(bad, tmp_path / "none", **config))
+        prepare_pairs(PreparePairsConfig(csv=bad, output=tmp_path / "none", **config))
     assert "--flagged_rows keep" in str(caught.value)
     printed = capsys.readouterr()
     assert_says_nothing({"error": str(caught.value), "out": printed.out, "err": printed.err})
@@ -310,7 +312,7 @@ def test_an_error_or_an_undecoded_image_names_nobody_either(named, tmp_path, cap
 def test_flagged_rows_can_be_kept_and_are_then_in_the_tables_alone(named, tmp_path, capsys):
     table, *_ = named
     config = PreparePairsConfig(
-        table, tmp_path / "out", deidentify=True, flagged_rows="keep", num_workers=0
+        csv=table, output=tmp_path / "out", deidentify=True, flagged_rows="keep", num_workers=0
     )
     summary = prepare_pairs(config)
     assert summary.pairs == 38
@@ -331,7 +333,9 @@ def test_a_split_by_column_is_checked(tmp_path):
         ["6.png", "a h", "t", "test"], ["7.png", "a i", "u", "dev"],
     ]  # fmt: skip
     table = write_csv(tmp_path / "t.csv", rows, ("image", "report", "patient_id", "part"))
-    config = PreparePairsConfig(table, tmp_path / "out", split_column="part", num_workers=0)
+    config = PreparePairsConfig(
+        csv=table, output=tmp_path / "out", split_column="part", num_workers=0
+    )
     summary = prepare_pairs(config)
     problems = {(int(r[0]), r[1], r[2]) for r in read_csv(tmp_path / "out" / "problems.csv")}
     assert problems == {
@@ -354,7 +358,9 @@ def test_a_split_by_two_files_is_checked(tmp_path):
         tmp_path / "v.csv",
         [["2.png", "c", "q"], ["3.png", "d", "r"], ["copy.png", "a", "s"], ["4.png", "e", "u"]],
     )
-    prepare_pairs(PreparePairsConfig(train, tmp_path / "out", val_csv=val, num_workers=0))
+    prepare_pairs(
+        PreparePairsConfig(csv=train, output=tmp_path / "out", val_csv=val, num_workers=0)
+    )
     leaks = [r for r in read_csv(tmp_path / "out" / "problems.csv") if "both sides" in r[2]]
     assert [(r[0], r[1], r[2], r[3], r[5]) for r in leaks] == [
         ("2", "patient_id", "patient on both sides", "row 3 of t.csv is in train", "v.csv"),
@@ -370,7 +376,8 @@ def test_without_patients_and_with_slices(tmp_path):
     rows = [["v.tif", f"finding {'abcd'[i]}", str(i)] for i in range(4)] + [["v.tif", "a e", "9"]]
     table = write_csv(tmp_path / "t.csv", rows, ("file", "text", "slice"))
     summary = prepare_pairs(
-        PreparePairsConfig(table, tmp_path / "out", image_column="file", report_column="text",
+        PreparePairsConfig(csv=table, output=tmp_path / "out",
+                           image_column="file", report_column="text",
                            patient_column="none", num_workers=0, val_fraction=0.5)
     )  # fmt: skip
     with (tmp_path / "out" / "train.csv").open(newline="") as file:
@@ -407,7 +414,7 @@ def test_errors_in_plain_words(collection, tmp_path):
 
 def test_images_that_are_looked_for_in_the_wrong_place(collection, tmp_path):
     config = PreparePairsConfig(
-        collection, tmp_path / "out", image_root=tmp_path / "nowhere", num_workers=0
+        csv=collection, output=tmp_path / "out", image_root=tmp_path / "nowhere", num_workers=0
     )
     with pytest.raises(InputError, match="no row of") as caught:
         prepare_pairs(config)
@@ -429,4 +436,4 @@ def test_images_that_are_looked_for_in_the_wrong_place(collection, tmp_path):
 )
 def test_settings_that_do_not_go_together(collection, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
-        PreparePairsConfig(collection, tmp_path / "out", **changes)
+        PreparePairsConfig(csv=collection, output=tmp_path / "out", **changes)

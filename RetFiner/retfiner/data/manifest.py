@@ -59,6 +59,7 @@ __all__ = [
 OnBadRow = Literal["error", "skip"]
 CHUNK = 256
 Look = TypeVar("Look")
+OCT = "oct"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,14 @@ class Manifest:
     def patient_count(self) -> int | None:
         """How many patients there are; None where they are not known."""
         return None if self.patients is None else len(set(self.patients))
+
+    @property
+    def modalities(self) -> set[str]:
+        """The kinds of image there are: ``oct`` is all that is gray, ``fundus`` has its colours."""
+        images = self.images
+        if self.exams is not None:
+            images = [part.content.address for exam in self.exams for part in exam.parts]
+        return {image.read_as.modality or OCT for image in images}
 
     def select(self, indices: Sequence[int]) -> Manifest:
         """Return the pairs at ``indices``, in that order."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -29,14 +30,19 @@ from retfiner.data.report_text import (
 )
 from retfiner.data.table_file import read_table
 from retfiner.vision.images import AS_SAID, ImageAddress, ReadAs, count_images
+from retfiner.vision.images.read_as import FUNDUS
 
 if TYPE_CHECKING:
     from retfiner.data.check.images import ImageFacts
 
 NO_PATIENT_COLUMN = "none"
 SLICE_COLUMN, NO_SLICE_COLUMN = "slice", "none"
-EYE_COLUMNS, MODALITY_COLUMN = ("eye", "laterality"), "modality"
+EYE_COLUMNS = ("eye", "laterality")
 """Looked for where rows are grouped to exams."""
+MODALITY = "modality"
+KEPT_COLUMNS = ("exam", MODALITY, "licence", "made_from")
+"""Columns that a checked table keeps where there are such: what images of one report share, the
+kind of image, the licence, and what a report was made from that nobody wrote."""
 VOLUMES_OPENED = 20
 """Volumes whose number of B-scans is compared with the slices of a table that never says 0."""
 SAMPLE = 200
@@ -107,8 +113,9 @@ class PairRow:
     The number is a spreadsheet's: the header is row 1. ``patient`` is None where the user said
     there is no such column, and ``side`` is empty where no split is given. ``broken`` says why the
     cells cannot be told apart, ``unclear`` why it cannot be told which image is meant, and
-    ``no_text`` why the report is none. ``facts`` say what the image's file holds; None until it is
-    read. ``group`` is the same for rows of one exam; ``eye`` and ``modality`` are as written.
+    ``no_text`` why the report is none. ``kept`` has the cells of :data:`KEPT_COLUMNS` by column.
+    ``facts`` say what the image's file holds; None until it is read. ``group`` is the same for rows
+    of one exam, and ``eye`` as written.
     """
 
     file: Path
@@ -121,10 +128,15 @@ class PairRow:
     broken: str | None = None
     unclear: str | None = None
     no_text: str | None = None
+    kept: Mapping[str, str] = field(default_factory=dict)
     facts: ImageFacts | None = None
     group: str | None = None
     eye: str = ""
-    modality: str = ""
+
+    @property
+    def modality(self) -> str:
+        """The kind of image, as written."""
+        return self.kept.get(MODALITY, "")
 
     @property
     def identity(self) -> str:
@@ -163,14 +175,17 @@ def read_pairs(
             are counted from 1.
     """
     reading = reading or Reading()
-    optional = [SLICE_COLUMN] if columns.slice is None else []
-    optional += [] if columns.group is None else [*EYE_COLUMNS, MODALITY_COLUMN]
+    optional = [*KEPT_COLUMNS, *([SLICE_COLUMN] if columns.slice is None else [])]
+    optional += [] if columns.group is None else EYE_COLUMNS
     table = read_table(path, columns.required, optional, reading.encoding)
     cells = table.cells
     names = [name.strip().strip('"').strip() for name in cells[columns.image]]
     places = ImagePlaces.of(image_root or path.parent, names)
     slices = cells.get(columns.slice or SLICE_COLUMN)
     images = _find_images(places, names, slices, columns.read_as, reading.first_slice or 0)
+    if MODALITY in cells:
+        images = [_as_fundus(*found) if is_fundus(cell) else found
+                  for found, cell in zip(images, cells[MODALITY], strict=True)]  # fmt: skip
     sides = None if columns.split is None else cells[columns.split]
     patients = [tidy(name) for name in cells[columns.patient]] if columns.has_patient else None
     spellings = None if patients is None else same_spelling(patients, reading.patient_ids)
@@ -184,7 +199,7 @@ def read_pairs(
             for i, (o, n) in enumerate(zip(owners, named, strict=True))
         ]
     eyes = next((cells[name] for name in EYE_COLUMNS if name in cells), None)
-    kinds = cells.get(MODALITY_COLUMN)
+    kept = [name for name in KEPT_COLUMNS if name in cells]
     rows = [
         PairRow(
             file=path,
@@ -199,7 +214,7 @@ def read_pairs(
             no_text=reports[i].problem,
             group=None if groups is None else groups[i],
             eye="" if eyes is None else eyes[i],
-            modality="" if kinds is None else kinds[i],
+            kept={name: cells[name][i].strip() for name in kept},
         )
         for i, number in enumerate(table.rows)
     ]
@@ -228,6 +243,16 @@ def _find_images(
         image, unclear = locate_image(places.root, places.find(name), cell, first_slice)
         found[name, cell] = replace(image, read_as=image.read_as.over(read_as)), unclear
     return [found[key] for key in keys]
+
+
+def is_fundus(cell: str) -> bool:
+    """Say whether a cell of the column modality means a colour fundus photograph."""
+    words = set(re.split(r"[\W_]+", cell.casefold()))
+    return bool(words & {"fundus", "cfp"}) and not words & {"autofluorescence", "faf", "ir"}
+
+
+def _as_fundus(image: ImageAddress, unclear: str | None) -> tuple[ImageAddress, str | None]:
+    return replace(image, read_as=image.read_as.including(f"modality={FUNDUS}")), unclear
 
 
 def read_reports(path: Path, report_column: str = "report") -> list[str]:

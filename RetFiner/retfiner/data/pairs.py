@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from retfiner.common.errors import InputError
 from retfiner.data.exams import Slices
-from retfiner.data.manifest import Manifest
+from retfiner.data.manifest import OCT, Manifest
 from retfiner.data.sampler import Draw
 from retfiner.vision.exams import marks_of
 from retfiner.vision.images import ImageAddress, read_image
@@ -33,8 +33,8 @@ class ImageCache:
     intensity by at most 1/510.
     """
 
-    def __init__(self, count: int, image_size: int) -> None:
-        self.shape = (count, image_size, image_size)
+    def __init__(self, count: int, image_size: int, channels: int = 1) -> None:
+        self.shape = (count, channels, image_size, image_size)
         self.folder = tempfile.TemporaryDirectory(prefix="retfiner-images-")
         self.path = Path(self.folder.name) / "images.u8"
         self._images: Any = None
@@ -56,16 +56,16 @@ class ImageCache:
         return self.path.with_name("filled.u8")
 
     def get(self, index: int, decode: Callable[[], Tensor]) -> Tensor:
-        """Return an image, (1, S, S) float32 in [0, 1]; ``decode`` gives it the first time."""
+        """Return an image, (C, S, S) float32 in [0, 1]; ``decode`` gives it the first time."""
         if self._images is None:  # opened once a process
             self._images = np.memmap(self.path, dtype=np.uint8, mode="r+", shape=self.shape)
             self._is_filled = np.memmap(
                 self._flags, dtype=np.uint8, mode="r+", shape=self.shape[:1]
             )
         if not self._is_filled[index]:
-            self._images[index] = (decode()[0] * 255).round().to(torch.uint8).numpy()
+            self._images[index] = (decode() * 255).round().to(torch.uint8).numpy()
             self._is_filled[index] = 1  # after the image: another process never reads half of it
-        return torch.from_numpy(self._images[index].astype(np.float32))[None] / 255
+        return torch.from_numpy(self._images[index].astype(np.float32)) / 255
 
     def __getstate__(self) -> dict[str, Any]:
         return {"shape": self.shape, "path": self.path, "_images": None, "_is_filled": None}
@@ -121,8 +121,12 @@ class ImageCaptionDataset(Dataset["tuple[Tensor, str] | ExamItem"]):
         self.slices = slices or Slices()
         counts = [min(len(exam), self.slices.most) for exam in manifest.exams or []]
         self._first = np.cumsum([0, *counts])
-        count = len(manifest) if manifest.exams is None else sum(counts)
-        self.cache = ImageCache(count, transform.image_size) if use_cache else None
+        self.cache = None
+        if use_cache:
+            keeps_colour = transform.in_chans == 3 and manifest.modalities != {OCT}
+            channels = 3 if keeps_colour else 1
+            count = len(manifest) if manifest.exams is None else sum(counts)
+            self.cache = ImageCache(count, transform.image_size, channels)
 
     def __len__(self) -> int:
         return len(self.manifest)

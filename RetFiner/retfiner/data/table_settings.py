@@ -42,6 +42,9 @@ class TableSettings:
         "encoding of the CSV, as cp1252 or gb18030; by default it is found out", None
     )
     strip_common: bool = flag("take off what most reports begin with: a letterhead", False)
+    not_in: Path | None = flag(
+        "folder of probing data sets whose pictures and patients must not be trained on", None
+    )
     max_alike: PositiveFloat = flag(
         "share of the different reports that the cut at max_text_tokens may make one; rows that"
         " repeat a report do not count",

@@ -48,6 +48,35 @@ def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
+def read_batches(
+    addresses: Sequence[ImageAddress],
+    transform: EvaluationTransform,
+    title: str,
+    batch_size: int,
+    workers: int | None = None,
+    use: Sequence[int] | None = None,
+) -> Iterator[ImageBatch]:
+    """Read images, or those at the positions ``use``, in order, by default in a process a core.
+
+    Yields:
+        Batches; a batch of which no image can be read has none.
+    """
+    use = range(len(addresses)) if use is None else use
+    if workers is None:
+        workers = min(8, available_cores(), len(use) // 256)  # a process takes a second
+    loader: DataLoader[int] = DataLoader(  # of positions; workers read where they collate
+        use,  # type: ignore[arg-type]
+        batch_size,
+        collate_fn=partial(_read, addresses, transform),
+        num_workers=workers,
+        worker_init_fn=_one_thread,
+    )
+    with progress(title, len(use)) as bar:
+        for batch in loader:
+            yield batch
+            bar.update(len(batch.positions) + len(batch.unreadable))
+
+
 @dataclass(frozen=True)
 class ImageStream:
     """Reads image files for a model, by default in a process a core but at most 8."""
@@ -59,26 +88,9 @@ class ImageStream:
     def batches(
         self, addresses: Sequence[ImageAddress], title: str, use: Sequence[int] | None = None
     ) -> Iterator[ImageBatch]:
-        """Read images, or those at the positions ``use``, in order and as the model takes them.
-
-        Yields:
-            Batches; a batch of which no image can be read has none.
-        """
-        use = range(len(addresses)) if use is None else use
-        workers = self.num_workers
-        if workers is None:
-            workers = min(8, available_cores(), len(use) // 256)  # a process takes a second
-        loader: DataLoader[int] = DataLoader(  # of positions; workers read where they collate
-            use,  # type: ignore[arg-type]
-            self.batch_size,
-            collate_fn=partial(_read, addresses, self.loaded.transform),
-            num_workers=workers,
-            worker_init_fn=_one_thread,
-        )
-        with progress(title, len(use)) as bar:
-            for batch in loader:
-                yield batch
-                bar.update(len(batch.positions) + len(batch.unreadable))
+        """Read images, or those at the positions ``use``, as :func:`read_batches` does."""
+        transform, size, workers = self.loaded.transform, self.batch_size, self.num_workers
+        return read_batches(addresses, transform, title, size, workers, use)
 
     def batches_of_pairs(self, pairs: Manifest, title: str, skip: bool) -> Iterator[ImageBatch]:
         """Read the images of pairs; ``skip`` leaves out those that cannot be read.

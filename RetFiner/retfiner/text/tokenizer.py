@@ -118,12 +118,14 @@ def report_lengths(tokenizer: PreTrainedTokenizerBase, reports: Sequence[str]) -
 def train_tokenizer(reports: Sequence[str], vocab_size: int) -> BertTokenizerFast:
     """Learn an uncased vocabulary of at most ``vocab_size`` WordPieces, special ones included.
 
+    Accents stay: ``Drüsen`` are glands, ``Drusen`` are none. A Chinese character is a word.
+
     Raises:
         InputError: If there is no report to learn from.
     """
     if not any(report.strip() for report in reports):
         raise InputError("a vocabulary cannot be learned without text", got="no report with words")
-    trainer = BertWordPieceTokenizer(lowercase=True)
+    trainer = BertWordPieceTokenizer(lowercase=True, strip_accents=False)
     # Left to itself, the trainer numbers characters in the order of a hash map, another one in each
     # process, and ties between pieces fall accordingly. Numbered beforehand, they fall alike.
     texts = (trainer.normalizer.normalize_str(report) for report in reports)
@@ -135,4 +137,4 @@ def train_tokenizer(reports: Sequence[str], vocab_size: int) -> BertTokenizerFas
         show_progress=False,
         special_tokens=[*SPECIAL_TOKENS, *characters, *(f"##{c}" for c in characters)],
     )
-    return BertTokenizerFast(vocab=trainer.get_vocab(), do_lower_case=True)
+    return BertTokenizerFast(vocab=trainer.get_vocab(), do_lower_case=True, strip_accents=False)

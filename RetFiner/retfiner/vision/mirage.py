@@ -180,6 +180,7 @@ MIRAGE = BackboneSpec(
     image_size=512,
     text_norm=False,  # there is no final norm to apply
     min_max=True,
+    modalities=("oct",),
     filename_hints=("mirage",),
 )
 
@@ -192,5 +193,6 @@ MULTIMAE = replace(
     citation="Bachmann et al., MultiMAE: Multi-modal Multi-task Masked Autoencoders, ECCV 2022",
     architecture=replace(MIRAGE_VIT, heads=lambda state: 8 if _GLOBAL in state else None),
     sizes=(),
+    modalities=("oct",),
     filename_hints=("multimae",),
 )

@@ -17,6 +17,7 @@ from torchvision.transforms import functional as tvf
 
 from retfiner.common.devices import send
 from retfiner.common.errors import InputError
+from retfiner.vision.images.scaling import to_luma
 from retfiner.vision.spec import Backbone, BackboneSpec
 
 
@@ -40,14 +41,22 @@ class ImageTransform:
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     def resized(self, image: np.ndarray) -> Tensor:
-        """Resize (H, W) in [0, 1] to (1, S, S), with antialiasing.
+        """Resize (H, W) in [0, 1] to (1, S, S), or (H, W, 3) to (3, S, S), with antialiasing.
+
+        For a backbone of one channel, colours become luma.
 
         Raises:
-            InputError: If the array is not (H, W).
+            InputError: If the array is neither.
         """
-        if image.ndim != 2 or 0 in image.shape:
-            raise InputError("An image must be gray", got=image.shape, expected="(H, W)")
-        gray = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None]
+        is_colour = image.ndim == 3 and image.shape[-1] == 3
+        if not (image.ndim == 2 or is_colour) or 0 in image.shape:
+            raise InputError(
+                "An image must be gray, or RGB", got=image.shape, expected="(H, W) or (H, W, 3)"
+            )
+        if is_colour:
+            image = to_luma(image) if self.in_chans == 1 else image.transpose(2, 0, 1)
+        gray = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+        gray = gray[None] if gray.ndim == 3 else gray[None, None]
         if self.min_max:
             low, high = gray.min(), gray.max()
             # A constant image has nothing to stretch and stays as it is.
@@ -58,7 +67,7 @@ class ImageTransform:
         return gray.clamp(0, 1) if mode == "bicubic" else gray
 
     def normalised(self, gray: Tensor) -> Tensor:
-        """Repeat (1, S, S) over the channels and normalise each."""
+        """Repeat (1, S, S) over the channels, or take (C, S, S), and normalise each."""
         mean = torch.tensor(self.mean)[:, None, None]
         std = torch.tensor(self.std)[:, None, None]
         return (gray.expand(self.in_chans, -1, -1) - mean) / std

@@ -21,6 +21,7 @@ RETFOUND = BackboneSpec(
     matches=plain_vit.has_mae_layout,
     wrap=plain_vit.under_model,
     sizes=("ViT-L/16",),
+    modalities=("oct",),
     filename_hints=("retfound",),
 )
 
@@ -38,5 +39,6 @@ RETFOUND_DINOV2 = BackboneSpec(
     wrap=plain_vit.under_teacher,
     sizes=("ViT-L/14",),
     representation="concat_postnorm",
+    modalities=("oct",),
     filename_hints=("retfound",),
 )

@@ -75,6 +75,7 @@ class BackboneSpec:
         text_norm: Whether the final norm is applied to the tokens handed to the text side.
         representation: Definition of the linear-probing features, see ``features.METHODS``.
         min_max: Whether each image's intensities are stretched to [0, 1] first.
+        modalities: Kinds of images it was pretrained on, as far as its name says; empty: any.
         generic: Named after a method that others build on, so that a file name which also names
             a specific backbone means the latter (``RETFound_mae_natureOCT.pth`` is RETFound).
         filename_hints: Lower-case fragments of file names that speak for this backbone; those of
@@ -97,6 +98,7 @@ class BackboneSpec:
     text_norm: bool = True
     representation: str = "concat_prenorm"
     min_max: bool = False
+    modalities: tuple[str, ...] = ()
     generic: bool = False
     filename_hints: tuple[str, ...] = ()
 

@@ -21,5 +21,6 @@ URFOUND = BackboneSpec(
     wrap=plain_vit.under_model,
     sizes=("ViT-B/16",),
     text_norm=False,  # as published: the text side sees the last block's own output
+    modalities=("oct", "fundus"),
     filename_hints=("urfound",),
 )

@@ -23,5 +23,6 @@ VISIONFM = BackboneSpec(
     wrap=plain_vit.under_teacher,
     sizes=("ViT-B/16",),
     representation="concat_postnorm",
+    modalities=("oct",),
     filename_hints=("visionfm", "vfm"),
 )

@@ -197,7 +197,7 @@ def _check_names(labels: list[str]) -> list[str]:
 
 def _readable_and_together(bscans: list[BScan]) -> tuple[list[BScan], list[str]]:
     """Read every picture; leave out what nobody can read, and give copies one patient."""
-    from linprobe.leaks import perceptual_hash, same_pairs  # delayed: it needs torch
+    from retfiner.vision.images.perceptual import perceptual_hash, same_pairs
 
     def look(bscan: BScan) -> np.ndarray | None:
         try:

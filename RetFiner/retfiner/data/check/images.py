@@ -22,6 +22,7 @@ from retfiner.common.files import file_sha256
 from retfiner.common.processes import leave_interrupts_alone
 from retfiner.common.progress import track
 from retfiner.vision.images import ImageAddress, Note, open_images, why_unusable
+from retfiner.vision.images.perceptual import perceptual_hash
 from retfiner.vision.images.raster import FORMATS
 
 Decode = Literal["full", "header"]
@@ -46,8 +47,9 @@ class ImageFacts(NamedTuple):
     """What is known of an image, or the reason why it cannot be used.
 
     ``sha256`` is of the file's bytes; of the address, where the image is one of a volume's.
-    ``pixels`` is a digest of the decoded ones. ``notes`` say what may be meant otherwise. What was
-    not looked at, or only decoding would tell, is None.
+    ``pixels`` is a digest of the decoded ones. ``looks`` are the 256 bits of
+    a perceptual hash. ``notes`` say what may be meant otherwise. What was not looked at, or only
+    decoding would tell, is None or empty.
     """
 
     reason: str | None
@@ -56,6 +58,7 @@ class ImageFacts(NamedTuple):
     size: tuple[int, int] | None = None
     intensity: Intensity | None = None
     notes: tuple[Note, ...] = ()
+    looks: bytes = b""
 
     @property
     def identity(self) -> str:
@@ -118,7 +121,7 @@ def look_at(address: ImageAddress, decode: Decode) -> ImageFacts:
         return ImageFacts(error.in_one_line)
     except OSError as error:
         return ImageFacts(f"{address} cannot be read ({error.strerror})")
-    height, width = image.shape
+    height, width = image.shape[:2]
     pixels = hashlib.sha256(f"{height} x {width} ".encode())
     pixels.update(np.ascontiguousarray(image).data)
     intensity = Intensity(
@@ -128,7 +131,8 @@ def look_at(address: ImageAddress, decode: Decode) -> ImageFacts:
         saturated=float((image >= 1).mean()),
     )
     notes = tuple(file.notes_on(image))
-    return ImageFacts(None, digest, pixels.hexdigest(), (height, width), intensity, notes)
+    looks = perceptual_hash(image).tobytes()
+    return ImageFacts(None, digest, pixels.hexdigest(), (height, width), intensity, notes, looks)
 
 
 def _digest(address: ImageAddress) -> str:

@@ -25,6 +25,7 @@ from retfiner.data.manifest import (
     read_manifest,
     require_disjoint_patients,
 )
+from retfiner.data.pair_table import KEPT_COLUMNS
 from retfiner.vision.images import ImageAddress
 
 if TYPE_CHECKING:
@@ -121,13 +122,18 @@ def write_tables(
     pairs["report"] = [row.report for row in rows]
     if columns.has_patient:
         pairs["patient_id"] = [row.patient for row in rows]
+    for name in KEPT_COLUMNS:
+        if any(name in row.kept for row in rows):
+            pairs[name] = [row.kept.get(name, "") for row in rows]
     _write_csv(pairs.assign(split=checked.sides), folder / PAIRS)
     patient_column = "patient_id" if columns.has_patient else NO_PATIENT_COLUMN
     again = Reading(encoding="utf-8", patient_ids=reading.patient_ids)
     parts = []
+    root = output if output.is_dir() else None  # images may lie in it already
     for name, side in ((TRAINING, TRAIN), (VALIDATING, VALIDATION)):
         _write_csv(pairs[[its_side == side for its_side in checked.sides]], folder / name)
-        parts.append(read_manifest(folder / name, patient_column=patient_column, reading=again))
+        part = read_manifest(folder / name, root, patient_column=patient_column, reading=again)
+        parts.append(part)
     require_disjoint_patients(*parts)
     names = ["row", "column", "problem", "detail", "action", "file"]
     problems = pd.DataFrame(_problem_rows(checked, columns), columns=names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -41,8 +41,30 @@ PUBLISHED_MAX_TEXT_TOKENS = 30
 class FileSettings:
     """Files."""
 
-    csv: Path = flag("table of image-report pairs: CSV, .xlsx or .parquet, with a header")
     output: Path = flag("folder for the cleaned tables and the summary")
+    csv: Path | None = flag(
+        "table of image-report pairs: CSV, .xlsx or .parquet, with a header", None
+    )
+    source: list[str] | None = flag(
+        "a published set instead, by name and path: pubmed_ophtha, mm_retinal, oct_summary, olives,"
+        " octdl",
+        None,
+        metavar="NAME",
+    )
+    scans: Path | None = flag(
+        "a folder of DICOM or vendors' files instead, joined with --reports by their headers", None
+    )
+    reports: Path | None = flag("export of reports that belong to --scans: CSV or .xlsx", None)
+    match: str = flag(
+        "what joins them, with the columns of the reports: patient=MRN,eye=Side,date=Visit",
+        "patient,eye,date",
+    )
+    bscan: Literal["central", "all"] = flag("B-scans of a volume that become pairs", "central")
+    pseudonym_key: Path | None = flag(
+        "file with the secret by which patients of --scans are renamed; made if it is not there",
+        None,
+    )
+    modality: Literal["oct", "fundus", "all"] = flag("images to take of a published set", "oct")
     read_as: str | None = flag(
         "what image files leave open, written into the tables: bits=12, axis=last, curve=log", None
     )
@@ -108,6 +130,7 @@ class PreparePairsConfig(RunSettings, CheckSettings, SplitSettings, TableSetting
         Raises:
             InputError: If two settings do not go together.
         """
+        self._check_source()
         if self.split_column is not None and self.val_csv is not None:
             raise InputError(
                 "--split_column and --val_csv are both given", expected="one of the two"
@@ -130,6 +153,30 @@ class PreparePairsConfig(RunSettings, CheckSettings, SplitSettings, TableSetting
                 expected="at least 3: [CLS], one WordPiece, [SEP]",
             )
 
+    def _check_source(self) -> None:
+        given = [self.csv, self.source, self.scans]
+        if sum(value is not None for value in given) != 1:
+            raise InputError(
+                "nothing says what the pairs are, or two flags do",
+                got=f"--csv {self.csv}, --source {self.source}, --scans {self.scans}",
+                expected="one of --csv TABLE, --source NAME PATH and --scans DIR",
+            )
+        if (self.scans is None) != (self.reports is None):
+            raise InputError("--scans and --reports go together", got="one of them alone")
+        if self.source is None:
+            return
+        from retfiner.data.public import PUBLIC_SETS
+
+        if len(self.source) != 2 or self.source[0] not in PUBLIC_SETS:
+            raise InputError(
+                "--source takes the name of a published set and its path",
+                got=" ".join(self.source),
+                expected="one of " + ", ".join(PUBLIC_SETS) + ", and a file or folder",
+                remedy="a set that is not listed needs a table: --csv",
+            )
+        if self.decode == "header" and self.not_in is not None:
+            raise InputError("--not_in compares pixels", got="--decode header", expected="full")
+
 
 @explained_faults()
 def prepare_pairs(config: PreparePairsConfig) -> Summary:
@@ -138,16 +185,26 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
     Raises:
         InputError: If a table cannot be read, nothing in it can be used, or the folder is not free.
     """
-    from retfiner.data.check.deidentification import read_identifier_list
-    from retfiner.data.check.output import PAGE, require_writable
-    from retfiner.data.check.quality_control import check_pairs
-    from retfiner.data.check.summary import format_summary
-    from retfiner.data.manifest import Columns, Reading
+    from retfiner.data.check.made_table import made_table
+    from retfiner.data.check.output import require_writable
 
     sources = [path for path in (config.csv, config.val_csv) if path is not None]
     require_writable(config.output, sources, config.overwrite)
     if config.text_encoder is not None:
         require_tokenizer(config.text_encoder)
+    with made_table(config) as (made, notes):
+        return _prepare(made, notes)
+
+
+def _prepare(config: PreparePairsConfig, notes: list[str]) -> Summary:
+    """Do so with a table that is there; ``notes`` say what was done to make it."""
+    from retfiner.data.check.deidentification import read_identifier_list
+    from retfiner.data.check.output import PAGE
+    from retfiner.data.check.quality_control import check_pairs
+    from retfiner.data.check.summary import format_summary
+    from retfiner.data.manifest import Columns, Reading
+
+    assert config.csv is not None
     columns = Columns(
         config.image_column,
         config.report_column,
@@ -173,7 +230,9 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
         seed=config.seed,
         reading=reading,
         listed=listed,
+        not_in=config.not_in,
     )
+    checked = replace(checked, notes=[*notes, *checked.notes])
     cut = _cut(config, checked)
     summary = _summarise(config, columns, checked, cut)
     _write(config, columns, reading, checked, summary)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from retfiner.common.errors import InputError
 from retfiner.data.check.images import Decode, read_images
 from retfiner.data.check.row_checks import (
@@ -33,6 +35,7 @@ from retfiner.data.pair_table import (
     strip_common_beginning,
 )
 from retfiner.data.patient_ids import same_spelling
+from retfiner.data.probing_pictures import ProbingPictures
 
 PROBLEMS_IN_MESSAGE = 8
 
@@ -79,8 +82,11 @@ def check_pairs(
     seed: int,
     reading: Reading,
     listed: frozenset[str] = frozenset(),
+    not_in: Path | None = None,
 ) -> CheckedPairs:
     """Read a collection, check all of it, and split it unless it is split already.
+
+    What is in the probing data sets below ``not_in`` is left out.
 
     Raises:
         InputError: If a table cannot be read, no row can be used, or a side is left empty.
@@ -96,6 +102,8 @@ def check_pairs(
     rows = [replace(row, facts=facts.get(row.image)) for row in rows]
     problems += flags + find_unusable_images(rows, withheld)
     problems += find_duplicates(rows, _remaining(rows, problems))
+    if not_in is not None:
+        problems += _find_probed(rows, _remaining(rows, problems), not_in)
     kept = _remaining(rows, problems)
     if not kept:
         raise _no_usable_row(csv, rows, problems, tables[0].advice)
@@ -134,6 +142,19 @@ def _join(tables: Sequence[PairTable], columns: Columns, reading: Reading) -> li
         names = same_spelling([str(row.patient) for row in rows], reading.patient_ids)
         rows = [replace(row, patient=name) for row, name in zip(rows, names, strict=True)]
     return rows
+
+
+def _find_probed(rows: Sequence[PairRow], usable: Sequence[int], root: Path) -> list[Problem]:
+    """Find rows whose picture or patient is in a probing data set; they are left out."""
+    if not usable:
+        return []
+    facts = [rows[i].facts for i in usable]
+    looks = np.stack([np.frombuffer(f.looks, bool) for f in facts if f is not None])
+    shared = ProbingPictures.read(root).shared(looks, [rows[i].patient for i in usable])
+    return [
+        Problem(usable[k], "patient" if kind.startswith("patient") else "image", kind, detail, True)
+        for k, (kind, detail) in shared.items()
+    ]
 
 
 def _remaining(rows: Sequence[PairRow], problems: Sequence[Problem]) -> list[int]:

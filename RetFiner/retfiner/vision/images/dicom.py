@@ -31,6 +31,7 @@ from retfiner.vision.images.image_file import (
     translated,
     unusable,
 )
+from retfiner.vision.images.read_as import FUNDUS
 from retfiner.vision.images.scaling import require_used_bits, to_luma, unit_floats
 
 MARK_AT, MARK = 128, b"DICM"
@@ -175,9 +176,9 @@ class DicomFile(ImageFile):
         photometric = str(self._header.PhotometricInterpretation)
         if photometric == "PALETTE COLOR":
             values = apply_color_lut(values, self._header)
-            return to_luma(fraction(values, 0, np.iinfo(values.dtype).max))
+            return self._toned(fraction(values, 0, np.iinfo(values.dtype).max))
         if values.ndim == 3:
-            return to_luma(fraction(values, 0, 2**self._header.BitsStored - 1))
+            return self._toned(fraction(values, 0, 2**self._header.BitsStored - 1))
         if np.issubdtype(values.dtype, np.floating):  # Float Pixel Data has no bits to scale by
             return unit_floats(values, self.path)
         settings = frame_settings(self._header, index, self.path)
@@ -186,6 +187,9 @@ class DicomFile(ImageFile):
             settings.BitsStored = self.read_as.bits
         gray = windowed(values, settings)
         return np.float32(1) - gray if photometric == "MONOCHROME1" else gray
+
+    def _toned(self, colours: NDArray[np.float32]) -> GrayImage:
+        return colours[..., :3] if self.read_as.modality == FUNDUS else to_luma(colours)
 
 
 def _read_header(file: IO[bytes], path: Path) -> Any:

@@ -15,7 +15,8 @@ and ffmpeg, along.
 """
 
 import struct
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -61,6 +62,9 @@ class E2EFile(ImageFile):
     A file often holds several series, both eyes for example. They are counted on in the order of
     HEYEX's numbers for patient, visit and series, and within one in the order of its B-scans.
 
+    Attributes:
+        series: Number of B-scans of each series, by its key, in their order.
+
     Raises:
         InputError: If it is no such file, damaged, or without B-scans.
     """
@@ -70,7 +74,9 @@ class E2EFile(ImageFile):
         with path.open("rb") as file:
             end = file.seek(0, 2)
             base = _find_mark(file, path)
-            for key, start in _list_images(file, base, path):
+            for _, key, start in _list_chunks(file, base, {IMAGE}, path):
+                if key[3] < 0:
+                    continue
                 frame = _bscan_at(file, start, end, path)
                 if frame != INFRARED:
                     found.setdefault(key, frame)
@@ -79,6 +85,7 @@ class E2EFile(ImageFile):
         frames = [found[key] for key in sorted(found)]
         _require_all(frames, end, path)
         self._frames = [frame for frame in frames if frame is not None]
+        self.series = Counter(key[:3] for key in sorted(found))
         super().__init__(path, len(self._frames), read_as)
 
     def _decode(self, index: int) -> GrayImage:
@@ -122,8 +129,25 @@ def _find_mark(file: IO[bytes], path: Path) -> int:
     return base
 
 
-def _list_images(file: IO[bytes], base: int, path: Path) -> Iterator[tuple[Key, int]]:
-    """List image chunks, the newest directory first: key and place."""
+def read_chunks(
+    file: IO[bytes], sizes: Mapping[int, int], path: Path
+) -> Iterator[tuple[int, Key, bytes]]:
+    """Read the beginnings of chunks: kind, key and content, of those that are long enough.
+
+    ``sizes`` says how many bytes are wanted of which kind.
+    """
+    base = _find_mark(file, path)
+    for kind, key, start in list(_list_chunks(file, base, set(sizes), path)):
+        file.seek(start + _CHUNK.size)
+        content = file.read(sizes[kind])
+        if len(content) == sizes[kind]:
+            yield kind, key, content
+
+
+def _list_chunks(
+    file: IO[bytes], base: int, kinds: Set[int], path: Path
+) -> Iterator[tuple[int, Key, int]]:
+    """List chunks of some kinds, the newest directory first: kind, key and place."""
     _, place, _ = _directory_at(file, base + 36, path)
     seen: set[int] = set()
     while place:
@@ -134,8 +158,8 @@ def _list_images(file: IO[bytes], base: int, path: Path) -> Iterator[tuple[Key, 
         part = f"its list of contents, {count:,} entries"
         for entry in _ENTRY.iter_unpack(read_exactly(file, count * _ENTRY.size, path, part, AGAIN)):
             position, start, _, _, patient, study, series, scan, _, _, kind, _ = entry
-            if kind == IMAGE and start > position and scan >= 0:
-                yield (patient, study, series, scan), base + start
+            if kind in kinds and start > position:
+                yield kind, (patient, study, series, scan), base + start
 
 
 def _directory_at(file: IO[bytes], place: int, path: Path) -> tuple[int, int, int]:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from retfiner.vision.images import tiff
+from retfiner.vision.images.fundus import is_coloured
 from retfiner.vision.images.image_file import (
     AS_SAID,
     GrayImage,
@@ -19,6 +21,7 @@ from retfiner.vision.images.image_file import (
     unusable,
 )
 from retfiner.vision.images.png import significant_bits, used_bits
+from retfiner.vision.images.read_as import FUNDUS
 from retfiner.vision.images.scaling import unit_floats, unit_integers
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
@@ -27,6 +30,11 @@ Ghostscript, which runs programs, and that a file from elsewhere shall not bring
 
 MOVING = ("PNG", "GIF", "WEBP")
 """Formats of which several images in a file are an animation; in JPEG (MPO) they are previews."""
+
+
+COLOURED = ("P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
+"""Pillow's modes of colour pictures."""
+COLOURS_LOST = "colours become gray; fundus in a column modality would keep them"
 
 
 class RasterFile(ImageFile):
@@ -56,6 +64,7 @@ class RasterFile(ImageFile):
             super().__init__(path, len(self._pages), read_as)
             self.notes += notes
             is_deep_png = image.format == "PNG" and image.mode.startswith("I")
+            self._coloured: int | None = None
             self._significant = significant_bits(path) if is_deep_png else None
             for page in self._pages:
                 if image.format == "TIFF":
@@ -94,7 +103,28 @@ class RasterFile(ImageFile):
     def _page(self, image: Image.Image, page: int) -> GrayImage:
         if page:
             image.seek(page)
+        if self.read_as.modality == FUNDUS:
+            image.load()
+            return rgb(image).astype(np.float32) / np.float32(255)
+        self._coloured = page if image.mode in COLOURED else None
         return gray(image, self.path, self.read_as.bits, self._significant)
+
+    def notes_on(self, image: GrayImage) -> list[Note]:
+        """Return the notes, and one on colours that were not kept."""
+        found = super().notes_on(image)
+        if self._coloured is not None and self.read_as.modality is None:
+            with opened(self.path, self.path) as picture:
+                picture.seek(self._coloured)
+                if is_coloured(rgb(picture)):
+                    found.append(Note(COLOURS_LOST))
+        return found
+
+
+def rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Give the colours of a picture of Pillow, turned upright: (H, W, 3)."""
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    return np.asarray(image.convert("RGB"))
 
 
 @contextmanager

@@ -6,6 +6,8 @@ Written behind an address, ``scan.vol#12#curve=log``, or for all rows of a table
   integers of 16 bits that are scaled by their type alone: arrays, PNG, TIFF, Topcon's raw values,
   and DICOM without a window.
 - ``axis``: which axis of an array of three counts B-scans, ``first`` or ``last``.
+- ``modality``: what is shown; of a colour ``fundus`` photograph the colours are kept, and the black
+  around its disc is cut off. Everything else is gray, as B-scans are.
 - ``curve``: how Heidelberg's reflectivity is shown; ``curves.py`` has them with their sources.
 
 What concerns another kind of file changes nothing.
@@ -19,6 +21,7 @@ from retfiner.common.errors import InputError
 from retfiner.vision.images.curves import CURVES
 
 AXES = ("first", "last")
+FUNDUS = "fundus"
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class ReadAs:
     bits: int | None = None
     axis: str | None = None
     curve: str | None = None
+    modality: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> ReadAs:
@@ -54,10 +58,13 @@ class ReadAs:
             return replace(self, axis=value)
         if name == "curve" and value in CURVES:
             return replace(self, curve=value)
+        if name == "modality" and value == FUNDUS:
+            return replace(self, modality=value)
         raise InputError(
             f"There is no way to read images as {word!r}",
             got=word,
-            expected=f"bits=1 to 16, axis={' or '.join(AXES)}, or curve={', '.join(CURVES)}",
+            expected=f"bits=1 to 16, axis={' or '.join(AXES)}, curve={', '.join(CURVES)}, or"
+            f" modality={FUNDUS}",
         )
 
     def over(self, other: ReadAs) -> ReadAs:
@@ -66,6 +73,7 @@ class ReadAs:
             self.bits if self.bits is not None else other.bits,
             self.axis or other.axis,
             self.curve or other.curve,
+            self.modality or other.modality,
         )
 
     def __str__(self) -> str:

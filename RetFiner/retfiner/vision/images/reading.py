@@ -11,9 +11,11 @@ from retfiner.vision.images import e2e, topcon, vol
 from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.arrays import ArchiveFile, ArrayFile
 from retfiner.vision.images.dicom import DicomFile, is_dicom
+from retfiner.vision.images.fundus import crop_to_disc
 from retfiner.vision.images.image_file import GrayImage, ImageFile, translated, unusable
 from retfiner.vision.images.png import SIGNATURE
 from retfiner.vision.images.raster import RasterFile
+from retfiner.vision.images.read_as import FUNDUS
 from retfiner.vision.images.zeiss import ImgFile
 
 RASTER_STARTS = (
@@ -168,7 +170,8 @@ def read_image(image: ImageAddress | Path | str) -> GrayImage:
             how it scales.
 
     Returns:
-        (H, W) float32 in [0, 1], scaled by bit depth, never by the image's own range.
+        (H, W) float32 in [0, 1], scaled by bit depth, never by the image's own range; of a fundus
+        photograph that is named as one, ``scan.jpg#modality=fundus``, (S, S, 3).
 
     Raises:
         VolumeError: If the file holds several B-scans and no index is given.
@@ -176,7 +179,8 @@ def read_image(image: ImageAddress | Path | str) -> GrayImage:
     """
     address = image if isinstance(image, ImageAddress) else ImageAddress.parse(image)
     file = open_images(address)
-    return file.read(file.place(address.index))
+    shown = file.read(file.place(address.index))
+    return crop_to_disc(shown) if address.read_as.modality == FUNDUS else shown
 
 
 def count_images(image: ImageAddress | Path | str) -> int:

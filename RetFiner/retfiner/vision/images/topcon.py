@@ -58,7 +58,7 @@ class TopconFile(ImageFile):
     def __init__(self, path: Path, read_as: ReadAs = AS_SAID) -> None:
         self._dtype: str | None = None
         with path.open("rb") as file:
-            chunks = _list_chunks(file, path)
+            chunks = list_chunks(file, path)
             if COMPRESSED in chunks:
                 self._shape, self._frames = _compressed_frames(file, chunks[COMPRESSED], path)
             else:
@@ -87,7 +87,7 @@ class TopconFile(ImageFile):
             return gray(image, self.path)
 
 
-def _list_chunks(file: IO[bytes], path: Path) -> dict[str, _Span]:
+def list_chunks(file: IO[bytes], path: Path) -> dict[str, _Span]:
     """Walk over the chunks; each is its name's length, name, size and content."""
     start = file.read(HEADER)
     if not start.startswith(STARTS):

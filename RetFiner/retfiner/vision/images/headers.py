@@ -1,0 +1,165 @@
+"""Who, which eye and when: what the headers of scans say besides the image.
+
+DICOM, Heidelberg's ``.vol`` and ``.e2e``, Topcon's ``.fda`` and ``.fds`` carry it; Cirrus' ``.img``
+and pictures have it in their names, if anywhere. What a file does not say is empty, never guessed.
+Of ``.e2e``, the laterality, and of Topcon and ``.vol`` all places were seen in files; patient and
+time of ``.e2e`` are where the projects LibE2E and oct-converter read them.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from retfiner.common.patients import owner_in_name
+from retfiner.vision.images import e2e, topcon, vol
+from retfiner.vision.images.dicom import is_dicom
+from retfiner.vision.images.image_file import translated
+from retfiner.vision.images.reading import open_images
+
+EYES: Mapping[str, str] = {
+    **dict.fromkeys(
+        ["od", "r", "re", "right", "rechts", "ra", "droit", "droite", "右", "右眼"], "OD"
+    ),
+    **dict.fromkeys(["os", "l", "le", "la", "left", "links", "gauche", "左", "左眼"], "OS"),
+    **dict.fromkeys(["ou", "b", "both", "beide", "beidseits", "双眼", "雙眼"], "OU"),
+}
+"""How files and tables call the eyes; OU is both."""
+_EPOCH = datetime(1601, 1, 1)
+_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
+_CIRRUS = re.compile(r"(.+?)_.*_(\d{1,2})-(\d{1,2})-(\d{4})_.*_(OD|OS)_", re.IGNORECASE)
+
+
+class Scan(NamedTuple):
+    """Consecutive B-scans of a file that were taken together.
+
+    Attributes:
+        path: The file.
+        first: Index of the first of them.
+        bscans: How many they are.
+        patient: As the device knows the patient, no name.
+        eye: OD, OS or nothing.
+        day: ISO 8601, or nothing.
+    """
+
+    path: Path
+    first: int
+    bscans: int
+    patient: str = ""
+    eye: str = ""
+    day: str = ""
+
+
+def read_scans(path: Path) -> list[Scan]:
+    """Read what a file says of its scans: one, or, of an ``.e2e``, one a series.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    file = open_images(path)
+    with translated(path):
+        if isinstance(file, e2e.E2EFile):
+            return _of_e2e(path, file)
+        if isinstance(file, vol.VolFile):
+            about = _of_vol(path)
+        elif isinstance(file, topcon.TopconFile):
+            about = _of_topcon(path)
+        elif is_dicom(path):
+            about = _of_dicom(path)
+        else:
+            about = _of_name(path.stem)
+    return [Scan(path, 0, file.count, *about)]
+
+
+def eye_of(text: str) -> str:
+    """Return OD, OS or OU for what means it, and nothing for what does not."""
+    return EYES.get(text.strip().rstrip(".").casefold(), "")
+
+
+def _of_dicom(path: Path) -> tuple[str, str, str]:
+    from pydicom import dcmread
+
+    header = dcmread(path, stop_before_pixels=True, force=True)
+    eye = header.get("ImageLaterality") or header.get("Laterality") or ""
+    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in (header.get(name) or [])[:1]:
+            anatomy = group.get("FrameAnatomySequence") or []
+            eye = eye or (anatomy[0].get("FrameLaterality") if anatomy else "") or ""
+    names = ("AcquisitionDateTime", "AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate")
+    days = (str(header.get(name) or "")[:8] for name in names)
+    found = next((_DATE.fullmatch(day) for day in days if _DATE.fullmatch(day)), None)
+    patient = str(header.get("PatientID") or "").strip()
+    return patient, eye_of(str(eye)), "-".join(found.groups()) if found else ""
+
+
+def _of_vol(path: Path) -> tuple[str, str, str]:
+    """Read it from the places that Heidelberg's documentation of the raw export gives."""
+    with path.open("rb") as file:
+        header = file.read(vol.HEADER)
+    (ticks,) = struct.unpack_from("<Q", header, 88)
+    return _text(header[140:161]), eye_of(_text(header[84:88])), _day(ticks)
+
+
+def _of_topcon(path: Path) -> tuple[str, str, str]:
+    with path.open("rb") as file:
+        chunks = topcon.list_chunks(file, path)
+        parts = []
+        for name, size in (("@PATIENT_INFO_02", 32), ("@CAPTURE_INFO_02", 118)):
+            chunk = chunks.get(name)
+            file.seek(chunk.begin if chunk else 0)
+            parts.append(file.read(min(size, chunk.size)) if chunk else b"")
+    patient, capture = parts
+    if len(capture) < 112:
+        return _text(patient), "", ""
+    try:
+        day = date(*struct.unpack_from("<3H", capture, 106)).isoformat()
+    except ValueError:
+        day = ""
+    return _text(patient), {0: "OD", 1: "OS"}.get(capture[0], ""), day
+
+
+def _of_e2e(path: Path, file: e2e.E2EFile) -> list[Scan]:
+    """Read chunks 9 (patient), 11 (laterality of a series) and 10004 (a B-scan's time)."""
+    patients: dict[int, str] = {}
+    eyes: dict[tuple[int, ...], str] = {}
+    days: dict[tuple[int, ...], str] = {}
+    with path.open("rb") as stream:
+        for kind, key, payload in e2e.read_chunks(stream, {9: 127, 11: 15, 10004: 96}, path):
+            if kind == 9:
+                patients.setdefault(key[0], _text(payload[102:127]))
+            elif kind == 11:
+                eyes.setdefault(key[:3], eye_of(_text(payload[14:15])))
+            else:
+                days.setdefault(key[:3], _day(struct.unpack_from("<Q", payload, 88)[0]))
+    scans, first = [], 0
+    for series, count in file.series.items():
+        about = (patients.get(series[0], ""), eyes.get(series, ""), days.get(series, ""))
+        scans.append(Scan(path, first, count, *about))
+        first += count
+    return scans
+
+
+def _of_name(stem: str) -> tuple[str, str, str]:
+    cirrus = _CIRRUS.match(stem)
+    if cirrus:
+        patient, month, day, year, eye = cirrus.groups()
+        return patient, eye.upper(), f"{year}-{int(month):02d}-{int(day):02d}"
+    owner, found = owner_in_name(stem), _DATE.search(stem)
+    return owner.patient, owner.eye, "-".join(found.groups()) if found else ""
+
+
+def _text(content: bytes) -> str:
+    return content.partition(b"\0")[0].decode("latin1").strip()
+
+
+def _day(ticks: int) -> str:
+    """Turn 100 ns since 1601 into a day; nothing for what is no time of an OCT."""
+    try:
+        moment = _EPOCH + timedelta(microseconds=ticks // 10)
+    except OverflowError:
+        return ""
+    return moment.date().isoformat() if moment.year >= 1990 else ""

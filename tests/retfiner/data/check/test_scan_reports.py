@@ -1,0 +1,193 @@
+"""Scans by their headers, joined with an export of reports: what matches, what does not, why."""
+
+import struct
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from retfiner.common.cli import parse
+from retfiner.common.errors import InputError
+from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
+from retfiner.data.check.scan_reports import _read_days
+from retfiner.vision.images.headers import eye_of, read_scans
+from tests.helpers.image_files import (
+    as_deep,
+    dicom,
+    topcon_chunk,
+    topcon_raw,
+    write_dicom,
+    write_e2e,
+    write_img,
+    write_topcon,
+    write_vol,
+)
+from tests.helpers.refinement import read_csv
+
+RNG = np.random.default_rng(0)
+NAMES = ("Zaphod", "Beeblebrox", "7001", "007002", "MRN-3", "7004")
+
+
+def values(kind, count=3, height=16, width=24):
+    high = np.iinfo(kind).max
+    return RNG.integers(0, high, (count, height, width), dtype=kind, endpoint=True)
+
+
+def ticks(day):
+    return int((datetime.fromisoformat(day) - datetime(1601, 1, 1)).total_seconds() * 10**7)
+
+
+def e2e_patient(number, name=b"Zaphod", surname=b"Beeblebrox"):
+    return (name.ljust(31, b"\0") + surname.ljust(66, b"\0") + bytes(4) + b"M"
+            + number.encode().ljust(25, b"\0"))  # fmt: skip
+
+
+def write_both_eyes(path, number="7001", day="2021-03-12"):
+    """An .e2e of two series: three B-scans of the right eye, five of the left."""
+    about = [
+        (1, 9, e2e_patient(number)),
+        (1, 11, bytes(14) + b"R\0"), (2, 11, bytes(14) + b"L\0"),
+        *((k, 10004, bytes(88) + struct.pack("<Q", ticks(day))) for k in (1, 2)),
+    ]  # fmt: skip
+    bits = {1: values(np.uint16, 3) % 60000, 2: values(np.uint16, 5) % 60000}
+    return write_e2e(path, bits, chunks=about)
+
+
+def write_scans(folder):
+    """Scans of four patients in four formats."""
+    folder.mkdir()
+    write_both_eyes(folder / "both.e2e")
+    write_vol(folder / "right.vol", RNG.random((4, 16, 24)).astype(np.float32), patient="007002")
+    capture = topcon_chunk("@PATIENT_INFO_02", b"MRN-3".ljust(615, b"\0")) + topcon_chunk(
+        "@CAPTURE_INFO_02", b"\1".ljust(106, b"\0") + struct.pack("<6H", 2020, 12, 1, 9, 0, 0)
+    )
+    write_topcon(folder / "left.fds", capture, topcon_raw(values(np.uint16)))
+    for i, eye in enumerate(("R", "L", "")):
+        image = dicom(values(np.uint8), PatientID="7004", PatientName="Zaphod^Beeblebrox",
+                      ImageLaterality=eye, AcquisitionDateTime="20210405101112")  # fmt: skip
+        write_dicom(folder / "dicom" / f"{i}", image)
+    (folder / "cut.vol").write_bytes(b"HSF-OCT-103")
+    return folder
+
+
+def test_what_headers_say(tmp_path):
+    scans = write_scans(tmp_path / "scans")
+    said = {p.name: [s[1:] for s in read_scans(p)] for p in sorted(scans.rglob("*"))
+            if p.is_file() and p.name != "cut.vol"}  # fmt: skip
+    assert said == {
+        "both.e2e": [(0, 3, "7001", "OD", "2021-03-12"), (3, 5, "7001", "OS", "2021-03-12")],
+        "right.vol": [(0, 4, "007002", "OD", "2012-12-14")],
+        "left.fds": [(0, 3, "MRN-3", "OS", "2020-12-01")],
+        "0": [(0, 3, "7004", "OD", "2021-04-05")],
+        "1": [(0, 3, "7004", "OS", "2021-04-05")],
+        "2": [(0, 3, "7004", "", "2021-04-05")],
+    }
+    name = "CZMI1_Macular Cube 200x200_2-28-2019_10-1-2_OD_sn1_cube_z.img"
+    cube = write_img(tmp_path / name, as_deep(np.zeros((200, 2, 200), np.uint8)))
+    assert read_scans(cube)[0][1:] == (0, 200, "CZMI1", "OD", "2019-02-28")
+    assert [eye_of(word) for word in ("R.", "links", "双眼", "x")] == ["OD", "OS", "OU", ""]
+
+
+def export(path, rows):
+    table = pd.DataFrame(rows, columns=["MRN", "Side", "Visit", "text"])
+    if path.suffix == ".xlsx":
+        table["Visit"] = pd.to_datetime(table["Visit"])
+        table.to_excel(path, index=False)
+    else:
+        table.to_csv(path, index=False, sep=";")
+    return path
+
+
+REPORTS = [
+    ["7001", "right", "2021-03-12", r"{\rtf1\ansi Drusen in the fovea.\par}"],
+    ["7001", "left", "2021-03-12", "<p>Subretinal&nbsp;fluid nasally.</p>"],
+    ["7002", "R", "2012-12-14", "Epiretinal membrane."],
+    ["MRN-3", "OD", "2020-12-01", "Of the other eye."],
+    ["7004", "beide", "2021-04-05", "No fluid in both eyes."],
+    ["9999", "R", "2021-01-01", "Of nobody here."],
+]
+
+
+def run(folder, reports, *more):
+    words = ["--scans", str(folder / "scans"), "--reports", str(reports), "--report_column", "text",
+             "--match", "patient=MRN,eye=Side,date=Visit", "--output", str(folder / "out"),
+             "--num_workers", "0", "--val_fraction", "0.3", *more]  # fmt: skip
+    return prepare_pairs(parse(PreparePairsConfig, "", words))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
+def test_pairs_of_scans_and_reports(tmp_path, capsys, suffix):
+    scans = write_scans(tmp_path / "scans")
+    run(tmp_path, export(tmp_path / f"reports{suffix}", REPORTS))
+    rows = read_csv(tmp_path / "out" / "pairs.csv")
+    assert [row[:3] for row in rows] == [
+        ["../scans/both.e2e#1", "Drusen in the fovea.", "7001"],
+        ["../scans/both.e2e#5", "Subretinal fluid nasally.", "7001"],
+        ["../scans/dicom/0#1", "No fluid in both eyes.", "7004"],
+        ["../scans/dicom/1#1", "No fluid in both eyes.", "7004"],
+        ["../scans/right.vol#2", "Epiretinal membrane.", "007002"],
+    ]
+    assert len({row[3] for row in rows}) == 5, "an exam each"
+    out = capsys.readouterr().out
+    said = " ".join(out.split())
+    assert "7 scans, 6 reports: 5 exams matched" in said
+    for reason in ("file that cannot be read: 1", "header does not say the eye: 1",
+                   "without a report of this eye: 1", "report without a scan: 2"):  # fmt: skip
+        assert reason in said
+    assert not [name for name in NAMES if name in said], "nothing that identifies is printed"
+    unmatched = read_csv(tmp_path / "out" / "unmatched.csv")
+    assert ["row 7", "report without a scan"] in unmatched
+    assert [
+        str(scans / "dicom" / "2") + "#0",
+        "scan whose header does not say the eye",
+    ] in unmatched
+
+
+def test_pseudonyms_are_stable_and_tell_nothing(tmp_path):
+    write_scans(tmp_path / "scans")
+    reports = export(tmp_path / "reports.csv", REPORTS)
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef" * 2)
+    run(tmp_path, reports, "--pseudonym_key", str(key), "--bscan", "all")
+    first = read_csv(tmp_path / "out" / "pairs.csv")
+    assert len(first) == 3 + 5 + 3 + 3 + 4
+    assert {len(row[2]) for row in first} == {13}
+    tables = (tmp_path / "out").glob("*.csv")
+    written = "".join(p.read_text() for p in tables)
+    assert not [name for name in NAMES if name in written]
+    run(tmp_path, reports, "--pseudonym_key", str(key), "--bscan", "all", "--overwrite")
+    assert read_csv(tmp_path / "out" / "pairs.csv") == first
+    new = tmp_path / "secret" / "new"
+    run(tmp_path, reports, "--pseudonym_key", str(new), "--bscan", "all", "--overwrite")
+    assert new.stat().st_mode & 0o077 == 0
+    assert len(new.read_text()) == 64
+    assert not {row[2] for row in first} & {row[2] for row in read_csv(tmp_path / "out/pairs.csv")}
+
+
+def test_what_cannot_be_joined_is_said(tmp_path):
+    write_scans(tmp_path / "scans")
+    none = export(tmp_path / "none.csv", REPORTS[-1:])
+    with pytest.raises(InputError, match=r"no scan of .* matches") as caught:
+        run(tmp_path, none)
+    assert "without a report of this patient: 6" in str(caught.value)
+    assert not (tmp_path / "out" / "joined.csv").exists()
+    with pytest.raises(InputError, match="does not say how"):
+        run(tmp_path, none, "--match", "eye,date")
+    with pytest.raises(InputError, match="go together"):
+        parse(PreparePairsConfig, "", ["--scans", "x", "--output", "y"])
+    twice = export(tmp_path / "twice.csv", [*REPORTS, REPORTS[0]])
+    run(tmp_path, twice)
+    reasons = [row[1] for row in read_csv(tmp_path / "out" / "unmatched.csv")]
+    assert reasons.count("scan with several reports") == 1
+
+
+def test_days_are_read_in_one_way_or_not_at_all(tmp_path):
+    assert _read_days(["3/4/2021", "3/14/2021"], tmp_path) == ["2021-03-04", "2021-03-14"]
+    assert _read_days(["3/4/2021", "14/3/2021"], tmp_path) == ["2021-04-03", "2021-03-14"]
+    assert _read_days(["03.04.2021", "20210403", ""], tmp_path) == ["2021-04-03"] * 2 + [""]
+    for cells in (["3/4/2021"], ["14/3/2021", "3/14/2021"]):
+        with pytest.raises(InputError, match="two ways"):
+            _read_days(cells, tmp_path)
+    with pytest.raises(InputError, match="is a day"):
+        _read_days(["soon"], tmp_path)
