@@ -13,7 +13,6 @@ from torch.utils.checkpoint import checkpoint
 
 from retfiner.common.devices import send, without_autocast
 from retfiner.common.errors import InputError
-from retfiner.common.recompute import ForgetActivation, Switch
 from retfiner.text.encoder import CrossAttentionBert, images_at
 from retfiner.text.layer import KeysValues
 from retfiner.text.overlap import shared_words
@@ -21,6 +20,7 @@ from retfiner.text.packing import Packing, packing_of
 from retfiner.text.reading import Reading
 from retfiner.vision import Backbone
 from retfiner.vision.exams import MARKS, AttentionPooling, MeanPooling, pooled
+from retfiner.vision.recompute import ForgetActivation, Switch
 
 DuplicateReports = Literal["shared", "ignore", "similar"]
 Contrast = Literal["softmax", "sigmoid"]
