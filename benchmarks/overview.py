@@ -31,8 +31,8 @@ class OverviewConfig:
 
     quickstart: Path = flag("folder that quickstart.sh has made", Path("quickstart"))
     output: Path = flag("PNG to write", Path("docs/pictures/overview.png"))
-    image: str = flag("B-scan to show, as pairs.csv names it", "images/P0078_OD_v1.png")
-    word: str = flag("word of its report whose map is shown", "SRF")
+    image: str = flag("B-scan to show, as pairs.csv names it", "images/P0056_OD_v1.png")
+    word: str = flag("word of its report whose map is shown", "Drusen")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -76,7 +76,7 @@ def draw_gain(axis: Axes, rows: list[dict[str, str]]) -> None:
             name, (0, height), (-4, 0), xycoords=("axes fraction", "data"),
             textcoords="offset points", ha="right", va="center", fontsize=10, weight=weight,
         )  # fmt: skip
-    axis.set(yticks=[], ylim=(-0.6, len(rows) - 0.3), xlim=(20, 67))
+    axis.set(yticks=[], ylim=(-0.6, len(rows) - 0.3), xlim=(20, 86))
     axis.tick_params(labelsize=9)
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.set_xlabel("balanced accuracy (%)", fontsize=10)

@@ -23,9 +23,9 @@ HUB_LICENCES = {
 
 PRIVATE = frozenset(
     {
-        "config", "dataset", "image_column", "image_root", "model_weights", "note", "num_workers",
-        "output_dir", "patient_column", "report_column", "resume", "slice_column", "text_encoder",
-        "train_csv", "val_csv", "worker_start",
+        "config", "dataset", "group_column", "image_column", "image_root", "model_weights",
+        "not_in", "note", "num_workers", "output_dir", "patient_column", "report_column", "resume",
+        "slice_column", "text_encoder", "train_csv", "val_csv", "worker_start",
     }
 )  # fmt: skip
 """Settings that name files, folders or columns of the user's own."""
