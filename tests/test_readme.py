@@ -5,6 +5,7 @@ Commands run after ``source .venv/bin/activate``, each block from the repository
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import math
@@ -344,8 +345,11 @@ def test_the_picture_of_the_readme_is_drawn(small_quickstart):
     rows = [["Fluid_type", "30.0", "50.0"], ["Mean", "30.0", "50.0"]]
     write_csv(quickstart / "results" / "report" / "changes.csv", rows, header)
     script = ROOT / "benchmarks" / "overview.py"
+    with (quickstart / "phantoms" / "pairs.csv").open(newline="", encoding="utf-8") as file:
+        pair = next(csv.DictReader(file))
+    shown = ["--image", pair["image"], "--word", pair["report"].split()[0].strip(".,")]
     subprocess.run(
-        [sys.executable, script, "--quickstart", quickstart, "--output", output],
+        [sys.executable, script, "--quickstart", quickstart, "--output", output, *shown],
         check=True,
         timeout=120,
     )

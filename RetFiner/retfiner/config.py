@@ -79,7 +79,7 @@ class ExamSettings:
     )
     max_slices: PositiveInt = flag("most images of an exam that are used", 16)
     report_part: Literal["all", "random_sentences", "findings"] = flag(
-        "all up to the cut, sentences drawn each epoch, or findings and impression",
+        "all up to the cut, drawn sentences, or the findings",
         "all",
     )
 
