@@ -28,7 +28,7 @@ Lever = Literal[
 
 @contextlib.contextmanager
 def without(lever: Lever | None, model: RetFiner) -> Iterator[None]:
-    """Take a lever away from the model for the length of a forward pass."""
+    """Take a lever away from the model for the length of a step."""
     with contextlib.ExitStack() as stack:
         if lever == "packing":
             for module in (retfiner_model, text_reading):
@@ -81,7 +81,7 @@ def changes_of(apply: Callable[[], None], model: RetFiner) -> Changes:
 
 @contextlib.contextmanager
 def having(changes: Changes) -> Iterator[None]:
-    """Put changes in place for the length of a forward pass."""
+    """Put changes in place for the length of a step."""
     with contextlib.ExitStack() as stack:
         for target, name, value in changes:
             stack.enter_context(patch.object(target, name, value))

@@ -247,14 +247,16 @@ class Stepper:
         autocast = torch.autocast(
             self.device.type, dtype=kind, enabled=kind is not None, cache_enabled=keeps
         )
-        with autocast, without(self.lacks, self.model), having(self.extra):
+        with autocast:
             return self.losses_of(self.model, batch, names, generators, clock)
 
     def step(self, number: int, batch: Batch) -> Clock:
         clock = Clock(self.device)
-        total = torch.stack(list(self.losses(number, batch, clock).values())).sum()
-        with clock.phase("backward"):
-            self.scaler.scale(total).backward()
+        # The backward pass too: what checkpointing computes again must be what was computed.
+        with without(self.lacks, self.model), having(self.extra):
+            total = torch.stack(list(self.losses(number, batch, clock).values())).sum()
+            with clock.phase("backward"):
+                self.scaler.scale(total).backward()
         with clock.phase("optimiser"):
             self.scaler.step(self.optimizer)
             self.scaler.update()
