@@ -3,10 +3,11 @@
     python benchmarks/feed.py
     python benchmarks/feed.py --step_seconds 0.25 --batch_size 64
 
-B-scans of 496 x 512 pixels and reports of a dozen words are written as PNG, JPEG, NPY and DICOM,
-and read as training reads them. The last row is tokenising alone. A device is kept busy by its
-batch divided by the seconds of its step (``train_step.py``) pairs a second; divided by these
-figures, that is the number of processes, which stands beside them where a step's time is given.
+B-scans of 496 x 512 pixels and reports of a dozen words are written as PNG, JPEG, NPY and DICOM
+and as volumes of the devices' makers, and read in a mixed order as training reads them. The last
+row is tokenising alone. A device is kept busy by its batch divided by the seconds of its step
+(``train_step.py``) pairs a second; divided by these figures, that is the number of processes, which
+stands beside them where a step's time is given.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from read_images import draw_volume, write_dicom
+from read_images import WIDTH, draw_volume, volume_writers, write_dicom
 
 from retfiner.common.cli import flag, parse
 from retfiner.common.errors import run_entry_point
@@ -33,6 +34,10 @@ from retfiner.text.tokenizer import tokenize, train_tokenizer
 from retfiner.vision import EvaluationTransform
 
 REPORT = "Drusen and a shallow pigment epithelial detachment, scan {}, no intraretinal fluid."
+SINGLES = ("png", "jpg", "npy", "dcm")
+VOLUMES = (
+    "DICOM", "Heidelberg .vol", "Heidelberg .e2e", "Zeiss .img", "Topcon .fda", "Topcon .fds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,17 +52,29 @@ class FeedConfig:
 
 
 def write_pairs(folder: Path, suffix: str, scans: np.ndarray) -> Path:
-    table = folder / f"{suffix}.csv"
-    rows = ["image,report,patient_id"]
+    rows = []
     for index, scan in enumerate(scans):
         path = folder / f"{index}.{suffix}"
         if suffix == "dcm":
             write_dicom(path, scan, "")
         else:
             np.save(path, scan) if suffix == "npy" else Image.fromarray(scan).save(path)
-        rows.append(f'{path.name},"{REPORT.format(index)}",p{index}')
-    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return table
+        rows.append((path.name, 0))
+    return write_table(folder / f"{suffix}.csv", rows)
+
+
+def write_volume_pairs(folder: Path, kind: str, scans: np.ndarray) -> Path:
+    name, write = volume_writers()[kind]
+    path = folder / name.format(width=WIDTH, count=len(scans))
+    write(path, scans)
+    return write_table(folder / f"{kind}.csv", [(path.name, i) for i in range(len(scans))])
+
+
+def write_table(path: Path, images: list[tuple[str, int]]) -> Path:
+    rows = ["image,slice,report,patient_id"]
+    rows += [f'{name},{at},"{REPORT.format(i)}",p{i}' for i, (name, at) in enumerate(images)]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
 
 
 def pairs_a_second(work: Callable[[], object], pairs: int, rounds: int) -> float:
@@ -82,14 +99,17 @@ def main() -> None:
     rates = {}
     with tempfile.TemporaryDirectory() as name:
         scans = draw_volume(config.pairs)
-        for suffix in ("png", "jpg", "npy", "dcm"):
-            manifest = read_manifest(write_pairs(Path(name), suffix, scans))
+        tables = {kind: write_pairs(Path(name), kind, scans) for kind in SINGLES}
+        tables |= {kind: write_volume_pairs(Path(name), kind, scans) for kind in VOLUMES}
+        order = np.random.default_rng(0).permutation(config.pairs).tolist()
+        for kind, table in tables.items():
+            manifest = read_manifest(table)
             for cached in (False, True):
                 numbered = NumberedPairs(
                     ImageCaptionDataset(manifest, transform, cached), None, manifest.images
                 )
-                rates[suffix + (", --image_cache" if cached else "")] = pairs_a_second(
-                    lambda d=numbered: collate([d[i] for i in range(len(d))]),
+                rates[kind + (", --image_cache" if cached else "")] = pairs_a_second(
+                    lambda d=numbered: collate([d[i] for i in order]),
                     config.pairs,
                     config.rounds,
                 )
@@ -102,7 +122,7 @@ def main() -> None:
         print(f"the device needs {needed:,.0f} pairs a second")
     for what, rate in rates.items():
         processes = "" if needed is None else f", {math.ceil(needed / rate)} processes"
-        print(f"{what:<22}{rate:>10,.0f} pairs a second{processes}")
+        print(f"{what:<32}{rate:>10,.0f} pairs a second{processes}")
 
 
 if __name__ == "__main__":

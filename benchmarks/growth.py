@@ -1,14 +1,17 @@
-"""How a step grows with batch, image and report, and how start-up grows with the CSV.
+"""How a step grows with batch, image, report and exam, an epoch with ranks, start-up with the CSV.
 
     python benchmarks/growth.py --output benchmarks/growth.png
 
-Each point is a process of its own. Steps are those of ``train_step.py``; start-up is what happens
-to a CSV before training: read, check every row and its image, split by patient, tokenise.
+Each point is a process of its own. Steps are those of ``train_step.py``. An epoch is one of
+``train.py`` over the same phantoms, eight pairs a step and rank, by the processor's time of all
+ranks together: flat where ranks cost nothing. Start-up is what happens to a CSV before training:
+read, check every row and its image, split by patient.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -25,13 +28,19 @@ from retfiner.common.errors import run_entry_point
 from retfiner.data.manifest import read_manifest, split_by_patient
 
 HERE = Path(__file__).parent
+SCRIPTS = HERE.parent / "RetFiner"
 SMALL = ("--backbone", "vit_tiny", "--text_layers", "4", "--text_width", "192")
 FULL = ("--backbone", "vit_base")
 AXES = {
     "batch_size": ("pairs in a batch", (4, 8, 16, 32)),
     "image_size": ("image side (pixels)", (112, 160, 224, 320)),
     "report_tokens": ("WordPieces in a report", (6, 12, 18, 24)),
+    "exam_images": ("B-scans in an exam", (1, 2, 4, 8)),
 }
+RANKS = (1, 2, 4)
+EPOCHS = (1, 4)
+"""A run's epochs in turn: what they differ by is neither start nor end."""
+
 ROWS = (1_000, 10_000, 100_000, 1_000_000)
 
 
@@ -60,6 +69,46 @@ def measure_step(config: GrowthConfig, axis: str, value: int) -> tuple[float, fl
     # On a CPU its own time: what else runs on the machine changes it little.
     seconds = ours["cpu_seconds" if config.device == "cpu" else "seconds"]
     return seconds, ours["peak_memory_gb"]
+
+
+def run(*command: object) -> resource.struct_rusage:
+    """Run a command and return what it and its own processes used."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, command)], env=environment, stdout=log, stderr=log
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        if status:
+            log.seek(0)
+            raise RuntimeError(log.read().decode(errors="replace")[-1200:])
+    return used
+
+
+def measure_ranks() -> list[tuple[float, float, float]]:
+    """Give ranks, the processor's seconds of an epoch over all of them, and the largest's GB."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder)
+        run("-m", "retfiner.data.phantoms", "--output", made, "--patients", 60, "--train", 24,
+            "--val", 12, "--test", 24)  # fmt: skip
+        run(SCRIPTS / "pretrain_base.py", "--images", made / "images", "--output",
+            made / "base.pth", "--image_size", 64, "--epochs", 1)  # fmt: skip
+        run(SCRIPTS / "build_text_encoder.py", "--from_reports", made / "pairs.csv", "--output",
+            made / "bert", "--layers", 4, "--width", 192, "--epochs", 1)  # fmt: skip
+        for ranks in RANKS:
+            used = [
+                run(SCRIPTS / "train.py", "--model_weights", made / "base.pth", "--text_encoder",
+                    made / "bert", "--train_csv", made / "pairs.csv", "--output_dir",
+                    made / f"{ranks}_{epochs}", "--batch_size", 8, "--max_epochs", epochs,
+                    "--accelerator", "cpu", "--devices", ranks, "--precision", "32-true",
+                    "--monitor", "last", "--num_workers", 0)
+                for epochs in EPOCHS
+            ]  # fmt: skip
+            seconds = [u.ru_utime + u.ru_stime for u in used]
+            each = (seconds[1] - seconds[0]) / (EPOCHS[1] - EPOCHS[0])
+            found.append((ranks, each, used[1].ru_maxrss / 1e6))
+    return found
 
 
 def measure_start(rows: int) -> tuple[float, float]:
@@ -93,8 +142,9 @@ def start_up(rows: int) -> None:
 def draw(found: dict[str, list[tuple[float, float, float]]], output: Path) -> None:
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 4, figsize=(13, 5.5), layout="constrained")
-    titles = {axis: title for axis, (title, _) in AXES.items()} | {"rows": "rows in the CSV"}
+    figure, axes = plt.subplots(2, len(found), figsize=(16, 5), layout="constrained")
+    titles = {axis: title for axis, (title, _) in AXES.items()}
+    titles |= {"ranks": "ranks", "rows": "rows in the CSV"}
     for column, (axis, points) in enumerate(found.items()):
         x, seconds, memory = zip(*points, strict=True)
         for row, (values, unit) in enumerate(((seconds, "seconds"), (memory, "memory (GB)"))):
@@ -106,7 +156,8 @@ def draw(found: dict[str, list[tuple[float, float, float]]], output: Path) -> No
             else:
                 panel.set_ylim(0, 1.08 * max(values))
     axes[0, 0].set_title("A training step", loc="left")
-    axes[0, 3].set_title("Start-up", loc="left")
+    axes[0, -2].set_title("An epoch", loc="left")
+    axes[0, -1].set_title("Start-up", loc="left")
     figure.savefig(output, dpi=150)
 
 
@@ -120,6 +171,7 @@ def main() -> None:
         axis: [(value, *measure_step(config, axis, value)) for value in values]
         for axis, (_, values) in AXES.items()
     }
+    found["ranks"] = measure_ranks()
     found["rows"] = [(rows, *measure_start(rows)) for rows in ROWS]
     for axis, points in found.items():
         for value, seconds, memory in points:

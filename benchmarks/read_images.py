@@ -113,6 +113,10 @@ def volume_writers() -> dict[str, tuple[str, Writer]]:
         pages = [Image.fromarray(gray) for gray in volume]
         pages[0].save(path, save_all=True, append_images=pages[1:])
 
+    def zeiss(path: Path, volume: np.ndarray) -> None:
+        below = ((0, 0), (0, 1024 - HEIGHT), (0, 0))  # every such file is 1,024 pixels deep
+        image_files.write_img(path, np.pad(volume, below))
+
     def topcon(make: Callable[[np.ndarray], bytes]) -> Writer:
         return lambda path, volume: image_files.write_topcon(path, make(volume))
 
@@ -133,7 +137,7 @@ def volume_writers() -> dict[str, tuple[str, Writer]]:
             lambda path, v: image_files.write_vol(path, (v / 255).astype(np.float32) ** 4),
         ),
         "Heidelberg .e2e": ("v.e2e", lambda path, v: image_files.write_e2e(path, {1: as_e2e(v)})),
-        "Zeiss .img": ("cube_{width}x{count}.img", image_files.write_img),
+        "Zeiss .img": ("cube_{width}x{count}.img", zeiss),
         "Topcon .fda": ("v.fda", topcon(image_files.topcon_compressed)),
         "Topcon .fds": (
             "v.fds",
