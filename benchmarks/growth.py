@@ -98,11 +98,13 @@ def measure_ranks() -> list[tuple[float, float, float]]:
             made / "bert", "--layers", 4, "--width", 192, "--epochs", 1)  # fmt: skip
         for ranks in RANKS:
             used = [
-                run(SCRIPTS / "train.py", "--model_weights", made / "base.pth", "--text_encoder",
+                # torchrun waits for its processes, so that the system counts what they used.
+                run("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", ranks,
+                    SCRIPTS / "train.py", "--model_weights", made / "base.pth", "--text_encoder",
                     made / "bert", "--train_csv", made / "pairs.csv", "--output_dir",
                     made / f"{ranks}_{epochs}", "--batch_size", 8, "--max_epochs", epochs,
-                    "--accelerator", "cpu", "--devices", ranks, "--precision", "32-true",
-                    "--monitor", "last", "--num_workers", 0)
+                    "--accelerator", "cpu", "--precision", "32-true", "--monitor", "last",
+                    "--num_workers", 0)
                 for epochs in EPOCHS
             ]  # fmt: skip
             seconds = [u.ru_utime + u.ru_stime for u in used]

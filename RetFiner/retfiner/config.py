@@ -216,6 +216,9 @@ class HardwareSettings:
     gradient_checkpointing: bool = flag(
         "compute activations again in the backward pass: less memory, a slower step", False
     )
+    optimizer_states: Literal["float32", "bfloat16"] = flag(
+        "how AdamW keeps its moments; bfloat16 takes half of their memory", "float32"
+    )
     compile: bool = flag("compile the encoders with torch.compile; needs a C++ compiler", False)
     num_workers: NonNegativeInt | None = flag(
         "processes that read images; by default as many as the device needs, by their speed", None
@@ -351,6 +354,12 @@ class RefineConfig(
                 got="both",
                 expected="one of the two: devices would wait for one that has a chunk less",
                 remedy="--strategy ddp, or --gradient_checkpointing in place of --contrast_batch",
+            )
+        if self.optimizer_states == "bfloat16" and self.strategy == "fsdp":
+            raise InputError(
+                "--optimizer_states bfloat16 and --strategy fsdp do not go together",
+                got="both",
+                expected="one of the two: fsdp splits the moments over the devices",
             )
         if self.contrast == "sigmoid" and "itc" not in self.losses:
             raise InputError(

@@ -315,6 +315,7 @@ def build_module(
         warmup_steps=recipe.warmup_steps,
         fusion_warmup_steps=recipe.fusion_warmup_steps if "itc" in config.losses else 0,
         layer_decay=config.layer_decay,
+        compact_states=config.optimizer_states == "bfloat16",
         augment=recipe.augment,
         seed=config.seed,
     )

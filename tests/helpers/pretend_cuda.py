@@ -29,6 +29,8 @@ PRODUCTS = (aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.
 INDEXING = (aten.index.Tensor, aten.index_put_.default, aten.index_put.default)
 SHAPED_BY_VALUES = ("nonzero", "masked_select", "unique", "aten.equal.", "bincount")
 """Parts of names of operations whose result's shape, or the CPU's next step, hangs on values."""
+OF_THE_GPU = 20_260_101
+"""Seed by which a generator is known that stands for one of a GPU, which only a GPU can make."""
 OURS = ("/retfiner/", "/linprobe/")
 
 
@@ -50,7 +52,8 @@ class PretendCuda(TorchDispatchMode):
         amp = "torch.cuda.amp.common.amp_definitely_not_available"
         supported = patch("torch.cuda.is_bf16_supported", lambda *_, **__: True)
         event = patch("torch.cuda.Event", Mock)
-        with patch(amp, lambda: False), supported, event, self.fakes, self:
+        ours = patch("retfiner.training.compact_adamw.generator", generator_of_the_gpu)
+        with patch(amp, lambda: False), supported, event, ours, self.fakes, self:
             yield self
 
     # -- what happens to an operation --------------------------------------------------------------
@@ -69,8 +72,10 @@ class PretendCuda(TorchDispatchMode):
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
         for value in flat:
-            if isinstance(value, torch.Generator) and value.device.type != "cuda":
-                raise RuntimeError(f"a CPU's generator draws on the GPU: {func}, {where()}")
+            if isinstance(value, torch.Generator):
+                if value.initial_seed() != OF_THE_GPU:
+                    raise RuntimeError(f"a CPU's generator draws on the GPU: {func}, {where()}")
+                kwargs["generator"] = None
         if func in COPIES:
             return self._copy(func, args, kwargs, target)
         return self._on_gpu(func, args, kwargs)
@@ -203,6 +208,10 @@ class PretendCuda(TorchDispatchMode):
                     edges[following] -= 1
                     if edges[following] == 0:
                         ready.append(following)
+
+
+def generator_of_the_gpu(*_: object, **__: object) -> torch.Generator:
+    return torch.Generator().manual_seed(OF_THE_GPU)
 
 
 def _nodes(root: Any) -> list[Any]:

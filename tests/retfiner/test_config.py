@@ -76,6 +76,7 @@ FLAGS = {
     "lora_alpha": None,
     "drop_path": None,
     "gradient_checkpointing": False,
+    "optimizer_states": "float32",
     "compile": False,
     "precision": "auto",
     "accelerator": "auto",

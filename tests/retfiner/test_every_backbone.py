@@ -35,7 +35,7 @@ KINDS = {
 }
 WAYS = {
     "all": {"layer_decay": 0.7, "gradient_checkpointing": True},
-    "lora": {"lora_rank": 2},
+    "lora": {"lora_rank": 2, "optimizer_states": "bfloat16"},
     "last": {"unfreeze_last": 1},
     "frozen": {"unfreeze_last": 0},
     "contrast": {"losses": ["itc"]},

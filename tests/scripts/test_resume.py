@@ -89,7 +89,7 @@ def test_a_run_that_is_killed_twice_ends_like_one_that_was_not(forks, material, 
     [
         (7, {"max_epochs": 3}),
         (7, {"max_epochs": 5, "accumulate_grad_batches": 3, "lr_schedule": "cosine"}),
-        (7, {"max_epochs": 3, "num_workers": 2}),
+        (7, {"max_epochs": 3, "num_workers": 2, "optimizer_states": "bfloat16"}),
     ],
 )
 def test_runs_that_are_killed_at_any_moment(forks, material, whole, tmp_path, kills, changes):

@@ -19,8 +19,8 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def generator(*parts: int | str) -> torch.Generator:
-    """Make a CPU generator seeded by :func:`derive_seed`."""
+def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Make a generator seeded by :func:`derive_seed`; a GPU's is for draws too many to copy."""
     import torch  # seconds: tables are split without it
 
-    return torch.Generator().manual_seed(derive_seed(*parts))
+    return torch.Generator(device).manual_seed(derive_seed(*parts))

@@ -16,6 +16,7 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.common.seeds import derive_seed, generator
 from retfiner.losses import build_losses, losses_together
 from retfiner.model import Batch, Encoded, RetFiner
+from retfiner.training.compact_adamw import CompactAdamW
 from retfiner.training.distributed.collectives import all_gather_objects, all_reduce_mean
 from retfiner.training.distributed.fsdp import clip_by_norm
 from retfiner.training.optim import LrSchedule, lr_factor, parameter_groups
@@ -40,6 +41,7 @@ class RefinementModule(pl.LightningModule):
         fusion_warmup_steps: Optimiser steps in which ITM, MLM and GM do not reach the vision
             encoder: through cross-attention that is still noise they harm it.
         layer_decay: Learning rate of each vision block as a share of the next one's.
+        compact_states: Whether AdamW keeps its moments in bfloat16.
         augment: Whether training images are flipped, turned, shifted and brightened at random.
         seed: What masks, negatives and augmentation depend on.
         description: Plain data that each checkpoint carries, so that it can be read alone.
@@ -62,6 +64,7 @@ class RefinementModule(pl.LightningModule):
         warmup_steps: int = 0,
         fusion_warmup_steps: int = 0,
         layer_decay: float = 1.0,
+        compact_states: bool = False,
         augment: bool = False,
         seed: int = 0,
         description: Mapping[str, Any] | None = None,
@@ -79,6 +82,7 @@ class RefinementModule(pl.LightningModule):
         self.warmup_steps = warmup_steps
         self.fusion_warmup_steps = fusion_warmup_steps
         self.layer_decay = layer_decay
+        self.compact_states = compact_states
         self.augment = augment
         self.seed = seed
         self.description = dict(description or {})
@@ -302,7 +306,8 @@ class RefinementModule(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with a learning rate that follows ``lr_schedule`` step by step."""
         is_scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        optimizer = torch.optim.AdamW(
+        make = partial(CompactAdamW, seed=self.seed) if self.compact_states else torch.optim.AdamW
+        optimizer = make(
             parameter_groups(self.model, self.lr, self.vision_lr, self.text_lr, self.layer_decay),
             lr=self.lr,
             weight_decay=self.weight_decay,

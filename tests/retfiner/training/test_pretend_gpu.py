@@ -34,13 +34,15 @@ def gpu():
         yield pretended
 
 
-def make_module(gpu, change=None, itm="hard", **options):
+def make_module(gpu, change=None, itm="hard", compact=False, **options):
     with torch.no_grad():
         model = small_model(**options).float()
     if change is not None:
         change(model)
     gpu.send(model)
-    module = RefinementModule(model, ALL, {"itm": {"negatives": itm}}, augment=True)
+    module = RefinementModule(
+        model, ALL, {"itm": {"negatives": itm}}, compact_states=compact, augment=True
+    )
     module.log = module.log_dict = lambda *_, **__: None
     return module
 
@@ -76,6 +78,7 @@ WAYS = {
     "as published": {},
     "checkpointed": {"change": checkpoint_activations},
     "in chunks": {"chunk_size": 3},
+    "compact moments": {"compact": True},
     "low-rank": {"change": lambda model: add_lora(model.vision_encoder, 2, 1.0)},
     "sigmoid": {"contrast": "sigmoid"},
     "other choices": {"itm": "uniform", "duplicate_reports": "similar", "redraw_masks": True},
