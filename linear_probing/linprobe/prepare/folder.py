@@ -222,7 +222,7 @@ def _readable_and_together(bscans: list[BScan]) -> tuple[list[BScan], list[str]]
                 got=shorten([f"{kept[i].source} = {kept[k].source}" for i, k in torn], 5),
                 expected=f"each picture in one {what}",
             )
-    groups: Groups[str] = Groups()
+    groups: Groups = Groups()
     for i, k in pairs:
         groups.join(_unit(kept[i]), _unit(kept[k]))
     if pairs:

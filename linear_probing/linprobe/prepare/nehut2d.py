@@ -123,9 +123,9 @@ def _rows(
     return once[~once["place"].isin(torn)], [note] * bool(again), left_out
 
 
-def _patients(folder: Path, rows: pd.DataFrame) -> tuple[Groups[str], list[str]]:
+def _patients(folder: Path, rows: pd.DataFrame) -> tuple[Groups, list[str]]:
     """Join the patients that share a byte-identical B-scan or a folder."""
-    groups: Groups[str] = Groups()
+    groups: Groups = Groups()
     owner = {folder / row.place: row.patient for row in rows.itertuples()}
     diagnosis = dict(zip(rows["patient"], rows["diagnosis"], strict=True))
     for patient in owner.values():
