@@ -387,9 +387,8 @@ def _tar_members(path: Path, shown: str) -> Iterator[Member]:
             if info is None:
                 break
             name = info.name
-            if not name.isascii():  # what is no UTF-8 is kept as surrogates
-                raw = name.encode("utf-8", "surrogateescape")
-                name = raw.decode("utf-8" if name.encode("utf-8", "replace") == raw else "latin-1")
+            if re.search("[\ud800-\udfff]", name):  # how Python keeps what is no UTF-8
+                name = name.encode("utf-8", "surrogateescape").decode("latin-1")
             if info.isfile():
                 yield name, info.size, partial(tarfile.ExFileObject, tar, info)
             elif not info.isdir():
@@ -410,7 +409,7 @@ def _no_file(where: str) -> InputError:
 
 
 def _safe_path(name: str, shown: str) -> PurePosixPath:
-    r"""Turn a member's name into a path below the folder, or refuse it; ``\`` separates like ``/``."""
+    r"""Turn a member's name into a path below the folder, or refuse it; ``\`` is taken for ``/``."""
     parts = name.replace("\\", "/").split("/")
     if not parts[0] or re.match(r"[A-Za-z]:", name) or ".." in parts or "\0" in name:
         raise InputError(
