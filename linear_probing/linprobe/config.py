@@ -281,11 +281,7 @@ _OF_PROBE: dict[str, tuple[str, ...]] = {
     "finetune": (*_flags(FinetuneSettings), *_AUGMENTATION),
 }
 """The flags that some kinds of probe know; given with another kind, they are an error."""
-_OF_ADAPT: dict[str, tuple[str, ...]] = {
-    "full": (),
-    "last": ("unfreeze_last",),
-    "lora": ("lora_rank",),
-}
+_OF_ADAPT = {"full": (), "last": ("unfreeze_last",), "lora": ("lora_rank",)}
 """Likewise, of what of the encoder is fine-tuned."""
 _Checks = tuple[tuple[object, str, Any, Any], ...]
 """What is wrong if true, and the message, what was got and what is expected."""
@@ -363,11 +359,8 @@ class ProbeConfig(
         )  # fmt: skip
 
     def _of_probe(self) -> _Checks:
-        mil, tuned = self.probe == "mil", self.probe == "finetune"
-        published, warm_up = (
-            self.protocol == "published",
-            "The warm-up would last the whole training",
-        )
+        mil, published = self.probe == "mil", self.protocol == "published"
+        tuned, warm_up = self.probe == "finetune", "The warm-up would last the whole training"
         return (
             (mil and self.unit == "image", "--probe mil pools the images of a unit",
              "--unit image", "--unit volume, eye or patient"),

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from linprobe.datasets import Split, read_bscan
 from linprobe.store import FeatureStore, encoder_digest, feature_key
-from retfiner.common.errors import InputError, shorten
+from retfiner.common.errors import InputError
 from retfiner.common.progress import progress
 from retfiner.common.seeds import generator
 from retfiner.vision import (
@@ -61,10 +60,6 @@ class _Shown(Dataset):
             return error  # raised in the main process, where it is not wrapped into another
         gray = self.view.transform.resized(image)
         return self.view.show(gray, self.split.digests[index])
-
-
-def _as_list(items: list[Any]) -> list[Any]:
-    return items
 
 
 class Extractor:
@@ -169,7 +164,7 @@ class Extractor:
             _Shown(split, view),
             batch_size=size,
             num_workers=self.num_workers,
-            collate_fn=_as_list,
+            collate_fn=list,
         )
         done = 0
         for shown in loader:
@@ -188,19 +183,17 @@ class Extractor:
 
 def _unreadable(paths: Sequence[Path]) -> InputError:
     """Name every image that cannot be read, not just the first."""
+
+    def look(path: Path) -> list[InputError]:
+        try:
+            read_bscan(path)
+        except InputError as error:
+            return [error]
+        return []
+
     with ThreadPoolExecutor(8) as pool:
-        errors = [error for error in pool.map(_reading_error, paths) if error is not None]
-    return InputError(
-        f"{len(errors)} images cannot be used:\n  "
-        + "\n  ".join(error.in_one_line for error in errors[:20]),
-        got=shorten([f"and {len(errors) - 20} more"]) if len(errors) > 20 else None,
-        remedy="replace or remove them",
-    )
-
-
-def _reading_error(path: Path) -> InputError | None:
-    try:
-        read_bscan(path)
-    except InputError as error:
-        return error
-    return None
+        errors = [error for found in pool.map(look, paths) for error in found]
+    told = "\n  ".join(error.in_one_line for error in errors[:20])
+    more = f"and {len(errors) - 20} more" if len(errors) > 20 else None
+    remedy = "replace or remove them"
+    return InputError(f"{len(errors)} images cannot be used:\n  {told}", got=more, remedy=remedy)

@@ -409,7 +409,7 @@ def _no_file(where: str) -> InputError:
 
 
 def _safe_path(name: str, shown: str) -> PurePosixPath:
-    r"""Turn a member's name into a path below the folder, or refuse it; ``\`` is taken for ``/``."""
+    r"""Turn a member's name into a path below the folder, or refuse it; ``\`` is a ``/``."""
     parts = name.replace("\\", "/").split("/")
     if not parts[0] or re.match(r"[A-Za-z]:", name) or ".." in parts or "\0" in name:
         raise InputError(

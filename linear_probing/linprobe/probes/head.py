@@ -7,6 +7,7 @@ alone or beside others.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +20,6 @@ from linprobe.config import LinearSettings
 from linprobe.schedule import Watch, learning_rate_at
 from retfiner.common.errors import InputError
 from retfiner.common.progress import track
-
-BETAS = (0.9, 0.999)
-ADAM_EPS = 1e-8
 
 Table = tuple[Tensor, Tensor]
 """Features (M, F), and the row (N,) in which each training image is to be found this epoch."""
@@ -57,37 +55,30 @@ class TrainedHead:
 
 
 class _Heads:
-    """Parameters of S heads and AdamW's state, which shrinks as heads stop."""
+    """Parameters of S heads and their AdamW, which shrinks as heads stop."""
 
-    def __init__(self, weight: Tensor) -> None:
-        bias = weight.new_zeros(weight.shape[:2])
-        self.parameters = [weight, bias]
-        self.first = [torch.zeros_like(p) for p in self.parameters]
-        self.second = [torch.zeros_like(p) for p in self.parameters]
-        self.steps = 0
+    def __init__(self, weight: Tensor, decay: float) -> None:
+        self.parameters = [weight, weight.new_zeros(weight.shape[:2])]
+        self.optimiser = torch.optim.AdamW(self.parameters, weight_decay=decay)
 
     def keep(self, rows: list[int]) -> None:
-        for tensors in (self.parameters, self.first, self.second):
-            tensors[:] = [tensor[rows] for tensor in tensors]
+        kept = {
+            p[rows]: {name: v[rows] if v.ndim else v for name, v in self.optimiser.state[p].items()}
+            for p in self.parameters
+        }
+        self.parameters = self.optimiser.param_groups[0]["params"] = list(kept)
+        self.optimiser.state = defaultdict(dict, kept)
 
     def logits(self, features: Tensor) -> Tensor:
         """Score (S, B, F) or, the same for all heads, (B, F) features: (S, B, C)."""
         weight, bias = self.parameters
         return torch.matmul(features, weight.transpose(1, 2)) + bias[:, None]
 
-    def step(self, gradients: Sequence[Tensor], rate: float, decay: float) -> None:
-        """Take a step of AdamW (Loshchilov and Hutter, 2019)."""
-        self.steps += 1
-        first_scale = 1 - BETAS[0] ** self.steps
-        second_scale = (1 - BETAS[1] ** self.steps) ** 0.5
-        for parameter, gradient, first, second in zip(
-            self.parameters, gradients, self.first, self.second, strict=True
-        ):
-            first.lerp_(gradient, 1 - BETAS[0])
-            second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-            parameter.mul_(1 - rate * decay)
-            spread = second.sqrt().div_(second_scale).add_(ADAM_EPS)
-            parameter.addcdiv_(first, spread, value=-rate / first_scale)
+    def step(self, gradients: Sequence[Tensor], rate: float) -> None:
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.optimiser.param_groups[0]["lr"] = rate
+        self.optimiser.step()
 
 
 def train_heads(
@@ -110,7 +101,8 @@ def train_heads(
     sizes = {len(one.labels) for one in sets}
     if len(sizes) != 1:
         raise InputError("Heads trained at once need equally many images", got=sorted(sizes))
-    heads = _Heads(torch.stack([_initial(one, n_classes, val_features, settings) for one in sets]))
+    initial = torch.stack([_initial(one, n_classes, val_features, settings) for one in sets])
+    heads = _Heads(initial, settings.weight_decay or 0.0)
     watch = partial(Watch, "--learning_rate", settings.patience, settings.patience_start,
                     settings.min_delta)  # fmt: skip
     pairs = zip(*heads.parameters, strict=True)
@@ -176,5 +168,5 @@ def _train_epoch(
         # The gradient of cross-entropy with respect to the logits, in closed form.
         slope = (log_p.exp() - wanted) / batch_size
         gradients = (slope.transpose(1, 2) @ features, slope.sum(dim=1))
-        heads.step(gradients, rate, settings.weight_decay or 0.0)
+        heads.step(gradients, rate)
     return rate, (total / steps).tolist()

@@ -26,11 +26,10 @@ def thresholds(probabilities: FloatArray, labels: NDArray[np.int64]) -> FloatArr
     """
     found = np.full(probabilities.shape[1], np.inf)
     for index, scores in enumerate(probabilities.T):
-        others = scores[labels != index]
-        for score in sorted(set(scores.tolist()), reverse=True) if len(others) else ():
-            if (others >= score).mean() > 1 - SPECIFICITY + 1e-9:
-                break
-            found[index] = score
+        others = np.sort(scores[labels != index])[::-1]
+        if len(others):
+            highest_refused = others[int((1 - SPECIFICITY + 1e-9) * len(others))]
+            found[index] = scores[scores > highest_refused].min(initial=np.inf)
     return found
 
 
