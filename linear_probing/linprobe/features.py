@@ -63,15 +63,10 @@ class _Shown(Dataset):
 
 
 class Extractor:
-    """Computes features, or takes them from the store.
+    """Computes features of a kind (``method``), or takes them from the store.
 
-    Args:
-        backbone: The encoder; put into evaluation mode and onto the device, otherwise left alone.
-        method: Kind of feature.
-        store: Where features are kept.
-        device: Where the encoder runs.
-        num_workers: Processes that read images; 0 for none.
-        batch_size: Images the encoder sees at once.
+    The encoder is put into evaluation mode and onto the device, otherwise left alone.
+    ``num_workers`` processes read images, 0 for none; it sees ``batch_size`` at once.
     """
 
     def __init__(

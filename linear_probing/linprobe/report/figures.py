@@ -303,11 +303,8 @@ def draw_maps(
 ) -> Drawing | None:
     """Draw maps of the features of the test images, a row a data set; None where there are none.
 
-    Args:
-        summary: The numbers.
-        features: (N, F) by model and data set, in the order of the images.
-        points: Most images on a map; 0 for no map.
-        seed: Of the choice of images and of t-SNE.
+    ``features`` are (N, F) by model and data set, in the order of the images; ``points`` the most
+    images on a map, 0 for no map; ``seed`` is of the choice of images and of t-SNE.
     """
     mapped = [
         one
