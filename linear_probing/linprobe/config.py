@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from linprobe.schedule import views_of
 from retfiner.common.cli import default_of, flag
@@ -21,21 +21,11 @@ from retfiner.common.numbers import (
 )
 from retfiner.common.patients import Unit
 
+if TYPE_CHECKING:
+    from retfiner.common.predictions import Amount
+
 Probe = Literal["linear", "knn", "logistic", "prototype", "attentive", "mil", "finetune"]
 Representation = Literal["concat", "concat_prenorm", "concat_postnorm", "global_pool", "cls_token"]
-
-
-class Amount(NamedTuple):
-    """How many training images: a share of them, or (not 0) so many of each class."""
-
-    fraction: float = 1.0
-    shots: int = 0
-
-    def __str__(self) -> str:
-        """Say it, nothing for all of them."""
-        if self.shots:
-            return f"{self.shots} training image{'s' * (self.shots > 1)} a class"
-        return "" if self.fraction == 1 else f"{self.fraction:.3g} of the training images"
 
 
 WEIGHT_DECAY = 0.01
@@ -413,6 +403,8 @@ class ProbeConfig(
     @property
     def amounts(self) -> list[Amount]:
         """What probes are trained on, one after the other."""
+        from retfiner.common.predictions import Amount  # pandas, which --help does not wait for
+
         few = [Amount(shots=shots) for shots in self.shots]
         return few or [Amount(fraction) for fraction in self.train_fraction]
 

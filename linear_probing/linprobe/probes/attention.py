@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from linprobe.config import AttentionSettings
-from linprobe.schedule import Watch, learning_rate_at
+from linprobe.probes.watch import Watch
+from linprobe.schedule import learning_rate_at
 from linprobe.task import Outcome, ProbingTask, Rows
 from retfiner.common.progress import track
 from retfiner.common.seeds import generator

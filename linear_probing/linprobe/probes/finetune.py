@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 from linprobe.datasets import Split
 from linprobe.features import View
-from linprobe.schedule import Progress, Watch, learning_rate_at
+from linprobe.probes.watch import Watch
+from linprobe.schedule import Progress, learning_rate_at
 from linprobe.task import Outcome, ProbingTask, Rows
 from retfiner.common.files import save_torch
 from retfiner.common.predictions import fingerprint

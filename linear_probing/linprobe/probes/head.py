@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from linprobe.config import LinearSettings
-from linprobe.schedule import Watch, learning_rate_at
+from linprobe.probes.watch import Watch
+from linprobe.schedule import learning_rate_at
 from retfiner.common.errors import InputError
 from retfiner.common.progress import track
 
