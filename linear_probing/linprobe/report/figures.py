@@ -270,8 +270,7 @@ def draw_confusion(summary: Summary) -> Drawing:
     axes = figure.subplots(len(heights), len(summary.models), squeeze=False, height_ratios=heights)
     for row, one in zip(axes, summary.sets, strict=True):
         for ax, model in zip(row, summary.models, strict=True):
-            tables = one.probabilities[model]
-            _draw_confusion(ax, confusion_shares(list(tables), [one.labels] * len(tables)), one)
+            _draw_confusion(ax, confusion_shares(one.probabilities[model], one.labels), one)
             ax.set_title(f"{one.name}\n{shorten_name(model, 26)}")
     return Drawing(
         "confusion",

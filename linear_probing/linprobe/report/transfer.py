@@ -103,7 +103,7 @@ def _lines(
         for metric in dict.fromkeys((outer.metric, "ece"))
     ]  # fmt: skip
     moved = transferred(here, there, model, resamples, generator)
-    found = [f"{value:.1f} ({lay.interval_text(i, sign=False, digits=1)})" for value, i in moved]
+    found = [lay.with_interval(*one) for one in moved]
     inside = here.values("sensitivity", model).mean()
     rows += [("Sensitivity (%) at the threshold of inside", f"{inside:.1f}", found[0]),
              ("Specificity (%) there", f"≥ {100 * SPECIFICITY:.0f}", found[1])]  # fmt: skip
@@ -115,8 +115,7 @@ def _told(summary: Summary, data_set: str, model: str, metric: str) -> str:
     rows = summary.metrics
     rows = rows[(rows["data_set"] == data_set) & (rows["model"] == model)]
     [row] = rows[(rows["metric"] == metric) & (rows["class"] == "")].itertuples()
-    interval = None if np.isnan(row.low) else (row.low, row.high)
-    return f"{row.value:.1f} ({lay.interval_text(interval, sign=False, digits=1)})"
+    return lay.with_interval(row.value, (row.low, row.high))
 
 
 def _table(here: str, there: str, lines: Sequence[Line]) -> Table:
