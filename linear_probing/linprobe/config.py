@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from linprobe.schedule import views_of
 from retfiner.common.cli import default_of, flag
@@ -20,21 +21,11 @@ from retfiner.common.numbers import (
 )
 from retfiner.common.patients import Unit
 
+if TYPE_CHECKING:
+    from retfiner.common.predictions import Amount
+
 Probe = Literal["linear", "knn", "logistic", "prototype", "attentive", "mil", "finetune"]
 Representation = Literal["concat", "concat_prenorm", "concat_postnorm", "global_pool", "cls_token"]
-
-
-class Amount(NamedTuple):
-    """How many training images: a share of them, or (not 0) so many of each class."""
-
-    fraction: float = 1.0
-    shots: int = 0
-
-    def __str__(self) -> str:
-        """Say it, nothing for all of them."""
-        if self.shots:
-            return f"{self.shots} training image{'s' * (self.shots > 1)} a class"
-        return "" if self.fraction == 1 else f"{self.fraction:.3g} of the training images"
 
 
 WEIGHT_DECAY = 0.01
@@ -270,7 +261,7 @@ def _flags(*settings: type) -> tuple[str, ...]:
 
 
 _AUGMENTATION = tuple(n for n in _flags(AugmentationSettings) if n.startswith("aug_"))
-_OF_PROBE = {
+_OF_PROBE: dict[str, tuple[str, ...]] = {
     "linear": _flags(LinearSettings, AugmentationSettings),
     "knn": _flags(NeighbourSettings),
     "logistic": _flags(LogisticSettings),
@@ -280,6 +271,10 @@ _OF_PROBE = {
     "finetune": (*_flags(FinetuneSettings), *_AUGMENTATION),
 }
 """The flags that some kinds of probe know; given with another kind, they are an error."""
+_OF_ADAPT = {"full": (), "last": ("unfreeze_last",), "lora": ("lora_rank",)}
+"""Likewise, of what of the encoder is fine-tuned."""
+_Checks = tuple[tuple[object, str, Any, Any], ...]
+"""What is wrong if true, and the message, what was got and what is expected."""
 SEEDS, DRAWS = 5, 20
 """How many seeds by default; more for ``--shots``, since it matters much which few images."""
 
@@ -303,92 +298,96 @@ class ProbeConfig(
 
     def __post_init__(self) -> None:
         """Raise an InputError where two settings do not go together."""
-        self._check_lists()
-        self._check_weights()
-        self._check_probe()
-        self._check_units()
-        self._check_protocol()
-        self._check_augmentation()
-
-    def _check_lists(self) -> None:
         lists = ("data_set", "external", "seed", "train_fraction", "shots", "logistic_c")
         for name in (*lists, "attention_lr"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise InputError(f"--{name} names something twice", got=" ".join(map(str, values)))
-        both = sorted(set(self.data_set) & set(self.external))
-        if both:
-            raise InputError(
-                "A data set cannot be external to itself",
-                got=f"{', '.join(both)} in both --data_set and --external",
-            )
-        if self.label_map and not self.external:
-            raise InputError("--label_map would have no effect without --external")
-        if not all(re.fullmatch(r"[^=]+=[^=]+", word) for word in self.label_map):
-            raise InputError("--label_map takes theirs=ours", got=" ".join(self.label_map))
-        if max(self.train_fraction) > 1:
-            raise InputError(
-                "--train_fraction is a share", got=max(self.train_fraction), expected="0 to 1"
-            )
+        self._refuse_stray(self.probe, "probe", _OF_PROBE)
+        self._refuse_stray(self.adapt, "adapt", _OF_ADAPT)
+        checks = (*self._of_weights(), *self._of_data(), *self._of_probe(), *self._of_views())
+        for wrong, message, got, expected in checks:
+            if wrong:
+                raise InputError(message, got=got, expected=expected)
 
-    def _check_weights(self) -> None:
-        if not self.weights and self.init_weights is None:
-            raise InputError(
-                "Which model is to be probed?",
-                expected="--init_weights of a base model, maybe with --ft_weights; or --weights",
-            )
-        beside = ("init_weights", "ft_weights", "version", "model")
-        stray = [f"--{name}" for name in beside if getattr(self, name) is not None]
-        if self.weights and stray:
-            raise InputError(f"{', '.join(stray)} would have no effect beside --weights")
-        names = [word.partition("=")[0] for word in self.weights]
-        if not all(re.fullmatch(r"[^=]+=.+", word) for word in self.weights):
-            raise InputError(
-                "--weights takes name=checkpoint", got=" ".join(self.weights), expected="base=A.pth"
-            )
-        if len(set(names)) < len(names):
-            raise InputError("--weights gives two models one name", got=", ".join(names))
-
-    def _check_probe(self) -> None:
-        for probe, names in _OF_PROBE.items():
-            others = set(names) - set(_OF_PROBE[self.probe])
-            stray = [f"--{name}" for name in names if name in others and self._is_set(name)]
+    def _refuse_stray(self, chosen: str, what: str, flags: Mapping[str, Sequence[str]]) -> None:
+        """Refuse flags of another kind of probe or of adaptation than the chosen one."""
+        for kind, names in flags.items():
+            others = set(names) - set(flags[chosen])
+            stray = self._set_among([name for name in names if name in others])
             if stray:
-                raise InputError(
-                    f"{', '.join(stray)} would have no effect",
-                    got=f"--probe {self.probe}",
-                    expected=f"--probe {probe}",
-                )
+                raise InputError(f"{stray} would have no effect", got=f"--{what} {chosen}",
+                                 expected=f"--{what} {kind}")  # fmt: skip
 
-    def _check_units(self) -> None:
-        if self.probe == "mil" and self.unit == "image":
-            raise InputError(
-                "--probe mil pools the images of a unit",
-                got="--unit image",
-                expected="--unit volume, eye or patient",
-            )
-        if self.probe == "mil" and self.shots:
-            raise InputError("--shots draws images, --probe mil needs whole units")
-        if self.shots and self._is_set("train_fraction"):
-            raise InputError("--shots and --train_fraction both say what is trained on")
-        for adapt, name in (("last", "unfreeze_last"), ("lora", "lora_rank")):
-            if self.adapt != adapt and self._is_set(name):
-                raise InputError(
-                    f"--{name} would have no effect", got=f"--adapt {self.adapt}",
-                    expected=f"--adapt {adapt}",
-                )  # fmt: skip
-        if self.probe == "finetune" and self.finetune_warmup >= self.finetune_epochs:
-            raise InputError(
-                "The warm-up would last the whole training",
-                got=f"--finetune_warmup {self.finetune_warmup} of {self.finetune_epochs} epochs",
-                expected="a shorter warm-up",
-            )
-        if self.probe == "attentive" and self.representation_method is not None:
-            raise InputError(
-                "--probe attentive is trained on patch tokens",
-                got=f"--representation_method {self.representation_method}",
-                remedy="leave it out",
-            )
+    def _of_weights(self) -> _Checks:
+        beside = ("init_weights", "ft_weights", "version", "model")
+        stray = self._set_among(beside)
+        names = [word.partition("=")[0] for word in self.weights]
+        whole = all(re.fullmatch(r"[^=]+=.+", word) for word in self.weights)
+        return (
+            (not self.weights and self.init_weights is None, "Which model is to be probed?", None,
+             "--init_weights of a base model, maybe with --ft_weights; or --weights"),
+            (self.weights and stray, f"{stray} would have no effect beside --weights", None, None),
+            (not whole, "--weights takes name=checkpoint", " ".join(self.weights), "base=A.pth"),
+            (len(set(names)) < len(names), "--weights gives two models one name",
+             ", ".join(names), None),
+        )  # fmt: skip
+
+    def _of_data(self) -> _Checks:
+        both = sorted(set(self.data_set) & set(self.external))
+        mapped = all(re.fullmatch(r"[^=]+=[^=]+", word) for word in self.label_map)
+        largest = max(self.train_fraction)
+        return (
+            (both, "A data set cannot be external to itself",
+             f"{', '.join(both)} in both --data_set and --external", None),
+            (self.label_map and not self.external,
+             "--label_map would have no effect without --external", None, None),
+            (not mapped, "--label_map takes theirs=ours", " ".join(self.label_map), None),
+            (largest > 1, "--train_fraction is a share", largest, "0 to 1"),
+            (self.shots and self._is_set("train_fraction"),
+             "--shots and --train_fraction both say what is trained on", None, None),
+        )  # fmt: skip
+
+    def _of_probe(self) -> _Checks:
+        mil, published = self.probe == "mil", self.protocol == "published"
+        tuned, warm_up = self.probe == "finetune", "The warm-up would last the whole training"
+        return (
+            (mil and self.unit == "image", "--probe mil pools the images of a unit",
+             "--unit image", "--unit volume, eye or patient"),
+            (mil and self.shots, "--shots draws images, --probe mil needs whole units", None, None),
+            (tuned and self.finetune_warmup >= self.finetune_epochs, warm_up,
+             f"--finetune_warmup {self.finetune_warmup} of {self.finetune_epochs} epochs",
+             "a shorter warm-up"),
+            (self.probe == "attentive" and self.representation_method is not None,
+             "--probe attentive is trained on patch tokens",
+             f"--representation_method {self.representation_method}", "no such flag beside it"),
+            (published and self.weight_decay is not None,
+             "--protocol published sets the weight decay itself",
+             f"--weight_decay {self.weight_decay}", "one of the two"),
+            (published and self.probe != "linear", "--protocol is about the linear probe",
+             f"--probe {self.probe}", None),
+            (self.batch_size is not None and self._set_among(("batch_size_max", "batch_share")),
+             "--batch_size leaves --batch_size_max and --batch_share without effect", None,
+             "the size or its rule"),
+            (self.warmup_epochs >= self.epochs, warm_up,
+             f"--warmup_epochs {self.warmup_epochs} of --epochs {self.epochs}",
+             "a shorter warm-up"),
+            (self.label_smoothing == 1, "--label_smoothing 1 leaves no label to learn", None,
+             "below 1"),
+        )  # fmt: skip
+
+    def _of_views(self) -> _Checks:
+        stored = self.views is not None or self._is_set("view_seed")
+        stray = self._set_among((*_AUGMENTATION, "view_seed"))
+        return (
+            (self.online_augmentation and stored, "--online_augmentation stores no views",
+             "--views or --view_seed", "one of the two"),
+            (self.views == 0 and stray, f"{stray} would have no effect", "--views 0", None),
+        )  # fmt: skip
+
+    def _set_among(self, names: Sequence[str]) -> str:
+        """Name those of the flags that were given, for a message."""
+        return ", ".join(f"--{name}" for name in names if self._is_set(name))
 
     @property
     def classes_of_external(self) -> dict[str, str]:
@@ -404,45 +403,10 @@ class ProbeConfig(
     @property
     def amounts(self) -> list[Amount]:
         """What probes are trained on, one after the other."""
+        from retfiner.common.predictions import Amount  # pandas, which --help does not wait for
+
         few = [Amount(shots=shots) for shots in self.shots]
         return few or [Amount(fraction) for fraction in self.train_fraction]
-
-    def _check_protocol(self) -> None:
-        if self.protocol == "published" and self.weight_decay is not None:
-            raise InputError(
-                "--protocol published sets the weight decay itself",
-                got=f"--weight_decay {self.weight_decay}",
-                remedy="leave one of the two out",
-            )
-        if self.protocol == "published" and self.probe != "linear":
-            raise InputError("--protocol is about the linear probe", got=f"--probe {self.probe}")
-        if self.batch_size is not None and (
-            self._is_set("batch_size_max") or self._is_set("batch_share")
-        ):
-            raise InputError(
-                "--batch_size leaves --batch_size_max and --batch_share without effect",
-                remedy="give the size or its rule",
-            )
-        if self.warmup_epochs >= self.epochs:
-            raise InputError(
-                "The warm-up would last the whole training",
-                got=f"--warmup_epochs {self.warmup_epochs} of --epochs {self.epochs}",
-                expected="a shorter warm-up",
-            )
-        if self.label_smoothing == 1:
-            raise InputError("--label_smoothing 1 leaves no label to learn", expected="below 1")
-
-    def _check_augmentation(self) -> None:
-        if self.online_augmentation and (self.views is not None or self._is_set("view_seed")):
-            raise InputError(
-                "--online_augmentation stores no views",
-                got="--views or --view_seed",
-                remedy="leave one of the two out",
-            )
-        if self.views == 0:
-            stray = [f"--{n}" for n in (*_AUGMENTATION, "view_seed") if self._is_set(n)]
-            if stray:
-                raise InputError(f"{', '.join(stray)} would have no effect", got="--views 0")
 
     def _is_set(self, name: str) -> bool:
         """Say whether a setting differs from its default."""
@@ -465,8 +429,9 @@ class ProbeConfig(
         if self.probe == "mil":
             settings["unit"] = self.unit
         if self.probe == "finetune":
-            other = {"full": {"unfreeze_last", "lora_rank"}, "last": {"lora_rank"},
-                     "lora": {"unfreeze_last", "layer_decay"}}[self.adapt]  # fmt: skip
+            own = _OF_ADAPT[self.adapt]
+            other = {*(n for names in _OF_ADAPT.values() for n in names if n not in own),
+                     *(["layer_decay"] if self.adapt == "lora" else [])}  # fmt: skip
             settings = {name: value for name, value in settings.items() if name not in other}
         if self.probe != "linear":
             return settings

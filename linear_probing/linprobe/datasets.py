@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
-from retfiner.common.patients import Owner, owner_of, read_split_table
+from retfiner.common.patients import Owner, in_several_classes, owner_of, read_split_table
 from retfiner.common.progress import track
 from retfiner.vision.images import (
     READERS,
@@ -283,7 +283,9 @@ def _notes(classes: list[str], splits: dict[str, Split], *, by_name: bool) -> li
         shared = patients[first] & patients[second]
         if shared:
             notes.append(f"{len(shared)} patients are in both {first} and {second}.")
-    several = _in_several_classes(splits) if by_name else []
+    pairs = ((owner.patient, int(label)) for split in splits.values()
+             for owner, label in zip(split.owners, split.labels, strict=True))  # fmt: skip
+    several = in_several_classes(pairs) if by_name else []
     if several:
         notes.append(
             f"{len(several)} patients, known by file names alone, are in several classes "
@@ -291,15 +293,6 @@ def _notes(classes: list[str], splits: dict[str, Split], *, by_name: bool) -> li
             "people, and a split.csv should say so."
         )
     return notes
-
-
-def _in_several_classes(splits: dict[str, Split]) -> list[str]:
-    classes: dict[str, set[int]] = defaultdict(set)
-    for split in splits.values():
-        for owner, label in zip(split.owners, split.labels.tolist(), strict=True):
-            classes[owner.patient].add(label)
-    classes.pop("", None)
-    return sorted(patient for patient, labels in classes.items() if len(labels) > 1)
 
 
 def _left_out(

@@ -17,13 +17,10 @@ from retfiner.common.errors import InputError, shorten
 
 
 def external(ours: DataSet, theirs: DataSet, label_map: Mapping[str, str]) -> DataSet:
-    """Put the test images of another data set in the place of our own.
+    """Put the test images of another data set in the place of our own, whose classes stay.
 
-    Args:
-        ours: Is trained on; its classes stay.
-        theirs: Has a ``test`` split.
-        label_map: Our class by theirs, where the names differ. Images of a class that ours does not
-            have are left out and counted.
+    ``label_map`` gives our class by theirs, where the names differ. Images of a class that ours
+    does not have are left out and counted.
 
     Raises:
         InputError: If the map names a class that is not there, or fewer than two are left.

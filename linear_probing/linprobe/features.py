@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from linprobe.datasets import Split, read_bscan
 from linprobe.store import FeatureStore, encoder_digest, feature_key
-from retfiner.common.errors import InputError, shorten
+from retfiner.common.errors import InputError
 from retfiner.common.progress import progress
 from retfiner.common.seeds import generator
 from retfiner.vision import (
@@ -63,20 +62,11 @@ class _Shown(Dataset):
         return self.view.show(gray, self.split.digests[index])
 
 
-def _as_list(items: list[Any]) -> list[Any]:
-    return items
-
-
 class Extractor:
-    """Computes features, or takes them from the store.
+    """Computes features of a kind (``method``), or takes them from the store.
 
-    Args:
-        backbone: The encoder; put into evaluation mode and onto the device, otherwise left alone.
-        method: Kind of feature.
-        store: Where features are kept.
-        device: Where the encoder runs.
-        num_workers: Processes that read images; 0 for none.
-        batch_size: Images the encoder sees at once.
+    The encoder is put into evaluation mode and onto the device, otherwise left alone.
+    ``num_workers`` processes read images, 0 for none; it sees ``batch_size`` at once.
     """
 
     def __init__(
@@ -169,7 +159,7 @@ class Extractor:
             _Shown(split, view),
             batch_size=size,
             num_workers=self.num_workers,
-            collate_fn=_as_list,
+            collate_fn=list,
         )
         done = 0
         for shown in loader:
@@ -188,19 +178,17 @@ class Extractor:
 
 def _unreadable(paths: Sequence[Path]) -> InputError:
     """Name every image that cannot be read, not just the first."""
+
+    def look(path: Path) -> list[InputError]:
+        try:
+            read_bscan(path)
+        except InputError as error:
+            return [error]
+        return []
+
     with ThreadPoolExecutor(8) as pool:
-        errors = [error for error in pool.map(_reading_error, paths) if error is not None]
-    return InputError(
-        f"{len(errors)} images cannot be used:\n  "
-        + "\n  ".join(error.in_one_line for error in errors[:20]),
-        got=shorten([f"and {len(errors) - 20} more"]) if len(errors) > 20 else None,
-        remedy="replace or remove them",
-    )
-
-
-def _reading_error(path: Path) -> InputError | None:
-    try:
-        read_bscan(path)
-    except InputError as error:
-        return error
-    return None
+        errors = [error for found in pool.map(look, paths) for error in found]
+    told = "\n  ".join(error.in_one_line for error in errors[:20])
+    more = f"and {len(errors) - 20} more" if len(errors) > 20 else None
+    remedy = "replace or remove them"
+    return InputError(f"{len(errors)} images cannot be used:\n  {told}", got=more, remedy=remedy)

@@ -93,10 +93,8 @@ def refuse(data: DataSet, leaks: Sequence[str], allow: bool) -> list[str]:
 class TrainingPairs:
     """The image-report pairs that a model was refined on, to be compared with test images.
 
-    Args:
-        table: CSV with an ``image`` column (paths from its own folder) and maybe ``patient_id``; of
-            a volume, all B-scans are compared.
-        store: Where perceptual hashes are kept.
+    ``table`` is a CSV with ``image`` (paths from its own folder) and maybe ``patient_id``; of a
+    volume, all B-scans are compared.
 
     Raises:
         InputError: If the table or an image cannot be read.

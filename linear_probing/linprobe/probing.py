@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from linprobe.config import Amount, ProbeConfig
+from linprobe.config import ProbeConfig
 from linprobe.datasets import SPLITS, DataSet, Split, list_data_sets, read_data_set
 from linprobe.external import check_label_map, external
 from linprobe.features import Extractor
@@ -32,6 +32,7 @@ from retfiner.common.files import save_torch
 from retfiner.common.metrics import chance, compute_metric
 from retfiner.common.patients import GROUPS
 from retfiner.common.predictions import (
+    Amount,
     classes_of,
     fingerprint,
     make_table,

@@ -88,25 +88,26 @@ class FeatureStore:
 
     def read(self, key: str, rows: int) -> FloatArray | None:
         """Read a table of so many rows, None where there is none that can be used."""
-        try:
-            # Mapped, so that a header that claims more than the file holds takes no memory.
-            table = np.load(self.path(key), mmap_mode="r", allow_pickle=False)
-        except _UNUSABLE:
-            return None  # absent, or damaged from outside: it is computed and written again
-        if table.ndim != 2 or len(table) != rows or table.dtype.kind != "f":
+        # Mapped, so that a header that claims more than the file holds takes no memory.
+        table = self._load(key)
+        if table is None or table.ndim != 2 or len(table) != rows or table.dtype.kind != "f":
             return None
         return np.array(table, dtype=table.dtype.newbyteorder("="))
+
+    def _load(self, key: str) -> NDArray[Any] | None:
+        try:
+            return np.asanyarray(np.load(self.path(key), mmap_mode="c", allow_pickle=False))
+        except _UNUSABLE:
+            return None  # absent, or damaged from outside: it is computed and written again
 
     def mapped(self, key: str, shape: tuple[int, int]) -> NDArray[np.float16] | None:
         """Map a table in half precision of this shape, without reading it; None if there is none.
 
         What is written to the array never reaches the file.
         """
-        try:
-            table = np.load(self.path(key), mmap_mode="c", allow_pickle=False)
-        except _UNUSABLE:
-            return None
-        return table if table.shape == shape and table.dtype == np.float16 else None
+        table = self._load(key)
+        fits = table is not None and table.shape == shape and table.dtype == np.float16
+        return table if fits else None
 
     def require(self, size: int) -> None:
         """Refuse to begin what the disk has no room for, in bytes.
@@ -117,13 +118,7 @@ class FeatureStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         if size > free:
-            raise InputError(
-                f"Features cannot be stored in {self.folder}",
-                got=f"{free / 1e9:.2g} GB free",
-                expected=f"{size / 1e9:.2g} GB",
-                remedy="make room, or give another folder with --feature_store; "
-                "stored features can be deleted at any time",
-            )
+            raise self._full(f"{free / 1e9:.2g} GB free", f"{size / 1e9:.2g} GB")
 
     def write(self, key: str, table: FloatArray) -> None:
         """Write a table (N, F), whole or not at all.
@@ -135,10 +130,10 @@ class FeatureStore:
             with whole_file(self.path(key)) as temporary, temporary.open("wb") as stream:
                 np.save(stream, table)
         except OSError as error:
-            raise InputError(
-                f"Features cannot be stored in {self.folder}",
-                got=error,
-                expected=f"room for {table.nbytes / 2**20:.0f} MiB",
-                remedy="make room, or give another folder with --feature_store; "
-                "stored features can be deleted at any time",
-            ) from error
+            raise self._full(error, f"room for {table.nbytes / 2**20:.0f} MiB") from error
+
+    def _full(self, got: object, expected: str) -> InputError:
+        remedy = "make room, or give another folder with --feature_store; stored features can be"
+        remedy += " deleted at any time"
+        what = f"Features cannot be stored in {self.folder}"
+        return InputError(what, got=got, expected=expected, remedy=remedy)

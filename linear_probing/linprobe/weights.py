@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from linprobe.config import ProbeConfig
 from retfiner.common.errors import InputError, shorten
@@ -51,8 +51,7 @@ class ProbedModel:
         return notes
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A model that was asked for: its name (None for the usual one) and its checkpoints."""
 
     name: str | None
@@ -91,8 +90,8 @@ def load_model(
         return ProbedModel(base, base_sha256, context)
     refined = load_backbone(ft_weights, base.spec.name, image_size, num_heads or base.num_heads)
     _check_same_kind(base, refined, init_weights, ft_weights)
-    sha256 = file_sha256(ft_weights)
-    same = base_sha256 == sha256 or _are_equal(base, refined)
+    sha256, theirs = file_sha256(ft_weights), refined.encoder.state_dict()
+    same = all(v.equal(theirs[key]) for key, v in base.encoder.state_dict().items())
     context = {
         "weights": str(ft_weights),
         "base_weights": str(init_weights),
@@ -114,11 +113,6 @@ def _check_same_kind(base: Backbone, refined: Backbone, init: Path, ft: Path) ->
             remedy="give the base model it was refined from; where only the image size differs, "
             "--image_size sets it for both",
         )
-
-
-def _are_equal(base: Backbone, refined: Backbone) -> bool:
-    theirs = refined.encoder.state_dict()
-    return all(v.equal(theirs[key]) for key, v in base.encoder.state_dict().items())
 
 
 def _shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:

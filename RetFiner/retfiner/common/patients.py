@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -81,6 +82,14 @@ def read_split_table(data_set: Path) -> dict[str, Owner]:
             return {row["image"]: _owner(row) for row in reader}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is no CSV in UTF-8", got=error) from error
+
+
+def in_several_classes(pairs: Iterable[tuple[str, Hashable]]) -> list[str]:
+    """Name the patients, of pairs with a class, who have images of several classes."""
+    classes: dict[str, set[Hashable]] = defaultdict(set)
+    for patient, label in pairs:
+        classes[patient].add(label)
+    return sorted(name for name, labels in classes.items() if name and len(labels) > 1)
 
 
 def age_group(age: str) -> str:

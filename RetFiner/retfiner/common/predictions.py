@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,20 @@ IDENTITY = (
     "model", "weights", "data_set", "data_version", "probe", "protocol", "seed", "fraction", "shots"
 )  # fmt: skip
 """Columns that are the same for all rows of a run."""
+
+
+class Amount(NamedTuple):
+    """How many training images: a share of them, or (not 0) so many of each class."""
+
+    fraction: float = 1.0
+    shots: int = 0
+
+    def __str__(self) -> str:
+        """Say it, nothing for all of them."""
+        if self.shots:
+            return f"{self.shots} training image{'s' * (self.shots > 1)} a class"
+        return "" if self.fraction == 1 else f"{self.fraction:.3g} of the training images"
+
 
 FORMAT = 2
 _VERSIONED = ("retfiner", "torch", "timm", "numpy", "scikit-learn")

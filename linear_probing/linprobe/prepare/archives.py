@@ -112,9 +112,6 @@ class _Item(NamedTuple):
 def open_source(given: Sequence[Path], scratch: Path) -> Iterator[Source]:
     """Bring a download together in one folder; what is temporary is removed afterwards.
 
-    Yields:
-        The download.
-
     Raises:
         InputError: If something given does not exist or cannot be unpacked.
     """
@@ -154,9 +151,8 @@ def open_source(given: Sequence[Path], scratch: Path) -> Iterator[Source]:
 
 def _single(path: Path) -> list[_Item]:
     if not path.is_file():
-        raise InputError(
-            f"There is no {path}", expected="a folder or an archive", remedy="correct --source"
-        )
+        expected, remedy = "a folder or an archive", "correct --source"
+        raise InputError(f"There is no {path}", expected=expected, remedy=remedy)
     packed = is_archive(path, by_content=True)
     return [_Item(path, PurePosixPath() if packed else PurePosixPath(path.name), path.name, packed)]
 
@@ -194,9 +190,7 @@ def _records(given: Sequence[Path], items: Sequence[_Item]) -> list[SourceFile]:
     """Describe what was given; archives in a folder count as well."""
     files = [item.path for item in items if item.packed or item.path in given]
     folders = [SourceFile(path.resolve().name) for path in given if path.is_dir()]
-    return folders + [
-        SourceFile(path.name, path.stat().st_size, file_sha256(path)) for path in files
-    ]
+    return folders + [SourceFile(p.name, p.stat().st_size, file_sha256(p)) for p in files]
 
 
 def _join(path: Path, target: Path) -> None:
@@ -237,11 +231,7 @@ class Budget:
     members: int = 0
 
     def check(self, coming: int, shown: str) -> None:
-        """Check that so many bytes more may be written.
-
-        Raises:
-            InputError: If that is suspiciously much or the disk has not that much space.
-        """
+        """Raise an InputError if so many bytes more are suspicious, or more than the disk has."""
         if self.written + coming > self.limit or self.members > MAX_MEMBERS:
             raise InputError(
                 f"{shown} unpacks to far more than its size explains",
@@ -288,17 +278,10 @@ def _head(path: Path) -> bytes:
 
 
 def unpack(path: Path, folder: Path, budget: Budget, shown: str, depth: int = 1) -> None:
-    """Unpack an archive; those within it are unpacked where they lie, and removed.
+    """Unpack an archive, which messages call ``shown``, to a folder.
 
-    A file that is already there with the same content is left; what operating systems add to
-    archives is left out.
-
-    Args:
-        path: The archive.
-        folder: Where its members shall lie.
-        budget: What may be written.
-        shown: Its name in messages.
-        depth: How many archives it lies in (itself included).
+    Those within it (``depth`` counts) are unpacked where they lie, and removed. A file that is
+    already there with the same content is left; what operating systems add is left out.
 
     Raises:
         InputError: If the archive is damaged, unsafe or too large, or two different files would
@@ -311,8 +294,7 @@ def unpack(path: Path, folder: Path, budget: Budget, shown: str, depth: int = 1)
             remedy="unpack the outer one yourself and give the folder",
         )
     inner, at = [], ""
-    title = f"unpacking {path.name}"
-    with progress(title, unit="B") as bar:
+    with progress(f"unpacking {path.name}", unit="B") as bar:
         try:
             for name, size, opened in _members(path, shown, budget):
                 at = f", at {name}"
@@ -323,14 +305,12 @@ def unpack(path: Path, folder: Path, budget: Budget, shown: str, depth: int = 1)
                 bar.update(size)
                 if is_archive(folder / place):
                     inner.append(folder / place)
+        except InputError:
+            raise
         except _READ_ERRORS as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"{shown} is damaged or cut short{at}",
-                got=str(error) or type(error).__name__,
-                remedy=_AGAIN,
-            ) from error
+            got = str(error) or type(error).__name__
+            told = f"{shown} is damaged or cut short{at}"
+            raise InputError(told, got=got, remedy=_AGAIN) from error
     for archive in inner:
         within = f"{shown}/{archive.relative_to(folder).as_posix()}"
         unpack(archive, archive.parent, budget, within, depth + 1)
@@ -407,9 +387,7 @@ def _tar_members(path: Path, shown: str) -> Iterator[Member]:
             if info is None:
                 break
             name = info.name
-            if any(
-                "\ud800" <= sign <= "\udfff" for sign in name
-            ):  # how Python keeps what is no UTF-8
+            if re.search("[\ud800-\udfff]", name):  # how Python keeps what is no UTF-8
                 name = name.encode("utf-8", "surrogateescape").decode("latin-1")
             if info.isfile():
                 yield name, info.size, partial(tarfile.ExFileObject, tar, info)
@@ -431,11 +409,7 @@ def _no_file(where: str) -> InputError:
 
 
 def _safe_path(name: str, shown: str) -> PurePosixPath:
-    r"""Turn a member's name into a path below the folder; ``\`` separates like ``/``.
-
-    Raises:
-        InputError: If it is absolute, has a drive letter, or leads out of the folder.
-    """
+    r"""Turn a member's name into a path below the folder, or refuse it; ``\`` is a ``/``."""
     parts = name.replace("\\", "/").split("/")
     if not parts[0] or re.match(r"[A-Za-z]:", name) or ".." in parts or "\0" in name:
         raise InputError(

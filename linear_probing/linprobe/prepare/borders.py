@@ -35,22 +35,13 @@ _NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 def find_white_borders(image: GrayImage) -> NDArray[np.bool_]:
-    """Find white borders.
+    """Find white borders of an (H, W) image: (H, W), true where one is.
 
     The pixels of at least :data:`WHITE` fall into connected regions (corners count). A region is a
     border if it covers an unbroken run of at least :data:`MIN_CONTACT` of one edge of the image and
     is on average at least :data:`MIN_MEAN`. Only then is it grown by its blurred rim.
-
-    Args:
-        image: (H, W), 8 bit.
-
-    Returns:
-        (H, W), true where a border is.
     """
-    white = image >= WHITE
-    if not any(edge.any() for edge in _edges(white)):
-        return np.zeros(image.shape, dtype=bool)
-    regions, _ = ndimage.label(white, _NEIGHBOURS)
+    regions, _ = ndimage.label(image >= WHITE, _NEIGHBOURS)
     chosen = [
         region
         for region in _with_long_contact(regions)
@@ -64,27 +55,16 @@ def find_white_borders(image: GrayImage) -> NDArray[np.bool_]:
 
 
 def zero_white_borders(image: GrayImage) -> tuple[GrayImage, float]:
-    """Set white borders to 0.
-
-    Args:
-        image: (H, W), 8 bit; left as it is.
-
-    Returns:
-        The image without them (the same array where there are none), and their share of it.
-    """
+    """Give an (H, W) image with white borders set to 0, and their share of it."""
     borders = find_white_borders(image)
     share = float(borders.mean())
     return (np.where(borders, np.uint8(0), image) if share else image), share
 
 
-def _edges(values: NDArray) -> tuple[NDArray, ...]:
-    return values[0], values[-1], values[:, 0], values[:, -1]
-
-
 def _with_long_contact(regions: NDArray[np.int32]) -> list[int]:
     """Number the regions that cover enough neighbouring pixels of an edge."""
     found: set[int] = set()
-    for edge in _edges(regions):
+    for edge in (regions[0], regions[-1], regions[:, 0], regions[:, -1]):
         starts = np.flatnonzero(np.diff(edge, prepend=-1))
         lengths = np.diff(starts, append=len(edge))
         found |= set(edge[starts[lengths >= MIN_CONTACT * len(edge)]].tolist())

@@ -84,11 +84,7 @@ class PrepareConfig(ImageSettings, SplitSettings, DownloadSettings):
     """
 
     def __post_init__(self) -> None:
-        """Check what a type alone cannot say.
-
-        Raises:
-            InputError: If something needed is missing or two settings do not go together.
-        """
+        """Raise an InputError if something is missing or two settings do not go together."""
         if self.list:
             return
         if self.name is None:
@@ -103,9 +99,16 @@ class PrepareConfig(ImageSettings, SplitSettings, DownloadSettings):
                 expected="--source <folder or archive>",
                 remedy="--list shows the addresses to download from",
             )
-        if self.split is not None:
-            check_shares(self.split)
-        if self.split_file is not None and not (self.split is None and self.seed is None):
+        shares = self.split or [1.0]
+        if self.split is not None and (
+            len(shares) != 3 or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6)
+        ):
+            raise InputError(
+                "--split does not say how to divide a data set",
+                got=" ".join(f"{share:g}" for share in shares),
+                expected="three positive shares of train, val and test that add up to 1",
+            )
+        if self.split_file is not None and self.given("split", "seed"):
             raise InputError(
                 "--split_file leaves --split and --seed without effect",
                 remedy="give the split or its rule",
@@ -120,17 +123,3 @@ class PrepareConfig(ImageSettings, SplitSettings, DownloadSettings):
     def given(self, *names: str) -> str:
         """Name those of the flags that were given, for a message; empty if there are none."""
         return ", ".join(f"--{name}" for name in names if getattr(self, name) is not None)
-
-
-def check_shares(shares: Shares) -> None:
-    """Check shares of train, val and test.
-
-    Raises:
-        InputError: If they are not three positive numbers that add up to 1.
-    """
-    if len(shares) != 3 or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-        raise InputError(
-            "--split does not say how to divide a data set",
-            got=" ".join(f"{share:g}" for share in shares),
-            expected="three positive shares of train, val and test that add up to 1",
-        )

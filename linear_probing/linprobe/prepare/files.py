@@ -20,19 +20,14 @@ _DIGITS = re.compile(r"(\d+)")
 
 def is_clutter(path: PurePosixPath) -> bool:
     """Say whether a file was left by an operating system and belongs to no data set."""
-    return (
-        "__MACOSX" in path.parts
-        or path.name.startswith("._")
-        or path.name in (".DS_Store", "Thumbs.db", "desktop.ini")
-    )
+    left = path.name.startswith("._") or path.name in (".DS_Store", "Thumbs.db", "desktop.ini")
+    return left or "__MACOSX" in path.parts
 
 
 def list_files(folder: Path, suffixes: Collection[str]) -> list[PurePosixPath]:
-    """List the files of some kinds at any depth, in natural order.
+    """List the files of some kinds below a folder, at any depth, in natural order.
 
-    Returns:
-        Paths relative to ``folder``; what operating systems leave behind and what is hidden are
-        left out.
+    Paths are relative to it; what operating systems leave behind and what is hidden is left out.
     """
     found = []
     for place, folders, names in os.walk(folder):
@@ -95,11 +90,7 @@ def unique_names(names: Sequence[str]) -> list[str]:
 def by_key(
     paths: Iterable[PurePosixPath], key: Callable[[PurePosixPath], str], what: str = "images"
 ) -> dict[str, PurePosixPath]:
-    """Find files by what a table calls them.
-
-    Raises:
-        InputError: If two are called the same.
-    """
+    """Find files by what a table calls them; two that are called the same are an error."""
     found: dict[str, PurePosixPath] = {}
     for path in paths:
         first = found.setdefault(key(path), path)
@@ -123,12 +114,8 @@ def find_file(
     """
     found = [path for path in files if path.name.casefold() == name.casefold()]
     if not found:
-        raise InputError(
-            f"There is no {name} in {folder}",
-            got=shorten([str(path) for path in files]) or "no file of this kind",
-            expected=name,
-            remedy=remedy,
-        )
+        got = shorten([str(path) for path in files]) or "no file of this kind"
+        raise InputError(f"There is no {name} in {folder}", got=got, expected=name, remedy=remedy)
     if len({(folder / path).read_bytes() for path in found}) > 1:
         raise InputError(
             f"There are several different files {name} in {folder}",
@@ -140,21 +127,14 @@ def find_file(
 
 
 def tolerate(problem: str, bad: Sequence[str], total: int, remedy: str) -> list[str]:
-    """Turn a few unusable rows or files into a note, and many into an error.
-
-    Returns:
-        A note, or nothing if none is bad.
+    """Turn a few unusable rows or files into a note, and many into an error; no note for none.
 
     Raises:
         InputError: If more than :data:`TOLERATED` of them are.
     """
     if not bad:
         return []
+    told, some = f"{len(bad)} of {total} {problem}", shorten(list(bad), 3)
     if len(bad) > TOLERATED * total:
-        raise InputError(
-            f"{len(bad)} of {total} {problem}",
-            got=shorten(list(bad), 3),
-            expected="none, or a few",
-            remedy=remedy,
-        )
-    return [f"{len(bad)} of {total} {problem}; left out: {shorten(list(bad), 3)}."]
+        raise InputError(told, got=some, expected="none, or a few", remedy=remedy)
+    return [f"{told}; left out: {some}."]

@@ -39,7 +39,7 @@ from linprobe.prepare.splits import SPLIT_OF
 from linprobe.prepare.tables import read_table
 from linprobe.prepare.volumes import read_gray
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.patients import ABOUT, owner_in_name
+from retfiner.common.patients import ABOUT, in_several_classes, owner_in_name
 from retfiner.common.progress import track
 
 NAME = "folder"
@@ -163,11 +163,7 @@ def _with_patient(bscan: BScan, pattern: str | None) -> BScan:
 
 def _in_several_classes(bscans: list[BScan]) -> list[str]:
     """Point out patients, known by names alone, whose number may restart in each class."""
-    classes: dict[str, set[str]] = defaultdict(set)
-    for bscan in bscans:
-        classes[bscan.patient or ""].add(bscan.label)
-    classes.pop("", None)
-    several = sorted(patient for patient, labels in classes.items() if len(labels) > 1)
+    several = in_several_classes((bscan.patient or "", bscan.label) for bscan in bscans)
     if not several:
         return []
     return [
@@ -222,7 +218,7 @@ def _readable_and_together(bscans: list[BScan]) -> tuple[list[BScan], list[str]]
                 got=shorten([f"{kept[i].source} = {kept[k].source}" for i, k in torn], 5),
                 expected=f"each picture in one {what}",
             )
-    groups: Groups[str] = Groups()
+    groups: Groups = Groups()
     for i, k in pairs:
         groups.join(_unit(kept[i]), _unit(kept[k]))
     if pairs:

@@ -33,6 +33,7 @@ from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options
 from linprobe.prepare.splits import SPLIT_OF
 from linprobe.prepare.volumes import read_gray
 from retfiner.common.errors import InputError
+from retfiner.common.patients import in_several_classes
 
 CLASSES = ("CNV", "DME", "DRUSEN", "NORMAL")
 STRICTEST_FIRST = ("test", "val", "train")
@@ -132,16 +133,10 @@ def _patients_apart(images: Sequence[BScan]) -> tuple[list[BScan], list[str]]:
 
 def _recurring(images: Sequence[BScan]) -> list[str]:
     """Count the numbers that recur in several classes."""
-    classes: dict[str | None, set[str]] = defaultdict(set)
-    for image in images:
-        classes[image.patient].add(image.label)
-    several = sum(len(labels) > 1 for labels in classes.values())
-    if not several:
-        return []
-    return [
-        f"{several} of {len(classes)} patient numbers recur in several classes; each was taken for "
-        "one patient."
-    ]
+    several = len(in_several_classes((image.patient or "", image.label) for image in images))
+    total = len({image.patient for image in images})
+    note = f"{several} of {total} patient numbers recur in several classes; each was taken for one"
+    return [f"{note} patient."] * bool(several)
 
 
 SPEC = DataSetSpec(

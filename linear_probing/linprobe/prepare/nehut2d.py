@@ -87,11 +87,9 @@ def _place(path: PurePosixPath) -> str:
 def _rows(
     table: Path, images: dict[str, PurePosixPath]
 ) -> tuple[pd.DataFrame, list[str], list[LeftOut]]:
-    """Read the table: each file once, and only those that are there.
+    """Read the table, each file once, and only those that are there; notes; and what is left out.
 
-    Returns:
-        Columns ``place``, ``label``, ``diagnosis`` and ``patient`` (with the class, as ids restart
-        in each); notes; and what has no counterpart.
+    Columns are ``place``, ``label``, ``diagnosis`` and ``patient`` (with the class: ids restart).
     """
     read = read_table(table, COLUMNS, exactly=True)
     keys = [_place(PurePosixPath(text.replace("\\", "/"))) for text in read["Directory"]]
@@ -123,9 +121,9 @@ def _rows(
     return once[~once["place"].isin(torn)], [note] * bool(again), left_out
 
 
-def _patients(folder: Path, rows: pd.DataFrame) -> tuple[Groups[str], list[str]]:
+def _patients(folder: Path, rows: pd.DataFrame) -> tuple[Groups, list[str]]:
     """Join the patients that share a byte-identical B-scan or a folder."""
-    groups: Groups[str] = Groups()
+    groups: Groups = Groups()
     owner = {folder / row.place: row.patient for row in rows.itertuples()}
     diagnosis = dict(zip(rows["patient"], rows["diagnosis"], strict=True))
     for patient in owner.values():

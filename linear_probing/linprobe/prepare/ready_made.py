@@ -23,10 +23,7 @@ _DEPTH = 3  # folders between the top of the download and the splits
 
 
 def find_ready_made(source: Path, spec: DataSetSpec) -> Plan | None:
-    """Find a data set that is in the probing layout.
-
-    Returns:
-        What was found; None if the download is not in this layout.
+    """Find a data set that is in the probing layout; None if the download is not.
 
     Raises:
         InputError: If there are several such data sets, none of them of this name.

@@ -71,19 +71,10 @@ def show_prepared(prepared: Prepared) -> None:
 
 
 def picture_of_axes(path: Path, name: str, shape: tuple[int, ...], taken: int) -> GrayImage:
-    """Show the central slice of a volume along its first and along its last axis.
+    """Show the central slice of a NumPy archive's volume along its first and along its last axis.
 
     Along the right one there are layers from side to side, as in any B-scan; along the other,
-    what the scanner never saw as one picture.
-
-    Args:
-        path: A NumPy archive.
-        name: Of the volume in it.
-        shape: Of the volume.
-        taken: Which axis, 0 or 2, counts the B-scans that are written.
-
-    Returns:
-        (H, W), 8 bit.
+    what the scanner never saw as one picture. ``taken``, 0 or 2, is the axis that is taken.
     """
     pictures = []
     for axis, flag in ((0, "first"), (2, "last")):

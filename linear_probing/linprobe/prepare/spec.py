@@ -161,11 +161,9 @@ class DataSetSpec:
     split: tuple[float, float, float] = (0.5, 0.25, 0.25)
 
     def list_bscans(self, folder: Path, options: Options) -> Listing:
-        """Find the B-scans of a download, and check what holds for every data set.
+        """Find the B-scans of a download, their names made unique, and check what holds for all.
 
-        Returns:
-            What was found, names made unique; notes say what was left out, and where counts are
-            not the published ones.
+        Notes say what was left out, and where counts are not the published ones.
 
         Raises:
             InputError: If a class is absent or unknown, much could not be used, or whatever the
@@ -200,12 +198,12 @@ class DataSetSpec:
 
     def _other_counts(self, counts: Mapping[str, int]) -> list[str]:
         """Say where a download has another number of something than was published."""
-        here = {name: counts.get(name, 0) if name else sum(counts.values())
-                for name in self.published}  # fmt: skip
-        if here == dict(self.published):
-            return []
         found, published = (
             ", ".join(f"{name} {count}".strip() for name, count in numbers.items())
-            for numbers in (here, self.published)
+            for numbers in (
+                {n: counts.get(n, 0) if n else sum(counts.values()) for n in self.published},
+                self.published,
+            )
         )
-        return [f"Not the published number of {self.unit}: {found}; published: {published}."]
+        note = f"Not the published number of {self.unit}: {found}; published: {published}."
+        return [note] * (found != published)

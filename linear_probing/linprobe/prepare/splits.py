@@ -239,17 +239,10 @@ class _Places:
 def repeat_split(
     bscans: Sequence[BScan], rows: pd.DataFrame, path: Path
 ) -> tuple[list[BScan], list[str]]:
-    """Find the B-scans that a table names, and take its splits.
+    """Find the B-scans of a download that a table names, and take its splits; give notes as well.
 
-    They are found by the name of the file without folder and suffix, else by ``source``.
-
-    Args:
-        bscans: Those of the download.
-        rows: The table, as :func:`~linprobe.prepare.tables.read_split` reads it.
-        path: Its place, for messages.
-
-    Returns:
-        The B-scans in the table's order, with its patients where the download tells none; notes.
+    They are found by the name of the file without folder and suffix, else by ``source``, and come
+    in the order of the table (at ``path``), with its patients where the download tells none.
 
     Raises:
         InputError: If an image is not found or named twice, or its class or patient is another one

@@ -35,18 +35,11 @@ MAX_ROWS, MAX_COLUMNS = 2**20, 2**14
 """Excel's own limits; a file may claim more, and is then padded with empty cells."""
 
 _BROKEN_XLSX = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
+    ArithmeticError, AttributeError, EOFError, LookupError, OSError, TypeError, ValueError,
     RuntimeError,  # zipfile: a password, or a kind of compression it does not know
     SyntaxError,  # what is no XML, entities that refer to one another included
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _AGAIN = "give the table as downloaded, or download it again"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -54,13 +47,8 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 def read_table(path: Path, columns: Sequence[str], *, exactly: bool = False) -> pd.DataFrame:
     """Read a CSV (commas, or as Excel writes it semicolons or tabs) or the first sheet of an xlsx.
 
-    Args:
-        path: The table.
-        columns: Those it must have.
-        exactly: Whether it must have these alone, in this order.
-
-    Returns:
-        Cells as text, without blanks around them; an empty one is an empty text.
+    It must have the ``columns``; ``exactly`` these alone, in this order. Cells are text, without
+    blanks around them; an empty one is an empty text.
 
     Raises:
         InputError: If it cannot be read, lacks a column, or has a row of another length.
@@ -172,19 +160,10 @@ def match(
     what: str,
     remedy: str,
 ) -> tuple[pd.DataFrame, list[LeftOut]]:
-    """Find the file of each row of a table.
+    """Give the rows of a table that have a file, with it in ``place``; and what of either has none.
 
-    Args:
-        rows: The table.
-        column: The one that names files, for messages.
-        keys: What each row calls its file.
-        files: Files by what rows call them.
-        table: Its name in messages.
-        what: What a file is, as ``image``.
-        remedy: What to do where much has no counterpart.
-
-    Returns:
-        The rows that have a file, with it in a column ``place``; and what of either has none.
+    ``keys`` are what rows call their ``files``; messages name the ``table``, the ``column`` that
+    names files, ``what`` a file is (``image``), and a ``remedy`` where much has no counterpart.
     """
     placed = rows.assign(place=[files.get(key) for key in keys])
     absent = placed.loc[placed["place"].isna(), column].tolist()
@@ -229,11 +208,7 @@ def write_split(folder: Path, rows: pd.DataFrame) -> None:
 
 
 def read_split(path: Path) -> pd.DataFrame:
-    """Read a ``split.csv``, our own or somebody else's.
-
-    Args:
-        path: The table; columns other than :data:`COLUMNS` are left, and those after the fourth
-            may be missing.
+    """Read a ``split.csv``, our own or somebody else's, which may lack columns after the fourth.
 
     Raises:
         InputError: If it cannot be read, lacks a column, or a row says something impossible.

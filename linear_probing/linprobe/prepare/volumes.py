@@ -1,7 +1,7 @@
 """One B-scan as 8-bit gray values, from an image file or a volume of MATLAB, NumPy or MetaImage.
 
 Volumes that can only be unpacked as a whole (MATLAB, NumPy archives) are kept one at a time a
-process, so that writing all B-scans of one unpacks it once.
+process, so that writing all B-scans of one unpacks it once. All errors name the file.
 """
 
 from __future__ import annotations
@@ -25,47 +25,32 @@ from retfiner.common.errors import InputError
 Shape = tuple[int, ...]
 
 _BROKEN = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
+    ArithmeticError, EOFError, LookupError, MemoryError, OSError, TypeError, ValueError,
     RuntimeError,  # zipfile: a password, or a kind of compression it does not know
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _AGAIN = "download it again"
-
 MAX_VOLUME_BYTES = 2**32
 """Most bytes of a volume that can only be read as a whole."""
-
 MAX_RATIO, MAX_SMALL_VOLUME = 100, 2**28
 """A volume of more bytes than the latter that was packed tighter than the former is a bomb."""
-
 _MAT_BYTES = {"logical": 1, "single": 4, "double": 8} | {
     f"{sign}int{8 * size}": size for sign in ("", "u") for size in (1, 2, 4, 8)
 }
 """Bytes of a value, by what MATLAB calls its kind."""
-
 _FUNDUS = re.compile(r"(?<![a-z])(fundus|c?slo|ir|infrared|en[- _]?face)(?![a-z])", re.IGNORECASE)
 """What an image beside B-scans is called that is none."""
 
 
 def read_gray(path: Path) -> GrayImage:
-    """Read an image file; 16 bits are scaled to 8, colour becomes luma.
-
-    Returns:
-        (H, W), 8 bit.
+    """Read an image file: (H, W), 8 bit; 16 bits are scaled to 8, colour becomes luma.
 
     Raises:
         InputError: If it cannot be read, or holds several images.
     """
     from retfiner.vision import ImageAddress, read_image  # delayed: it needs torch
 
-    values = read_image(ImageAddress(path))
-    return np.rint(values * np.float32(255)).astype(np.uint8)
+    return np.rint(read_image(ImageAddress(path)) * np.float32(255)).astype(np.uint8)
 
 
 def slices_of_images(folder: Path, paths: Sequence[PurePosixPath]) -> Slices:
@@ -100,18 +85,16 @@ def _size_of(path: Path) -> tuple[int, int] | None:
 
 
 def as_gray(values: NDArray[Any], where: str) -> GrayImage:
-    """Take values as 8-bit gray values, and refuse those that are not clearly such.
+    """Take (H, W) values, which errors call ``where``, as 8-bit gray values.
 
-    Args:
-        values: (H, W): bytes, or other numbers that are whole and from 0 to 255, or floats in
-            [0, 1], which are scaled by 255.
-        where: Where they come from, for the message.
+    Bytes, or other numbers that are whole and from 0 to 255; floats in [0, 1] are scaled by 255.
 
     Raises:
         InputError: If they are anything else.
     """
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
+    got = f"{values.dtype} of shape {values.shape}, or values that are no numbers"
     if values.dtype.kind in "iuf" and values.size and np.isfinite(values).all():
         low, high = values.min(), values.max()
         if low >= 0 and high <= 255 and (values == np.rint(values)).all():
@@ -119,8 +102,6 @@ def as_gray(values: NDArray[Any], where: str) -> GrayImage:
         if low >= 0 and high <= 1:
             return np.rint(values * 255).astype(np.uint8)
         got = f"{values.dtype} from {low} to {high}"
-    else:
-        got = f"{values.dtype} of shape {values.shape}, or values that are no numbers"
     raise InputError(
         f"{where}: values that are no 8-bit gray values",
         got=got,
@@ -140,9 +121,7 @@ def mat_shape(path: Path, variable: str) -> Shape:
     """
     from scipy.io import whosmat
 
-    found = {
-        name: (shape, kind) for name, shape, kind in _opened(path, partial(whosmat, str(path)))
-    }
+    found = {name: about for name, *about in _opened(path, partial(whosmat, str(path)))}
     if variable not in found:
         raise _no_member(path, variable, sorted(found))
     shape, kind = found[variable]
@@ -160,10 +139,9 @@ def mat_shape(path: Path, variable: str) -> Shape:
 
 
 def npz_shapes(path: Path) -> dict[str, Shape]:
-    """Tell the shapes of the arrays of a NumPy archive from their headers.
+    """Tell the shapes of the arrays of a NumPy archive, by name, from their headers.
 
-    Returns:
-        Shape by name; arrays of Python objects are left out, and never unpickled.
+    Arrays of Python objects are left out, and never unpickled.
 
     Raises:
         InputError: If the archive is damaged.
@@ -175,21 +153,14 @@ def npz_shapes(path: Path) -> dict[str, Shape]:
 
 
 def read_slice(path: Path, name: str, axis: int, index: int) -> GrayImage:
-    """Read one B-scan of a volume in a MATLAB file or a NumPy archive.
+    """Read one B-scan, (H, W), of the volume ``name`` in a ``.mat`` file or ``.npz`` archive.
 
-    Args:
-        path: The file, ``.mat`` or ``.npz``.
-        name: Of the variable, which has three axes.
-        axis: The one that counts B-scans.
-        index: Which of them, from 0.
-
-    Returns:
-        (H, W), 8 bit.
+    ``axis`` is the one of its three that counts B-scans, from 0.
 
     Raises:
         InputError: If the file cannot be read or the values are no gray values.
     """
-    volume = _volume(path, name, _stamp(path))
+    volume = _volume(path, name, _opened(path, lambda: path.stat().st_mtime_ns))
     if volume.ndim != 3 or index >= volume.shape[axis]:
         raise InputError(
             f"{path} has no B-scan {index}",
@@ -218,25 +189,13 @@ def read_npz_value(path: Path, member: str) -> float:
 
 
 @lru_cache(maxsize=1)
-def _volume(path: Path, name: str, _stamped: tuple[int, int]) -> NDArray[Any]:
-    return _read_mat(path, name) if path.suffix.lower() == ".mat" else _read_npz(path, name)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Give what changes when a file does, so that a kept volume is not taken for a newer one."""
-    try:
-        about = path.stat()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read", got=error) from error
-    return about.st_mtime_ns, about.st_size
-
-
-def _read_mat(path: Path, variable: str) -> NDArray[Any]:
+def _volume(path: Path, name: str, _modified: int) -> NDArray[Any]:
+    if path.suffix.lower() != ".mat":
+        return _read_npz(path, name)
     from scipy.io import loadmat
 
-    mat_shape(path, variable)
-    values: NDArray[Any] = _opened(path, lambda: loadmat(path, variable_names=[variable])[variable])
-    return values
+    mat_shape(path, name)
+    return np.asarray(_opened(path, lambda: loadmat(path, variable_names=[name])[name]))
 
 
 def _read_npz(path: Path, member: str) -> NDArray[Any]:
@@ -249,18 +208,13 @@ def _read_npz(path: Path, member: str) -> NDArray[Any]:
 
     def load() -> NDArray[Any]:
         with np.load(path, allow_pickle=False) as archive:
-            values: NDArray[Any] = archive[member]
-            return values
+            return np.asarray(archive[member])
 
-    return _opened(path, load)
+    return np.asarray(_opened(path, load))
 
 
 def _opened(path: Path, read: Callable[[], Any]) -> Any:
-    """Read a file, and name it in whatever goes wrong.
-
-    Raises:
-        InputError: If it is damaged, or a MATLAB file of version 7.3.
-    """
+    """Read a file, and name it in whatever goes wrong."""
     from scipy.io.matlab import MatReadError
 
     try:
@@ -278,12 +232,9 @@ def _opened(path: Path, read: Callable[[], Any]) -> Any:
 
 
 def _no_member(path: Path, member: str, there: list[str]) -> InputError:
-    return InputError(
-        f"{path} has no {member}",
-        got=", ".join(there) or "other variables",
-        expected=member,
-        remedy="give the files as downloaded",
-    )
+    got = ", ".join(there) or "other variables"
+    remedy = "give the files as downloaded"
+    return InputError(f"{path} has no {member}", got=got, expected=member, remedy=remedy)
 
 
 # ---- MetaImage: a text header, .mhd, and a file of bare values beside it
@@ -313,10 +264,7 @@ def slices_of_mhd(folder: Path, header: PurePosixPath) -> Slices:
 
 
 def read_mhd_slice(header: Path, index: int) -> GrayImage:
-    """Read one B-scan of a MetaImage volume; the rest of it stays on the disk.
-
-    Returns:
-        (H, W), 8 bit.
+    """Read one B-scan, (H, W), of a MetaImage volume; the rest of it stays on the disk.
 
     Raises:
         InputError: If the volume cannot be read or its values are no gray values.

@@ -91,11 +91,7 @@ class Plan(NamedTuple):
 def write_png(
     target: Path, *, read: Callable[[], GrayImage], zero_borders: bool, source: str
 ) -> Written:
-    """Read a B-scan and write it as an 8-bit grayscale PNG.
-
-    Raises:
-        InputError: If it cannot be read or written.
-    """
+    """Read a B-scan and write it as an 8-bit grayscale PNG; an InputError where that fails."""
     image = read()
     if image.dtype != np.uint8 or image.ndim != 2 or not image.size:
         raise InputError(
@@ -115,11 +111,7 @@ def write_png(
 
 
 def copy_file(target: Path, *, source: Path) -> Written:
-    """Copy a file byte for byte.
-
-    Raises:
-        InputError: If it cannot be read or written.
-    """
+    """Copy a file byte for byte; an InputError where that fails."""
     try:
         content = source.read_bytes()
     except OSError as error:
@@ -140,10 +132,7 @@ def _write(target: Path, content: bytes) -> None:
 
 
 def write_images(jobs: Sequence[Job], folder: Path, workers: int) -> list[Written]:
-    """Write images, a few of them in memory at a time.
-
-    Returns:
-        What became of each, in the order of the jobs.
+    """Write images, a few of them in memory at a time, and tell what became of each.
 
     Raises:
         InputError: If an image cannot be read or written, or a process died.
@@ -151,12 +140,10 @@ def write_images(jobs: Sequence[Job], folder: Path, workers: int) -> list[Writte
     for parent in {(folder / job.image).parent for job in jobs}:
         parent.mkdir(parents=True, exist_ok=True)
     make = partial(_make_all, folder=folder)
+    alone = map(make, ([job] for job in jobs))
     written: list[Written] = []
     with progress("writing images", len(jobs)) as bar:
-        results = (
-            _in_processes(make, jobs, workers) if workers > 1 else map(make, ([j] for j in jobs))
-        )
-        for chunk in results:
+        for chunk in alone if workers < 2 else _in_processes(make, jobs, workers):
             written += chunk
             bar.update(len(chunk))
     return written
@@ -202,13 +189,9 @@ def _in_processes(
 
 
 def write_description(
-    folder: Path,
-    spec: DataSetSpec,
-    rows: pd.DataFrame,
-    done: dict[str, Any],
-    files: Sequence[SourceFile],
-    notes: Sequence[str],
-) -> None:
+    folder: Path, spec: DataSetSpec, rows: pd.DataFrame, done: dict[str, Any],
+    files: Sequence[SourceFile], notes: Sequence[str],
+) -> None:  # fmt: skip
     """Write ``dataset.json``: what the data set is, and what was done to it."""
     counts = {
         split: {
@@ -217,6 +200,7 @@ def write_description(
         }
         for split, by_class in count(rows).items()
     }
+    versions = {name: version(name) for name in _SOFTWARE}
     facts = ("name", "task", "licence", "where", "citation")
     description = {
         "format": FORMAT,
@@ -225,10 +209,7 @@ def write_description(
         "done": done,
         "source": [file._asdict() for file in files],
         "notes": list(notes),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in _SOFTWARE},
-        },
+        "versions": {"python": platform.python_version(), **versions},
     }
     text = json.dumps(description, indent=2, ensure_ascii=False)
     # A folder's name need not be UTF-8.
@@ -277,9 +258,6 @@ def work_folder(output: Path, name: str) -> Iterator[Path]:
     """Make a hidden folder for all that is unfinished, and remove it at the end.
 
     What a killed run leaves is never taken for a data set: nothing lies in it directly.
-
-    Yields:
-        The folder.
 
     Raises:
         InputError: If it cannot be made.

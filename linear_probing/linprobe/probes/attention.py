@@ -7,27 +7,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from linprobe.config import ProbeConfig
-from linprobe.probes.head import CURVE
-from linprobe.schedule import Progress, advance, learning_rate_at
+from linprobe.config import AttentionSettings
+from linprobe.probes.watch import Watch
+from linprobe.schedule import learning_rate_at
 from linprobe.task import Outcome, ProbingTask, Rows
-from retfiner.common.errors import InputError
-from retfiner.common.metrics import compute_metric
 from retfiner.common.progress import track
 from retfiner.common.seeds import generator
 
 INIT_STD = 0.02
-MIN_DELTA = 1e-3
-"""What counts as better, as in the linear probe."""
 
 
 class CrossAttention(nn.Module):
@@ -96,35 +91,13 @@ class Sets:
         return len(self.labels)
 
 
-@dataclass(frozen=True)
-class AttentionNumbers:
-    """Numbers of the training; the flags that begin with ``attention_`` say what they mean."""
-
-    weight_decay: float
-    epochs: int
-    patience: int
-    batch: int
-
-    @classmethod
-    def of(cls, config: ProbeConfig) -> AttentionNumbers:
-        """Take them from the settings of a run."""
-        return cls(**{f.name: getattr(config, f"attention_{f.name}") for f in fields(cls)})
-
-
 @dataclass
 class Fitted:
-    """A model at its best epoch, with its curve, and what chose it among others."""
+    """A model at its best epoch, how it came to it, and its peak learning rate."""
 
     model: nn.Module
     learning_rate: float
-    progress: Progress
-    curve: list[dict[str, float]]
-
-    @property
-    def context(self) -> dict[str, Any]:
-        """What was found on the way."""
-        found = {"best_epoch": self.progress.best_epoch, "epochs_trained": len(self.curve)}
-        return {**found, "learning_rate": self.learning_rate}
+    watch: Watch
 
 
 def fit_best(
@@ -132,7 +105,7 @@ def fit_best(
     train: Sets,
     val: Sets,
     rates: Sequence[float],
-    numbers: AttentionNumbers,
+    settings: AttentionSettings,
     draws: Callable[[], torch.Generator],
     device: torch.device,
 ) -> Fitted:
@@ -143,8 +116,8 @@ def fit_best(
     Raises:
         InputError: If training diverges.
     """
-    fitted = [fit(build(), train, val, rate, numbers, draws(), device) for rate in rates]
-    return max(fitted, key=lambda one: (one.progress.score, -one.progress.loss))
+    fitted = [fit(build(), train, val, rate, settings, draws(), device) for rate in rates]
+    return max(fitted, key=lambda one: (one.watch.progress.score, -one.watch.progress.loss))
 
 
 def fit(
@@ -152,7 +125,7 @@ def fit(
     train: Sets,
     val: Sets,
     peak: float,
-    numbers: AttentionNumbers,
+    settings: AttentionSettings,
     draws: torch.Generator,
     device: torch.device,
 ) -> Fitted:
@@ -163,32 +136,24 @@ def fit(
     Raises:
         InputError: If training diverges.
     """
-    _initialise(model, draws)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        else:
+            nn.init.trunc_normal_(parameter, std=INIT_STD, generator=draws)
     model.to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=numbers.weight_decay)
-    fitted = Fitted(copy.deepcopy(model), peak, Progress(), [])
-    for epoch in track(range(1, numbers.epochs + 1), "training attention, at most", unit="epoch"):
-        loss, rate = _train_epoch(model, optimiser, train, peak, epoch, numbers, draws)
-        scores = probabilities(model, val, numbers.batch)
-        if not np.isfinite(scores).all():
-            raise InputError(
-                "The training of the probe diverged",
-                got="weights that are not finite",
-                remedy="lower --attention_lr",
-            )
-        truth = val.labels.numpy()
-        names = ("loss", "balanced_accuracy")
-        val_loss, score = (compute_metric(name, scores, truth) for name in names)
-        values = (epoch, rate, loss, val_loss, score)
-        fitted.curve.append(dict(zip(CURVE, values, strict=True)))
-        fitted.progress = advance(
-            fitted.progress, epoch, score, val_loss, min_delta=MIN_DELTA, start=0
-        )
-        if fitted.progress.best_epoch == epoch:
-            fitted.model.load_state_dict(model.state_dict())
-        elif fitted.progress.waited >= numbers.patience:
+    decay, epochs = settings.attention_weight_decay, settings.attention_epochs
+    optimiser = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=decay)
+    watch = Watch("--attention_lr", settings.attention_patience)
+    best = copy.deepcopy(model)
+    for epoch in track(range(1, epochs + 1), "training attention, at most", unit="epoch"):
+        loss, rate = _train_epoch(model, optimiser, train, peak, epoch, settings, draws)
+        scores = probabilities(model, val, settings.attention_batch)
+        if watch.is_best(rate, loss, scores, val.labels.numpy()):
+            best.load_state_dict(model.state_dict())
+        elif watch.is_over:
             break
-    return fitted
+    return Fitted(best, peak, watch)
 
 
 def _train_epoch(
@@ -197,16 +162,16 @@ def _train_epoch(
     train: Sets,
     peak: float,
     epoch: int,
-    numbers: AttentionNumbers,
+    settings: AttentionSettings,
     draws: torch.Generator,
 ) -> tuple[float, float]:
     """Train for an epoch; return the mean loss and the last learning rate."""
-    device = next(model.parameters()).device
-    batches = torch.randperm(len(train), generator=draws).split(numbers.batch)
+    device, epochs = next(model.parameters()).device, settings.attention_epochs
+    batches = torch.randperm(len(train), generator=draws).split(settings.attention_batch)
     total, rate = 0.0, peak
     for step, batch in enumerate(batches):
         done = epoch - 1 + step / len(batches)
-        rate = learning_rate_at(done, peak=peak, lowest=0.0, warmup=0, epochs=numbers.epochs)
+        rate = learning_rate_at(done, peak=peak, lowest=0.0, warmup=0, epochs=epochs)
         optimiser.param_groups[0]["lr"] = rate
         sets, there = train.take(batch)
         logits = model(sets.to(device), there.to(device))
@@ -216,15 +181,6 @@ def _train_epoch(
         optimiser.step()
         total += float(loss.detach()) * len(batch) / len(train)
     return total, rate
-
-
-def _initialise(model: nn.Module, draws: torch.Generator) -> None:
-    """Draw every weight from a normal distribution cut off at plus and minus two; biases are 0."""
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
-        else:
-            nn.init.trunc_normal_(parameter, std=INIT_STD, generator=draws)
 
 
 def probabilities(model: nn.Module, sets: Sets, batch: int) -> np.ndarray:
@@ -253,12 +209,12 @@ def probe_sets(
         InputError: If training diverges.
     """
     config, outcomes = task.config, {}
-    numbers = AttentionNumbers.of(config)
     for seed, rows in subsets.items():
         draws = partial(generator, seed, "attention")
-        fitted = fit_best(build, train_of(rows), val, config.attention_lr, numbers, draws,
+        fitted = fit_best(build, train_of(rows), val, config.attention_lr, config, draws,
                           task.extractor.device)  # fmt: skip
-        scores = probabilities(fitted.model, test, numbers.batch)
+        scores = probabilities(fitted.model, test, config.attention_batch)
         weights = {name: tensor.cpu() for name, tensor in fitted.model.state_dict().items()}
-        outcomes[seed] = Outcome(scores, fitted.curve, weights, fitted.context)
+        context = {**fitted.watch.context, "learning_rate": fitted.learning_rate}
+        outcomes[seed] = Outcome(scores, fitted.watch.curve, weights, context)
     return outcomes

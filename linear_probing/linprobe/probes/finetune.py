@@ -23,12 +23,10 @@ from torch.nn import functional as F
 
 from linprobe.datasets import Split
 from linprobe.features import View
-from linprobe.probes.head import CURVE
-from linprobe.schedule import Progress, advance, learning_rate_at
+from linprobe.probes.watch import Watch
+from linprobe.schedule import Progress, learning_rate_at
 from linprobe.task import Outcome, ProbingTask, Rows
-from retfiner.common.errors import InputError
 from retfiner.common.files import save_torch
-from retfiner.common.metrics import compute_metric
 from retfiner.common.predictions import fingerprint
 from retfiner.common.progress import track
 from retfiner.common.seeds import derive_seed, generator
@@ -37,7 +35,6 @@ from retfiner.vision.adaptation import add_lora, set_drop_path, unfreeze_last, v
 
 SAVE_EVERY = 300.0
 """Seconds between two states that an interrupted training goes on from."""
-MIN_DELTA = 1e-3
 LORA_SCALE = 2.0
 """alpha / rank, the usual choice."""
 INIT_STD = 2e-5
@@ -115,7 +112,7 @@ class Finetuning:
         decay = 1.0 if config.adapt == "lora" else config.layer_decay
         groups = self.model.groups(config.finetune_lr, decay, config.finetune_weight_decay)
         self.optimiser = torch.optim.AdamW(groups)
-        self.progress, self.curve = Progress(), list[dict[str, float]]()
+        self.watch = Watch("--finetune_lr", config.finetune_patience, config.finetune_warmup)
         self.best = self.model.trained()
         asked = {**config.probe_settings(self.model.backbone.spec.name), "seed": seed,
                  "encoder": task.extractor.digest, "method": self.model.method,
@@ -129,11 +126,11 @@ class Finetuning:
             InputError: If training diverges or an image cannot be read.
         """
         self._resume()
-        first, saved = len(self.curve) + 1, time.monotonic()
+        first, saved = len(self.watch.curve) + 1, time.monotonic()
         epochs = range(first, self.config.finetune_epochs + 1)
         title = f"{self.task.data.name}: fine-tuning, seed {self.seed}, at most"
         for epoch in track(epochs, title, len(epochs), "epoch"):
-            if self.progress.waited >= self.config.finetune_patience:
+            if self.watch.is_over:
                 break
             self._epoch(epoch)
             if time.monotonic() - saved >= SAVE_EVERY:
@@ -143,9 +140,8 @@ class Finetuning:
         scores = self._score(self.task.data.splits["test"])
         self.place.unlink(missing_ok=True)
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        context = {"best_epoch": self.progress.best_epoch, "epochs_trained": len(self.curve),
-                   "parameters_trained": trained}  # fmt: skip
-        return Outcome(scores, self.curve, context=context)
+        context = {**self.watch.context, "parameters_trained": trained}
+        return Outcome(scores, self.watch.curve, context=context)
 
     def _epoch(self, epoch: int) -> None:
         """Train for an epoch and validate."""
@@ -173,19 +169,7 @@ class Finetuning:
                 self.optimiser.step()
                 total += float(loss.detach()) * len(wanted) / len(shuffled)
         val = self.task.data.splits["val"]
-        scores = self._score(val)
-        if not np.isfinite(scores).all():
-            raise InputError("Fine-tuning diverged", got="weights that are not finite",
-                             remedy="lower --finetune_lr")  # fmt: skip
-        val_loss, score = (
-            compute_metric(n, scores, val.labels) for n in ("loss", "balanced_accuracy")
-        )
-        values = (epoch, rate, total, val_loss, score)
-        self.curve.append(dict(zip(CURVE, values, strict=True)))
-        self.progress = advance(
-            self.progress, epoch, score, val_loss, min_delta=MIN_DELTA, start=config.finetune_warmup
-        )
-        if self.progress.best_epoch == epoch:
+        if self.watch.is_best(rate, total, self._score(val), val.labels):
             self.best = self.model.trained()
 
     def _score(self, split: Split) -> np.ndarray:
@@ -203,8 +187,8 @@ class Finetuning:
             "model": self.model.trained(),
             "best": self.best,
             "optimiser": self.optimiser.state_dict(),
-            "progress": list(self.progress),
-            "curve": self.curve,
+            "progress": list(self.watch.progress),
+            "curve": self.watch.curve,
         }
         save_torch(state, self.place)
 
@@ -216,7 +200,7 @@ class Finetuning:
         self.model.restore(state["model"])
         self.best = {n: t.to(self.task.extractor.device) for n, t in state["best"].items()}
         self.optimiser.load_state_dict(state["optimiser"])
-        self.curve, self.progress = state["curve"], Progress(*state["progress"])
+        self.watch.curve, self.watch.progress = state["curve"], Progress(*state["progress"])
 
 
 def probe_finetune(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Outcome]:

@@ -7,41 +7,20 @@ alone or beside others.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from linprobe.schedule import Progress, advance, learning_rate_at
+from linprobe.config import LinearSettings
+from linprobe.probes.watch import Watch
+from linprobe.schedule import learning_rate_at
 from retfiner.common.errors import InputError
-from retfiner.common.metrics import compute_metric
 from retfiner.common.progress import track
-
-BETAS = (0.9, 0.999)
-ADAM_EPS = 1e-8
-CURVE = ("epoch", "learning_rate", "train_loss", "val_loss", "val_balanced_accuracy")
-
-
-@dataclass(frozen=True)
-class HeadSettings:
-    """Numbers of the protocol; the flags of the same names say what they mean."""
-
-    learning_rate: float
-    min_learning_rate: float
-    weight_decay: float
-    label_smoothing: float
-    warmup_epochs: int
-    epochs: int
-    patience: int
-    patience_start: int
-    min_delta: float
-    init_std: float
-
 
 Table = tuple[Tensor, Tensor]
 """Features (M, F), and the row (N,) in which each training image is to be found this epoch."""
@@ -64,13 +43,11 @@ class TrainingSet:
 
 @dataclass
 class TrainedHead:
-    """A head, (C, F) and (C,), at its best epoch of those trained, with a row of its curve each."""
+    """A head, (C, F) and (C,), at its best epoch, and how it came to it."""
 
     weight: Tensor
     bias: Tensor
-    best_epoch: int = 0
-    epochs: int = 0
-    curve: list[dict[str, float]] = field(default_factory=list)
+    watch: Watch
 
     def probabilities(self, features: Tensor) -> Tensor:
         """Score (N, F) features: (N, C) float64 probabilities on the CPU."""
@@ -79,37 +56,30 @@ class TrainedHead:
 
 
 class _Heads:
-    """Parameters of S heads and AdamW's state, which shrinks as heads stop."""
+    """Parameters of S heads and their AdamW, which shrinks as heads stop."""
 
-    def __init__(self, weight: Tensor) -> None:
-        bias = weight.new_zeros(weight.shape[:2])
-        self.parameters = [weight, bias]
-        self.first = [torch.zeros_like(p) for p in self.parameters]
-        self.second = [torch.zeros_like(p) for p in self.parameters]
-        self.steps = 0
+    def __init__(self, weight: Tensor, decay: float) -> None:
+        self.parameters = [weight, weight.new_zeros(weight.shape[:2])]
+        self.optimiser = torch.optim.AdamW(self.parameters, weight_decay=decay)
 
     def keep(self, rows: list[int]) -> None:
-        for tensors in (self.parameters, self.first, self.second):
-            tensors[:] = [tensor[rows] for tensor in tensors]
+        kept = {
+            p[rows]: {name: v[rows] if v.ndim else v for name, v in self.optimiser.state[p].items()}
+            for p in self.parameters
+        }
+        self.parameters = self.optimiser.param_groups[0]["params"] = list(kept)
+        self.optimiser.state = defaultdict(dict, kept)
 
     def logits(self, features: Tensor) -> Tensor:
         """Score (S, B, F) or, the same for all heads, (B, F) features: (S, B, C)."""
         weight, bias = self.parameters
         return torch.matmul(features, weight.transpose(1, 2)) + bias[:, None]
 
-    def step(self, gradients: Sequence[Tensor], rate: float, decay: float) -> None:
-        """Take a step of AdamW (Loshchilov and Hutter, 2019)."""
-        self.steps += 1
-        first_scale = 1 - BETAS[0] ** self.steps
-        second_scale = (1 - BETAS[1] ** self.steps) ** 0.5
-        for parameter, gradient, first, second in zip(
-            self.parameters, gradients, self.first, self.second, strict=True
-        ):
-            first.lerp_(gradient, 1 - BETAS[0])
-            second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-            parameter.mul_(1 - rate * decay)
-            spread = second.sqrt().div_(second_scale).add_(ADAM_EPS)
-            parameter.addcdiv_(first, spread, value=-rate / first_scale)
+    def step(self, gradients: Sequence[Tensor], rate: float) -> None:
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.optimiser.param_groups[0]["lr"] = rate
+        self.optimiser.step()
 
 
 def train_heads(
@@ -118,7 +88,7 @@ def train_heads(
     val_labels: Tensor,
     n_classes: int,
     batch_size: int,
-    settings: HeadSettings,
+    settings: LinearSettings,
 ) -> list[TrainedHead]:
     """Train a head on each training set, all at once; each stops by itself.
 
@@ -132,25 +102,22 @@ def train_heads(
     sizes = {len(one.labels) for one in sets}
     if len(sizes) != 1:
         raise InputError("Heads trained at once need equally many images", got=sorted(sizes))
-    heads = _Heads(torch.stack([_initial(one, n_classes, val_features, settings) for one in sets]))
-    trained = [TrainedHead(w.clone(), b.clone()) for w, b in zip(*heads.parameters, strict=True)]
-    progress = [Progress() for _ in sets]
+    initial = torch.stack([_initial(one, n_classes, val_features, settings) for one in sets])
+    heads = _Heads(initial, settings.weight_decay or 0.0)
+    watch = partial(Watch, "--learning_rate", settings.patience, settings.patience_start,
+                    settings.min_delta)  # fmt: skip
+    pairs = zip(*heads.parameters, strict=True)
+    trained = [TrainedHead(w.clone(), b.clone(), watch()) for w, b in pairs]
     active = list(range(len(sets)))
-    judge = partial(advance, min_delta=settings.min_delta, start=settings.patience_start)
     epochs = range(1, settings.epochs + 1)
+    truth = val_labels.cpu().numpy()
     for epoch in track(epochs, "training heads, at most", settings.epochs, "epoch"):
         rate, losses = _train_epoch(heads, [sets[k] for k in active], epoch, batch_size, settings)
-        scores = _validate(heads, val_features, val_labels)
+        scores = heads.logits(val_features).double().softmax(dim=2).cpu().numpy()
         for row, k in enumerate(active):
-            loss, score = scores[row]
-            progress[k] = judge(progress[k], epoch, score, loss)
-            values = (epoch, rate, losses[row], loss, score)
-            trained[k].curve.append(dict(zip(CURVE, values, strict=True)))
-            trained[k].epochs = epoch
-            if progress[k].best_epoch == epoch:
-                trained[k].best_epoch = epoch
+            if trained[k].watch.is_best(rate, losses[row], scores[row], truth):
                 trained[k].weight, trained[k].bias = (p[row].clone() for p in heads.parameters)
-        going = [row for row, k in enumerate(active) if progress[k].waited < settings.patience]
+        going = [row for row, k in enumerate(active) if not trained[k].watch.is_over]
         if not going:
             break
         if len(going) < len(active):
@@ -159,7 +126,7 @@ def train_heads(
     return trained
 
 
-def _initial(one: TrainingSet, n_classes: int, like: Tensor, settings: HeadSettings) -> Tensor:
+def _initial(one: TrainingSet, n_classes: int, like: Tensor, settings: LinearSettings) -> Tensor:
     """Draw (C, F) weights from a normal distribution cut off at plus and minus two."""
     weight = torch.zeros(n_classes, like.shape[1], dtype=like.dtype)
     if settings.init_std > 0:
@@ -168,7 +135,7 @@ def _initial(one: TrainingSet, n_classes: int, like: Tensor, settings: HeadSetti
 
 
 def _train_epoch(
-    heads: _Heads, sets: list[TrainingSet], epoch: int, batch_size: int, settings: HeadSettings
+    heads: _Heads, sets: list[TrainingSet], epoch: int, batch_size: int, settings: LinearSettings
 ) -> tuple[float, list[float]]:
     """Train for an epoch; return the last learning rate and each head's mean loss."""
     n = len(sets[0].labels)
@@ -180,18 +147,19 @@ def _train_epoch(
         (table, rows[order].to(table.device))
         for (table, rows), order in zip(tables, orders, strict=True)
     ]
-    targets = torch.stack([
-        _smoothed(one.labels[order], weight.shape[1], settings)
-        for one, order in zip(sets, orders, strict=True)
-    ]).to(weight)  # fmt: skip
+    labels = torch.stack([one.labels[order] for one, order in zip(sets, orders, strict=True)])
+    one_hot, smoothing = F.one_hot(labels, weight.shape[1]).double(), settings.label_smoothing
+    targets = (one_hot * (1 - smoothing) + smoothing / weight.shape[1]).to(weight)
     steps = n // batch_size
-    rates: dict[str, Any] = {"peak": settings.learning_rate, "lowest": settings.min_learning_rate,
-             "warmup": settings.warmup_epochs, "epochs": settings.epochs}  # fmt: skip
+    rate_at = partial(
+        learning_rate_at, peak=settings.learning_rate, lowest=settings.min_learning_rate,
+        warmup=settings.warmup_epochs, epochs=settings.epochs,
+    )  # fmt: skip
     features = weight.new_empty(len(sets), batch_size, weight.shape[2])
     total = weight.new_zeros(len(sets))
     rate = 0.0
     for step in range(steps):
-        rate = learning_rate_at(epoch - 1 + step / steps, **rates)
+        rate = rate_at(epoch - 1 + step / steps)
         batch = slice(step * batch_size, (step + 1) * batch_size)
         for row, (table, rows) in enumerate(shuffled):
             torch.index_select(table, 0, rows[batch], out=features[row])
@@ -201,27 +169,5 @@ def _train_epoch(
         # The gradient of cross-entropy with respect to the logits, in closed form.
         slope = (log_p.exp() - wanted) / batch_size
         gradients = (slope.transpose(1, 2) @ features, slope.sum(dim=1))
-        heads.step(gradients, rate, settings.weight_decay)
+        heads.step(gradients, rate)
     return rate, (total / steps).tolist()
-
-
-def _smoothed(labels: Tensor, n_classes: int, settings: HeadSettings) -> Tensor:
-    """Give (N, C) targets: the label's class, smoothed evenly over all classes."""
-    one_hot = F.one_hot(labels, n_classes).double()
-    return one_hot * (1 - settings.label_smoothing) + settings.label_smoothing / n_classes
-
-
-def _validate(heads: _Heads, features: Tensor, labels: Tensor) -> list[tuple[float, float]]:
-    """Give each head's validation loss, without smoothing, and balanced accuracy."""
-    probabilities = heads.logits(features).double().softmax(dim=2).cpu().numpy()
-    if not bool(np.isfinite(probabilities).all()):
-        raise InputError(
-            "The training of the head diverged",
-            got="weights that are not finite",
-            remedy="lower --learning_rate",
-        )
-    truth = labels.cpu().numpy()
-    return [
-        (compute_metric("loss", one, truth), compute_metric("balanced_accuracy", one, truth))
-        for one in probabilities
-    ]

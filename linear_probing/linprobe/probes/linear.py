@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from linprobe.config import ProbeConfig
-from linprobe.probes.head import HeadSettings, Table, TrainedHead, TrainingSet, train_heads
+from linprobe.config import LinearSettings, ProbeConfig
+from linprobe.probes.head import Table, TrainingSet, train_heads
 from linprobe.schedule import batch_size_of
 from linprobe.task import Outcome, ProbingTask, Rows
 from retfiner.common.errors import InputError
@@ -29,6 +27,12 @@ def probe_linear(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Outco
         equal = {seed: rows for seed, rows in subsets.items() if len(rows) == size}
         outcomes |= _linear_at_once(task, equal, size)
     return outcomes
+
+
+def head_settings(config: ProbeConfig, backbone: str) -> LinearSettings:
+    """Take the numbers that a head is trained by from the settings of a run."""
+    numbers = {f.name: getattr(config, f.name) for f in fields(LinearSettings)}
+    return LinearSettings(**numbers | {"weight_decay": config.decay_of(backbone)})
 
 
 def _linear_at_once(task: ProbingTask, subsets: dict[int, Rows], size: int) -> dict[int, Outcome]:
@@ -50,21 +54,16 @@ def _linear_at_once(task: ProbingTask, subsets: dict[int, Rows], size: int) -> d
     settings = head_settings(config, task.extractor.backbone.spec.name)
     validation = (task.clean("val").to(task.extractor.device), task.labels("val"))
     heads = train_heads(sets, *validation, task.n_classes, batch, settings)
-    found = {"batch_size": batch, "views": task.n_views}
-    test = task.clean("test")
-    return {seed: _outcome_of(head, test, found) for seed, head in zip(subsets, heads, strict=True)}
-
-
-def head_settings(config: ProbeConfig, backbone: str) -> HeadSettings:
-    """Take the numbers that a head is trained by from the settings of a run."""
-    numbers = {f.name: getattr(config, f.name) for f in fields(HeadSettings)}
-    return HeadSettings(**numbers | {"weight_decay": config.decay_of(backbone)})
-
-
-def _outcome_of(head: TrainedHead, test: Tensor, found: dict[str, Any]) -> Outcome:
-    weights = {"weight": head.weight.cpu(), "bias": head.bias.cpu()}
-    context = {**found, "best_epoch": head.best_epoch, "epochs_trained": head.epochs}
-    return Outcome(head.probabilities(test).numpy(), head.curve, weights, context)
+    found, test = {"batch_size": batch, "views": task.n_views}, task.clean("test")
+    return {
+        seed: Outcome(
+            head.probabilities(test).numpy(),
+            head.watch.curve,
+            {"weight": head.weight.cpu(), "bias": head.bias.cpu()},
+            {**found, **head.watch.context},
+        )
+        for seed, head in zip(subsets, heads, strict=True)
+    }
 
 
 def _source(task: ProbingTask) -> Callable[[Rows, int, int, torch.Generator], Table]:

@@ -5,7 +5,6 @@ Of N images and C classes: ``probabilities`` (N, C), ``labels`` (N,).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from linprobe.statistics import FloatArray
+from retfiner.common.metrics import make_sample
 
 IntArray = NDArray[np.integer[Any]]
 
@@ -43,17 +43,14 @@ def average_roc(probabilities: FloatArray, labels: IntArray) -> FloatArray | Non
     return np.average(curves, axis=0, weights=weights) if curves else None
 
 
-def confusion_shares(probabilities: Sequence[FloatArray], labels: Sequence[IntArray]) -> FloatArray:
-    """Share of each true class that was predicted as each class, over all seeds together.
+def confusion_shares(tables: FloatArray, labels: IntArray) -> FloatArray:
+    """Share of each true class that was predicted as each, over (S, N, C) tables of all seeds.
 
     Gives (C, C), true by predicted; rows sum to 1, or are NaN for a class without an image.
     """
-    from sklearn.metrics import confusion_matrix
-
-    predicted, n_classes = np.concatenate(probabilities).argmax(axis=1), probabilities[0].shape[1]
-    counts = confusion_matrix(np.concatenate(labels), predicted, labels=range(n_classes))
+    sample = make_sample(np.concatenate(tables), np.tile(labels, len(tables)))
     with np.errstate(invalid="ignore"):
-        return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+        return np.asarray(sample.confusion[0] / sample.support[0, :, None])
 
 
 class Reliability(NamedTuple):

@@ -270,8 +270,7 @@ def draw_confusion(summary: Summary) -> Drawing:
     axes = figure.subplots(len(heights), len(summary.models), squeeze=False, height_ratios=heights)
     for row, one in zip(axes, summary.sets, strict=True):
         for ax, model in zip(row, summary.models, strict=True):
-            tables = one.probabilities[model]
-            _draw_confusion(ax, confusion_shares(list(tables), [one.labels] * len(tables)), one)
+            _draw_confusion(ax, confusion_shares(one.probabilities[model], one.labels), one)
             ax.set_title(f"{one.name}\n{shorten_name(model, 26)}")
     return Drawing(
         "confusion",
@@ -303,11 +302,8 @@ def draw_maps(
 ) -> Drawing | None:
     """Draw maps of the features of the test images, a row a data set; None where there are none.
 
-    Args:
-        summary: The numbers.
-        features: (N, F) by model and data set, in the order of the images.
-        points: Most images on a map; 0 for no map.
-        seed: Of the choice of images and of t-SNE.
+    ``features`` are (N, F) by model and data set, in the order of the images; ``points`` the most
+    images on a map, 0 for no map; ``seed`` is of the choice of images and of t-SNE.
     """
     mapped = [
         one

@@ -16,7 +16,7 @@ import pandas as pd
 
 from linprobe.units import by_unit
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.predictions import find_runs, read_about, read_run, read_table
+from retfiner.common.predictions import Amount, find_runs, read_about, read_run, read_table
 
 OF_WEIGHTS_AND_DATA = ("weights", "data", "train_")
 OF_BACKBONE = ("backbone", "image_size", "representation_method", "weight_decay")
@@ -153,20 +153,12 @@ def load(
         parts += [part.assign(name=name) for part in found]
     renamed = [(called[base], called[other]) for base, other in pairs]
     table = pd.concat(parts, ignore_index=True)
-    table["amount"] = _amounts(table)
+    amounts = zip(table["fraction"], table["shots"], strict=True)
+    table["amount"] = [str(Amount(*amount)) for amount in amounts]
     loaded = Loaded(table, [called[word] for word in given], renamed, chosen)
     _check_protocols(loaded)
     _check_complete(loaded)
     return loaded
-
-
-def _amounts(table: pd.DataFrame) -> list[str]:
-    rows = zip(table["fraction"], table["shots"], strict=True)
-    return [
-        f"{shots} training image{'s' * (shots > 1)} a class" if shots
-        else "" if share == 1 else f"{share:.3g} of the training images"
-        for share, shots in rows
-    ]  # fmt: skip
 
 
 def _key(run: Mapping[str, Any]) -> tuple[str, str]:

@@ -94,15 +94,9 @@ def _heading(column: str, known: NDArray[np.str_], one: ScoredSet) -> str:
 
 def _line(group: Group, unit: str) -> Line:
     name = f"{group.name} ({group.units} {unit}s{', few' if group.small else ''})"
-    cells = [Cell(_told(*score, sign=False)) for score in group.scores]
-    return Line((Cell(name), *cells, *(Cell(_told(*change)) for change in group.changes)))
-
-
-def _told(value: float, interval: Interval, sign: bool = True) -> str:
-    if np.isnan(value):
-        return "–"
-    text = lay.signed(value, 1) if sign else f"{value:.1f}"
-    return f"{text} ({lay.interval_text(interval, sign, 1)})"
+    told = [lay.with_interval(*score) for score in group.scores]
+    told += [lay.with_interval(*change, sign=True) for change in group.changes]
+    return Line((Cell(name), *map(Cell, told)))
 
 
 def _worst(groups: Sequence[Group], summary: Summary) -> list[Line]:

@@ -123,10 +123,18 @@ def signed(value: float, digits: int = 2) -> str:
 
 def interval_text(interval: Interval, sign: bool = True, digits: int = 2) -> str:
     """Write an interval as ``low to high``; a dash where there is none."""
-    if interval is None:
+    if interval is None or math.isnan(interval[0]):
         return "–"
     low, high = (signed(end, digits) if sign else f"{end:.{digits}f}" for end in interval)
     return f"{low} to {high}".replace("-", "−")
+
+
+def with_interval(value: float, interval: Interval, sign: bool = False, digits: int = 1) -> str:
+    """Write ``value (low to high)``; a dash where there is no value."""
+    if math.isnan(value):
+        return "–"
+    text = signed(value, digits) if sign else f"{value:.{digits}f}"
+    return f"{text} ({interval_text(interval, sign, digits)})"
 
 
 def p_text(p: float) -> str:
@@ -233,9 +241,9 @@ def pairwise_table(summary: Summary) -> Table:
                 continue
             sign = 1 if change.base == line else -1
             ends = sorted(sign * end for end in change.interval or ())
-            text = interval_text((ends[0], ends[1]) if ends else None)
+            interval = (ends[0], ends[1]) if ends else None
             apart = bool(ends) and not ends[0] <= 0 <= ends[1]
-            cells.append(Cell(f"{signed(sign * change.change)} ({text})", bold=apart))
+            cells.append(Cell(with_interval(sign * change.change, interval, True, 2), bold=apart))
         lines.append(Line(tuple(cells)))
     caption = (
         "Change of the mean over data sets from the model of the line to that of the column, with "
@@ -251,15 +259,11 @@ def metrics_table(summary: Summary) -> Table:
     lines = []
     for name in dict.fromkeys(means["metric"]):
         rows = means[means["metric"] == name].set_index("model").loc[summary.models]
-        cells = (Cell(f"{r.value:.2f} ({_ends(r.low, r.high)})") for r in rows.itertuples())
-        lines.append(Line((Cell(METRICS[name].label), *cells)))
+        told = (with_interval(r.value, (r.low, r.high), digits=2) for r in rows.itertuples())
+        lines.append(Line((Cell(METRICS[name].label), *map(Cell, told))))
     caption = "Every metric, mean over data sets and seeds, with its 95 % interval by patient."
     columns = ("Metric", *summary.models)
     return Table("Other metrics", caption, columns, lines, _told("metrics.txt", summary))
-
-
-def _ends(low: float, high: float) -> str:
-    return "–" if math.isnan(low) else f"{low:.2f} to {high:.2f}".replace("-", "−")
 
 
 def class_tables(summary: Summary) -> list[Table]:
@@ -275,11 +279,9 @@ def class_tables(summary: Summary) -> list[Table]:
             lines.append(Line((Cell(f"{label} ({count} {summary.item}s)"),), "heading"))
             for model in summary.models:
                 own = rows[(rows["class"] == label) & (rows["model"] == model)].set_index("metric")
-                cells = (
-                    Cell(f"{own['value'][k]:.1f} ({_ends(own['low'][k], own['high'][k])})")
-                    for k in PER_CLASS
-                )
-                lines.append(Line((Cell(model), *cells)))
+                found = own.loc[list(PER_CLASS)].itertuples()
+                told = (with_interval(r.value, (r.low, r.high)) for r in found)
+                lines.append(Line((Cell(model), *map(Cell, told))))
         caption = f"{one.name}: each class against the rest (%)."
         tables.append(Table(one.name, caption, ("Class", *(labels[k] for k in PER_CLASS)), lines))
     return tables

@@ -26,11 +26,10 @@ def thresholds(probabilities: FloatArray, labels: NDArray[np.int64]) -> FloatArr
     """
     found = np.full(probabilities.shape[1], np.inf)
     for index, scores in enumerate(probabilities.T):
-        others = scores[labels != index]
-        for score in sorted(set(scores.tolist()), reverse=True) if len(others) else ():
-            if (others >= score).mean() > 1 - SPECIFICITY + 1e-9:
-                break
-            found[index] = score
+        others = np.sort(scores[labels != index])[::-1]
+        if len(others):
+            highest_refused = others[int((1 - SPECIFICITY + 1e-9) * len(others))]
+            found[index] = scores[scores > highest_refused].min(initial=np.inf)
     return found
 
 
@@ -104,7 +103,7 @@ def _lines(
         for metric in dict.fromkeys((outer.metric, "ece"))
     ]  # fmt: skip
     moved = transferred(here, there, model, resamples, generator)
-    found = [f"{value:.1f} ({lay.interval_text(i, sign=False, digits=1)})" for value, i in moved]
+    found = [lay.with_interval(*one) for one in moved]
     inside = here.values("sensitivity", model).mean()
     rows += [("Sensitivity (%) at the threshold of inside", f"{inside:.1f}", found[0]),
              ("Specificity (%) there", f"≥ {100 * SPECIFICITY:.0f}", found[1])]  # fmt: skip
@@ -116,8 +115,7 @@ def _told(summary: Summary, data_set: str, model: str, metric: str) -> str:
     rows = summary.metrics
     rows = rows[(rows["data_set"] == data_set) & (rows["model"] == model)]
     [row] = rows[(rows["metric"] == metric) & (rows["class"] == "")].itertuples()
-    interval = None if np.isnan(row.low) else (row.low, row.high)
-    return f"{row.value:.1f} ({lay.interval_text(interval, sign=False, digits=1)})"
+    return lay.with_interval(row.value, (row.low, row.high))
 
 
 def _table(here: str, there: str, lines: Sequence[Line]) -> Table:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from linprobe.config import AttentionSettings
 from linprobe.probes.attention import (
-    AttentionNumbers,
     CrossAttention,
     GatedAttention,
     fit,
@@ -19,7 +19,7 @@ from linprobe.probes.mil import bag_sets
 from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
 
-NUMBERS = AttentionNumbers(weight_decay=1e-3, epochs=15, patience=5, batch=4)
+NUMBERS = AttentionSettings(attention_epochs=15, attention_patience=5, attention_batch=4)
 CPU = torch.device("cpu")
 
 
@@ -80,12 +80,12 @@ def needles(n, seed):
 
 def test_it_learns_which_instance_tells_the_class():
     build = partial(GatedAttention, 16, 2)
-    numbers = dataclasses.replace(NUMBERS, epochs=60, patience=20)
+    numbers = dataclasses.replace(NUMBERS, attention_epochs=60, attention_patience=20)
     draws = partial(generator, 0, "attention")
     train, val, test = (needles(60, seed) for seed in range(3))
     fitted = fit_best(build, train, val, [1e-5, 1e-2], numbers, draws, CPU)
     assert fitted.learning_rate == 1e-2
-    assert fitted.progress.best_epoch <= len(fitted.curve) <= 60
+    assert fitted.watch.progress.best_epoch <= len(fitted.watch.curve) <= 60
     found = probabilities(fitted.model, test, 7)
     assert (found.argmax(1) == test.labels.numpy()).mean() > 0.9
     np.testing.assert_allclose(found, probabilities(fitted.model, test, 60), rtol=1e-5)

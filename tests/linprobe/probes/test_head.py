@@ -71,33 +71,35 @@ def test_the_head_is_what_torch_trains(data):
             total += value.item() / 5
         losses.append(total)
         val_losses.append(nn.functional.cross_entropy(head(val_features), val_labels).item())
-    np.testing.assert_allclose([row["train_loss"] for row in ours.curve], losses, rtol=1e-6)
-    np.testing.assert_allclose([row["val_loss"] for row in ours.curve], val_losses, rtol=1e-6)
-    assert ours.epochs == 12
+    np.testing.assert_allclose([row["train_loss"] for row in ours.watch.curve], losses, rtol=1e-6)
+    np.testing.assert_allclose([row["val_loss"] for row in ours.watch.curve], val_losses, rtol=1e-6)
+    assert len(ours.watch.curve) == 12
 
 
 def test_the_best_epoch_is_what_is_kept(data):
     (_, _), (val_features, val_labels) = data
     [head] = train(data, [0])
-    row = head.curve[head.best_epoch - 1]
+    found = head.watch.context
+    row = head.watch.curve[found["best_epoch"] - 1]
     probabilities = head.probabilities(val_features)
     recalls = [(probabilities.argmax(1) == k)[val_labels == k].double().mean() for k in range(C)]
     assert np.mean(recalls) == pytest.approx(row["val_balanced_accuracy"])
     assert (
-        row["val_balanced_accuracy"] >= max(r["val_balanced_accuracy"] for r in head.curve) - 1e-3
+        row["val_balanced_accuracy"]
+        >= max(r["val_balanced_accuracy"] for r in head.watch.curve) - 1e-3
     )
-    assert head.best_epoch < head.epochs == len(head.curve)
+    assert found["best_epoch"] < found["epochs_trained"] == len(head.watch.curve)
 
 
 def test_heads_trained_at_once_are_the_heads_trained_alone(data):
     seeds = [5, 0, 1, 2, 7]
     together = train(data, seeds)
-    assert len({head.epochs for head in together}) > 1  # they stop one by one
+    assert len({len(head.watch.curve) for head in together}) > 1  # they stop one by one
     for seed, head in zip(seeds, together, strict=True):
         [alone] = train(data, [seed])
         torch.testing.assert_close(head.weight, alone.weight, rtol=1e-6, atol=1e-9)
         torch.testing.assert_close(head.bias, alone.bias, rtol=1e-6, atol=1e-9)
-        assert (head.best_epoch, head.epochs) == (alone.best_epoch, alone.epochs)
+        assert head.watch.context == alone.watch.context
 
 
 def test_same_seed_same_head_other_seed_another(data):

@@ -39,7 +39,7 @@ def test_a_perfect_curve_rises_at_once_and_absent_classes_have_none():
 def test_confusion_hand_worked():
     first, second = np.eye(3)[[0, 1, 1]], np.eye(3)[[0, 0, 0]]
     labels = np.array([0, 0, 1])
-    shares = confusion_shares([first, second], [labels, labels])
+    shares = confusion_shares(np.stack([first, second]), labels)
     np.testing.assert_allclose(shares[:2], [[0.75, 0.25, 0], [0.5, 0.5, 0]])
     assert np.isnan(shares[2]).all()
 
