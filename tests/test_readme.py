@@ -22,6 +22,7 @@ import pytest
 from linprobe.config import ProbeConfig
 from linprobe.prepare.config import PrepareConfig
 from linprobe.report.config import ReportConfig
+from linprobe.segmentation.config import SegmentConfig
 from linprobe.reproduce import ReproduceConfig
 from retfiner.browse.config import BrowseConfig
 from retfiner.common.cli import build_parser
@@ -58,6 +59,7 @@ SCRIPTS = {
     "retfiner.data.phantoms": PhantomConfig,
     "probe.py": ProbeConfig,
     "report.py": ReportConfig,
+    "segment.py": SegmentConfig,
     "reproduce.py": ReproduceConfig,
     "prepare_dataset.py": PrepareConfig,
     "prepare_pairs.py": PreparePairsConfig,

@@ -159,7 +159,7 @@ def read_data_set(folder: Path, wanted: Sequence[str] = SPLITS) -> DataSet:
         paths = [path for name in classes for path in by_class.get(name, [])]
         labels = np.repeat(np.arange(len(classes)), [len(by_class.get(n, [])) for n in classes])
         owners = [owner_of(path, folder, table) for path in paths]
-        digests = _hashes(paths, f"{folder.name}: reading {split}")
+        digests = hash_files(paths, f"{folder.name}: reading {split}")
         names = [path.relative_to(folder / split).as_posix() for path in paths]
         splits[split] = Split(paths, labels, owners, digests, names)
     return DataSet(
@@ -243,7 +243,12 @@ def read_bscan(path: Path) -> np.ndarray:
         ) from error
 
 
-def _hashes(paths: list[Path], title: str) -> list[str]:
+def hash_files(paths: list[Path], title: str) -> list[str]:
+    """Give the SHA-256 of each file's bytes.
+
+    Raises:
+        InputError: If one cannot be read.
+    """
     with ThreadPoolExecutor(8) as pool:  # reading and hashing both release the interpreter
         found = pool.map(_hash, paths)
         return list(track(found, title, len(paths)))

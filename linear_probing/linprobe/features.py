@@ -19,6 +19,7 @@ from tqdm import tqdm
 from linprobe.datasets import Split, read_bscan
 from linprobe.store import FeatureStore, encoder_digest, feature_key
 from retfiner.common.errors import InputError
+from retfiner.common.processes import available_cores
 from retfiner.common.progress import progress
 from retfiner.common.seeds import generator
 from retfiner.vision import (
@@ -192,3 +193,11 @@ def _unreadable(paths: Sequence[Path]) -> InputError:
     more = f"and {len(errors) - 20} more" if len(errors) > 20 else None
     remedy = "replace or remove them"
     return InputError(f"{len(errors)} images cannot be used:\n  {told}", got=more, remedy=remedy)
+
+
+def reading_processes(requested: int | None, device: torch.device) -> int:
+    """Leave most cores to an encoder that runs on them; let a GPU not wait for images."""
+    if requested is not None:
+        return requested
+    cores = available_cores()
+    return min(8, max(1, cores // 4) if device.type == "cpu" else cores)

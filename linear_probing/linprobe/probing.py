@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
 from linprobe.config import ProbeConfig
 from linprobe.datasets import SPLITS, DataSet, Split, list_data_sets, read_data_set
 from linprobe.external import check_label_map, external
-from linprobe.features import Extractor
+from linprobe.features import Extractor, reading_processes
 from linprobe.fractions import draw_fraction, draw_shots
 from linprobe.leaks import TrainingPairs, check_splits, refuse
 from linprobe.probes import PROBES, RANDOM
@@ -41,7 +40,6 @@ from retfiner.common.predictions import (
     run_folder,
     write_run,
 )
-from retfiner.common.processes import available_cores
 from retfiner.common.seeds import derive_seed
 from retfiner.vision import PATCH_TOKENS
 
@@ -110,7 +108,7 @@ class Sweep:
             self.method,
             self.store,
             device=self.device,
-            num_workers=_workers(config.num_workers, self.device),
+            num_workers=reading_processes(config.num_workers, self.device),
             batch_size=config.inference_batch_size,
         )
 
@@ -306,11 +304,3 @@ def _score(table: pd.DataFrame) -> float:
     scores = table[[f"p_{name}" for name in classes]].to_numpy()
     labels = table["label"].map(classes.index).to_numpy()
     return compute_metric("balanced_accuracy", scores, labels)
-
-
-def _workers(requested: int | None, device: torch.device) -> int:
-    """Leave most cores to an encoder that runs on them; let a GPU not wait for images."""
-    if requested is not None:
-        return requested
-    cores = available_cores()
-    return min(8, max(1, cores // 4) if device.type == "cpu" else cores)

@@ -1,0 +1,1 @@
+"""Segmentation by a small head on frozen patch tokens; ``segment.py`` runs it."""
