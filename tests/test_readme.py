@@ -22,8 +22,8 @@ import pytest
 from linprobe.config import ProbeConfig
 from linprobe.prepare.config import PrepareConfig
 from linprobe.report.config import ReportConfig
-from linprobe.segmentation.config import SegmentConfig
 from linprobe.reproduce import ReproduceConfig
+from linprobe.segmentation.config import SegmentConfig
 from retfiner.browse.config import BrowseConfig
 from retfiner.common.cli import build_parser
 from retfiner.config import RefineConfig

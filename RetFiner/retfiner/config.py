@@ -217,7 +217,7 @@ class HardwareSettings:
         "compute activations again in the backward pass: less memory, a slower step", False
     )
     optimizer_states: Literal["float32", "bfloat16"] = flag(
-        "how AdamW keeps its moments; bfloat16 takes half of their memory", "float32"
+        "AdamW's moments; bfloat16 takes half the memory", "float32"
     )
     compile: bool = flag("compile the encoders with torch.compile; needs a C++ compiler", False)
     num_workers: NonNegativeInt | None = flag(

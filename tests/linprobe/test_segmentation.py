@@ -209,8 +209,8 @@ def run(*words):
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
-def test_the_script_finds_what_is_plain_to_see_and_says_the_same_again(tmp_path):
-    write_set(tmp_path / "data/Discs", per_split=12)
+def test_the_script_finds_what_is_plain_to_see_and_the_same_for_the_same_weights(tmp_path):
+    write_set(tmp_path / "data/Discs", per_split=8)
     write_base_model(tmp_path / "base.pth", 0)
     write_base_model(tmp_path / "same.pth", 0)
     words = ["--weights", f"base={tmp_path / 'base.pth'}", f"same={tmp_path / 'same.pth'}",
@@ -219,17 +219,15 @@ def test_the_script_finds_what_is_plain_to_see_and_says_the_same_again(tmp_path)
              "--num_workers", 0]  # fmt: skip
     done = run(*words, "--output", tmp_path / "one")
     assert done.returncode == 0, done.stderr
-    assert "12 test images; intervals of 95 % draw 6 patients" in done.stdout
+    assert "8 test images; intervals of 95 % draw 4 patients" in done.stdout
     assert "+0.0 [+0.0, +0.0]" in done.stdout, "the same weights differ in nothing"
     rows = pd.read_csv(tmp_path / "one/segmentation.csv")
     assert rows.groupby("class")["dice"].mean().min() > 0.3, done.stdout
-    assert len(rows) == 2 * 2 * 12 * 2
+    assert len(rows) == 2 * 2 * 8 * 2
     figure = Image.open(tmp_path / "one/Discs.png")
     assert figure.width > 1000 and np.asarray(figure.convert("L")).std() > 20
-    again = run(*words, "--output", tmp_path / "two")
-    assert again.returncode == 0
-    files = [tmp_path / name / "segmentation.csv" for name in ("one", "two")]
-    assert files[0].read_bytes() == files[1].read_bytes()
+    twin = {name: part.drop(columns=["model"]) for name, part in rows.groupby("model")}
+    assert twin["base"].reset_index(drop=True).equals(twin["same"].reset_index(drop=True))
 
 
 def test_a_wrong_word_is_said(tmp_path):
