@@ -92,15 +92,19 @@ def _next_commands(config: ProbeConfig, model: str) -> str:
 
 
 def _print_summary(summary: Summary) -> None:
-    scores = [100 * score for score in summary.scores]
+    from retfiner.common.metrics import ALL_METRICS
+
+    metric = ALL_METRICS[summary.metric]
+    scores = [metric.scale * score for score in summary.scores]
     mean = statistics.fmean(scores)
     spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
     share = f", {summary.amount}" if str(summary.amount) else ""
     done = f", {summary.skipped} of them finished before" if summary.skipped else ""
     runs = f"{len(scores)} seeds" if len(scores) > 1 else "1 run"
+    other = "" if summary.metric == "balanced_accuracy" else f"{metric.axis} "
     print(
-        f"{summary.model} on {summary.data_set}{share}: {mean:.2f}{spread} "
-        f"(chance {100 * summary.chance:.1f}; {runs}{done}), {summary.seconds:.1f} s",
+        f"{summary.model} on {summary.data_set}{share}: {other}{mean:.2f}{spread} "
+        f"(chance {metric.scale * summary.chance:.1f}; {runs}{done}), {summary.seconds:.1f} s",
         flush=True,
     )
     for note in summary.notes:

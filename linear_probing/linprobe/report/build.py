@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from retfiner.common.console import wide_console
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import whole_file, write_text
-from retfiner.common.metrics import METRICS
+from retfiner.common.metrics import ALL_METRICS, MAIN_METRIC, VALUE_METRICS
 from retfiner.common.patients import Owner
 from retfiner.common.predictions import TABLE, read_table
 from retfiner.common.progress import track
@@ -76,54 +77,98 @@ def build_report(config: ReportConfig) -> Report:
         "scales": config.scales, "resamples": config.bootstrap, "swaps": config.swaps,
         "seed": config.seed,
     }  # fmt: skip
-    summary = summarise(part, config.metric, **numbers)
+    kinds = part.by_kind()
+    metrics = {kind: _metric_of(kind, config.metric) for kind in kinds}
+    if config.metric is not None and config.metric not in metrics.values():
+        label = ALL_METRICS[config.metric].label
+        raise InputError(
+            f"{label} exists on none of the data sets.",
+            got=shorten(loaded.data_sets),
+            remedy="choose another --metric",
+        )
+    every = [summarise(own, metrics[kind], **numbers) for kind, own in kinds.items()]
+    summary, rest = every[0], every[1:]
     notes = _noted(loaded)
     marks = {name: f" [{chr(97 + k % 26)}]" for k, name in enumerate(notes)}
     main = lay.main_table(summary, marks)
     remarks = [f"{marks[name].strip()} {name}: {' '.join(notes[name])}" for name in marks]
     remarks += [*_notes(loaded), *lay.warnings(summary)]
     main.notes.extend(remarks)
-    shown = [main]
-    if len(summary.models) > 2:
-        shown += [lay.leaderboard(summary), lay.pairwise_table(summary)]
+    shown = [main, *_of_several(summary)]
     if outer is not None and inner is not None:
-        outside = summarise(outer, config.metric, **numbers)
+        outside = summarise(outer, _metric_of("classes", config.metric), **numbers)
         shown += transfer_tables(summary, outside, train_sets, config.bootstrap, config.seed)
     shown += subgroup_tables(summary, config.bootstrap, config.seed)
     shown.append(lay.metrics_table(summary))
+    for one in rest:
+        results = replace(lay.main_table(one, marks), notes=lay.warnings(one))
+        tables = [results, *_of_several(one), lay.metrics_table(one)]
+        shown += [replace(table, title=_of_kind(table.title, one)) for table in tables]
+        shown += subgroup_tables(one, config.bootstrap, config.seed)
     told = [f"{name.removeprefix(f'{own}_to_')} (trained on {own})"
             for name, own in sorted(train_sets.items()) if inner is not None]  # fmt: skip
-    methods = methods_paragraph(part, summary, told, config.bootstrap, config.swaps)
+    methods = methods_paragraph(part, every, told, config.bootstrap, config.swaps)
     texts = {
         "table.md": lay.render("tables.md", tables=shown),
         "table.tex": lay.render("tables.tex", tables=shown),
         "table_document.tex": lay.render("document.tex"),
         "methods.txt": f"{methods}\n",
-        "changes.csv": _changes_csv(summary),
-        "metrics.csv": summary.metrics.to_csv(index=False),
+        "changes.csv": pd.concat(map(_changes, every)).to_csv(index=False),
+        "metrics.csv": pd.concat(one.metrics.assign(task=one.kind) for one in every).to_csv(
+            index=False
+        ),
         TABLE: loaded.table.drop(columns=["name", "amount"]).to_csv(index=False),
     }
     for name, text in texts.items():
         write_text(config.output / name, text)
-    efficiency = _efficiency(part, config.metric, numbers)
+    efficiency = _efficiency(kinds[summary.kind], summary.metric, numbers)
     features = _features(part, summary) if config.map_points else {}
     drawings = draw_all(summary, *efficiency, features, config.map_points, config.seed)
-    pictures, files = _draw(drawings, config.output / FIGURES)
+    more = (
+        one._replace(name=f"{one.name}_{other.kind}", title=_of_kind(one.title, other),
+                     after=one.after and _of_kind(one.after, other))
+        for other in rest for one in draw_all(other, [], "", {}, 0, config.seed)
+    )  # fmt: skip
+    pictures, files = _draw(chain(drawings, more), config.output / FIGURES)
     page = lay.render(
         "page.html",
         title=_title(summary),
-        lead=f"{', '.join(summary.models)} on {', '.join(one.name for one in summary.sets)}.",
+        lead=f"{', '.join(summary.models)} on {', '.join(part.data_sets)}.",
         warnings=[f"{name}: {n}" for name, told in notes.items() for n in told if _is_leak(n)],
-        cards=_cards(summary),
+        cards=[
+            *_cards(summary),
+            *(
+                {**card, "title": _of_kind(card["title"], one)}
+                for one in rest
+                for card in _cards(one)
+            ),
+        ],
         tables=shown,
         pictures=pictures,
-        class_tables=lay.class_tables(summary),
+        class_tables=[table for one in every for table in lay.class_tables(one)],
         methods=methods,
         provenance=[(name, _provenance(loaded, name)) for name in loaded.names],
     )
     place = config.output / "index.html"
     write_text(place, page)
     return Report(summary, main, remarks, [place, *(config.output / n for n in texts), *files])
+
+
+def _metric_of(kind: str, asked: str | None) -> str:
+    """Choose the metric of a kind of task: the one asked for, where it fits."""
+    fits = asked is not None and (asked in VALUE_METRICS) == (kind == "regression")
+    fits = fits and not (kind == "multilabel" and asked and ALL_METRICS[asked].ordered)
+    return asked if asked and fits else MAIN_METRIC[kind]
+
+
+def _of_kind(title: str, summary: Summary) -> str:
+    return f"{title}: {lay.WORDS[summary.kind]}"
+
+
+def _of_several(summary: Summary) -> list[lay.Table]:
+    """Lay out what more than two models need."""
+    several = len(summary.models) > 2
+    return [lay.leaderboard(summary), lay.pairwise_table(summary)] if several else []
 
 
 def _draw(drawings: Iterable[Drawing], folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
@@ -152,7 +197,7 @@ def _cards(summary: Summary) -> list[dict[str, str]]:
         score = summary.scores[model, MEAN]
         text = f"95 % interval {lay.interval_text(score.interval, sign=False)}"
         return [{"title": model, "number": f"{score.mean:.2f}", "text": text}]
-    unit = " points" if METRICS[summary.metric].scale == 100 else ""
+    unit = " points" if ALL_METRICS[summary.metric].scale == 100 else ""
     n, cards = len(summary.sets), []
     for pair in summary.pairs:
         mean = summary.of_pair(pair)[-1]
@@ -242,7 +287,7 @@ def _provenance(loaded: Loaded, name: str) -> list[tuple[str, str]]:
     return [(key, shorten(list(found), 6)) for key, found in values.items()]
 
 
-def _changes_csv(summary: Summary) -> str:
+def _changes(summary: Summary) -> pd.DataFrame:
     rows = [
         {"base": one.base, "refined": one.model, "data_set": one.data_set,
          "base_mean": summary.scores[one.base, one.data_set].mean,
@@ -250,10 +295,11 @@ def _changes_csv(summary: Summary) -> str:
          "refined_mean": summary.scores[one.model, one.data_set].mean,
          "refined_std": summary.scores[one.model, one.data_set].deviation,
          "change": one.change, "low": (one.interval or (None, None))[0],
-         "high": (one.interval or (None, None))[1], "p": one.p, "p_holm": one.p_holm}
+         "high": (one.interval or (None, None))[1], "p": one.p, "p_holm": one.p_holm,
+         "task": summary.kind, "metric": summary.metric}
         for one in summary.changes
     ]  # fmt: skip
-    return str(pd.DataFrame(rows).to_csv(index=False))
+    return pd.DataFrame(rows)
 
 
 def _features(loaded: Loaded, summary: Summary) -> dict[tuple[str, str], FloatArray]:

@@ -38,7 +38,7 @@ from linprobe.report.style import (
 )
 from linprobe.report.summary import MEAN, Change, Interval, Summary
 from linprobe.statistics import FloatArray, stars
-from retfiner.common.metrics import METRICS
+from retfiner.common.metrics import ALL_METRICS
 
 COLUMN = 3.5
 """Width in inches of a column of print; panels beside one another take a page's two."""
@@ -89,7 +89,7 @@ def draw_changes(summary: Summary) -> Drawing:
     ends = np.array([ax.get_xlim() for ax in axes])
     for ax in axes:  # one scale for all, so that they can be compared
         ax.set_xlim(ends[:, 0].min(), ends[:, 1].max())
-    info = METRICS[summary.metric]
+    info = ALL_METRICS[summary.metric]
     label = info.label if info.label[1].isupper() else info.label[0].lower() + info.label[1:]
     unit = " (points)" if info.scale == 100 else ""
     figure.supxlabel(f"Change in {label}{unit}", fontsize=SMALL + 1)
@@ -135,7 +135,7 @@ def draw_scores(summary: Summary) -> Drawing:
         ax.plot(chances, range(len(names)), "|", color=GREY, markersize=9, label="chance")
     ax.set_ylim(-0.5, len(names) - 0.5)
     ax.set_yticks(range(len(names)), [shorten_name(name, 24) for name in names])
-    ax.set_xlabel(METRICS[summary.metric].axis)
+    ax.set_xlabel(ALL_METRICS[summary.metric].axis)
     share_legend(figure, ax)
     return Drawing(
         "scores",
@@ -187,7 +187,7 @@ def draw_efficiency(points: Sequence[EfficiencyPoint], metric: str, word: str) -
     ax.xaxis.set_major_locator(FixedLocator(sorted({p.trained_on for p in points})))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-    ax.set(xlabel=f"Labelled {word} used, mean over data sets", ylabel=METRICS[metric].axis)
+    ax.set(xlabel=f"Labelled {word} used, mean over data sets", ylabel=ALL_METRICS[metric].axis)
     share_legend(figure, ax)
     return Drawing(
         "label_efficiency",
@@ -297,6 +297,30 @@ def _draw_confusion(ax: Axes, shares: FloatArray, one: ScoredSet) -> None:
     ax.set(xlabel="Predicted", ylabel="True")
 
 
+def draw_values(summary: Summary) -> Drawing:
+    """Draw predicted against true values."""
+    n = len(summary.models)
+    figure = Figure(figsize=(2.6 * n + 0.4, 2.6 * len(summary.sets)))
+    axes = figure.subplots(len(summary.sets), n, squeeze=False)
+    for row, one in zip(axes, summary.sets, strict=True):
+        ends = [one.labels.min(), one.labels.max()]
+        for ax, (index, model) in zip(row, enumerate(summary.models), strict=True):
+            ax.plot(ends, ends, color=LIGHT, linewidth=1, zorder=0)
+            predicted = one.probabilities[model].mean(axis=0)[:, 0]
+            ax.plot(one.labels, predicted, alpha=0.7, markersize=3,
+                    **model_style(index) | {"linestyle": "none"})  # fmt: skip
+            told = f"R² {one.values('r2', model).mean():.2f}"
+            ax.set(xlabel=f"True {one.classes[0]}", ylabel="Predicted")
+            ax.set_title(f"{one.name}\n{shorten_name(model, 26)}, {told}")
+    return Drawing(
+        "values",
+        "Predicted values",
+        "Predicted against true value of each, the mean over seeds; on the line both are the same. "
+        "Predictions that hardly differ from one another were drawn to the mean.",
+        figure,
+    )
+
+
 def draw_maps(
     summary: Summary, features: dict[tuple[str, str], FloatArray], points: int, seed: int
 ) -> Drawing | None:
@@ -354,7 +378,10 @@ def draw_all(
             yield draw_ranks(summary)
         if efficiency:
             yield draw_efficiency(efficiency, summary.metric, word)
-        yield from (draw_calibration(summary), draw_confusion(summary), draw_roc(summary))
+        if summary.kind in ("classes", "ordinal"):
+            yield from (draw_calibration(summary), draw_confusion(summary), draw_roc(summary))
+        elif summary.kind == "regression":
+            yield draw_values(summary)
         maps = draw_maps(summary, features, map_points, seed)
         if maps is not None:
             yield maps

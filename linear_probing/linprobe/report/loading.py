@@ -16,6 +16,7 @@ import pandas as pd
 
 from linprobe.units import by_unit
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.metrics import MAIN_METRIC
 from retfiner.common.predictions import Amount, find_runs, read_about, read_run, read_table
 
 OF_WEIGHTS_AND_DATA = ("weights", "data", "train_")
@@ -87,6 +88,13 @@ class Loaded:
         ]
         return parts[0], parts[1], {name: train_set for name, train_set in pairs if train_set}
 
+    def by_kind(self) -> dict[str, Loaded]:
+        """Divide by what is predicted: scores of different kinds are not averaged."""
+        if "task" not in self.table:
+            return {"classes": self}
+        of = self.table["task"].replace("", "classes")
+        return {kind: self.part(self.table[of == kind]) for kind in MAIN_METRIC if kind in {*of}}
+
     def by_unit(self, unit: str | None) -> Loaded:
         """Score units instead of images; by default those that a probe pooled, if any did.
 
@@ -154,6 +162,8 @@ def load(
     renamed = [(called[base], called[other]) for base, other in pairs]
     table = pd.concat(parts, ignore_index=True)
     amounts = zip(table["fraction"], table["shots"], strict=True)
+    if "task" in table:
+        table["task"] = table["task"].fillna("")
     table["amount"] = [str(Amount(*amount)) for amount in amounts]
     loaded = Loaded(table, [called[word] for word in given], renamed, chosen)
     _check_protocols(loaded)

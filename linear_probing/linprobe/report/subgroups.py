@@ -14,7 +14,7 @@ from linprobe.report.scores import ScoredSet
 from linprobe.report.summary import Interval, Summary
 from linprobe.report.tables import Cell, Line, Table
 from linprobe.statistics import FloatArray, bootstrap_interval
-from retfiner.common.metrics import METRICS
+from retfiner.common.metrics import ALL_METRICS
 from retfiner.common.patients import age_group
 from retfiner.common.seeds import derive_seed
 
@@ -104,7 +104,7 @@ def _worst(groups: Sequence[Group], summary: Summary) -> list[Line]:
     judged = [group for group in groups if not group.small]
     if len(judged) < 2:
         return []
-    best = 1 if METRICS[summary.metric].higher_is_better else -1
+    best = 1 if ALL_METRICS[summary.metric].higher_is_better else -1
     columns = [[(v, g.name) for g in judged for v, _ in [(*g.scores, *g.changes)[k]]]
                for k in range(len(summary.models) + len(summary.pairs))]  # fmt: skip
     cells = []
@@ -125,6 +125,6 @@ def _table(one: ScoredSet, summary: Summary, lines: list[Line]) -> Table:
         "such groups are not judged as the worst. Gap: best group minus worst.",
     ]
     arrows = (f"{base} → {model}" for base, model in summary.pairs)
-    caption = f"{one.name}: {METRICS[summary.metric].axis} by group, and what changes."
+    caption = f"{one.name}: {ALL_METRICS[summary.metric].axis} by group, and what changes."
     columns = ("Group", *summary.models, *arrows)
     return Table(f"Subgroups of {one.name}", caption, columns, lines, notes)
