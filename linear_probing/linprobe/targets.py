@@ -23,10 +23,9 @@ from linprobe.datasets import (
     read_data_set,
 )
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.patients import read_split_rows, row_of
+from retfiner.common.patients import TARGET, read_split_rows, row_of
 from retfiner.common.predictions import SEPARATOR
 
-TARGET = "target_"
 HIGHEST_GRADE = 10
 """Of a scale of grades, as of retinopathy (0 to 4) or of AMD (to 9, AREDS)."""
 _READ_AS = {

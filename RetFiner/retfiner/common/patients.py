@@ -30,6 +30,9 @@ GROUPS = ("sex", "age", "device", "ethnicity")
 ABOUT = ("eye", "volume", *GROUPS)
 """Columns of the table that may be left out."""
 
+TARGET = "target_"
+"""How columns of the table begin that say what an image shows, besides its class."""
+
 AGES = (0, 50, 65, 80)
 """Where age groups begin, in years; no finer age goes into tables of predictions."""
 

@@ -43,14 +43,16 @@ class Report:
     """What a report holds.
 
     Attributes:
-        summary: Its numbers.
+        summary: Its numbers, of the first kind of task.
         table: Its main table.
+        others: Those of other kinds of tasks.
         remarks: What a reader must know of just these numbers.
         files: What was written, in the order of reading.
     """
 
     summary: Summary
     table: lay.Table
+    others: list[lay.Table]
     remarks: list[str]
     files: list[Path]
 
@@ -100,10 +102,12 @@ def build_report(config: ReportConfig) -> Report:
         shown += transfer_tables(summary, outside, train_sets, config.bootstrap, config.seed)
     shown += subgroup_tables(summary, config.bootstrap, config.seed)
     shown.append(lay.metrics_table(summary))
+    others = []
     for one in rest:
         results = replace(lay.main_table(one, marks), notes=lay.warnings(one))
         tables = [results, *_of_several(one), lay.metrics_table(one)]
         shown += [replace(table, title=_of_kind(table.title, one)) for table in tables]
+        others.append(results)
         shown += subgroup_tables(one, config.bootstrap, config.seed)
     told = [f"{name.removeprefix(f'{own}_to_')} (trained on {own})"
             for name, own in sorted(train_sets.items()) if inner is not None]  # fmt: skip
@@ -151,7 +155,9 @@ def build_report(config: ReportConfig) -> Report:
     )
     place = config.output / "index.html"
     write_text(place, page)
-    return Report(summary, main, remarks, [place, *(config.output / n for n in texts), *files])
+    return Report(
+        summary, main, others, remarks, [place, *(config.output / n for n in texts), *files]
+    )
 
 
 def _metric_of(kind: str, asked: str | None) -> str:
@@ -338,7 +344,8 @@ def _write_figure(stem: Path, figure: Figure) -> tuple[bytes, list[Path]]:
 def say(report: Report, output: Path) -> None:
     """Print the main table and where everything lies."""
     console = wide_console(120)
-    console.print(lay.render_terminal(report.table))
+    for table in (report.table, *report.others):
+        console.print(lay.render_terminal(table))
     for note in report.remarks:
         console.print(f"- {note}", highlight=False, markup=False)
     lines: Sequence[str] = (

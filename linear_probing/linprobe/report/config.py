@@ -23,7 +23,7 @@ class ModelSettings:
     refined: list[str] = flag("models to be compared with it, likewise", [])
     results: Path = flag("folder of the probing results", Path("__results"))
     predictions: list[Path] = flag(
-        "tables of predictions (CSV or Parquet) of other models, beside those of --results", []
+        "tables of predictions (CSV or Parquet) of other models, or folders of their runs", []
     )
     data_set: list[str] = flag("data sets to report on; by default all", [])
     protocol: list[str] = flag(

@@ -6,7 +6,7 @@ Whatever has no partner is refused by name, never left out in silence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -17,7 +17,7 @@ import pandas as pd
 from linprobe.units import by_unit
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.metrics import MAIN_METRIC
-from retfiner.common.predictions import Amount, find_runs, read_about, read_run, read_table
+from retfiner.common.predictions import TABLE, Amount, find_runs, read_about, read_run, read_table
 
 OF_WEIGHTS_AND_DATA = ("weights", "data", "train_")
 OF_BACKBONE = ("backbone", "image_size", "representation_method", "weight_decay")
@@ -137,7 +137,8 @@ def load(
             data set is missing, or settings differ.
     """
     runs = [read_about(folder) | {"folder": folder} for folder in find_runs(results)]
-    others = [read_table(path) for path in tables]
+    known = {run["folder"].resolve() / TABLE for run in runs}
+    others = [read_table(path) for path in tables_at(tables) if path.resolve() not in known]
     foreign = pd.concat([pd.DataFrame(columns=["model", "weights", "data_set"]), *others])
     given = list(dict.fromkeys([*alone, *(name for pair in pairs for name in pair)]))
     keys = {name: _find_model(name, runs, foreign, results) for name in given}
@@ -169,6 +170,21 @@ def load(
     _check_protocols(loaded)
     _check_complete(loaded)
     return loaded
+
+
+def tables_at(paths: Iterable[Path]) -> list[Path]:
+    """List tables of predictions: the files given, and those of the runs below folders given.
+
+    Raises:
+        InputError: If a folder holds no run.
+    """
+    found = []
+    for path in paths:
+        below = [folder / TABLE for folder in find_runs(path)] if path.is_dir() else [path]
+        if not below:
+            raise InputError(f"There is no run below {path}", expected=f"folders with {TABLE}")
+        found += below
+    return found
 
 
 def _key(run: Mapping[str, Any]) -> tuple[str, str]:

@@ -10,8 +10,8 @@ from linprobe.report.loading import Loaded
 from linprobe.report.summary import Summary
 from retfiner.common.metrics import ALL_METRICS
 
-_OF_RUN = ("weights_sha256", "data_sha256", "train_fraction", "train_shots", "backbone",
-           "image_size", "representation_method", "weight_decay")  # fmt: skip
+_OF_RUN = ("weights_sha256", "data_sha256", "data_task", "train_fraction", "train_shots",
+           "backbone", "image_size", "representation_method", "weight_decay")  # fmt: skip
 
 
 def methods_paragraph(
@@ -53,6 +53,7 @@ def methods_paragraph(
         methods=_values(settings, "representation_method"),
         amounts=loaded.amounts or [""],
         metrics=metrics,
+        kinds_of_task={one.kind for one in every},
         seeds=trained.groupby("amount")["seed"].nunique().max() if len(trained) else 1,
         units=sorted({f"{one.unit}s" for one in every}),
         resamples=resamples,
