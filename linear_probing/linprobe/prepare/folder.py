@@ -84,8 +84,9 @@ def find(folder: Path, options: Options) -> Listing:
         bscan if bscan.patient in told else _with_patient(bscan, options.patient_regex)
         for bscan in bscans
     ]
-    if not all(any(name.startswith(TARGET) for name in bscan.about) for bscan in bscans):
-        notes += _check_names(sorted({bscan.label for bscan in bscans}))
+    labels = sorted({bscan.label for bscan in bscans})
+    if options.labels is None or labels != [ALL]:
+        notes += _check_names(labels)
     bscans = [replace(bscan, label=bscan.label.strip()) for bscan in bscans]
     notes += _in_several_classes([bscan for bscan in bscans if bscan.patient not in told])
     bscans, more = _readable_and_together(bscans)
