@@ -306,6 +306,11 @@ class Metric:
         """Its name, with the unit."""
         return f"{self.label} (%)" if self.scale == 100 else self.label
 
+    @property
+    def phrase(self) -> str:
+        """Its name within a sentence: what is no abbreviation begins with a small letter."""
+        return self.label[0].lower() + self.label[1:] if self.label[1].islower() else self.label
+
     def on(self, sample: Sample) -> FloatArray:
         """(R,) values; of several labels an image, the mean over those on which it exists."""
         if not isinstance(sample, WeightedLabels):

@@ -140,12 +140,9 @@ def build_report(config: ReportConfig) -> Report:
         lead=f"{', '.join(summary.models)} on {', '.join(part.data_sets)}.",
         warnings=[f"{name}: {n}" for name, told in notes.items() for n in told if _is_leak(n)],
         cards=[
-            *_cards(summary),
-            *(
-                {**card, "title": _of_kind(card["title"], one)}
-                for one in rest
-                for card in _cards(one)
-            ),
+            {**card, "title": _of_kind(card["title"], one) if rest else card["title"]}
+            for one in every
+            for card in _cards(one)
         ],
         tables=shown,
         pictures=pictures,
@@ -211,7 +208,8 @@ def _cards(summary: Summary) -> list[dict[str, str]]:
         word = "p (Holm)" if len(summary.pairs) > 1 else "p"
         test = f"{word} over {n} data sets = {lay.p_text(mean.p_holm)}"
         if summary.too_few:
-            test = f"whether it helps beyond these {n} data sets cannot be tested with fewer than "
+            these = f"these {n} data sets" if n > 1 else "this data set"
+            test = f"whether it helps beyond {these} cannot be tested with fewer than "
             test += str(data_sets_needed())
         cards.append({
             "title": f"{pair[0]} → {pair[1]}",

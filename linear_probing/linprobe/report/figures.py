@@ -79,7 +79,7 @@ def draw_changes(summary: Summary) -> Drawing:
     for ax, pair in zip(axes, summary.pairs, strict=True):
         own = summary.of_pair(pair)[::-1]
         for place, change in enumerate(own):
-            _draw_change(ax, change, place)
+            _draw_change(ax, change, place, ALL_METRICS[summary.metric].scale)
         ax.axvline(0, color=GREY, linewidth=0.9, linestyle=":")
         ax.set_yticks(range(len(own)), [shorten_name(one.data_set, 24) for one in own])
         ax.set_ylim(-0.6, len(own) - 0.3)
@@ -90,9 +90,8 @@ def draw_changes(summary: Summary) -> Drawing:
     for ax in axes:  # one scale for all, so that they can be compared
         ax.set_xlim(ends[:, 0].min(), ends[:, 1].max())
     info = ALL_METRICS[summary.metric]
-    label = info.label if info.label[1].isupper() else info.label[0].lower() + info.label[1:]
     unit = " (points)" if info.scale == 100 else ""
-    figure.supxlabel(f"Change in {label}{unit}", fontsize=SMALL + 1)
+    figure.supxlabel(f"Change in {info.phrase}{unit}", fontsize=SMALL + 1)
     return Drawing(
         "change",
         "Change on each data set",
@@ -104,7 +103,7 @@ def draw_changes(summary: Summary) -> Drawing:
     )
 
 
-def _draw_change(ax: Axes, change: Change, place: int) -> None:
+def _draw_change(ax: Axes, change: Change, place: int, scale: float) -> None:
     mean = change.data_set == MEAN
     colour = "#000000" if mean else class_style(1)["color"]
     if mean:
@@ -112,7 +111,8 @@ def _draw_change(ax: Axes, change: Change, place: int) -> None:
     if change.interval is not None:
         ax.hlines(place, *change.interval, color=colour, linewidth=1.6)
     ax.plot(change.change, place, "D" if mean else "s", color=colour, markersize=5)
-    text = f"{change.change:+.1f}{stars(change.p_holm)}".replace("-", "−")
+    number = f"{change.change:+.{1 if scale == 100 else 2}f}".replace("-", "−")
+    text = f"{number}{stars(change.p_holm)}"
     ax.annotate(text, (change.change, place), xytext=(0, 5), textcoords="offset points",
                 ha="center", fontsize=SMALL - 1,
                 fontweight="bold" if mean else "normal")  # fmt: skip

@@ -36,10 +36,11 @@ def methods_paragraph(
          "what": "" if one.kind == "classes" else f"{lay.WORDS[one.kind]}: "}
         for one in every
     ]  # fmt: skip
-    labels = {one.kind: ALL_METRICS[one.metric].label for one in summaries}
-    metrics = [f"{label if label[1:2].isupper() or label == 'R²' else label.lower()}"
-               + f" (of {lay.WORDS[kind]})" * (len(labels) > 1)
-               for kind, label in labels.items()]  # fmt: skip
+    several = len(summaries) > 1
+    metrics = [
+        ALL_METRICS[one.metric].phrase + f" (of {lay.WORDS[one.kind]})" * several
+        for one in summaries
+    ]
     weights = {run["name"]: run["settings"]["weights_sha256"][:16] for run in loaded.runs}
     trained = loaded.table[loaded.table["train_images"] != 0]
     text = lay.render(
