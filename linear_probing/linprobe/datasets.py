@@ -140,7 +140,14 @@ def read_data_set(folder: Path, wanted: Sequence[str] = SPLITS, least: int = 2) 
     """
     _check_layout(folder, wanted)
     table = read_split_table(folder)
-    files = {split: _files_by_class(folder / split) for split in wanted}
+    files = {
+        split: {
+            place.name: _files_below(place)
+            for place in sorted((folder / split).iterdir())
+            if place.is_dir() and not place.name.startswith(".")
+        }
+        for split in wanted
+    }
     found = {
         split: {name: list(filter(is_image_file, paths)) for name, paths in by_class.items()}
         for split, by_class in files.items()
@@ -167,7 +174,9 @@ def read_data_set(folder: Path, wanted: Sequence[str] = SPLITS, least: int = 2) 
         paths = [path for name in classes for path in by_class.get(name, [])]
         labels = np.repeat(np.arange(len(classes)), [len(by_class.get(n, [])) for n in classes])
         owners = [owner_of(path, folder, table) for path in paths]
-        digests = _hashes(paths, f"{folder.name}: reading {split}")
+        with ThreadPoolExecutor(8) as pool:  # reading and hashing both release the interpreter
+            hashed = pool.map(_hash, paths)
+            digests = list(track(hashed, f"{folder.name}: reading {split}", len(paths)))
         names = [path.relative_to(folder / split).as_posix() for path in paths]
         splits[split] = Split(paths, labels, owners, digests, names)
     return DataSet(
@@ -190,11 +199,6 @@ def _check_layout(folder: Path, wanted: Sequence[str]) -> None:
         expected=_LAYOUT,
         remedy=_REMEDY,
     )
-
-
-def _files_by_class(split: Path) -> FilesByClass:
-    folders = sorted(p for p in split.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return {folder.name: _files_below(folder) for folder in folders}
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -249,12 +253,6 @@ def read_bscan(path: Path) -> np.ndarray:
             expected="one B-scan a file",
             remedy="prepare_dataset.py writes the B-scans of volumes into such folders",
         ) from error
-
-
-def _hashes(paths: list[Path], title: str) -> list[str]:
-    with ThreadPoolExecutor(8) as pool:  # reading and hashing both release the interpreter
-        found = pool.map(_hash, paths)
-        return list(track(found, title, len(paths)))
 
 
 def _hash(path: Path) -> str:

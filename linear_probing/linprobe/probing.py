@@ -108,7 +108,9 @@ class Sweep:
         self.method = backbone.spec.representation if own else str(method)
         if config.probe == "attentive":
             self.method = PATCH_TOKENS
-        self.model = candidate.name or _default_name(config, backbone.spec.name)
+        version = config.version or ("refined" if config.ft_weights else "baseline")
+        usual = f"{version}/{config.model or backbone.spec.name.replace('/', '_')}"
+        self.model = candidate.name or usual
         self.store = FeatureStore(config.feature_store)
         self.extractor = Extractor(
             backbone,
@@ -149,11 +151,6 @@ class Sweep:
         }
 
 
-def _default_name(config: ProbeConfig, backbone: str) -> str:
-    version = config.version or ("refined" if config.ft_weights else "baseline")
-    return f"{version}/{config.model or backbone.replace('/', '_')}"
-
-
 @explained_faults(memory=PROBING_MEMORY)
 def run_sweep(
     config: ProbeConfig, report: Callable[[Summary], object] = lambda summary: None
@@ -182,7 +179,12 @@ def run_sweep(
         for k, folder in enumerate(folders):
             if k == len(data_sets):  # read and compared once, when its turn comes
                 found = _data_sets(folder, others, config)
-                data_sets.append([_without_leaks(one, store, pairs, config) for one in found])
+                data_sets.append([])
+                for one in found:
+                    leaks = check_splits(one, store)
+                    leaks += [] if pairs is None else pairs.leaks(one, store)
+                    told = refuse(one, leaks, config.allow_leaks)
+                    data_sets[k].append(replace(one, notes=[*one.notes, *told]))
             for data in data_sets[k]:
                 task = ProbingTask(data, sweep.extractor, config)
                 for amount in config.amounts:
@@ -202,14 +204,6 @@ def _data_sets(folder: Path, others: list[DataSet], config: ProbeConfig) -> list
     label_map = config.classes_of_external
     outside = [external(one, other, label_map) for one in of_classes for other in others]
     return outside if alone else [*own, *outside]
-
-
-def _without_leaks(
-    data: DataSet, store: FeatureStore, pairs: TrainingPairs | None, config: ProbeConfig
-) -> DataSet:
-    """Compare test images with all that was trained on; give the data set with notes on it."""
-    leaks = check_splits(data, store) + ([] if pairs is None else pairs.leaks(data, store))
-    return replace(data, notes=[*data.notes, *refuse(data, leaks, config.allow_leaks)])
 
 
 def _probe_amount(sweep: Sweep, task: ProbingTask, amount: Amount) -> Summary:

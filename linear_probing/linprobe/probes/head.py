@@ -104,8 +104,11 @@ def train_heads(
     sizes = {len(one.labels) for one in sets}
     if len(sizes) != 1:
         raise InputError("Heads trained at once need equally many images", got=sorted(sizes))
-    initial = torch.stack([_initial(one, n_classes, val_features, settings) for one in sets])
-    heads = _Heads(initial, settings.weight_decay or 0.0)
+    weight = torch.zeros(len(sets), n_classes, val_features.shape[1], dtype=val_features.dtype)
+    if settings.init_std > 0:
+        for own, one in zip(weight, sets, strict=True):
+            torch.nn.init.trunc_normal_(own, std=settings.init_std, generator=one.generator)
+    heads = _Heads(weight.to(val_features.device), settings.weight_decay or 0.0)
     watch = partial(Watch, "--learning_rate", settings.patience, kind, settings.patience_start,
                     settings.min_delta)  # fmt: skip
     pairs = zip(*heads.parameters, strict=True)
@@ -127,14 +130,6 @@ def train_heads(
             heads.keep(going)
             active = [active[row] for row in going]
     return trained
-
-
-def _initial(one: TrainingSet, n_classes: int, like: Tensor, settings: LinearSettings) -> Tensor:
-    """Draw (C, F) weights from a normal distribution cut off at plus and minus two."""
-    weight = torch.zeros(n_classes, like.shape[1], dtype=like.dtype)
-    if settings.init_std > 0:
-        torch.nn.init.trunc_normal_(weight, std=settings.init_std, generator=one.generator)
-    return weight.to(like.device)
 
 
 def _train_epoch(

@@ -147,7 +147,11 @@ def load(
     parts, chosen = [], []
     for word, key in keys.items():
         name = called[word]
-        own = [run for run in runs if _key(run) == key and _wanted(run, data_sets, protocols)]
+        own = [
+            run for run in runs
+            if _key(run) == key and (not data_sets or run["data_set"] in data_sets)
+            and (not protocols or not _protocol(run) or _protocol(run).startswith((*protocols,)))
+        ]  # fmt: skip
         chosen += [run | {"name": name} for run in own]
         rows = foreign[(foreign["model"] == key[0]) & (foreign["weights"] == key[1])]
         rows = rows[rows["data_set"].isin(data_sets)] if data_sets else rows
@@ -195,19 +199,15 @@ def _protocol(run: Mapping[str, Any]) -> str:
     return str(run.get("protocol", ""))
 
 
-def _wanted(run: Mapping[str, Any], data_sets: Sequence[str], protocols: Sequence[str]) -> bool:
-    right = not protocols or _protocol(run).startswith(tuple(protocols)) or not _protocol(run)
-    return right and (not data_sets or run["data_set"] in data_sets)
-
-
 def _find_model(
     name: str, runs: Sequence[dict[str, Any]], foreign: pd.DataFrame, results: Path
 ) -> tuple[str, str]:
     """Find the one model, by name and weights, that a user means."""
     there = {_key(run) for run in runs}
     there |= set(zip(foreign["model"], foreign["weights"], strict=True))
-    meant = [key for key in there if key[0] == name]
-    meant += [key for key in there if _matches(name, key) and key not in meant]
+    model, _, beginning = name.rpartition("-")
+    meant = [key for key in there if key[0] == name
+             or (beginning and key[0] == model and key[1].startswith(beginning))]  # fmt: skip
     if len(meant) == 1:
         return meant[0]
     told = sorted(f"{model}-{weights[:8]}" if weights else model for model, weights in there)
@@ -219,11 +219,6 @@ def _find_model(
     )
 
 
-def _matches(name: str, key: tuple[str, str]) -> bool:
-    model, _, beginning = name.rpartition("-")
-    return model == key[0] and bool(beginning) and key[1].startswith(beginning)
-
-
 def _check_protocols(loaded: Loaded) -> None:
     """Refuse probes of a model, or of two that are compared, that differ in more than weights."""
     probes = sorted({run["settings"].get("probe", "") for run in loaded.runs} - {""})
@@ -231,7 +226,11 @@ def _check_protocols(loaded: Loaded) -> None:
     for pair, probe in product(compared, probes):
         runs = [run for run in loaded.runs
                 if run["name"] in pair and run["settings"].get("probe") == probe]  # fmt: skip
-        kept = pd.DataFrame(_compared_settings(runs), dtype=object).map(repr)
+        several = len({run["settings"].get("backbone") for run in runs}) > 1
+        own = OF_WEIGHTS_AND_DATA + OF_BACKBONE * several  # each backbone has its own features
+        shared = [{k: v for k, v in run["settings"].items() if not k.startswith(own)}
+                  for run in runs]  # fmt: skip
+        kept = pd.DataFrame(shared, dtype=object).map(repr)
         firsts = kept.drop_duplicates()
         if len(firsts) < 2:
             continue
@@ -248,14 +247,6 @@ def _check_protocols(loaded: Loaded) -> None:
             remedy=f"choose with --protocol, for example --protocol {found[0][:8]}, or probe in "
             "the same way",
         )
-
-
-def _compared_settings(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Take the settings that runs must share; of several backbones, each has its own features."""
-    several = len({run["settings"].get("backbone") for run in runs}) > 1
-    left_out = OF_WEIGHTS_AND_DATA + OF_BACKBONE * several
-    return [{k: v for k, v in run["settings"].items() if not k.startswith(left_out)}
-            for run in runs]  # fmt: skip
 
 
 def _check_complete(loaded: Loaded) -> None:

@@ -208,13 +208,15 @@ def scored_set(table: pd.DataFrame, order: Sequence[str] = ()) -> ScoredSet:
             scores = scores[:1]  # nothing is random about it, and it counts once
         probabilities[str(name)] = scores
         trained_on[str(name)] = _trained_on(rows)
-    if reference is None:
-        raise InputError(f"There is no prediction on {data_set}")
+    assert reference is not None  # a table has rows
     units, unit, without = _units(reference)
+    known = (name for name in GROUPS if name in reference)
+    texts = {name: reference[name].fillna("").astype(str).tolist() for name in known}
+    groups = {name: values for name, values in texts.items() if any(values)}
     return ScoredSet(
         data_set, classes, bool(order) or kind == "ordinal", reference["image"].tolist(),
         truth_of(reference, classes), units, unit, without, probabilities, trained_on,
-        _groups(reference), kind,
+        groups, kind,
     )  # fmt: skip
 
 
@@ -252,11 +254,6 @@ def _units(rows: pd.DataFrame) -> tuple[list[str], str, int]:
     kinds = (names != "").argmax(axis=1)
     units = [f"{UNITS[kind]} {row[kind]}" for kind, row in zip(kinds, names, strict=True)]
     return units, UNITS[int(np.bincount(kinds).argmax())], int((kinds > 0).sum())
-
-
-def _groups(rows: pd.DataFrame) -> dict[str, list[str]]:
-    found = {name: rows[name].fillna("").astype(str).tolist() for name in GROUPS if name in rows}
-    return {name: values for name, values in found.items() if any(values)}
 
 
 def _trained_on(rows: pd.DataFrame) -> tuple[float, str] | None:

@@ -79,17 +79,14 @@ def subgroup_tables(summary: Summary, resamples: int, seed: int) -> list[Table]:
             for name in sorted(set(known.tolist()) - {""}):
                 rng = np.random.default_rng(derive_seed(seed, "group", one.name, column, name))
                 groups.append(score_group(one, name, known == name, summary, resamples, rng))
-            lines.append(Line((Cell(_heading(column, known, one)),), "heading"))
+            missing, total = int((known == "").sum()), len(known)
+            told = f"{column} (of {missing} of {total} not known)" if missing else column
+            lines.append(Line((Cell(told),), "heading"))
             lines += [_line(group, one.unit) for group in groups]
             lines += _worst(groups, summary)
         if lines:
             tables.append(_table(one, summary, lines))
     return tables
-
-
-def _heading(column: str, known: NDArray[np.str_], one: ScoredSet) -> str:
-    missing = int((known == "").sum())
-    return f"{column}{f' (of {missing} of {len(known)} not known)' if missing else ''}"
 
 
 def _line(group: Group, unit: str) -> Line:

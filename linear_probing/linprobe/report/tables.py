@@ -164,18 +164,14 @@ def main_table(summary: Summary, marks: dict[str, str]) -> Table:
     if not summary.pairs:
         columns = ("Data set", "Chance", "Score", "95 % interval")
         lines = [_score_line(summary, name, marks) for name in _rows(summary)]
-    info = ALL_METRICS[summary.metric]
+    info, by = ALL_METRICS[summary.metric], ""
+    if summary.item != "image":
+        by = f" by {summary.item} (mean of its images' probabilities, or as its probe pooled them)"
     caption = (
-        f"{info.axis} on the test split{_by(summary)}, mean ± standard deviation over seeds "
+        f"{info.axis} on the test split{by}, mean ± standard deviation over seeds "
         f"({'higher' if info.higher_is_better else 'lower'} is better)."
     )
     return Table("Results", caption, columns, lines, _told("reading.txt", summary))
-
-
-def _by(summary: Summary) -> str:
-    if summary.item == "image":
-        return ""
-    return f" by {summary.item} (mean of its images' probabilities, or as its probe pooled them)"
 
 
 def _heads(summary: Summary) -> list[str]:
@@ -308,7 +304,9 @@ def _table_of_values(name: str, what: str, rows: pd.DataFrame) -> Table:
 
 def _told(template: str, summary: Summary) -> list[str]:
     """Say what a template has to say of a summary."""
-    numbers = {"needed": data_sets_needed(), "few": FEW_UNITS, "rare": _rare(summary)}
+    fewest = ((one, min(one.units_of_classes)) for one in summary.sets)
+    rare = [f"{one.name} ({n} {one.unit}s)" for one, n in fewest if n < FEW_UNITS]
+    numbers = {"needed": data_sets_needed(), "few": FEW_UNITS, "rare": rare}
     metric = ALL_METRICS[summary.metric]
     return notes_of(template, summary=summary, metric=metric, p_text=p_text, **numbers)
 
@@ -316,8 +314,3 @@ def _told(template: str, summary: Summary) -> list[str]:
 def warnings(summary: Summary) -> list[str]:
     """Say what the numbers cannot bear: too few data sets, few patients of a class."""
     return _told("warnings.txt", summary)
-
-
-def _rare(summary: Summary) -> list[str]:
-    fewest = ((one, min(one.units_of_classes)) for one in summary.sets)
-    return [f"{one.name} ({n} {one.unit}s)" for one, n in fewest if n < FEW_UNITS]
