@@ -45,28 +45,27 @@ def read_tasks(folder: Path, wanted: Sequence[str] = SPLITS) -> list[DataSet]:
         InputError: If the data set, or a column, cannot be used.
     """
     table = {row["image"]: row for row in read_split_rows(folder)}
-    names = list(dict.fromkeys(n for row in table.values() for n in row if n and _is_target(n)))
+    every = dict.fromkeys(name for row in table.values() for name in row if name)
+    names = [name for name in every if name.startswith(TARGET)]
+    odd = [name for name in names if name == TARGET or SEPARATOR in name]
+    if odd:
+        raise InputError(f"{folder}: a target without a name, or with {SEPARATOR} in it",
+                         got=shorten(odd), expected=f"{TARGET}<name>")  # fmt: skip
     data = read_data_set(folder, wanted, least=1 if names else 2)
-    found = {
+    rows = {
         split: [row_of(path, folder, table) or {} for path in part.paths]
         for split, part in data.splits.items()
     }
     columns = {
-        name: {split: [(row.get(name) or "").strip() for row in rows]
-               for split, rows in found.items()}
+        name: {split: [(row.get(name) or "").strip() for row in own] for split, own in rows.items()}
         for name in names
-    }  # fmt: skip
+    }
     kinds = {name: _kind_of(folder, name, cells) for name, cells in columns.items()}
     labels = {name: columns[name] for name, kind in kinds.items() if kind == "multilabel"}
-    alone = [
-        _task(data, kinds[name], {name: columns[name]}) for name in names if name not in labels
-    ]
-    several = [_task(data, "multilabel", labels)] if labels else []
-    return [*([data] if len(data.classes) > 1 else []), *several, *alone]
-
-
-def _is_target(name: str) -> bool:
-    return name.startswith(TARGET) and len(name) > len(TARGET) and SEPARATOR not in name
+    tasks = [data] if len(data.classes) > 1 else []
+    tasks += [_task(data, "multilabel", labels)] if labels else []
+    alone = (name for name in names if name not in labels)
+    return [*tasks, *(_task(data, kinds[name], {name: columns[name]}) for name in alone)]
 
 
 def _kind_of(folder: Path, name: str, cells: Mapping[str, Sequence[str]]) -> str:

@@ -91,3 +91,8 @@ def test_a_data_set_without_such_columns_is_what_it_was(tmp_path):
 def test_columns_that_tell_nothing_are_refused(tmp_path, value, words):
     with pytest.raises(InputError, match=words):
         read_tasks(write(tmp_path / "A", {"target_x": value}))
+
+
+def test_a_target_needs_a_name(tmp_path):
+    with pytest.raises(InputError, match="a target without a name"):
+        read_tasks(write(tmp_path / "A", {"target_a|b": lambda k: k}))
