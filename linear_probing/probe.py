@@ -39,6 +39,7 @@ def main() -> None:
         if weights is not None:
             require_checkpoint_file(weights)
     list_data_sets(config.data_root, config.data_set, config.external)
+    others = _others(config)
     with progress(LOADING):  # torch, which a wrong path does not wait for
         from linprobe.probing import run_sweep
 
@@ -46,21 +47,35 @@ def main() -> None:
     models, summaries = run_sweep(config, _print_summary)
     print(f"\nResults: {', '.join(str(config.results / model) for model in models)}")
     if config.weights:
-        _report(config, models, summaries)
+        _report(config, models, summaries, others)
     else:
         print(f"Next:    {_next_commands(config, models[0])}")
 
 
-def _report(config: ProbeConfig, models: list[str], summaries: list[Summary]) -> None:
-    """Compare the models that were probed, the first as the base."""
+def _others(config: ProbeConfig) -> list[str]:
+    """Name the models whose predictions are brought along, which are read before anything else."""
+    if not config.predictions:
+        return []
+    from linprobe.report.loading import tables_at
+    from retfiner.common.predictions import read_table
+
+    tables = map(read_table, tables_at(config.predictions))
+    return sorted({name for table in tables for name in table["model"]})
+
+
+def _report(
+    config: ProbeConfig, models: list[str], summaries: list[Summary], others: list[str]
+) -> None:
+    """Compare the models that were probed, the first as the base, and those brought along."""
     from linprobe.report.build import build_report, say
     from linprobe.report.config import ReportConfig
 
     output = config.results / "report"
     report = ReportConfig(
         base=models[:1],
-        refined=models[1:],
+        refined=[*models[1:], *others],
         results=config.results,
+        predictions=config.predictions,
         data_set=sorted({summary.data_set for summary in summaries}),
         protocol=sorted({summary.protocol for summary in summaries}),
         unit=config.unit,
@@ -92,15 +107,19 @@ def _next_commands(config: ProbeConfig, model: str) -> str:
 
 
 def _print_summary(summary: Summary) -> None:
-    scores = [100 * score for score in summary.scores]
+    from retfiner.common.metrics import ALL_METRICS
+
+    metric = ALL_METRICS[summary.metric]
+    scores = [metric.scale * score for score in summary.scores]
     mean = statistics.fmean(scores)
     spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
     share = f", {summary.amount}" if str(summary.amount) else ""
     done = f", {summary.skipped} of them finished before" if summary.skipped else ""
     runs = f"{len(scores)} seeds" if len(scores) > 1 else "1 run"
+    other = "" if summary.metric == "balanced_accuracy" else f"{metric.axis} "
     print(
-        f"{summary.model} on {summary.data_set}{share}: {mean:.2f}{spread} "
-        f"(chance {100 * summary.chance:.1f}; {runs}{done}), {summary.seconds:.1f} s",
+        f"{summary.model} on {summary.data_set}{share}: {other}{mean:.2f}{spread} "
+        f"(chance {metric.scale * summary.chance:.1f}; {runs}{done}), {summary.seconds:.1f} s",
         flush=True,
     )
     for note in summary.notes:

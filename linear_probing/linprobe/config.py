@@ -81,6 +81,11 @@ class DataSettings:
         " among them are an error",
         None,
     )
+    predictions: list[Path] = flag(
+        "predictions of other models, as of evaluate.py's zero-shot: further rows of the report of"
+        " --weights (tables, or folders of runs)",
+        [],
+    )
     allow_leaks: bool = flag(
         "probe although test images were trained on; the report says so beside the number", False
     )
@@ -328,6 +333,8 @@ class ProbeConfig(
             (not self.weights and self.init_weights is None, "Which model is to be probed?", None,
              "--init_weights of a base model, maybe with --ft_weights; or --weights"),
             (self.weights and stray, f"{stray} would have no effect beside --weights", None, None),
+            (self.predictions and not self.weights,
+             "--predictions would have no effect without --weights", None, "report.py takes them"),
             (not whole, "--weights takes name=checkpoint", " ".join(self.weights), "base=A.pth"),
             (len(set(names)) < len(names), "--weights gives two models one name",
              ", ".join(names), None),

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +44,14 @@ class Split:
 
     Attributes:
         paths: Where they lie.
-        labels: (N,) index of each one's class.
+        labels: (N,) index of each one's class, or value; (N, L) of 0 and 1 for several labels.
         owners: Whose they are, as far as that is known.
         digests: SHA-256 of each file's bytes.
         names: Path of each below the split, ``<Class>/<file>``.
     """
 
     paths: list[Path]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     owners: list[Owner]
     digests: list[str]
     names: list[str]
@@ -86,6 +87,7 @@ class DataSet:
         notes: What a reader of the results must know.
         sha256: Fingerprint of the content: images, their places, classes and patients.
         train_set: Name of the data set that is trained on, if that is another one.
+        task: What is predicted, a key of :data:`retfiner.common.metrics.MAIN_METRIC`.
     """
 
     name: str
@@ -94,6 +96,12 @@ class DataSet:
     notes: list[str]
     sha256: str
     train_set: str = ""
+    task: str = "classes"
+
+    @property
+    def is_of_classes(self) -> bool:
+        """Whether an image has just one of some classes, or grades."""
+        return self.task in ("classes", "ordinal")
 
 
 def list_data_sets(data_root: Path, names: list[str], but: Sequence[str] = ()) -> list[Path]:
@@ -123,16 +131,23 @@ def list_data_sets(data_root: Path, names: list[str], but: Sequence[str] = ()) -
     return [data_root / name for name in names or present]
 
 
-def read_data_set(folder: Path, wanted: Sequence[str] = SPLITS) -> DataSet:
+def read_data_set(folder: Path, wanted: Sequence[str] = SPLITS, least: int = 2) -> DataSet:
     """List the data set in a folder, or some of its splits, and hash its images.
 
     Raises:
-        InputError: If the layout is not there, a split is empty, there is only one class, or a
-            class is spelled in two ways, or a file cannot be read.
+        InputError: If the layout is not there, a split is empty, there are fewer than ``least``
+            classes, or a class is spelled in two ways, or a file cannot be read.
     """
     _check_layout(folder, wanted)
     table = read_split_table(folder)
-    files = {split: _files_by_class(folder / split) for split in wanted}
+    files = {
+        split: {
+            place.name: _files_below(place)
+            for place in sorted((folder / split).iterdir())
+            if place.is_dir() and not place.name.startswith(".")
+        }
+        for split in wanted
+    }
     found = {
         split: {name: list(filter(is_image_file, paths)) for name, paths in by_class.items()}
         for split, by_class in files.items()
@@ -148,7 +163,7 @@ def read_data_set(folder: Path, wanted: Sequence[str] = SPLITS) -> DataSet:
             expected=f"{_LAYOUT} with {', '.join(READERS)} files",
             remedy=_REMEDY,
         )
-    if len(classes) < 2:
+    if len(classes) < least:
         raise InputError(
             f"{folder} has only one class",
             got=shorten(classes) or shorten(bare),
@@ -167,7 +182,7 @@ def read_data_set(folder: Path, wanted: Sequence[str] = SPLITS) -> DataSet:
         classes,
         splits,
         [*_notes(classes, splits, by_name=not table), *_left_out(files, found, bare)],
-        _fingerprint(classes, splits),
+        fingerprint_of(classes, splits),
     )
 
 
@@ -182,11 +197,6 @@ def _check_layout(folder: Path, wanted: Sequence[str]) -> None:
         expected=_LAYOUT,
         remedy=_REMEDY,
     )
-
-
-def _files_by_class(split: Path) -> FilesByClass:
-    folders = sorted(p for p in split.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return {folder.name: _files_below(folder) for folder in folders}
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -261,22 +271,30 @@ def _hash(path: Path) -> str:
         raise InputError(f"The image {path} cannot be read", got=error) from error
 
 
-def _fingerprint(classes: list[str], splits: dict[str, Split]) -> str:
+def fingerprint_of(classes: list[str], splits: dict[str, Split]) -> str:
+    """Hash what a data set consists of: images, their places, labels and patients."""
     digest = hashlib.sha256("\0".join(classes).encode())
     for name, split in splits.items():
-        rows = zip(split.paths, split.digests, split.labels, split.owners, strict=True)
+        rows = zip(split.paths, split.digests, split.labels.tolist(), split.owners, strict=True)
         for path, image, label, owner in rows:
             digest.update(f"\0{name}\0{label}\0{path.name}\0{image}\0{owner.patient}".encode())
     return digest.hexdigest()
 
 
-def _notes(classes: list[str], splits: dict[str, Split], *, by_name: bool) -> list[str]:
-    """Say what is odd about a data set: absent classes, unknown or shared patients."""
+def notes_on_absent(classes: list[str], splits: dict[str, Split]) -> list[str]:
+    """Say which classes, or labels, no image of a split has."""
     notes = []
     for name, split in splits.items():
-        absent = [label for k, label in enumerate(classes) if k not in split.labels]
-        if absent:
-            notes.append(f"No image of {shorten(absent)} in {name}.")
+        several = split.labels.ndim == 2
+        there = np.flatnonzero(split.labels.any(axis=0)) if several else split.labels
+        absent = [label for k, label in enumerate(classes) if k not in there]
+        notes += [f"No image of {shorten(absent)} in {name}."] * bool(absent)
+    return notes
+
+
+def _notes(classes: list[str], splits: dict[str, Split], *, by_name: bool) -> list[str]:
+    """Say what is odd about a data set: absent classes, unknown or shared patients."""
+    notes = notes_on_absent(classes, splits)
     every = {name: [owner.patient for owner in split.owners] for name, split in splits.items()}
     patients = {name: set(found) - {""} for name, found in every.items()}
     total, unknown = sum(map(len, every.values())), sum(p.count("") for p in every.values())

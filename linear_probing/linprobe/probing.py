@@ -19,8 +19,9 @@ from linprobe.external import check_label_map, external
 from linprobe.features import Extractor, reading_processes
 from linprobe.fractions import draw_fraction, draw_shots
 from linprobe.leaks import TrainingPairs, check_splits, refuse
-from linprobe.probes import PROBES, RANDOM
+from linprobe.probes import OF_ANY_TASK, PROBES, RANDOM
 from linprobe.store import FeatureStore
+from linprobe.targets import read_tasks
 from linprobe.task import Outcome, ProbingTask, Rows
 from linprobe.units import by_unit
 from linprobe.weights import Candidate, candidates, load_model
@@ -28,7 +29,7 @@ from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
 from retfiner.common.faults import PROBING_MEMORY, explained_faults
 from retfiner.common.files import save_torch
-from retfiner.common.metrics import chance, compute_metric
+from retfiner.common.metrics import MAIN_METRIC, chance, compute_metric
 from retfiner.common.patients import GROUPS
 from retfiner.common.predictions import (
     Amount,
@@ -38,6 +39,8 @@ from retfiner.common.predictions import (
     numbered,
     read_run,
     run_folder,
+    task_of,
+    truth_of,
     write_run,
 )
 from retfiner.common.seeds import derive_seed
@@ -56,7 +59,8 @@ class Summary:
         data_set: Its name.
         protocol: Fingerprint of the settings that all runs of a comparison share.
         amount: How many training images.
-        scores: Test balanced accuracy of each run, NaN where undefined.
+        metric: What the kind of task is judged by: balanced accuracy, for classes.
+        scores: Test score of each run, NaN where undefined.
         chance: What guessing scores.
         skipped: How many runs had been finished before.
         seconds: Time spent, features included.
@@ -67,6 +71,7 @@ class Summary:
     data_set: str
     protocol: str
     amount: Amount
+    metric: str
     scores: list[float]
     chance: float
     skipped: int
@@ -101,7 +106,9 @@ class Sweep:
         self.method = backbone.spec.representation if own else str(method)
         if config.probe == "attentive":
             self.method = PATCH_TOKENS
-        self.model = candidate.name or _default_name(config, backbone.spec.name)
+        version = config.version or ("refined" if config.ft_weights else "baseline")
+        usual = f"{version}/{config.model or backbone.spec.name.replace('/', '_')}"
+        self.model = candidate.name or usual
         self.store = FeatureStore(config.feature_store)
         self.extractor = Extractor(
             backbone,
@@ -121,6 +128,7 @@ class Sweep:
             "representation_method": self.method,
             "image_size": self.probed.backbone.image_size,
             **self.config.probe_settings(spec.name),
+            **({} if data.task == "classes" else {"data_task": data.task}),
             "train_fraction": amount.fraction,
             **({"train_shots": amount.shots} if amount.shots else {}),
             "weights_sha256": self.probed.sha256,
@@ -139,11 +147,6 @@ class Sweep:
             "images_trained_on": len(run.rows),
             **run.outcome.context,
         }
-
-
-def _default_name(config: ProbeConfig, backbone: str) -> str:
-    version = config.version or ("refined" if config.ft_weights else "baseline")
-    return f"{version}/{config.model or backbone.replace('/', '_')}"
 
 
 @explained_faults(memory=PROBING_MEMORY)
@@ -174,7 +177,12 @@ def run_sweep(
         for k, folder in enumerate(folders):
             if k == len(data_sets):  # read and compared once, when its turn comes
                 found = _data_sets(folder, others, config)
-                data_sets.append([_without_leaks(one, store, pairs, config) for one in found])
+                data_sets.append([])
+                for one in found:
+                    leaks = check_splits(one, store)
+                    leaks += [] if pairs is None else pairs.leaks(one, store)
+                    told = refuse(one, leaks, config.allow_leaks)
+                    data_sets[k].append(replace(one, notes=[*one.notes, *told]))
             for data in data_sets[k]:
                 task = ProbingTask(data, sweep.extractor, config)
                 for amount in config.amounts:
@@ -186,24 +194,21 @@ def run_sweep(
 def _data_sets(folder: Path, others: list[DataSet], config: ProbeConfig) -> list[DataSet]:
     """Read what is trained on in a folder: tested on its own images, if it has any, and others'."""
     alone = bool(others) and not (folder / "test").is_dir()
-    own = read_data_set(folder, ("train", "val") if alone else SPLITS)
+    own = read_tasks(folder, ("train", "val") if alone else SPLITS)
+    of_classes = [one for one in own if one.task == "classes"]
+    if others and not of_classes:
+        raise InputError(f"{folder.name} has no classes, which alone are validated elsewhere",
+                         remedy="choose another --data_set, or leave --external out")  # fmt: skip
     label_map = config.classes_of_external
-    outside = [external(own, one, label_map) for one in others]
-    return outside if alone else [own, *outside]
-
-
-def _without_leaks(
-    data: DataSet, store: FeatureStore, pairs: TrainingPairs | None, config: ProbeConfig
-) -> DataSet:
-    """Compare test images with all that was trained on; give the data set with notes on it."""
-    leaks = check_splits(data, store) + ([] if pairs is None else pairs.leaks(data, store))
-    return replace(data, notes=[*data.notes, *refuse(data, leaks, config.allow_leaks)])
+    outside = [external(one, other, label_map) for one in of_classes for other in others]
+    return outside if alone else [*own, *outside]
 
 
 def _probe_amount(sweep: Sweep, task: ProbingTask, amount: Amount) -> Summary:
     """Run the seeds that are not finished; write each as soon as all are trained."""
     start = time.perf_counter()
     config, data = sweep.config, task.data
+    _check_kind(config, data)
     settings = sweep.settings(data, amount)
     # Where neither the probe nor the choice of images is random, all seeds are one run.
     seeds = config.seeds if config.probe in RANDOM or str(amount) else config.seeds[:1]
@@ -214,24 +219,43 @@ def _probe_amount(sweep: Sweep, task: ProbingTask, amount: Amount) -> Summary:
     outcomes = PROBES[config.probe](task, subsets) if subsets else {}
     for seed, outcome in outcomes.items():
         _write(sweep, task, settings, Run(seed, amount, subsets[seed], outcome))
+    metric, truth = MAIN_METRIC[data.task], data.splits["test"].labels
+    guessed = chance(truth, len(data.classes), data.task)[metric]
+    tables = [by_unit(read_run(place(seed))[0], config.unit)[0] for seed in seeds]
     return Summary(
         sweep.model,
         data.name,
         _protocol(settings),
         amount,
-        [_score(by_unit(read_run(place(seed))[0], config.unit)[0]) for seed in seeds],
-        chance(data.splits["test"].labels, len(data.classes))["balanced_accuracy"] or math.nan,
+        metric,
+        [_score(table, metric) for table in tables],
+        math.nan if guessed is None else guessed,
         len(finished),
         time.perf_counter() - start,
         data.notes,
     )
 
 
+def _check_kind(config: ProbeConfig, data: DataSet) -> None:
+    """Refuse what knows classes alone for a task without any."""
+    flags = {f"--probe {config.probe}": config.probe not in OF_ANY_TASK,
+             "--shots": bool(config.shots)}  # fmt: skip
+    stray = [flag for flag, used in flags.items() if used]
+    if stray and not data.is_of_classes:
+        raise InputError(
+            f"{data.name} has no classes, which {' and '.join(stray)} needs",
+            got={"multilabel": "several labels an image", "regression": "values"}[data.task],
+            expected=f"--probe {', '.join(OF_ANY_TASK)}",
+        )
+
+
 def _draw(train: Split, amount: Amount, seed: int) -> Rows:
     generator = np.random.default_rng(derive_seed(seed, "fraction"))
     if amount.shots:
         return draw_shots(train.labels, train.units, amount.shots, generator)
-    return draw_fraction(train.labels, train.units, amount.fraction, generator)
+    of_classes = train.labels.ndim == 1 and train.labels.dtype.kind == "i"
+    labels = train.labels if of_classes else np.zeros(len(train), np.int64)
+    return draw_fraction(labels, train.units, amount.fraction, generator)
 
 
 def _protocol(settings: dict[str, Any]) -> str:
@@ -242,10 +266,12 @@ def _protocol(settings: dict[str, Any]) -> str:
 def _table(sweep: Sweep, task: ProbingTask, protocol: str, run: Run) -> pd.DataFrame:
     data, test, train = task.data, task.data.splits["test"], task.data.splits["train"]
     owners = [train.owners[row].patient for row in run.rows]
+    mean, spread = task.scale if data.task == "regression" else (0.0, 1.0)
     return make_table(
-        run.outcome.probabilities,
+        mean + spread * run.outcome.probabilities,
         test.labels,
         data.classes,
+        task="" if data.task == "classes" else data.task,
         model=sweep.model,
         weights=sweep.probed.sha256[:16],
         data_set=data.name,
@@ -299,8 +325,7 @@ def _write(sweep: Sweep, task: ProbingTask, settings: dict[str, Any], run: Run) 
         ) from error
 
 
-def _score(table: pd.DataFrame) -> float:
+def _score(table: pd.DataFrame, metric: str) -> float:
     classes = classes_of(table)
     scores = table[[f"p_{name}" for name in classes]].to_numpy()
-    labels = table["label"].map(classes.index).to_numpy()
-    return compute_metric("balanced_accuracy", scores, labels)
+    return compute_metric(metric, scores, truth_of(table, classes), task_of(table))

@@ -56,12 +56,21 @@ class ProbingTask:
 
     @property
     def n_classes(self) -> int:
-        """Number of classes over all splits."""
+        """Number of classes over all splits, or of labels, or 1 for a value."""
         return len(self.data.classes)
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Mean and spread of the training images' values, by which they are standardised."""
+        values = self.data.splits["train"].labels
+        return float(values.mean()), float(values.std()) or 1.0
+
     def labels(self, split: str) -> Tensor:
-        """Give (N,) labels of a split."""
-        return torch.from_numpy(self.data.splits[split].labels)
+        """Give (N,) labels of a split, or standardised values; (N, L) for several labels."""
+        labels = self.data.splits[split].labels
+        if self.data.task == "regression":
+            labels = (labels - self.scale[0]) / self.scale[1]
+        return torch.from_numpy(labels)
 
     def clean(self, split: str) -> Tensor:
         """Give (N, F) features of the images as they are."""

@@ -49,7 +49,8 @@ def by_unit(table: pd.DataFrame, unit: str) -> tuple[pd.DataFrame, dict[str, lis
     named = table.assign(unit=unit_names(unit, table["image"], owners))
     kept, notes = [], {}
     for data_set, rows in named.groupby("data_set", sort=False):
-        mixed = _mixed(rows)
+        classes = rows.groupby("unit")["label"].nunique()
+        mixed = sorted(classes.index[classes > 1])
         notes[str(data_set)] = _notes(str(data_set), unit, rows, mixed)
         kept.append(rows[~rows["unit"].isin(mixed)])
     rows = pd.concat(kept)
@@ -61,11 +62,6 @@ def by_unit(table: pd.DataFrame, unit: str) -> tuple[pd.DataFrame, dict[str, lis
     means = means.assign(image=means.index.get_level_values("unit"),
                          **dict.fromkeys(_COARSER[unit], ""))  # fmt: skip
     return means.reset_index(drop=True)[list(table.columns)], notes
-
-
-def _mixed(rows: pd.DataFrame) -> list[str]:
-    classes = rows.groupby("unit")["label"].nunique()
-    return sorted(classes.index[classes > 1])
 
 
 def _notes(data_set: str, unit: str, rows: pd.DataFrame, mixed: list[str]) -> list[str]:

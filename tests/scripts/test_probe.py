@@ -9,11 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
+from linprobe.datasets import read_data_set
 from linprobe.find_weights import PUBLISHED
-from retfiner.common.predictions import find_runs, read_run
-from tests.helpers.probing_data import write_data_set
+from retfiner.common.predictions import find_runs, make_table, read_run, write_run
+from tests.helpers.probing_data import draw, write_data_set
 from tests.helpers.refinement import write_base_model
 
 PROBING = Path(__file__).parents[2] / "linear_probing"
@@ -176,3 +180,59 @@ def test_a_script_runs_from_any_folder_and_every_flag_of_it_can_be_overridden(ma
     assert list(material.glob("elsewhere/refined/RETFound-*/OCTDL/seed3-*/run.json"))
     assert list(home.glob("_features/*.npy"))
     assert not (home / "__results/refined").exists()
+
+
+def test_labels_grades_and_values_of_a_table_end_in_one_report(material, tmp_path):
+    """The depth of the band is a value, a grade and two labels."""
+    folder, rows = tmp_path / "_data" / "Toy", []
+    for split, count in (("train", 48), ("val", 24), ("test", 32)):
+        (folder / split / "images").mkdir(parents=True)
+        for k in range(count):
+            depth = k // 2 % 4
+            place = f"{split}/images/P{split}{k // 2:02d}_{k % 2}.png"
+            Image.fromarray(draw(depth, np.random.default_rng([count, k]))).save(folder / place)
+            rows.append({"image": place, "patient": f"{split}{k // 2}",
+                         "target_depth": 12.5 * depth, "target_stage": depth,
+                         "target_deep": int(depth > 1), "target_odd": depth % 2})  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "split.csv", index=False)
+    words = ["--weights", "base=_weights/base.pth", "mine=_weights/mine.pth", "--seed", 0,
+             "--data_root", tmp_path / "_data", "--results", tmp_path / "r"]  # fmt: skip
+    code, out, err = finish(probe(material, *words))
+    assert code == 0, err
+    for said in (r"mine on Toy_depth: R² 0\.\d\d \(chance 0\.0; 1 run\)",
+                 r"mine on Toy_stage: Quadratic kappa \(%\) \d\d\.\d\d",
+                 r"mine on Toy_labels: AUROC \(%\) \d\d\.\d\d \(chance 50\.0",
+                 "note: Read as values: a regression."):  # fmt: skip
+        assert re.search(said, out), said
+    changes = pd.read_csv(tmp_path / "r" / "report" / "changes.csv").set_index("data_set")
+    assert set(changes.drop("Mean")["task"]) == {"ordinal", "multilabel", "regression"}
+    assert changes["low"].notna().all() and changes.loc["Toy_depth", "refined_mean"] > 0.3
+    [run] = (tmp_path / "r").glob("mine-*/Toy_depth/seed0-*")
+    table = read_run(run)[0]
+    assert (table["task"] == "regression").all() and table["p_depth"].between(-30, 70).all()
+    code, _, err = finish(probe(material, *words, "--shots", 1))
+    assert code == 2 and "Toy_labels has no classes, which --shots needs" in err
+
+
+def test_zero_shot_stands_in_the_same_leaderboard(material, tmp_path):
+    """A run as evaluate.py writes it: no training images, one seed, numbered patients."""
+    data = read_data_set(material / "_data" / "OCTID")
+    test = data.splits["test"]
+    scores = np.full((len(test), 3), 0.2) + 0.4 * np.eye(3)[test.labels]
+    table = make_table(scores, test.labels, data.classes, model="zero_shot/mine", weights="f" * 16,
+                       data_set="OCTID", probe="zero_shot", train_images=0, train_patients=0,
+                       image=test.names, patient=[o.patient for o in test.owners])  # fmt: skip
+    about = {"settings": {"task": "zero_shot", "weights_sha256": "f" * 64}, "context": {},
+             "notes": []}  # fmt: skip
+    write_run(tmp_path / "zero", table, about)
+    words = ["--weights", "base=_weights/base.pth", "mine=_weights/mine.pth", "--seed", 0, 1,
+             "--data_set", "OCTID", "--results", tmp_path / "r", "--predictions",
+             tmp_path / "zero"]  # fmt: skip
+    code, _, err = finish(probe(material, *words))
+    assert code == 0, err
+    board = (tmp_path / "r" / "report" / "table.md").read_text(encoding="utf-8")
+    [line] = [line for line in board.splitlines() if line.startswith("| zero\\_shot/mine |")
+              and "100.00" in line and line.count("|") == 6]  # fmt: skip
+    assert line.rstrip().endswith("1.00 |"), "its mean rank"
+    code, _, err = finish(probe(material, *words[:-1], tmp_path / "nowhere.csv"))
+    assert code == 2 and "cannot be read as a table of predictions" in err

@@ -5,7 +5,9 @@ metric takes weights of shape (R, N), one row a resample, and returns R values a
 the sample itself is the case R = 1 with weights of one. There is one implementation to check.
 
 To add a metric, write a function of a :class:`WeightedSample` and add a line to :data:`METRICS`;
-one that exists for each class has a line in :data:`PER_CLASS`.
+one that exists for each class has a line in :data:`PER_CLASS`. Of several labels an image
+(:class:`WeightedLabels`), each is scored alone and the scores are averaged. What scores predicted
+values (:class:`WeightedValues`) is in :data:`VALUE_METRICS`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +25,8 @@ from retfiner.common.bootstrap import FloatArray
 from retfiner.common.errors import InputError
 
 IntArray = NDArray[np.int64]
+Kind = Literal["classes", "ordinal", "multilabel", "regression"]
+"""What is predicted: one of some classes, a grade, several labels an image, or a value."""
 
 ECE_BINS = 15
 """Equal-width confidence bins of the expected calibration error (Guo et al., 2017)."""
@@ -66,6 +71,46 @@ class WeightedSample:
     def recall(self) -> FloatArray:
         """(R, C) share of each class that was found; NaN for a class without an image."""
         return _ratio(np.diagonal(self.confusion, axis1=1, axis2=2), self.support, undefined=np.nan)
+
+
+@dataclass(frozen=True)
+class WeightedLabels:
+    """Predictions of L labels, of which an image may have several, and the images' weights.
+
+    Attributes:
+        probabilities: (N, L).
+        labels: (N, L), 1 where an image has the label, else 0.
+        weights: (R, N), not negative.
+    """
+
+    probabilities: FloatArray
+    labels: IntArray
+    weights: FloatArray
+
+    @cached_property
+    def each(self) -> list[WeightedSample]:
+        """Each label alone, as two classes: absent and present."""
+        pairs = zip(self.probabilities.T, self.labels.T, strict=True)
+        return [WeightedSample(np.stack([1 - p, p], 1), truth, self.weights) for p, truth in pairs]
+
+
+@dataclass(frozen=True)
+class WeightedValues:
+    """Predictions (N,) of values (N,), and the images' weights (R, N)."""
+
+    predictions: FloatArray
+    values: FloatArray
+    weights: FloatArray
+
+
+Sample = WeightedSample | WeightedLabels | WeightedValues
+
+
+def weighted(kind: str, outputs: FloatArray, truth: NDArray, weights: FloatArray) -> Sample:
+    """Weigh predictions, (N, C) ``outputs`` of a kind of task, with (R, N) weights."""
+    if kind == "regression":
+        return WeightedValues(outputs[:, 0], truth, weights)
+    return (WeightedLabels if kind == "multilabel" else WeightedSample)(outputs, truth, weights)
 
 
 def _ratio(numerator: FloatArray, denominator: FloatArray, undefined: float) -> FloatArray:
@@ -221,12 +266,27 @@ def brier(sample: WeightedSample) -> FloatArray:
     return _ratio(sample.weights @ distance, sample.weights.sum(axis=1), np.nan)
 
 
+def r2(sample: WeightedValues) -> FloatArray:
+    """Coefficient of determination: 1 minus squared error over spread; NaN without a spread."""
+    total = sample.weights.sum(axis=1)
+    mean = sample.weights @ sample.values / total
+    spread = sample.weights @ sample.values**2 - total * mean**2
+    error = sample.weights @ (sample.values - sample.predictions) ** 2
+    return 1 - _ratio(error, np.where(spread > 1e-12 * total, spread, 0.0), np.nan)
+
+
+def mean_absolute_error(sample: WeightedValues) -> FloatArray:
+    """Mean absolute error, in the unit of the values."""
+    error = np.abs(sample.values - sample.predictions)
+    return _ratio(sample.weights @ error, sample.weights.sum(axis=1), np.nan)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A metric and how it is shown.
 
     Attributes:
-        of: Gives (R,) values on a weighted sample.
+        of: Gives (R,) values on a weighted sample of its kind.
         label: Its name.
         scale: Factor for showing it: 100 for a share.
         higher_is_better: Which way is better.
@@ -234,7 +294,7 @@ class Metric:
         biased: Whether a resample shows more of it than the sample, as a sample does than there is.
     """
 
-    of: Callable[[WeightedSample], FloatArray]
+    of: Callable[..., FloatArray]
     label: str
     scale: float = 100.0
     higher_is_better: bool = True
@@ -246,9 +306,21 @@ class Metric:
         """Its name, with the unit."""
         return f"{self.label} (%)" if self.scale == 100 else self.label
 
-    def shown(self, sample: WeightedSample) -> FloatArray:
+    @property
+    def phrase(self) -> str:
+        """Its name within a sentence: what is no abbreviation begins with a small letter."""
+        return self.label[0].lower() + self.label[1:] if self.label[1].islower() else self.label
+
+    def on(self, sample: Sample) -> FloatArray:
+        """(R,) values; of several labels an image, the mean over those on which it exists."""
+        if not isinstance(sample, WeightedLabels):
+            return self.of(sample)
+        values = np.stack([self.of(one) for one in sample.each], axis=1)
+        return _weighted_mean(values, np.ones_like(values))
+
+    def shown(self, sample: Sample) -> FloatArray:
         """(R,) values as they are shown."""
-        return self.scale * self.of(sample)
+        return self.scale * self.on(sample)
 
 
 METRICS: dict[str, Metric] = {
@@ -270,7 +342,19 @@ METRICS: dict[str, Metric] = {
     ),
     "loss": Metric(cross_entropy, "Cross-entropy", 1.0, higher_is_better=False),
 }
-"""Every metric by the name that ``--metric`` takes."""
+"""Every metric of classes by the name that ``--metric`` takes."""
+
+VALUE_METRICS = {
+    "r2": Metric(r2, "R²", 1.0),
+    "mae": Metric(mean_absolute_error, "Mean absolute error", 1.0, higher_is_better=False),
+}
+"""Every metric of values, likewise."""
+ALL_METRICS = METRICS | VALUE_METRICS
+MAIN_METRIC = {
+    "classes": "balanced_accuracy", "ordinal": "quadratic_kappa", "multilabel": "auroc",
+    "regression": "r2",
+}  # fmt: skip
+"""What each kind of task is judged by, unless another metric is asked for."""
 
 PER_CLASS: dict[str, Callable[[WeightedSample], FloatArray]] = {
     "recall": lambda sample: sample.recall,
@@ -281,11 +365,29 @@ PER_CLASS: dict[str, Callable[[WeightedSample], FloatArray]] = {
 """What exists for each class: (R, C)."""
 
 
-def chance(labels: Sequence[int] | IntArray, n_classes: int) -> dict[str, float | None]:
+def per_class(name: str, sample: Sample) -> FloatArray:
+    """(R, C) values of a key of :data:`PER_CLASS`: of each class, or of each label's presence."""
+    if isinstance(sample, WeightedLabels):
+        return np.stack([PER_CLASS[name](one)[:, 1] for one in sample.each], axis=1)
+    assert isinstance(sample, WeightedSample)
+    return PER_CLASS[name](sample)
+
+
+def chance(
+    labels: Sequence[int] | NDArray, n_classes: int, kind: str = "classes"
+) -> dict[str, float | None]:
     """Say what guessing scores, every class with the same probability, by metric.
 
-    Average precision is the prevalence, averaged by support; None where guessing has no number.
+    Average precision is the prevalence, averaged by support; of values, the mean (R²) and the
+    median (error) are guessed. None where guessing has no number.
     """
+    if kind == "regression":
+        away = np.asarray(labels) - np.median(labels)
+        return {"r2": 0.0, "mae": float(np.abs(away).mean())}
+    if kind == "multilabel":
+        every = [chance(column, 2) for column in np.asarray(labels).T]
+        known = {name: [one[name] for one in every] for name in METRICS}
+        return {n: None if None in v else float(np.mean(v)) for n, v in known.items()}  # type: ignore[arg-type]
     shares = np.bincount(labels, minlength=n_classes) / len(labels)
     guess = 1 / n_classes
     return {
@@ -336,10 +438,16 @@ def make_sample(probabilities: ArrayLike, labels: ArrayLike) -> WeightedSample:
     return WeightedSample(table, truth.astype(np.int64), np.ones((1, len(truth))))
 
 
-def compute_metric(name: str, probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Compute one of :data:`METRICS` on one split.
+def compute_metric(
+    name: str, outputs: ArrayLike, labels: ArrayLike, kind: str = "classes"
+) -> float:
+    """Compute one of :data:`ALL_METRICS` on one split, of (N, C) outputs of a kind of task.
 
     Raises:
         InputError: If the predictions cannot be scored; see :func:`make_sample`.
     """
-    return float(METRICS[name].of(make_sample(probabilities, labels))[0])
+    if kind in ("classes", "ordinal"):
+        return float(METRICS[name].of(make_sample(outputs, labels))[0])
+    values, truth = np.asarray(outputs, np.float64), np.asarray(labels)
+    sample = weighted(kind, values, truth, np.ones((1, len(truth))))
+    return float(ALL_METRICS[name].on(sample)[0])

@@ -7,10 +7,11 @@ import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from retfiner.common.errors import InputError
 
+T = TypeVar("T")
 SPLIT_TABLE = "split.csv"
 """Beside the splits of a data set; columns ``image`` and ``patient`` are read, and ``eye``,
 ``volume``, ``source`` and those of :data:`GROUPS` where they are there."""
@@ -28,6 +29,9 @@ GROUPS = ("sex", "age", "device", "ethnicity")
 
 ABOUT = ("eye", "volume", *GROUPS)
 """Columns of the table that may be left out."""
+
+TARGET = "target_"
+"""How columns of the table begin that say what an image shows, besides its class."""
 
 AGES = (0, 50, 65, 80)
 """Where age groups begin, in years; no finer age goes into tables of predictions."""
@@ -57,17 +61,19 @@ def owner_in_name(stem: str) -> Owner:
 
 
 def read_split_table(data_set: Path) -> dict[str, Owner]:
-    """Read the owners of ``split.csv``, where the data set has one.
-
-    Returns:
-        Owner by image (the path as written in the table).
+    """Read the owners of ``split.csv``, where the data set has one, by image as written there.
 
     Raises:
         InputError: If the table lacks a column or cannot be read.
     """
+    return {row["image"]: _owner(row) for row in read_split_rows(data_set)}
+
+
+def read_split_rows(data_set: Path) -> list[dict[str, str]]:
+    """Read the rows of ``split.csv``, where the data set has one; errors as above."""
     path = data_set / SPLIT_TABLE
     if not path.is_file():
-        return {}
+        return []
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
@@ -79,7 +85,7 @@ def read_split_table(data_set: Path) -> dict[str, Owner]:
                     expected="image and patient among its columns",
                     remedy="prepare the data set again, or delete the table",
                 )
-            return {row["image"]: _owner(row) for row in reader}
+            return list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is no CSV in UTF-8", got=error) from error
 
@@ -121,12 +127,16 @@ def owner_of(path: Path, data_set: Path, table: Mapping[str, Owner]) -> Owner:
     Where images lie deeper, the folders between class and image that have a number in their name
     are taken for the patient's, if neither table nor image tells.
     """
-    split, class_name, *below, name = path.relative_to(data_set).parts
     if not table:
         owner = owner_in_name(path.stem)
+        below = path.relative_to(data_set).parts[2:-1]
         folders = "/".join(part for part in below if any(sign.isdigit() for sign in part))
         return owner._replace(patient=owner.patient or folders)
-    within = "/".join((class_name, *below, name))
-    return next(
-        (table[key] for key in (f"{split}/{within}", within, name) if key in table), Owner()
-    )
+    return row_of(path, data_set, table) or Owner()
+
+
+def row_of(path: Path, data_set: Path, table: Mapping[str, T]) -> T | None:
+    """Find what a table has of ``<data_set>/<split>/<class>/<name>``, by any of the keys above."""
+    within = path.relative_to(data_set)
+    keys = (within.as_posix(), within.relative_to(within.parts[0]).as_posix(), path.name)
+    return next((table[key] for key in keys if key in table), None)

@@ -7,6 +7,10 @@ patient's groups), the ``label``, and ``p_<class>``, a probability for each clas
 ``data_set``, ``image``, ``label`` and the probabilities have to be there, so that anybody can bring
 predictions of another model.
 
+``task`` says what is predicted where that is not one of some classes: ``ordinal`` (grades, whose
+classes are numbers), ``multilabel`` (``label`` names all that an image has, with ``|`` between; a
+``p_<label>`` each) or ``regression`` (a number each, predicted in ``p_<what it is>``).
+
 A run of ours is a folder ``<results>/<model>-<weights>/<data set>/seed<k>-<fingerprint>/`` with
 ``predictions.csv`` and ``run.json``: every setting, versions, notes. It is named by what it holds
 (the weights' hash, and that of all settings), so that no run ever lands under another's name.
@@ -32,15 +36,23 @@ from numpy.typing import NDArray
 from retfiner.common.cli import as_plain
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
+from retfiner.common.metrics import MAIN_METRIC
 from retfiner.common.patients import GROUPS
 
 TABLE, ABOUT = "predictions.csv", "run.json"
 PROBABILITY = "p_"
+SEPARATOR = "|"
+"""Between the labels of an image that has several."""
+_EXPECTED = {
+    "regression": "numbers as labels, and one column p_<what is predicted>",
+    "ordinal": "whole numbers as classes, and a column p_<number> for each",
+    "multilabel": "labels with | between, and a column p_<label> for each",
+}
 REQUIRED = ("model", "data_set", "image", "label")
 _TEXTS = ("weights", "data_version", "probe", "protocol", "eye", "volume", "patient")
-_KEPT = ("train_set", *GROUPS)
-"""Texts that are only there where they say something: what a probe was trained on, if that is
-another data set, and groups of patients."""
+_KEPT = ("task", "train_set", *GROUPS)
+"""Texts that are only there where they say something: the kind of task, what a probe was trained
+on, if that is another data set, and groups of patients."""
 _NUMBERS: dict[str, Any] = {
     "seed": 0, "fraction": 1.0, "shots": 0, "train_images": -1, "train_patients": -1,
 }  # fmt: skip
@@ -72,15 +84,23 @@ _DAMAGED = "delete the folder and run the same command again"
 
 def make_table(
     probabilities: NDArray[np.floating[Any]],
-    labels: Sequence[int] | NDArray[np.integer[Any]],
+    labels: Sequence[int] | NDArray[Any],
     classes: Sequence[str],
+    task: str = "",
     **columns: Any,
 ) -> pd.DataFrame:
     """Lay out predictions, (N, C) probabilities of N images whose classes are ``labels``.
 
+    ``labels`` are (N, C) of 0 and 1 for several an image, and (N,) values for a regression.
     ``columns`` are the others: a value for all rows, or one each. ``image`` is needed.
     """
-    table = pd.DataFrame({"label": [classes[label] for label in labels]}).assign(**columns)
+    if task == "regression":
+        told = [repr(float(value)) for value in labels]
+    elif task == "multilabel":
+        told = [SEPARATOR.join(np.array(classes)[row > 0]) for row in np.asarray(labels)]
+    else:
+        told = [classes[label] for label in labels]
+    table = pd.DataFrame({"label": told}).assign(task=task, **columns)
     scores = pd.DataFrame(np.asarray(probabilities, np.float64), columns=map(_column, classes))
     return _complete(pd.concat([table, scores], axis=1))
 
@@ -102,6 +122,21 @@ def classes_of(table: pd.DataFrame) -> list[str]:
     """Name the classes of a table of one data set, in the order of their columns."""
     scores = table[[name for name in table.columns if name.startswith(PROBABILITY)]]
     return [name[len(PROBABILITY) :] for name in scores.columns[scores.notna().any()]]
+
+
+def task_of(table: pd.DataFrame) -> str:
+    """Say which kind of task a table of one data set is about."""
+    return str(table["task"].iloc[0] or "classes") if "task" in table else "classes"
+
+
+def truth_of(table: pd.DataFrame, classes: Sequence[str]) -> NDArray[Any]:
+    """Read the labels of a table of one data set: (N,) indices or values, or (N, C) of 0 and 1."""
+    if task_of(table) == "regression":
+        return table["label"].to_numpy(np.float64)
+    if task_of(table) == "multilabel":
+        there = [set(label.split(SEPARATOR)) for label in table["label"]]
+        return np.array([[int(name in own) for name in classes] for own in there])
+    return table["label"].map(list(classes).index).to_numpy(np.int64)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -169,16 +204,25 @@ def _complete(table: pd.DataFrame) -> pd.DataFrame:
 
 def _check(table: pd.DataFrame, where: str) -> None:
     """Refuse the rows of one data set that cannot be scored."""
-    classes = classes_of(table)
+    classes, task = classes_of(table), task_of(table)
+    value, several = task == "regression", task == "multilabel"
     scores = table[list(map(_column, classes))].to_numpy(np.float64)
-    unknown = sorted(set(table["label"]) - set(classes))
-    if unknown or len(classes) < 2:
+    labels = table["label"].str.split(SEPARATOR).explode() if several else table["label"]
+    unknown = sorted(set(labels) - {*classes, *[""] * several})
+    if value:
+        unknown = [one for one in unknown if not np.isfinite(pd.to_numeric(one, errors="coerce"))]
+    unknown += [name for name in classes if task == "ordinal" and not name.isdecimal()]
+    fits = len(classes) == 1 if value else len(classes) > (0 if several else 1)
+    if unknown or not fits or task not in MAIN_METRIC:
         raise InputError(
             f"{where}: labels and probabilities do not fit together",
             got=f"labels {shorten(unknown)}" if unknown else f"a column for {shorten(classes)}",
-            expected="a column p_<class> for each of two or more classes",
+            expected=_EXPECTED.get(task, "a column p_<class> for each of two or more classes"),
         )
-    if not np.isfinite(scores).all() or scores.min() < 0 or abs(scores.sum(1) - 1).max() > 1e-3:
+    right = np.isfinite(scores) & (value | (scores >= 0) & (scores <= 1 + 1e-3))
+    if not (value or several):
+        right &= abs(scores.sum(axis=1, keepdims=True) - 1) <= 1e-3
+    if not right.all():
         raise InputError(
             f"{where}: the predictions are not probabilities",
             expected="finite values from 0 to 1 whose rows sum to 1",

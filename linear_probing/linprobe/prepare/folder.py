@@ -5,10 +5,11 @@ As it lies::
     DIR/<Class>/<picture>                      as torchvision's ImageFolder reads it, at any depth
     DIR/<Class>/<patient>/<picture>            with a folder a patient
     DIR/{train,test}/<Class>/<picture>         divided already, val to be made
-    DIR/<anything>, with labels.csv            columns image and label, and maybe patient, eye,
-                                               volume, sex, age, device, ethnicity
+    DIR/<anything>, with labels.csv            columns image and label or target_<name>, and maybe
+                                               patient, eye, volume, sex, age, device, ethnicity
 
-- Label: the folder, or the table's column.
+- Label: the folder, or the table's column. With columns ``target_<name>`` (grades, values, several
+  labels an image) and no label, all pictures lie in one folder, and the table holds what they show.
 - Patient: the table's column; else what ``--patient_regex`` finds in a picture's path; else what a
   known kind of name says; else the folder below the class. Where none does, the picture is divided
   by itself, and that is said.
@@ -39,10 +40,12 @@ from linprobe.prepare.splits import SPLIT_OF
 from linprobe.prepare.tables import read_table
 from linprobe.prepare.volumes import read_gray
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.patients import ABOUT, in_several_classes, owner_in_name
+from retfiner.common.patients import ABOUT, TARGET, in_several_classes, owner_in_name
 from retfiner.common.progress import track
 
 NAME = "folder"
+ALL = "images"
+"""The one folder of pictures whose labels are all in columns."""
 SIMILAR = 0.85
 """Class names more alike than this (difflib's ratio) are pointed out."""
 FEW_PATIENTS = 10
@@ -81,7 +84,9 @@ def find(folder: Path, options: Options) -> Listing:
         bscan if bscan.patient in told else _with_patient(bscan, options.patient_regex)
         for bscan in bscans
     ]
-    notes += _check_names(sorted({bscan.label for bscan in bscans}))
+    labels = sorted({bscan.label for bscan in bscans})
+    if options.labels is None or labels != [ALL]:
+        notes += _check_names(labels)
     bscans = [replace(bscan, label=bscan.label.strip()) for bscan in bscans]
     notes += _in_several_classes([bscan for bscan in bscans if bscan.patient not in told])
     bscans, more = _readable_and_together(bscans)
@@ -126,16 +131,21 @@ def _from_table(
             places[name] = None if name in places else path
     places |= {str(path): path for path in files}
     found, absent = [], []
-    rows = read_table(table, ("image", "label")).to_dict("records")
+    cells = read_table(table, ("image",))
+    targets = [name for name in cells if name.startswith(TARGET)]
+    if "label" not in cells and not targets:
+        cells = read_table(table, ("image", "label"))
+    rows = cells.to_dict("records")
     for row in rows:
         image = row["image"].replace("\\", "/")
         place = places.get(image) or places.get(PurePosixPath(image).name)
-        if place is None or not row["label"]:
+        label = row.get("label", ALL).replace("/", "_")  # it becomes a folder
+        if place is None or not label:
             absent.append(row["image"])
             continue
-        label = row["label"].replace("/", "_")  # it becomes a folder
         read = partial(read_gray, folder / place)
         about = {name: row[name] for name in ABOUT if row.get(name)}
+        about |= {name: row[name] for name in targets}
         patient = row.get("patient") or None
         found.append(BScan(place.stem, label, patient, str(place), read, about=about))
     remedy = "give the folder that the table's paths begin in, and a label for each"

@@ -61,7 +61,8 @@ def find(folder: Path, options: Options) -> Listing:
         labels, left_out = _labels_of_table(folder / table_path, paths)
     else:
         notes.append(f"No {TABLES[0]}: the labels are those of the archives.")
-        labels = {path: _label_of_archive(folder, path) for path in volumes}
+        words = {path: str(read_npz_value(folder / path, "glaucoma")) for path in volumes}
+        labels = {path: _label(word, str(path)) for path, word in words.items()}
     axis = 2 if options.slice_axis == "last" else 0
     bscans: list[BScan] = []
     for path, label in labels.items():
@@ -133,10 +134,6 @@ def _label(word: str, where: str) -> str:
     if label is None:
         raise InputError(f"{where}: no label", got=repr(word), expected="yes, no, 1 or 0")
     return label
-
-
-def _label_of_archive(folder: Path, path: PurePosixPath) -> str:
-    return _label(str(read_npz_value(folder / path, "glaucoma")), str(path))
 
 
 SPEC = DataSetSpec(

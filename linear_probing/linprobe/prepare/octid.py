@@ -46,7 +46,8 @@ def find(folder: Path, _options: Options) -> Listing:
     files = list_files(folder, IMAGES)
     bscans, unknown, disagreeing = [], [], []
     for path in files:
-        by_folder, by_stem = _label_of_folder(path), _label_of_stem(path.stem)
+        match = _STEM.fullmatch(path.stem)
+        by_folder, by_stem = _label_of_folder(path), _STEMS.get(match[1].upper()) if match else None
         label = by_folder or by_stem
         if label is None:
             unknown.append(str(path))
@@ -68,11 +69,6 @@ def _label_of_folder(path: PurePosixPath) -> str | None:
             if squeeze(part).startswith(beginning):
                 return label
     return None
-
-
-def _label_of_stem(stem: str) -> str | None:
-    match = _STEM.fullmatch(stem)
-    return _STEMS.get(match[1].upper()) if match else None
 
 
 SPEC = DataSetSpec(

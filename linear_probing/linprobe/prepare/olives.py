@@ -5,7 +5,10 @@ As downloaded (archives within an archive)::
     Prime_FULL/01-001/W0/OD/27.png                      patient, week, eye; 49 B-scans
     TREX DME/GILA/0234GOD/V1/OD/TREXW_000027.tif        arm, patient, visit, eye; 49 B-scans
 
-- Label: the study, DR for PRIME and DME for TREX.
+    Biomarker_Clinical_Data_Images.csv                  of 9,408 B-scans; may be missing
+
+- Label: the study, DR for PRIME and DME for TREX. Of B-scans in the table, also 16 biomarkers
+  (several an image), visual acuity (BCVA) and central subfield thickness (CST).
 - Patient: the patient's folder, with the study.
 - B-scans: the central one of each eye and visit; ``--bscan`` takes others.
 - Split: ours, random by patient; the authors' splits are made for other tasks.
@@ -14,7 +17,8 @@ Traps: a patient's folder in TREX is a number, a letter of the arm and the eye: 
 ``0201TOS`` are two eyes in two arms. The number alone is taken for the patient, which can only make
 the split stricter. Each eye's folder holds fundus images (``fundus_W0.png``) and arrays as well;
 only files named by a number, or ``TREX..._<number>``, are B-scans. They are PNG, TIFF or JPEG, and
-their order is that of the number.
+their order is that of the number. The table's paths begin with a slash, and some have another
+suffix than the file; an empty biomarker is unknown, not absent.
 """
 
 from __future__ import annotations
@@ -22,14 +26,24 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from linprobe.prepare.files import IMAGES, list_files, safe_stem, scan_order, squeeze
 from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options, bscans_of
+from linprobe.prepare.tables import read_table
 from linprobe.prepare.volumes import slices_of_images
+from retfiner.common.patients import TARGET
 
 CLASSES = ("DR", "DME")
+TABLE, PATH = "Biomarker_Clinical_Data_Images.csv", "Path (Trial/Arm/Folder/Visit/Eye/Image Name)"
+BIOMARKERS = (
+    "Atrophy / thinning of retinal layers", "Disruption of EZ", "DRIL", "IR hemorrhages", "IR HRF",
+    "Partially attached vitreous face", "Fully attached vitreous face",
+    "Preretinal tissue/hemorrhage", "Vitreous debris", "VMT", "DRT/ME", "Fluid (IRF)",
+    "Fluid (SRF)", "Disruption of RPE", "PED (serous)", "SHRM",
+)  # fmt: skip
 _STUDIES = {"primefull": "DR", "trexdme": "DME"}
 _BELOW = {"DR": 3, "DME": 4}
 """How many folders lie between the study and an image."""
@@ -53,6 +67,8 @@ def find(folder: Path, options: Options) -> Listing:
     Raises:
         InputError: If a B-scan is missing.
     """
+    tables = [path for path in list_files(folder, (".csv",)) if path.name == TABLE]
+    told = _targets(folder / tables[0]) if tables else {}
     volumes: dict[Volume | None, list[PurePosixPath]] = defaultdict(list)
     for path in list_files(folder, IMAGES):
         volumes[volume_of(path)].append(path)
@@ -68,9 +84,27 @@ def find(folder: Path, options: Options) -> Listing:
             notes.append(f"{volume.place} holds B-scans in two formats; each was taken once.")
         name = "_".join((volume.patient.partition("_")[0], *volume.words))
         slices, place = slices_of_images(folder, ordered), str(volume.place)
-        bscans += bscans_of(slices, options.bscan, place, name, volume.label, volume.patient)
+        found = bscans_of(slices, options.bscan, place, name, volume.label, volume.patient)
+        bscans += [replace(bscan, about=told.get(_key(bscan.source), {})) for bscan in found]
         eyes.add((volume.label, volume.patient, volume.eye))
+    if tables:
+        n_told = sum(bool(bscan.about) for bscan in bscans)
+        notes.append(f"{TABLE} tells biomarkers of {n_told} of {len(bscans)} B-scans.")
     return Listing(bscans, notes, counts=Counter(label for label, _, _ in eyes))
+
+
+def _targets(table: Path) -> dict[str, dict[str, str]]:
+    """Read the biomarkers, acuity and thickness of each B-scan, by study, folders and number."""
+    rows = read_table(table, (PATH, *BIOMARKERS)).to_dict("records")
+    names = [name for name in (*BIOMARKERS, "BCVA", "CST") if name in rows[0]] if rows else []
+    return {_key(row[PATH]): {f"{TARGET}{name}": row[name] for name in names} for row in rows}
+
+
+def _key(path: str) -> str:
+    """Reduce a path to what the table and the folders share: from the study on, no suffix."""
+    parts = [squeeze(part) for part in PurePosixPath(path.replace("\\", "/")).with_suffix("").parts]
+    studies = [k for k, part in enumerate(parts) if part in _STUDIES]
+    return "/".join(parts[studies[-1] :] if studies else parts)
 
 
 def volume_of(path: PurePosixPath) -> Volume | None:

@@ -87,7 +87,7 @@ def prepare(config: PrepareConfig, spec: DataSetSpec) -> Prepared:
         rows = read_split(folder / SPLIT_TABLE)
         if not plan.may_share:
             _prove_disjoint(rows)
-        notes = [*plan.notes, *source.notes, *_leaks(rows), _power(rows)]
+        notes = [*plan.notes, *source.notes, *_leaks(rows), *_power(rows)]
         if plan.done.get("zero_borders"):
             plan.done["zeroed_borders"] = borders = int((written["border"] > 0).sum())
             notes.append(f"White borders were zeroed in {borders} of {len(rows)} images.")
@@ -215,18 +215,20 @@ def _prove_disjoint(rows: pd.DataFrame) -> None:
         )
 
 
-def _power(rows: pd.DataFrame) -> str:
-    """Say what a test set of this size can show."""
+def _power(rows: pd.DataFrame) -> list[str]:
+    """Say what a test set of this size can show, of classes."""
     from linprobe.statistics import detectable_difference  # a second that --list need not wait for
 
     test = rows[rows["split"] == "test"]
+    if rows["class"].nunique() < 2:
+        return []
     units = test["patient"].where(test["patient"] != "", test["image"])
     least = 100 * detectable_difference(units.groupby(test["class"]).nunique())
-    return (
+    return [
         f"The test set ({units.nunique()} patients or, where they are unknown, "
         f"images) finds a change in balanced accuracy of {least:.1f} points four times of five; "
         "smaller ones mostly stay unseen."
-    )
+    ]
 
 
 def _leaks(rows: pd.DataFrame) -> list[str]:

@@ -17,21 +17,10 @@ from linprobe.prepare import (
 from linprobe.prepare.spec import DataSetSpec
 from retfiner.common.errors import InputError
 
-DATASETS: dict[str, DataSetSpec] = {
-    spec.name: spec
-    for spec in (
-        duke_iamd.SPEC,
-        harvard_glaucoma.SPEC,
-        noor.SPEC,
-        octdl.SPEC,
-        octid.SPEC,
-        nehut2d.SPEC,
-        gamma.SPEC,
-        kermany.SPEC,
-        srinivasan.SPEC,
-        olives.SPEC,
-    )
-}
+_FILES = (
+    duke_iamd, harvard_glaucoma, noor, octdl, octid, nehut2d, gamma, kermany, srinivasan, olives,
+)  # fmt: skip
+DATASETS: dict[str, DataSetSpec] = {file.SPEC.name: file.SPEC for file in _FILES}
 
 
 def find_spec(name: str) -> DataSetSpec:

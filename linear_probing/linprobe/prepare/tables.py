@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from linprobe.prepare.spec import LeftOut
 from retfiner.common.errors import InputError
 from retfiner.common.files import whole_file
-from retfiner.common.patients import ABOUT, SPLIT_TABLE
+from retfiner.common.patients import ABOUT, SPLIT_TABLE, TARGET
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,14 +184,14 @@ def split_rows(
 ) -> pd.DataFrame:
     """Lay out rows of ``split.csv``, hashes left out: image, class, patient, split, source.
 
-    ``about`` are columns of ``ABOUT`` of each row, as far as they are known.
+    ``about`` are columns of ``ABOUT`` and targets of each row, as far as they are known.
     """
     import pandas as pd
 
     laid = pd.DataFrame(rows, columns=list(COLUMNS[:5]))
-    for name in ABOUT:
-        if any(name in one for one in about):
-            laid[name] = [one.get(name, "") for one in about]
+    known = dict.fromkeys(name for one in about for name in one)
+    for name in [*(n for n in ABOUT if n in known), *(n for n in known if n not in ABOUT)]:
+        laid[name] = [one.get(name, "") for one in about]
     return laid
 
 
@@ -201,7 +201,8 @@ def write_split(folder: Path, rows: pd.DataFrame) -> None:
     order = order.sort_values(["split", "class", "image"])
     with whole_file(folder / SPLIT_TABLE) as temporary:
         # A file name of a download need not be UTF-8; what is not, is shown as an escape.
-        columns = [*COLUMNS, *(name for name in ABOUT if name in rows)]
+        more = (name for name in rows if name in ABOUT or name.startswith(TARGET))
+        columns = [*COLUMNS, *more]
         rows.loc[order.index, columns].to_csv(
             temporary, index=False, encoding="utf-8", errors="backslashreplace"
         )

@@ -27,5 +27,7 @@ PROBES: dict[str, Callable[[ProbingTask, dict[int, Rows]], dict[int, Outcome]]] 
     "finetune": probe_finetune,
 }
 """Every kind of probe by the name ``--probe`` takes."""
+OF_ANY_TASK = ("linear", "knn", "attentive", "finetune")
+"""The kinds that predict several labels or values as well as classes."""
 RANDOM = ("linear", "attentive", "mil", "finetune")
 """The kinds that draw random numbers themselves; others differ by their training images alone."""

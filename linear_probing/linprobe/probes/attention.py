@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from linprobe.config import AttentionSettings
+from linprobe.probes.kinds import losses, outputs, targets
 from linprobe.probes.watch import Watch
 from linprobe.schedule import learning_rate_at
 from linprobe.task import Outcome, ProbingTask, Rows
@@ -80,12 +81,13 @@ class Sets:
     """N labelled sets of vectors.
 
     Attributes:
-        labels: (N,) classes.
+        labels: (N,) classes, or whatever else is predicted (``kind``).
         take: From indices of sets to (B, T, D) vectors and (B, T), which of them are there.
     """
 
     labels: Tensor
     take: Callable[[Tensor], tuple[Tensor, Tensor]]
+    kind: str = "classes"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -144,7 +146,7 @@ def fit(
     model.to(device)
     decay, epochs = settings.attention_weight_decay, settings.attention_epochs
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=decay)
-    watch = Watch("--attention_lr", settings.attention_patience)
+    watch = Watch("--attention_lr", settings.attention_patience, train.kind)
     best = copy.deepcopy(model)
     for epoch in track(range(1, epochs + 1), "training attention, at most", unit="epoch"):
         loss, rate = _train_epoch(model, optimiser, train, peak, epoch, settings, draws)
@@ -175,7 +177,8 @@ def _train_epoch(
         optimiser.param_groups[0]["lr"] = rate
         sets, there = train.take(batch)
         logits = model(sets.to(device), there.to(device))
-        loss = F.cross_entropy(logits, train.labels[batch].to(device))
+        wanted = targets(train.kind, train.labels[batch].to(device), logits.shape[1], 0.0)
+        loss = losses(train.kind, logits, wanted.to(logits)).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -184,14 +187,14 @@ def _train_epoch(
 
 
 def probabilities(model: nn.Module, sets: Sets, batch: int) -> np.ndarray:
-    """Score sets: (N, C) float64 probabilities."""
+    """Score sets: (N, C) float64 probabilities, or values."""
     device = next(model.parameters()).device
     scores = []
     with torch.inference_mode():
         for rows in torch.arange(len(sets)).split(batch):
             vectors, there = sets.take(rows)
             logits = model(vectors.to(device), there.to(device))
-            scores.append(logits.double().softmax(dim=1).cpu())
+            scores.append(outputs(sets.kind, logits.double()).cpu())
     return torch.cat(scores).numpy()
 
 

@@ -11,14 +11,14 @@ from linprobe.probes.attention import CrossAttention, Sets, probe_sets
 from linprobe.task import Outcome, ProbingTask, Rows
 
 
-def token_sets(tokens: Tensor, labels: Tensor, width: int, rows: Tensor) -> Sets:
+def token_sets(tokens: Tensor, labels: Tensor, width: int, kind: str, rows: Tensor) -> Sets:
     """Take the images ``rows`` of (N, T D) tokens and (N,) labels for sets of T vectors each."""
 
     def take(batch: Tensor) -> tuple[Tensor, Tensor]:
         sets = tokens[rows[batch]].unflatten(1, (-1, width)).float()
         return sets, torch.ones(sets.shape[:2], dtype=torch.bool)
 
-    return Sets(labels[rows], take)
+    return Sets(labels[rows], take, kind)
 
 
 def probe_attentive(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Outcome]:
@@ -29,7 +29,7 @@ def probe_attentive(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Ou
     """
     width = task.extractor.backbone.width
     of = {
-        name: partial(token_sets, task.clean(name), task.labels(name), width)
+        name: partial(token_sets, task.clean(name), task.labels(name), width, task.data.task)
         for name in task.data.splits
     }
     val, test = (of[name](torch.arange(len(task.labels(name)))) for name in ("val", "test"))

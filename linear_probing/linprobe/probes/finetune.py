@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from linprobe.datasets import Split
 from linprobe.features import View
+from linprobe.probes.kinds import losses, outputs, targets
 from linprobe.probes.watch import Watch
 from linprobe.schedule import Progress, learning_rate_at
 from linprobe.task import Outcome, ProbingTask, Rows
@@ -107,12 +107,15 @@ class Finetuning:
     def __init__(self, task: ProbingTask, seed: int, rows: Rows) -> None:
         self.task, self.seed, self.config = task, seed, task.config
         self.train = task.data.splits["train"].subset(rows)
+        self.labels = task.labels("train")[torch.from_numpy(rows)]
         self.model = Tuned(task, seed)
         config = self.config
         decay = 1.0 if config.adapt == "lora" else config.layer_decay
         groups = self.model.groups(config.finetune_lr, decay, config.finetune_weight_decay)
         self.optimiser = torch.optim.AdamW(groups)
-        self.watch = Watch("--finetune_lr", config.finetune_patience, config.finetune_warmup)
+        self.kind = task.data.task
+        self.watch = Watch("--finetune_lr", config.finetune_patience, self.kind,
+                           config.finetune_warmup)  # fmt: skip
         self.best = self.model.trained()
         asked = {**config.probe_settings(self.model.backbone.spec.name), "seed": seed,
                  "encoder": task.extractor.digest, "method": self.model.method,
@@ -148,7 +151,7 @@ class Finetuning:
         config, device = self.config, self.task.extractor.device
         order = torch.randperm(len(self.train), generator=generator(self.seed, "order", epoch))
         shuffled = self.train.subset(order.numpy())
-        labels = torch.from_numpy(shuffled.labels).to(device)
+        labels = self.labels[order].to(device)
         view = View(self.task.augmented, ("finetune", self.seed, epoch))
         size, total, rate = config.finetune_batch, 0.0, 0.0
         steps = -(-len(shuffled) // size)
@@ -163,23 +166,24 @@ class Finetuning:
                     group["lr"] = rate = share * group["peak"]
                 wanted = labels[step * size : (step + 1) * size]
                 logits = self.model(images.to(device))
-                loss = F.cross_entropy(logits, wanted, label_smoothing=config.finetune_smoothing)
+                aims = targets(self.kind, wanted, logits.shape[1], config.finetune_smoothing)
+                loss = losses(self.kind, logits, aims.to(logits)).mean()
                 self.optimiser.zero_grad()
                 loss.backward()
                 self.optimiser.step()
                 total += float(loss.detach()) * len(wanted) / len(shuffled)
-        val = self.task.data.splits["val"]
-        if self.watch.is_best(rate, total, self._score(val), val.labels):
+        val = self._score(self.task.data.splits["val"])
+        if self.watch.is_best(rate, total, val, self.task.labels("val").numpy()):
             self.best = self.model.trained()
 
     def _score(self, split: Split) -> np.ndarray:
-        """Score a split's images as they are: (N, C) float64 probabilities."""
+        """Score a split's images as they are: (N, C) float64 probabilities, or values."""
         extractor, view = self.task.extractor, self.task.clean_view
         self.model.eval()
         with torch.inference_mode():
             batches = extractor.batches(split, view, extractor.batch_size)
             logits = [self.model(images.to(extractor.device)).double().cpu() for images in batches]
-        return torch.cat(logits).softmax(dim=1).numpy()
+        return outputs(self.kind, torch.cat(logits)).numpy()
 
     def _save(self) -> None:
         self.place.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from linprobe.config import LinearSettings
+from linprobe.probes.kinds import losses, outputs, targets
 from linprobe.probes.watch import Watch
 from linprobe.schedule import learning_rate_at
 from retfiner.common.errors import InputError
@@ -50,9 +51,9 @@ class TrainedHead:
     watch: Watch
 
     def probabilities(self, features: Tensor) -> Tensor:
-        """Score (N, F) features: (N, C) float64 probabilities on the CPU."""
+        """Score (N, F) features: (N, C) float64 probabilities, or values, on the CPU."""
         logits = F.linear(features.to(self.weight), self.weight, self.bias)
-        return logits.double().softmax(dim=1).cpu()
+        return outputs(self.watch.kind, logits.double()).cpu()
 
 
 class _Heads:
@@ -89,6 +90,7 @@ def train_heads(
     n_classes: int,
     batch_size: int,
     settings: LinearSettings,
+    kind: str = "classes",
 ) -> list[TrainedHead]:
     """Train a head on each training set, all at once; each stops by itself.
 
@@ -102,9 +104,12 @@ def train_heads(
     sizes = {len(one.labels) for one in sets}
     if len(sizes) != 1:
         raise InputError("Heads trained at once need equally many images", got=sorted(sizes))
-    initial = torch.stack([_initial(one, n_classes, val_features, settings) for one in sets])
-    heads = _Heads(initial, settings.weight_decay or 0.0)
-    watch = partial(Watch, "--learning_rate", settings.patience, settings.patience_start,
+    weight = torch.zeros(len(sets), n_classes, val_features.shape[1], dtype=val_features.dtype)
+    if settings.init_std > 0:
+        for own, one in zip(weight, sets, strict=True):
+            torch.nn.init.trunc_normal_(own, std=settings.init_std, generator=one.generator)
+    heads = _Heads(weight.to(val_features.device), settings.weight_decay or 0.0)
+    watch = partial(Watch, "--learning_rate", settings.patience, kind, settings.patience_start,
                     settings.min_delta)  # fmt: skip
     pairs = zip(*heads.parameters, strict=True)
     trained = [TrainedHead(w.clone(), b.clone(), watch()) for w, b in pairs]
@@ -112,10 +117,11 @@ def train_heads(
     epochs = range(1, settings.epochs + 1)
     truth = val_labels.cpu().numpy()
     for epoch in track(epochs, "training heads, at most", settings.epochs, "epoch"):
-        rate, losses = _train_epoch(heads, [sets[k] for k in active], epoch, batch_size, settings)
-        scores = heads.logits(val_features).double().softmax(dim=2).cpu().numpy()
+        own = [sets[k] for k in active]
+        rate, lost = _train_epoch(heads, own, epoch, batch_size, settings, kind)
+        scores = outputs(kind, heads.logits(val_features).double()).cpu().numpy()
         for row, k in enumerate(active):
-            if trained[k].watch.is_best(rate, losses[row], scores[row], truth):
+            if trained[k].watch.is_best(rate, lost[row], scores[row], truth):
                 trained[k].weight, trained[k].bias = (p[row].clone() for p in heads.parameters)
         going = [row for row, k in enumerate(active) if not trained[k].watch.is_over]
         if not going:
@@ -126,17 +132,10 @@ def train_heads(
     return trained
 
 
-def _initial(one: TrainingSet, n_classes: int, like: Tensor, settings: LinearSettings) -> Tensor:
-    """Draw (C, F) weights from a normal distribution cut off at plus and minus two."""
-    weight = torch.zeros(n_classes, like.shape[1], dtype=like.dtype)
-    if settings.init_std > 0:
-        torch.nn.init.trunc_normal_(weight, std=settings.init_std, generator=one.generator)
-    return weight.to(like.device)
-
-
 def _train_epoch(
-    heads: _Heads, sets: list[TrainingSet], epoch: int, batch_size: int, settings: LinearSettings
-) -> tuple[float, list[float]]:
+    heads: _Heads, sets: list[TrainingSet], epoch: int, batch_size: int, settings: LinearSettings,
+    kind: str,
+) -> tuple[float, list[float]]:  # fmt: skip
     """Train for an epoch; return the last learning rate and each head's mean loss."""
     n = len(sets[0].labels)
     tables = [one.table(epoch, one.generator) for one in sets]
@@ -148,8 +147,7 @@ def _train_epoch(
         for (table, rows), order in zip(tables, orders, strict=True)
     ]
     labels = torch.stack([one.labels[order] for one, order in zip(sets, orders, strict=True)])
-    one_hot, smoothing = F.one_hot(labels, weight.shape[1]).double(), settings.label_smoothing
-    targets = (one_hot * (1 - smoothing) + smoothing / weight.shape[1]).to(weight)
+    every = targets(kind, labels, weight.shape[1], settings.label_smoothing).to(weight)
     steps = n // batch_size
     rate_at = partial(
         learning_rate_at, peak=settings.learning_rate, lowest=settings.min_learning_rate,
@@ -163,11 +161,10 @@ def _train_epoch(
         batch = slice(step * batch_size, (step + 1) * batch_size)
         for row, (table, rows) in enumerate(shuffled):
             torch.index_select(table, 0, rows[batch], out=features[row])
-        wanted = targets[:, batch]
-        log_p = heads.logits(features).log_softmax(dim=2)
-        total -= (wanted * log_p).sum(dim=2).mean(dim=1)
-        # The gradient of cross-entropy with respect to the logits, in closed form.
-        slope = (log_p.exp() - wanted) / batch_size
+        wanted, logits = every[:, batch], heads.logits(features)
+        total += losses(kind, logits, wanted).mean(dim=1)
+        # The gradient of the loss with respect to the logits, in closed form.
+        slope = (outputs(kind, logits) - wanted) / batch_size
         gradients = (slope.transpose(1, 2) @ features, slope.sum(dim=1))
         heads.step(gradients, rate)
     return rate, (total / steps).tolist()

@@ -53,7 +53,7 @@ def _linear_at_once(task: ProbingTask, subsets: dict[int, Rows], size: int) -> d
     ]  # fmt: skip
     settings = head_settings(config, task.extractor.backbone.spec.name)
     validation = (task.clean("val").to(task.extractor.device), task.labels("val"))
-    heads = train_heads(sets, *validation, task.n_classes, batch, settings)
+    heads = train_heads(sets, *validation, task.n_classes, batch, settings, task.data.task)
     found, test = {"batch_size": batch, "views": task.n_views}, task.clean("test")
     return {
         seed: Outcome(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +15,12 @@ from scipy.special import softmax
 from linprobe.task import Outcome, ProbingTask, Rows, once_per_subset
 from retfiner.common.metrics import compute_metric
 
-if TYPE_CHECKING:
-    from sklearn.preprocessing import StandardScaler
-
 FloatArray = NDArray[np.floating[Any]]
 MAX_ITERATIONS = 2000
 
 
-class LogisticHead(NamedTuple):
+@dataclass
+class LogisticHead:
     """A fitted logistic regression, as a linear layer on the features as they are.
 
     Attributes:
@@ -56,52 +55,36 @@ def fit_logistic(
     The best has the highest balanced accuracy; on a tie the lowest loss, then the strongest
     regularisation. ``strengths`` are scikit-learn's C, the inverse regularisation strength.
     """
-    from sklearn.preprocessing import StandardScaler  # a second: not for the other probes
+    from sklearn.exceptions import ConvergenceWarning  # a second: not for the other probes
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
 
-    scaler = StandardScaler().fit(train_features.astype(np.float64))
+    scaler = StandardScaler()
+    features, present = scaler.fit_transform(train_features.astype(np.float64)), set(train_labels)
     curve: list[dict[str, float]] = []
-    candidates: list[tuple[tuple[float, float, float], LogisticHead]] = []
+    fitted: list[LogisticHead] = []
     for c in sorted(strengths):
-        weight, bias, converged = _fit(scaler, train_features, train_labels, n_classes, c)
-        head = LogisticHead(weight, bias, c, curve)
+        bias = np.full(n_classes, -np.inf)
+        head = LogisticHead(np.zeros((n_classes, features.shape[1])), bias, c, curve)
+        rows, caught = sorted(present), list[warnings.WarningMessage]()
+        bias[rows] = 0.0
+        if len(rows) > 1:  # else nothing to tell apart: a small share may hold one class only
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", ConvergenceWarning)  # goes into the curve instead
+                model = LogisticRegression(C=c, max_iter=MAX_ITERATIONS).fit(features, train_labels)
+            # Of two classes, scikit-learn keeps the second's logit alone.
+            head.weight[rows[-len(model.coef_) :]] = model.coef_ / scaler.scale_
+            bias[rows[-len(model.coef_) :]] = model.intercept_
+            bias[rows] -= head.weight[rows] @ scaler.mean_
         scored = (head.probabilities(val_features), val_labels)
-        loss, score = compute_metric("loss", *scored), compute_metric("balanced_accuracy", *scored)
+        loss, score = (compute_metric(name, *scored) for name in ("loss", "balanced_accuracy"))
+        converged = not any(issubclass(one.category, ConvergenceWarning) for one in caught)
         curve.append(
             {"c": c, "val_loss": loss, "val_balanced_accuracy": score, "converged": converged}
         )
-        candidates.append(((-score, loss, c), head))
-    return min(candidates, key=lambda candidate: candidate[0])[1]
-
-
-def _fit(
-    scaler: StandardScaler,
-    features: FloatArray,
-    labels: NDArray[np.int64],
-    n_classes: int,
-    c: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
-    """Fit for one strength; return weight and bias on the features as they are."""
-    present = np.unique(labels)
-    weight = np.zeros((n_classes, features.shape[1]))
-    bias = np.full(n_classes, -np.inf)
-    bias[present] = 0.0
-    if len(present) == 1:  # nothing to tell apart: a small share may hold one class only
-        return weight, bias, True
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=c, max_iter=MAX_ITERATIONS)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)  # goes into the curve instead
-        model.fit(scaler.transform(features.astype(np.float64)), labels)
-    converged = not any(issubclass(one.category, ConvergenceWarning) for one in caught)
-    coefficients, intercepts = model.coef_, model.intercept_
-    if len(present) == 2:  # scikit-learn keeps the second class's logit alone
-        coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
-        intercepts = np.concatenate([np.zeros_like(intercepts), intercepts])
-    weight[present] = coefficients / scaler.scale_
-    bias[present] = intercepts - weight[present] @ scaler.mean_
-    return weight, bias, converged
+        fitted.append(head)
+    keys = [(-row["val_balanced_accuracy"], row["val_loss"], row["c"]) for row in curve]
+    return fitted[keys.index(min(keys))]
 
 
 def probe_logistic(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Outcome]:

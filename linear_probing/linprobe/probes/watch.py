@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from linprobe.probes.kinds import CRITERION, LOSS
 from linprobe.schedule import Progress, advance
 from retfiner.common.errors import InputError
 from retfiner.common.metrics import compute_metric
 
-CURVE = ("epoch", "learning_rate", "train_loss", "val_loss", "val_balanced_accuracy")
+CURVE = ("epoch", "learning_rate", "train_loss")
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Watch:
 
     rate: str
     patience: int
+    kind: str = "classes"
     start: int = 0
     min_delta: float = 1e-3
     progress: Progress = field(default_factory=Progress)
@@ -31,7 +33,7 @@ class Watch:
     def is_best(
         self, rate: float, train_loss: float, scores: np.ndarray, labels: np.ndarray
     ) -> bool:
-        """Take an epoch's validation into account: (N, C) probabilities and (N,) labels.
+        """Take an epoch's validation into account: (N, C) outputs and (N,) labels, or (N, C).
 
         Raises:
             InputError: If they are not finite.
@@ -43,9 +45,11 @@ class Watch:
                 remedy=f"lower {self.rate}",
             )
         epoch = len(self.curve) + 1
-        loss, score = (compute_metric(n, scores, labels) for n in ("loss", "balanced_accuracy"))
+        names = (LOSS[self.kind], CRITERION[self.kind])
+        loss, score = (compute_metric(name, scores, labels, self.kind) for name in names)
         values = (epoch, rate, train_loss, loss, score)
-        self.curve.append(dict(zip(CURVE, values, strict=True)))
+        columns = (*CURVE, *(f"val_{name}" for name in names))
+        self.curve.append(dict(zip(columns, values, strict=True)))
         self.progress = advance(
             self.progress, epoch, score, loss, min_delta=self.min_delta, start=self.start
         )

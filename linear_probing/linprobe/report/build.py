@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,14 @@ from retfiner.common.console import wide_console
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import whole_file, write_text
-from retfiner.common.metrics import METRICS
+from retfiner.common.metrics import ALL_METRICS, MAIN_METRIC, VALUE_METRICS
 from retfiner.common.patients import Owner
 from retfiner.common.predictions import TABLE, read_table
 from retfiner.common.progress import track
 
 FIGURES = "figures"
+_LEAK = re.compile(r"^(?=.*test).*(training pairs| are in )", re.DOTALL)
+"""What makes numbers worthless, and belongs on top of the page."""
 DPI = 200
 PIXELS_PER_INCH = 115
 """Width of a figure on the page: its text is then as large as that of the page's notes."""
@@ -42,14 +46,16 @@ class Report:
     """What a report holds.
 
     Attributes:
-        summary: Its numbers.
+        summary: Its numbers, of the first kind of task.
         table: Its main table.
+        others: Those of other kinds of tasks.
         remarks: What a reader must know of just these numbers.
         files: What was written, in the order of reading.
     """
 
     summary: Summary
     table: lay.Table
+    others: list[lay.Table]
     remarks: list[str]
     files: list[Path]
 
@@ -76,54 +82,99 @@ def build_report(config: ReportConfig) -> Report:
         "scales": config.scales, "resamples": config.bootstrap, "swaps": config.swaps,
         "seed": config.seed,
     }  # fmt: skip
-    summary = summarise(part, config.metric, **numbers)
+    kinds = part.by_kind()
+    metrics = {kind: _metric_of(kind, config.metric) for kind in kinds}
+    if config.metric is not None and config.metric not in metrics.values():
+        label = ALL_METRICS[config.metric].label
+        raise InputError(
+            f"{label} exists on none of the data sets.",
+            got=shorten(loaded.data_sets),
+            remedy="choose another --metric",
+        )
+    every = [summarise(own, metrics[kind], **numbers) for kind, own in kinds.items()]
+    summary, rest = every[0], every[1:]
     notes = _noted(loaded)
     marks = {name: f" [{chr(97 + k % 26)}]" for k, name in enumerate(notes)}
     main = lay.main_table(summary, marks)
     remarks = [f"{marks[name].strip()} {name}: {' '.join(notes[name])}" for name in marks]
     remarks += [*_notes(loaded), *lay.warnings(summary)]
     main.notes.extend(remarks)
-    shown = [main]
-    if len(summary.models) > 2:
-        shown += [lay.leaderboard(summary), lay.pairwise_table(summary)]
+    shown = [main, *_of_several(summary)]
     if outer is not None and inner is not None:
-        outside = summarise(outer, config.metric, **numbers)
+        outside = summarise(outer, _metric_of("classes", config.metric), **numbers)
         shown += transfer_tables(summary, outside, train_sets, config.bootstrap, config.seed)
     shown += subgroup_tables(summary, config.bootstrap, config.seed)
     shown.append(lay.metrics_table(summary))
+    others = []
+    for one in rest:
+        results = replace(lay.main_table(one, marks), notes=lay.warnings(one))
+        tables = [results, *_of_several(one), lay.metrics_table(one)]
+        shown += [replace(table, title=_of_kind(table.title, one)) for table in tables]
+        others.append(results)
+        shown += subgroup_tables(one, config.bootstrap, config.seed)
     told = [f"{name.removeprefix(f'{own}_to_')} (trained on {own})"
             for name, own in sorted(train_sets.items()) if inner is not None]  # fmt: skip
-    methods = methods_paragraph(part, summary, told, config.bootstrap, config.swaps)
+    methods = methods_paragraph(part, every, told, config.bootstrap, config.swaps)
     texts = {
         "table.md": lay.render("tables.md", tables=shown),
         "table.tex": lay.render("tables.tex", tables=shown),
         "table_document.tex": lay.render("document.tex"),
         "methods.txt": f"{methods}\n",
-        "changes.csv": _changes_csv(summary),
-        "metrics.csv": summary.metrics.to_csv(index=False),
+        "changes.csv": pd.concat(map(_changes, every)).to_csv(index=False),
+        "metrics.csv": pd.concat(one.metrics.assign(task=one.kind) for one in every).to_csv(
+            index=False
+        ),
         TABLE: loaded.table.drop(columns=["name", "amount"]).to_csv(index=False),
     }
     for name, text in texts.items():
         write_text(config.output / name, text)
-    efficiency = _efficiency(part, config.metric, numbers)
+    efficiency = _efficiency(kinds[summary.kind], summary.metric, numbers)
     features = _features(part, summary) if config.map_points else {}
     drawings = draw_all(summary, *efficiency, features, config.map_points, config.seed)
-    pictures, files = _draw(drawings, config.output / FIGURES)
+    more = (
+        one._replace(name=f"{one.name}_{other.kind}", title=_of_kind(one.title, other),
+                     after=one.after and _of_kind(one.after, other))
+        for other in rest for one in draw_all(other, [], "", {}, 0, config.seed)
+    )  # fmt: skip
+    pictures, files = _draw(chain(drawings, more), config.output / FIGURES)
     page = lay.render(
         "page.html",
         title=_title(summary),
-        lead=f"{', '.join(summary.models)} on {', '.join(one.name for one in summary.sets)}.",
-        warnings=[f"{name}: {n}" for name, told in notes.items() for n in told if _is_leak(n)],
-        cards=_cards(summary),
+        lead=f"{', '.join(summary.models)} on {', '.join(part.data_sets)}.",
+        warnings=[f"{name}: {n}" for name, told in notes.items() for n in told if _LEAK.search(n)],
+        cards=[
+            {**card, "title": _of_kind(card["title"], one) if rest else card["title"]}
+            for one in every
+            for card in _cards(one)
+        ],
         tables=shown,
         pictures=pictures,
-        class_tables=lay.class_tables(summary),
+        class_tables=[table for one in every for table in lay.class_tables(one)],
         methods=methods,
         provenance=[(name, _provenance(loaded, name)) for name in loaded.names],
     )
     place = config.output / "index.html"
     write_text(place, page)
-    return Report(summary, main, remarks, [place, *(config.output / n for n in texts), *files])
+    return Report(
+        summary, main, others, remarks, [place, *(config.output / n for n in texts), *files]
+    )
+
+
+def _metric_of(kind: str, asked: str | None) -> str:
+    """Choose the metric of a kind of task: the one asked for, where it fits."""
+    fits = asked is not None and (asked in VALUE_METRICS) == (kind == "regression")
+    fits = fits and not (kind == "multilabel" and asked and ALL_METRICS[asked].ordered)
+    return asked if asked and fits else MAIN_METRIC[kind]
+
+
+def _of_kind(title: str, summary: Summary) -> str:
+    return f"{title}: {lay.WORDS[summary.kind]}"
+
+
+def _of_several(summary: Summary) -> list[lay.Table]:
+    """Lay out what more than two models need."""
+    several = len(summary.models) > 2
+    return [lay.leaderboard(summary), lay.pairwise_table(summary)] if several else []
 
 
 def _draw(drawings: Iterable[Drawing], folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
@@ -152,7 +203,7 @@ def _cards(summary: Summary) -> list[dict[str, str]]:
         score = summary.scores[model, MEAN]
         text = f"95 % interval {lay.interval_text(score.interval, sign=False)}"
         return [{"title": model, "number": f"{score.mean:.2f}", "text": text}]
-    unit = " points" if METRICS[summary.metric].scale == 100 else ""
+    unit = " points" if ALL_METRICS[summary.metric].scale == 100 else ""
     n, cards = len(summary.sets), []
     for pair in summary.pairs:
         mean = summary.of_pair(pair)[-1]
@@ -160,7 +211,8 @@ def _cards(summary: Summary) -> list[dict[str, str]]:
         word = "p (Holm)" if len(summary.pairs) > 1 else "p"
         test = f"{word} over {n} data sets = {lay.p_text(mean.p_holm)}"
         if summary.too_few:
-            test = f"whether it helps beyond these {n} data sets cannot be tested with fewer than "
+            these = f"these {n} data sets" if n > 1 else "this data set"
+            test = f"whether it helps beyond {these} cannot be tested with fewer than "
             test += str(data_sets_needed())
         cards.append({
             "title": f"{pair[0]} → {pair[1]}",
@@ -206,11 +258,6 @@ def _noted(loaded: Loaded) -> dict[str, list[str]]:
     return {name: notes[name] for name in sorted(notes) if notes[name]}
 
 
-def _is_leak(note: str) -> bool:
-    """Say whether a note makes numbers worthless, and belongs on top of the page."""
-    return ("training pairs" in note or " are in " in note) and "test" in note
-
-
 def _notes(loaded: Loaded) -> list[str]:
     """Say what a table of these runs does not show by itself."""
     runs, table = loaded.runs, loaded.table
@@ -242,7 +289,7 @@ def _provenance(loaded: Loaded, name: str) -> list[tuple[str, str]]:
     return [(key, shorten(list(found), 6)) for key, found in values.items()]
 
 
-def _changes_csv(summary: Summary) -> str:
+def _changes(summary: Summary) -> pd.DataFrame:
     rows = [
         {"base": one.base, "refined": one.model, "data_set": one.data_set,
          "base_mean": summary.scores[one.base, one.data_set].mean,
@@ -250,10 +297,11 @@ def _changes_csv(summary: Summary) -> str:
          "refined_mean": summary.scores[one.model, one.data_set].mean,
          "refined_std": summary.scores[one.model, one.data_set].deviation,
          "change": one.change, "low": (one.interval or (None, None))[0],
-         "high": (one.interval or (None, None))[1], "p": one.p, "p_holm": one.p_holm}
+         "high": (one.interval or (None, None))[1], "p": one.p, "p_holm": one.p_holm,
+         "task": summary.kind, "metric": summary.metric}
         for one in summary.changes
     ]  # fmt: skip
-    return str(pd.DataFrame(rows).to_csv(index=False))
+    return pd.DataFrame(rows)
 
 
 def _features(loaded: Loaded, summary: Summary) -> dict[tuple[str, str], FloatArray]:
@@ -292,7 +340,8 @@ def _write_figure(stem: Path, figure: Figure) -> tuple[bytes, list[Path]]:
 def say(report: Report, output: Path) -> None:
     """Print the main table and where everything lies."""
     console = wide_console(120)
-    console.print(lay.render_terminal(report.table))
+    for table in (report.table, *report.others):
+        console.print(lay.render_terminal(table))
     for note in report.remarks:
         console.print(f"- {note}", highlight=False, markup=False)
     lines: Sequence[str] = (

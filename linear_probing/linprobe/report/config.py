@@ -7,7 +7,7 @@ from pathlib import Path
 
 from retfiner.common.cli import flag
 from retfiner.common.errors import InputError
-from retfiner.common.metrics import METRICS
+from retfiner.common.metrics import ALL_METRICS
 from retfiner.common.numbers import NonNegativeInt, PositiveInt
 from retfiner.common.patients import Unit
 
@@ -23,7 +23,7 @@ class ModelSettings:
     refined: list[str] = flag("models to be compared with it, likewise", [])
     results: Path = flag("folder of the probing results", Path("__results"))
     predictions: list[Path] = flag(
-        "tables of predictions (CSV or Parquet) of other models, beside those of --results", []
+        "tables of predictions (CSV or Parquet) of other models, or folders of their runs", []
     )
     data_set: list[str] = flag("data sets to report on; by default all", [])
     protocol: list[str] = flag(
@@ -39,8 +39,10 @@ class ScoreSettings:
         "scored as one; by default image, or what mil pooled",
         None,
     )
-    metric: str = flag(
-        "metric of the main table; docs/statistics.md has all of them", "balanced_accuracy"
+    metric: str | None = flag(
+        "metric of the main table, of docs/statistics.md; by default balanced_accuracy, of grades"
+        " quadratic_kappa, of several labels an image auroc, of values r2",
+        None,
     )
     ordered: list[str] = flag(
         "data sets whose classes are a scale, for quadratic kappa: name=least,more,most", []
@@ -70,8 +72,8 @@ class ReportConfig(OutputSettings, ScoreSettings, ModelSettings):
         Raises:
             InputError: If the metric is unknown or models do not pair up.
         """
-        if self.metric not in METRICS:
-            raise InputError("No such metric.", got=self.metric, expected=", ".join(METRICS))
+        if self.metric is not None and self.metric not in ALL_METRICS:
+            raise InputError("No such metric.", got=self.metric, expected=", ".join(ALL_METRICS))
         if len(self.base) not in (1, len(self.refined)):
             raise InputError(
                 "Base and refined models do not pair up.",

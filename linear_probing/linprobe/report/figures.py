@@ -38,7 +38,7 @@ from linprobe.report.style import (
 )
 from linprobe.report.summary import MEAN, Change, Interval, Summary
 from linprobe.statistics import FloatArray, stars
-from retfiner.common.metrics import METRICS
+from retfiner.common.metrics import ALL_METRICS
 
 COLUMN = 3.5
 """Width in inches of a column of print; panels beside one another take a page's two."""
@@ -79,7 +79,7 @@ def draw_changes(summary: Summary) -> Drawing:
     for ax, pair in zip(axes, summary.pairs, strict=True):
         own = summary.of_pair(pair)[::-1]
         for place, change in enumerate(own):
-            _draw_change(ax, change, place)
+            _draw_change(ax, change, place, ALL_METRICS[summary.metric].scale)
         ax.axvline(0, color=GREY, linewidth=0.9, linestyle=":")
         ax.set_yticks(range(len(own)), [shorten_name(one.data_set, 24) for one in own])
         ax.set_ylim(-0.6, len(own) - 0.3)
@@ -89,10 +89,9 @@ def draw_changes(summary: Summary) -> Drawing:
     ends = np.array([ax.get_xlim() for ax in axes])
     for ax in axes:  # one scale for all, so that they can be compared
         ax.set_xlim(ends[:, 0].min(), ends[:, 1].max())
-    info = METRICS[summary.metric]
-    label = info.label if info.label[1].isupper() else info.label[0].lower() + info.label[1:]
+    info = ALL_METRICS[summary.metric]
     unit = " (points)" if info.scale == 100 else ""
-    figure.supxlabel(f"Change in {label}{unit}", fontsize=SMALL + 1)
+    figure.supxlabel(f"Change in {info.phrase}{unit}", fontsize=SMALL + 1)
     return Drawing(
         "change",
         "Change on each data set",
@@ -104,7 +103,7 @@ def draw_changes(summary: Summary) -> Drawing:
     )
 
 
-def _draw_change(ax: Axes, change: Change, place: int) -> None:
+def _draw_change(ax: Axes, change: Change, place: int, scale: float) -> None:
     mean = change.data_set == MEAN
     colour = "#000000" if mean else class_style(1)["color"]
     if mean:
@@ -112,7 +111,8 @@ def _draw_change(ax: Axes, change: Change, place: int) -> None:
     if change.interval is not None:
         ax.hlines(place, *change.interval, color=colour, linewidth=1.6)
     ax.plot(change.change, place, "D" if mean else "s", color=colour, markersize=5)
-    text = f"{change.change:+.1f}{stars(change.p_holm)}".replace("-", "−")
+    number = f"{change.change:+.{1 if scale == 100 else 2}f}".replace("-", "−")
+    text = f"{number}{stars(change.p_holm)}"
     ax.annotate(text, (change.change, place), xytext=(0, 5), textcoords="offset points",
                 ha="center", fontsize=SMALL - 1,
                 fontweight="bold" if mean else "normal")  # fmt: skip
@@ -135,7 +135,7 @@ def draw_scores(summary: Summary) -> Drawing:
         ax.plot(chances, range(len(names)), "|", color=GREY, markersize=9, label="chance")
     ax.set_ylim(-0.5, len(names) - 0.5)
     ax.set_yticks(range(len(names)), [shorten_name(name, 24) for name in names])
-    ax.set_xlabel(METRICS[summary.metric].axis)
+    ax.set_xlabel(ALL_METRICS[summary.metric].axis)
     share_legend(figure, ax)
     return Drawing(
         "scores",
@@ -187,7 +187,7 @@ def draw_efficiency(points: Sequence[EfficiencyPoint], metric: str, word: str) -
     ax.xaxis.set_major_locator(FixedLocator(sorted({p.trained_on for p in points})))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-    ax.set(xlabel=f"Labelled {word} used, mean over data sets", ylabel=METRICS[metric].axis)
+    ax.set(xlabel=f"Labelled {word} used, mean over data sets", ylabel=ALL_METRICS[metric].axis)
     share_legend(figure, ax)
     return Drawing(
         "label_efficiency",
@@ -297,6 +297,30 @@ def _draw_confusion(ax: Axes, shares: FloatArray, one: ScoredSet) -> None:
     ax.set(xlabel="Predicted", ylabel="True")
 
 
+def draw_values(summary: Summary) -> Drawing:
+    """Draw predicted against true values."""
+    n = len(summary.models)
+    figure = Figure(figsize=(2.6 * n + 0.4, 2.6 * len(summary.sets)))
+    axes = figure.subplots(len(summary.sets), n, squeeze=False)
+    for row, one in zip(axes, summary.sets, strict=True):
+        ends = [one.labels.min(), one.labels.max()]
+        for ax, (index, model) in zip(row, enumerate(summary.models), strict=True):
+            ax.plot(ends, ends, color=LIGHT, linewidth=1, zorder=0)
+            predicted = one.probabilities[model].mean(axis=0)[:, 0]
+            ax.plot(one.labels, predicted, alpha=0.7, markersize=3,
+                    **model_style(index) | {"linestyle": "none"})  # fmt: skip
+            told = f"R² {one.values('r2', model).mean():.2f}"
+            ax.set(xlabel=f"True {one.classes[0]}", ylabel="Predicted")
+            ax.set_title(f"{one.name}\n{shorten_name(model, 26)}, {told}")
+    return Drawing(
+        "values",
+        "Predicted values",
+        "Predicted against true value of each, the mean over seeds; on the line both are the same. "
+        "Predictions that hardly differ from one another were drawn to the mean.",
+        figure,
+    )
+
+
 def draw_maps(
     summary: Summary, features: dict[tuple[str, str], FloatArray], points: int, seed: int
 ) -> Drawing | None:
@@ -354,7 +378,10 @@ def draw_all(
             yield draw_ranks(summary)
         if efficiency:
             yield draw_efficiency(efficiency, summary.metric, word)
-        yield from (draw_calibration(summary), draw_confusion(summary), draw_roc(summary))
+        if summary.kind in ("classes", "ordinal"):
+            yield from (draw_calibration(summary), draw_confusion(summary), draw_roc(summary))
+        elif summary.kind == "regression":
+            yield draw_values(summary)
         maps = draw_maps(summary, features, map_points, seed)
         if maps is not None:
             yield maps

@@ -6,7 +6,7 @@ Whatever has no partner is refused by name, never left out in silence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -16,7 +16,8 @@ import pandas as pd
 
 from linprobe.units import by_unit
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.predictions import Amount, find_runs, read_about, read_run, read_table
+from retfiner.common.metrics import MAIN_METRIC
+from retfiner.common.predictions import TABLE, Amount, find_runs, read_about, read_run, read_table
 
 OF_WEIGHTS_AND_DATA = ("weights", "data", "train_")
 OF_BACKBONE = ("backbone", "image_size", "representation_method", "weight_decay")
@@ -87,6 +88,13 @@ class Loaded:
         ]
         return parts[0], parts[1], {name: train_set for name, train_set in pairs if train_set}
 
+    def by_kind(self) -> dict[str, Loaded]:
+        """Divide by what is predicted: scores of different kinds are not averaged."""
+        if "task" not in self.table:
+            return {"classes": self}
+        of = self.table["task"].replace("", "classes")
+        return {kind: self.part(self.table[of == kind]) for kind in MAIN_METRIC if kind in {*of}}
+
     def by_unit(self, unit: str | None) -> Loaded:
         """Score units instead of images; by default those that a probe pooled, if any did.
 
@@ -129,7 +137,8 @@ def load(
             data set is missing, or settings differ.
     """
     runs = [read_about(folder) | {"folder": folder} for folder in find_runs(results)]
-    others = [read_table(path) for path in tables]
+    known = {run["folder"].resolve() / TABLE for run in runs}
+    others = [read_table(path) for path in tables_at(tables) if path.resolve() not in known]
     foreign = pd.concat([pd.DataFrame(columns=["model", "weights", "data_set"]), *others])
     given = list(dict.fromkeys([*alone, *(name for pair in pairs for name in pair)]))
     keys = {name: _find_model(name, runs, foreign, results) for name in given}
@@ -138,7 +147,11 @@ def load(
     parts, chosen = [], []
     for word, key in keys.items():
         name = called[word]
-        own = [run for run in runs if _key(run) == key and _wanted(run, data_sets, protocols)]
+        own = [
+            run for run in runs
+            if _key(run) == key and (not data_sets or run["data_set"] in data_sets)
+            and (not protocols or not _protocol(run) or _protocol(run).startswith((*protocols,)))
+        ]  # fmt: skip
         chosen += [run | {"name": name} for run in own]
         rows = foreign[(foreign["model"] == key[0]) & (foreign["weights"] == key[1])]
         rows = rows[rows["data_set"].isin(data_sets)] if data_sets else rows
@@ -154,11 +167,28 @@ def load(
     renamed = [(called[base], called[other]) for base, other in pairs]
     table = pd.concat(parts, ignore_index=True)
     amounts = zip(table["fraction"], table["shots"], strict=True)
+    if "task" in table:
+        table["task"] = table["task"].fillna("")
     table["amount"] = [str(Amount(*amount)) for amount in amounts]
     loaded = Loaded(table, [called[word] for word in given], renamed, chosen)
     _check_protocols(loaded)
     _check_complete(loaded)
     return loaded
+
+
+def tables_at(paths: Iterable[Path]) -> list[Path]:
+    """List tables of predictions: the files given, and those of the runs below folders given.
+
+    Raises:
+        InputError: If a folder holds no run.
+    """
+    found = []
+    for path in paths:
+        below = [folder / TABLE for folder in find_runs(path)] if path.is_dir() else [path]
+        if not below:
+            raise InputError(f"There is no run below {path}", expected=f"folders with {TABLE}")
+        found += below
+    return found
 
 
 def _key(run: Mapping[str, Any]) -> tuple[str, str]:
@@ -169,19 +199,15 @@ def _protocol(run: Mapping[str, Any]) -> str:
     return str(run.get("protocol", ""))
 
 
-def _wanted(run: Mapping[str, Any], data_sets: Sequence[str], protocols: Sequence[str]) -> bool:
-    right = not protocols or _protocol(run).startswith(tuple(protocols)) or not _protocol(run)
-    return right and (not data_sets or run["data_set"] in data_sets)
-
-
 def _find_model(
     name: str, runs: Sequence[dict[str, Any]], foreign: pd.DataFrame, results: Path
 ) -> tuple[str, str]:
     """Find the one model, by name and weights, that a user means."""
     there = {_key(run) for run in runs}
     there |= set(zip(foreign["model"], foreign["weights"], strict=True))
-    meant = [key for key in there if key[0] == name]
-    meant += [key for key in there if _matches(name, key) and key not in meant]
+    model, _, beginning = name.rpartition("-")
+    meant = [key for key in there if key[0] == name
+             or (beginning and key[0] == model and key[1].startswith(beginning))]  # fmt: skip
     if len(meant) == 1:
         return meant[0]
     told = sorted(f"{model}-{weights[:8]}" if weights else model for model, weights in there)
@@ -193,11 +219,6 @@ def _find_model(
     )
 
 
-def _matches(name: str, key: tuple[str, str]) -> bool:
-    model, _, beginning = name.rpartition("-")
-    return model == key[0] and bool(beginning) and key[1].startswith(beginning)
-
-
 def _check_protocols(loaded: Loaded) -> None:
     """Refuse probes of a model, or of two that are compared, that differ in more than weights."""
     probes = sorted({run["settings"].get("probe", "") for run in loaded.runs} - {""})
@@ -205,7 +226,11 @@ def _check_protocols(loaded: Loaded) -> None:
     for pair, probe in product(compared, probes):
         runs = [run for run in loaded.runs
                 if run["name"] in pair and run["settings"].get("probe") == probe]  # fmt: skip
-        kept = pd.DataFrame(_compared_settings(runs), dtype=object).map(repr)
+        several = len({run["settings"].get("backbone") for run in runs}) > 1
+        own = OF_WEIGHTS_AND_DATA + OF_BACKBONE * several  # each backbone has its own features
+        shared = [{k: v for k, v in run["settings"].items() if not k.startswith(own)}
+                  for run in runs]  # fmt: skip
+        kept = pd.DataFrame(shared, dtype=object).map(repr)
         firsts = kept.drop_duplicates()
         if len(firsts) < 2:
             continue
@@ -222,14 +247,6 @@ def _check_protocols(loaded: Loaded) -> None:
             remedy=f"choose with --protocol, for example --protocol {found[0][:8]}, or probe in "
             "the same way",
         )
-
-
-def _compared_settings(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Take the settings that runs must share; of several backbones, each has its own features."""
-    several = len({run["settings"].get("backbone") for run in runs}) > 1
-    left_out = OF_WEIGHTS_AND_DATA + OF_BACKBONE * several
-    return [{k: v for k, v in run["settings"].items() if not k.startswith(left_out)}
-            for run in runs]  # fmt: skip
 
 
 def _check_complete(loaded: Loaded) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from linprobe.report import tables as lay
 from linprobe.report.loading import Loaded
 from linprobe.report.summary import Summary
-from retfiner.common.metrics import METRICS
+from retfiner.common.metrics import ALL_METRICS
 
-_OF_RUN = ("weights_sha256", "data_sha256", "train_fraction", "train_shots", "backbone",
-           "image_size", "representation_method", "weight_decay")  # fmt: skip
+_OF_RUN = ("weights_sha256", "data_sha256", "data_task", "train_fraction", "train_shots",
+           "backbone", "image_size", "representation_method", "weight_decay")  # fmt: skip
 
 
 def methods_paragraph(
-    loaded: Loaded, summary: Summary, outside: list[str], resamples: int, swaps: int
+    loaded: Loaded, summaries: Sequence[Summary], outside: list[str], resamples: int, swaps: int
 ) -> str:
     """Say how the numbers of a report came about: data, models, protocol, statistics, versions.
 
@@ -28,11 +29,18 @@ def methods_paragraph(
             probes.append(shared)
     versions = {name: _all([run["versions"] for run in loaded.runs], name, " and ")
                 for name in ("retfiner", "torch", "timm", "numpy", "scikit-learn")}  # fmt: skip
+    summary, every = summaries[0], [one for summary in summaries for one in summary.sets]
     sets = [
         {"name": one.name, "classes": one.classes, "images": len(one.images), "units": one.n_units,
-         "unit": one.unit, "trained": _trained(loaded, one.name)}
-        for one in summary.sets
+         "unit": one.unit, "trained": _trained(loaded, one.name),
+         "what": "" if one.kind == "classes" else f"{lay.WORDS[one.kind]}: "}
+        for one in every
     ]  # fmt: skip
+    several = len(summaries) > 1
+    metrics = [
+        ALL_METRICS[one.metric].phrase + f" (of {lay.WORDS[one.kind]})" * several
+        for one in summaries
+    ]
     weights = {run["name"]: run["settings"]["weights_sha256"][:16] for run in loaded.runs}
     trained = loaded.table[loaded.table["train_images"] != 0]
     text = lay.render(
@@ -45,9 +53,10 @@ def methods_paragraph(
         sizes=_values(settings, "image_size"),
         methods=_values(settings, "representation_method"),
         amounts=loaded.amounts or [""],
-        metric=METRICS[summary.metric],
+        metrics=metrics,
+        kinds_of_task={one.kind for one in every},
         seeds=trained.groupby("amount")["seed"].nunique().max() if len(trained) else 1,
-        units=sorted({f"{one.unit}s" for one in summary.sets}),
+        units=sorted({f"{one.unit}s" for one in every}),
         resamples=resamples,
         swaps=swaps,
         outside=outside,

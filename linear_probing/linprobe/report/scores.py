@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +18,15 @@ from numpy.typing import NDArray
 from linprobe.statistics import FloatArray, swap_test
 from retfiner.common.bootstrap import resample
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.metrics import METRICS, PER_CLASS, WeightedSample, make_sample
+from retfiner.common.metrics import (
+    ALL_METRICS,
+    VALUE_METRICS,
+    Sample,
+    per_class,
+    weighted,
+)
 from retfiner.common.patients import GROUPS
-from retfiner.common.predictions import PROBABILITY, classes_of
+from retfiner.common.predictions import PROBABILITY, classes_of, task_of, truth_of
 
 UNITS = ("patient", "volume", "image")
 """What is drawn in a resample: the first of these that is known."""
@@ -31,10 +38,10 @@ class ScoredSet:
 
     Attributes:
         name: Of the data set.
-        classes: C names; in the order of the scale, where they form one.
-        ordered: Whether they do.
+        kind: What is predicted, a key of ``MAIN_METRIC``.
+        classes: C names; in the order of the scale, where they form one (``ordered``).
         images: (N,) names.
-        labels: (N,) indices into ``classes``.
+        labels: (N,) indices into ``classes``, or values; (N, C) of 0 and 1 for several an image.
         units: (N,) names of what is drawn together: patients as far as they are known.
         unit: What most of these are: patient, volume, or image.
         without_patient: How many images have no patient and are drawn by volume or by themselves.
@@ -48,13 +55,14 @@ class ScoredSet:
     classes: list[str]
     ordered: bool
     images: list[str]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     units: list[str]
     unit: str
     without_patient: int
     probabilities: dict[str, FloatArray]
     trained_on: dict[str, tuple[float, str] | None]
     groups: dict[str, list[str]] = field(default_factory=dict)
+    kind: str = "classes"
 
     @property
     def n_units(self) -> int:
@@ -63,20 +71,44 @@ class ScoredSet:
 
     @property
     def units_of_classes(self) -> list[int]:
-        """Number of units with an image of each class, of those that the test set has."""
-        owned = set(zip(self.labels.tolist(), self.units, strict=True))
-        return sorted(Counter(label for label, _ in owned).values())
+        """Number of units with an image of each class, of those that the test set has.
+
+        Of several labels an image, those with and without the rarest; of values, all units.
+        """
+        if self.kind == "regression":
+            return [self.n_units]
+        columns = self.labels.T if self.kind == "multilabel" else [self.labels]
+        owned = (set(zip(column.tolist(), self.units, strict=True)) for column in columns)
+        return min(sorted(Counter(label for label, _ in pairs).values()) for pairs in owned)
+
+    def counts_of_classes(self) -> list[int]:
+        """Number of images of each class, or with each label."""
+        return self._one_hot().sum(axis=0).astype(int).tolist()
+
+    def _one_hot(self) -> FloatArray:
+        """(N, C) of 0 and 1: which classes, or labels, each image has."""
+        if self.kind == "multilabel":
+            return self.labels.astype(np.float64)
+        return np.eye(len(self.classes))[self.labels]
 
     def exists(self, metric: str) -> bool:
         """Say whether a metric has a meaning: an ordered one needs ordered classes."""
-        return not METRICS[metric].ordered or self.ordered or len(self.classes) == 2
+        if (metric in VALUE_METRICS) != (self.kind == "regression"):
+            return False
+        ordered = self.ordered or (len(self.classes) == 2 and self.kind == "classes")
+        return ordered or not ALL_METRICS[metric].ordered
 
     def values(self, metric: str, model: str) -> FloatArray:
         """Give (S,) values of a metric as it is shown (percent for a share); NaN if undefined."""
         if not self.exists(metric):
             return np.full(len(self.probabilities[model]), np.nan)
-        samples = (make_sample(table, self.labels) for table in self.probabilities[model])
-        return np.array([METRICS[metric].shown(sample)[0] for sample in samples])
+        once = np.ones((1, len(self.labels)))
+        samples = (self.sample(table, once) for table in self.probabilities[model])
+        return np.array([ALL_METRICS[metric].shown(sample)[0] for sample in samples])
+
+    def sample(self, outputs: FloatArray, weights: FloatArray) -> Sample:
+        """Weigh (N, C) outputs, as what they are predictions of."""
+        return weighted(self.kind, outputs, self.labels, weights)
 
     def observed(self, metrics: Sequence[str], model: str) -> dict[str, float]:
         """Give metrics on the images themselves, averaged over seeds; names as in `draws`."""
@@ -92,13 +124,15 @@ class ScoredSet:
         over fewer classes), and are left out. ``metrics`` are keys of ``METRICS``, or
         ``<key of PER_CLASS>/<class>``. Gives values (R,), as shown, by metric and model.
         """
-        present = np.bincount(self.labels, minlength=len(self.classes)) > 0
+        there = np.ones((len(self.units), 1)) if self.kind == "regression" else self._one_hot()
+        if self.kind == "multilabel":
+            there = np.concatenate([there, 1 - there], axis=1)
+        there = there[:, there.any(axis=0)]
         names = [(metric, model) for metric in metrics for model in self.probabilities]
 
         def of(weights: FloatArray) -> FloatArray:
             by_model = {model: self._means(metrics, model, weights) for model in self.probabilities}
-            one_hot = np.eye(len(self.classes))[self.labels]
-            complete = ((weights @ one_hot)[:, present] > 0).all(axis=1)
+            complete = (weights @ there > 0).all(axis=1)
             return np.stack([complete, *(by_model[model][metric] for metric, model in names)])
 
         complete, *drawn = resample(of, len(self.labels), self.units, resamples, generator)
@@ -112,13 +146,13 @@ class ScoredSet:
         """Average metrics over a model's seeds, for each row of weights."""
         sums: dict[str, FloatArray] = {}
         for table in self.probabilities[model]:
-            sample = WeightedSample(table, self.labels, weights)
+            sample = self.sample(table, weights)
             of_class: dict[str, FloatArray] = {}
             for kind in {name.partition("/")[0] for name in metrics if "/" in name}:
-                columns = zip(self.classes, 100 * PER_CLASS[kind](sample).T, strict=True)
+                columns = zip(self.classes, 100 * per_class(kind, sample).T, strict=True)
                 of_class |= {f"{kind}/{label}": column for label, column in columns}
             for name in metrics:
-                value = of_class[name] if name in of_class else METRICS[name].shown(sample)
+                value = of_class[name] if name in of_class else ALL_METRICS[name].shown(sample)
                 sums[name] = sums.get(name, 0.0) + value / len(self.probabilities[model])
         return sums
 
@@ -130,7 +164,7 @@ class ScoredSet:
             return math.nan
         first, second = (self.probabilities[model] for model in pair)
         pairs = np.lcm(len(first), len(second))
-        of, unit = METRICS[metric].of, np.unique(self.units, return_inverse=True)[1]
+        of, unit = ALL_METRICS[metric].on, np.unique(self.units, return_inverse=True)[1]
         twice = np.concatenate([self.labels, self.labels])
 
         def change(swapped: FloatArray) -> FloatArray:
@@ -139,7 +173,7 @@ class ScoredSet:
             for k in range(pairs):
                 both = np.concatenate([first[k % len(first)], second[k % len(second)]])
                 here, there = (
-                    of(WeightedSample(both, twice, np.concatenate(weights, axis=1)))
+                    of(weighted(self.kind, both, twice, np.concatenate(weights, axis=1)))
                     for weights in ((1 - away, away), (away, 1 - away))
                 )
                 total += there - here
@@ -157,8 +191,10 @@ def scored_set(table: pd.DataFrame, order: Sequence[str] = ()) -> ScoredSet:
     Raises:
         InputError: If models were tested on different images, labels or classes.
     """
-    data_set = str(table["data_set"].iloc[0])
+    data_set, kind = str(table["data_set"].iloc[0]), task_of(table)
     classes = _ordered(data_set, classes_of(table), order)
+    if kind == "ordinal":
+        classes = sorted(classes, key=float)
     columns = [f"{PROBABILITY}{name}" for name in classes]
     reference: pd.DataFrame | None = None
     probabilities, trained_on = {}, {}
@@ -172,13 +208,15 @@ def scored_set(table: pd.DataFrame, order: Sequence[str] = ()) -> ScoredSet:
             scores = scores[:1]  # nothing is random about it, and it counts once
         probabilities[str(name)] = scores
         trained_on[str(name)] = _trained_on(rows)
-    if reference is None:
-        raise InputError(f"There is no prediction on {data_set}")
+    assert reference is not None  # a table has rows
     units, unit, without = _units(reference)
-    labels = reference["label"].map(classes.index).to_numpy(np.int64)
+    known = (name for name in GROUPS if name in reference)
+    texts = {name: reference[name].fillna("").astype(str).tolist() for name in known}
+    groups = {name: values for name, values in texts.items() if any(values)}
     return ScoredSet(
-        data_set, classes, bool(order), reference["image"].tolist(), labels, units, unit, without,
-        probabilities, trained_on, _groups(reference),
+        data_set, classes, bool(order) or kind == "ordinal", reference["image"].tolist(),
+        truth_of(reference, classes), units, unit, without, probabilities, trained_on,
+        groups, kind,
     )  # fmt: skip
 
 
@@ -216,11 +254,6 @@ def _units(rows: pd.DataFrame) -> tuple[list[str], str, int]:
     kinds = (names != "").argmax(axis=1)
     units = [f"{UNITS[kind]} {row[kind]}" for kind, row in zip(kinds, names, strict=True)]
     return units, UNITS[int(np.bincount(kinds).argmax())], int((kinds > 0).sum())
-
-
-def _groups(rows: pd.DataFrame) -> dict[str, list[str]]:
-    found = {name: rows[name].fillna("").astype(str).tolist() for name in GROUPS if name in rows}
-    return {name: values for name, values in found.items() if any(values)}
 
 
 def _trained_on(rows: pd.DataFrame) -> tuple[float, str] | None:

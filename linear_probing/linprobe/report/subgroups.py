@@ -14,7 +14,7 @@ from linprobe.report.scores import ScoredSet
 from linprobe.report.summary import Interval, Summary
 from linprobe.report.tables import Cell, Line, Table
 from linprobe.statistics import FloatArray, bootstrap_interval
-from retfiner.common.metrics import METRICS
+from retfiner.common.metrics import ALL_METRICS
 from retfiner.common.patients import age_group
 from retfiner.common.seeds import derive_seed
 
@@ -79,17 +79,14 @@ def subgroup_tables(summary: Summary, resamples: int, seed: int) -> list[Table]:
             for name in sorted(set(known.tolist()) - {""}):
                 rng = np.random.default_rng(derive_seed(seed, "group", one.name, column, name))
                 groups.append(score_group(one, name, known == name, summary, resamples, rng))
-            lines.append(Line((Cell(_heading(column, known, one)),), "heading"))
+            missing, total = int((known == "").sum()), len(known)
+            told = f"{column} (of {missing} of {total} not known)" if missing else column
+            lines.append(Line((Cell(told),), "heading"))
             lines += [_line(group, one.unit) for group in groups]
             lines += _worst(groups, summary)
         if lines:
             tables.append(_table(one, summary, lines))
     return tables
-
-
-def _heading(column: str, known: NDArray[np.str_], one: ScoredSet) -> str:
-    missing = int((known == "").sum())
-    return f"{column}{f' (of {missing} of {len(known)} not known)' if missing else ''}"
 
 
 def _line(group: Group, unit: str) -> Line:
@@ -104,7 +101,7 @@ def _worst(groups: Sequence[Group], summary: Summary) -> list[Line]:
     judged = [group for group in groups if not group.small]
     if len(judged) < 2:
         return []
-    best = 1 if METRICS[summary.metric].higher_is_better else -1
+    best = 1 if ALL_METRICS[summary.metric].higher_is_better else -1
     columns = [[(v, g.name) for g in judged for v, _ in [(*g.scores, *g.changes)[k]]]
                for k in range(len(summary.models) + len(summary.pairs))]  # fmt: skip
     cells = []
@@ -125,6 +122,6 @@ def _table(one: ScoredSet, summary: Summary, lines: list[Line]) -> Table:
         "such groups are not judged as the worst. Gap: best group minus worst.",
     ]
     arrows = (f"{base} → {model}" for base, model in summary.pairs)
-    caption = f"{one.name}: {METRICS[summary.metric].axis} by group, and what changes."
+    caption = f"{one.name}: {ALL_METRICS[summary.metric].axis} by group, and what changes."
     columns = ("Group", *summary.models, *arrows)
     return Table(f"Subgroups of {one.name}", caption, columns, lines, notes)

@@ -24,7 +24,7 @@ from linprobe.statistics import (
     standard_deviation,
 )
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.metrics import METRICS, PER_CLASS, chance
+from retfiner.common.metrics import ALL_METRICS, PER_CLASS, chance
 from retfiner.common.progress import track
 from retfiner.common.seeds import derive_seed
 
@@ -120,6 +120,11 @@ class Summary:
         return [one for one in self.changes if (one.base, one.model) == pair]
 
     @property
+    def kind(self) -> str:
+        """What is predicted: the same on all data sets."""
+        return self.sets[0].kind
+
+    @property
     def too_few(self) -> bool:
         """Say whether no test over so few data sets could fall below 0.05."""
         return len(self.sets) < data_sets_needed()
@@ -127,12 +132,12 @@ class Summary:
     def chance_on(self, data_set: str) -> float | None:
         """Say what guessing scores, on a data set or on the mean over them."""
         found = [
-            chance(one.labels, len(one.classes))[self.metric]
+            chance(one.labels, len(one.classes), one.kind)[self.metric]
             for one in self.sets
             if data_set in (MEAN, one.name)
         ]
         known = [value for value in found if value is not None]
-        return METRICS[self.metric].scale * float(np.mean(known)) if known else None
+        return ALL_METRICS[self.metric].scale * float(np.mean(known)) if known else None
 
 
 def summarise(
@@ -146,8 +151,8 @@ def summarise(
 ) -> Summary:
     """Compute everything that a report says.
 
-    ``metric`` is a key of ``METRICS``; ``scales`` are classes in order, by data set, where they are
-    a scale; ``swaps`` are the permutations behind the p-value of a data set.
+    ``metric`` is a key of ``ALL_METRICS``; ``scales`` are classes in order, by data set, where they
+    are a scale; ``swaps`` are the permutations behind the p-value of a data set.
 
     Raises:
         InputError: If test images differ, or the metric exists nowhere.
@@ -161,7 +166,7 @@ def summarise(
     undefined = [one.name for one in every if one not in defined]
     if not defined:
         raise InputError(
-            f"{METRICS[metric].label} exists on none of the data sets.",
+            f"{ALL_METRICS[metric].label} exists on none of the data sets.",
             got=shorten(undefined),
             remedy="choose another --metric, or say with --ordered which classes are a scale",
         )
@@ -185,8 +190,9 @@ def summarise(
 
 def _names_of(one: ScoredSet) -> list[str]:
     """List the metrics that exist on a data set, those of single classes included."""
-    plain = [name for name in METRICS if one.exists(name)]
-    return [*plain, *(f"{kind}/{label}" for kind in PER_CLASS for label in one.classes)]
+    plain = [name for name in ALL_METRICS if one.exists(name)]
+    kinds = () if one.kind == "regression" else PER_CLASS
+    return [*plain, *(f"{kind}/{label}" for kind in kinds for label in one.classes)]
 
 
 def _mean_draws(draws: Draws, metric: str, model: str) -> FloatArray:
@@ -204,7 +210,7 @@ def _interval(
     metric: str, value: float, drawn: FloatArray, units: Sequence[Sequence[int]]
 ) -> Interval:
     """Give the interval of a score; where resamples are biased, that is taken off them."""
-    if metric in METRICS and METRICS[metric].biased:
+    if metric in ALL_METRICS and ALL_METRICS[metric].biased:
         drawn = drawn + value - drawn.mean()
     return bootstrap_interval(drawn, units)
 
@@ -271,7 +277,7 @@ def _pooled(summary: Summary, pair: tuple[str, str]) -> SignedRank:
 
 def _ranks(sets: Sequence[ScoredSet], metric: str) -> tuple[dict[str, float], float]:
     models = list(sets[0].probabilities)
-    sign = 1 if METRICS[metric].higher_is_better else -1
+    sign = 1 if ALL_METRICS[metric].higher_is_better else -1
     table = [[sign * one.values(metric, model).mean() for model in models] for one in sets]
     ranks = dict(zip(models, mean_ranks(np.array(table)).tolist(), strict=True))
     worth = len(models) > 2 and len(sets) > 1
@@ -286,7 +292,9 @@ def _metric_rows(sets: Sequence[ScoredSet], draws: Draws) -> Iterator[dict[str, 
             for name, value in values.items():
                 drawn = draws[one.name][name][model]
                 yield _metric_row(model, [one], one.name, name, value, drawn)
-        for name in METRICS:
+        for name in ALL_METRICS:
+            if name == "mae" and len(sets) > 1:
+                continue  # of values in different units
             if all(name in values for values in observed):
                 value = float(np.mean([values[name] for values in observed]))
                 yield _metric_row(model, sets, MEAN, name, value, _mean_draws(draws, name, model))

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from rich.table import Table as RichTable
@@ -14,8 +14,14 @@ from rich.text import Text
 
 from linprobe.report.summary import MEAN, Change, Interval, Summary
 from linprobe.statistics import data_sets_needed, stars
-from retfiner.common.metrics import METRICS, PER_CLASS
+from retfiner.common.metrics import ALL_METRICS, PER_CLASS, VALUE_METRICS
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+WORDS = {"classes": "classes", "ordinal": "grades", "multilabel": "several labels an image",
+         "regression": "values"}  # fmt: skip
+"""What kinds of tasks are about."""
 LONGEST_HEAD = 14
 """Letters of a model's name over a column of numbers."""
 FEW_UNITS = 5
@@ -158,18 +164,14 @@ def main_table(summary: Summary, marks: dict[str, str]) -> Table:
     if not summary.pairs:
         columns = ("Data set", "Chance", "Score", "95 % interval")
         lines = [_score_line(summary, name, marks) for name in _rows(summary)]
-    info = METRICS[summary.metric]
+    info, by = ALL_METRICS[summary.metric], ""
+    if summary.item != "image":
+        by = f" by {summary.item} (mean of its images' probabilities, or as its probe pooled them)"
     caption = (
-        f"{info.axis} on the test split{_by(summary)}, mean ± standard deviation over seeds "
+        f"{info.axis} on the test split{by}, mean ± standard deviation over seeds "
         f"({'higher' if info.higher_is_better else 'lower'} is better)."
     )
     return Table("Results", caption, columns, lines, _told("reading.txt", summary))
-
-
-def _by(summary: Summary) -> str:
-    if summary.item == "image":
-        return ""
-    return f" by {summary.item} (mean of its images' probabilities, or as its probe pooled them)"
 
 
 def _heads(summary: Summary) -> list[str]:
@@ -199,7 +201,7 @@ def _score_line(summary: Summary, name: str, marks: dict[str, str]) -> Line:
 
 def _comparison(summary: Summary, change: Change, marks: dict[str, str]) -> Line:
     scores = [summary.scores[model, change.data_set] for model in (change.base, change.model)]
-    best = max if METRICS[summary.metric].higher_is_better else min
+    best = max if ALL_METRICS[summary.metric].higher_is_better else min
     winner = best(score.mean for score in scores)
     cells = (
         *_name_and_chance(summary, change.data_set, marks),
@@ -215,7 +217,7 @@ def _comparison(summary: Summary, change: Change, marks: dict[str, str]) -> Line
 def leaderboard(summary: Summary) -> Table:
     """Rank all models by their mean over data sets."""
     order, names = sorted(summary.models, key=summary.ranks.__getitem__), _rows(summary)
-    best = max if METRICS[summary.metric].higher_is_better else min
+    best = max if ALL_METRICS[summary.metric].higher_is_better else min
     winners = {n: best(summary.scores[m, n].mean for m in order) for n in names}
     lines = []
     for model in order:
@@ -225,7 +227,7 @@ def leaderboard(summary: Summary) -> Table:
         rank = Cell(f"{summary.ranks[model]:.2f}")
         lines.append(Line((Cell(model), *scores, Cell(interval), rank)))
     columns = ("Model", *names, "95 % interval", "Mean rank")
-    caption = f"All models: {METRICS[summary.metric].label}, best mean rank first."
+    caption = f"All models: {ALL_METRICS[summary.metric].label}, best mean rank first."
     return Table("Leaderboard", caption, columns, lines, _told("ranks.txt", summary))
 
 
@@ -260,7 +262,7 @@ def metrics_table(summary: Summary) -> Table:
     for name in dict.fromkeys(means["metric"]):
         rows = means[means["metric"] == name].set_index("model").loc[summary.models]
         told = (with_interval(r.value, (r.low, r.high), digits=2) for r in rows.itertuples())
-        lines.append(Line((Cell(METRICS[name].label), *map(Cell, told))))
+        lines.append(Line((Cell(ALL_METRICS[name].label), *map(Cell, told))))
     caption = "Every metric, mean over data sets and seeds, with its 95 % interval by patient."
     columns = ("Metric", *summary.models)
     return Table("Other metrics", caption, columns, lines, _told("metrics.txt", summary))
@@ -269,13 +271,15 @@ def metrics_table(summary: Summary) -> Table:
 def class_tables(summary: Summary) -> list[Table]:
     """Give what exists for each class, a table a data set."""
     labels = {"recall": "Recall", "auroc": "AUROC", "average_precision": "AUPRC",
-              "sensitivity": METRICS["sensitivity"].label}  # fmt: skip
+              "sensitivity": ALL_METRICS["sensitivity"].label}  # fmt: skip
     tables = []
     for one in summary.sets:
         rows = summary.metrics[summary.metrics["data_set"] == one.name]
+        if one.kind == "regression":
+            tables.append(_table_of_values(one.name, one.classes[0], rows))
+            continue
         lines = []
-        for index, label in enumerate(one.classes):
-            count = int((one.labels == index).sum())
+        for label, count in zip(one.classes, one.counts_of_classes(), strict=True):
             lines.append(Line((Cell(f"{label} ({count} {summary.item}s)"),), "heading"))
             for model in summary.models:
                 own = rows[(rows["class"] == label) & (rows["model"] == model)].set_index("metric")
@@ -287,18 +291,26 @@ def class_tables(summary: Summary) -> list[Table]:
     return tables
 
 
+def _table_of_values(name: str, what: str, rows: pd.DataFrame) -> Table:
+    """Give R² and error of the predicted values of a data set."""
+    lines = []
+    for model, own in rows.groupby("model", sort=False):
+        told = (with_interval(r.value, (r.low, r.high), digits=2)
+                for r in own.set_index("metric").loc[list(VALUE_METRICS)].itertuples())  # fmt: skip
+        lines.append(Line((Cell(str(model)), *map(Cell, told))))
+    columns = ("Model", *(metric.label for metric in VALUE_METRICS.values()))
+    return Table(name, f"{name}: {what}, the error in its own unit.", columns, lines)
+
+
 def _told(template: str, summary: Summary) -> list[str]:
     """Say what a template has to say of a summary."""
-    numbers = {"needed": data_sets_needed(), "few": FEW_UNITS, "rare": _rare(summary)}
-    metric = METRICS[summary.metric]
+    fewest = ((one, min(one.units_of_classes)) for one in summary.sets)
+    rare = [f"{one.name} ({n} {one.unit}s)" for one, n in fewest if n < FEW_UNITS]
+    numbers = {"needed": data_sets_needed(), "few": FEW_UNITS, "rare": rare}
+    metric = ALL_METRICS[summary.metric]
     return notes_of(template, summary=summary, metric=metric, p_text=p_text, **numbers)
 
 
 def warnings(summary: Summary) -> list[str]:
     """Say what the numbers cannot bear: too few data sets, few patients of a class."""
     return _told("warnings.txt", summary)
-
-
-def _rare(summary: Summary) -> list[str]:
-    fewest = ((one, min(one.units_of_classes)) for one in summary.sets)
-    return [f"{one.name} ({n} {one.unit}s)" for one, n in fewest if n < FEW_UNITS]

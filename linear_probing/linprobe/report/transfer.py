@@ -14,7 +14,7 @@ from linprobe.report.summary import Summary
 from linprobe.report.tables import Cell, Line, Table
 from linprobe.statistics import FloatArray, bootstrap_interval
 from retfiner.common.bootstrap import resample
-from retfiner.common.metrics import METRICS, SPECIFICITY, WeightedSample
+from retfiner.common.metrics import ALL_METRICS, SPECIFICITY, WeightedSample
 from retfiner.common.seeds import derive_seed
 
 
@@ -98,7 +98,7 @@ def _lines(
     resamples: int, generator: np.random.Generator,
 ) -> list[Line]:  # fmt: skip
     rows = [
-        (METRICS[metric].axis, _told(inner, here.name, model, metric),
+        (ALL_METRICS[metric].axis, _told(inner, here.name, model, metric),
          _told(outer, there.name, model, metric))
         for metric in dict.fromkeys((outer.metric, "ece"))
     ]  # fmt: skip

@@ -14,6 +14,7 @@ from linprobe.datasets import read_data_set
 from linprobe.prepare.config import PrepareConfig
 from linprobe.prepare.folder import spec_of
 from linprobe.prepare.prepare import prepare
+from linprobe.targets import read_tasks
 from retfiner.common.errors import InputError
 
 
@@ -222,3 +223,23 @@ def test_a_folder_without_classes_is_refused(tmp_path):
     write(tmp_path / "one" / "A" / "a.png", 0)
     with pytest.raises(InputError, match="not two classes"):
         run(tmp_path / "one", tmp_path / "data")
+
+
+def test_a_table_of_labels_grades_and_values_is_prepared_and_read(tmp_path):
+    table = [["image", "patient", "target_IRF", "target_SRF", "target_CST", "sex"]]
+    for k in range(24):
+        write(tmp_path / "in" / "scans" / f"{k}.png", k)
+        table.append([f"{k}.png", f"p{k // 2}", k % 2, int(k % 3 == 0), f"{250.5 + k}", "f"])
+    table[3][4] = ""  # the thickness of one is not known
+    with (tmp_path / "labels.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(table)
+    prepared = run(tmp_path / "in", tmp_path / "data", labels=tmp_path / "labels.csv")
+    assert not any("two classes" in note or "balanced accuracy" in note for note in prepared.notes)
+    found = {one.name: one for one in read_tasks(prepared.folder)}
+    assert {name: one.task for name, one in found.items()} == {
+        "in_labels": "multilabel", "in_CST": "regression"
+    }  # fmt: skip
+    thickness = [v for part in found["in_CST"].splits.values() for v in part.labels.tolist()]
+    assert sorted(thickness) == [250.5 + k for k in range(24) if k != 2]
+    owners = [{o.patient for o in part.owners} for part in found["in_labels"].splits.values()]
+    assert not owners[0] & owners[2] and sum(map(len, owners)) == 12

@@ -20,7 +20,7 @@ def paragraph(tmp_path, unit, settings):
     loaded = load(tmp_path, [], [MODELS]).by_unit(unit)
     numbers = {"scales": {}, "resamples": 20, "swaps": 9, "seed": 0}
     summary = summarise(loaded, "auroc", **numbers)
-    return methods_paragraph(loaded, summary, [], 20, 9)
+    return methods_paragraph(loaded, [summary], [], 20, 9)
 
 
 def test_a_linear_probe(tmp_path):

@@ -11,9 +11,13 @@ from retfiner.common.metrics import (
     ECE_BINS,
     METRICS,
     SMALLEST_PROBABILITY,
+    VALUE_METRICS,
     WeightedSample,
+    chance,
     compute_metric,
     make_sample,
+    per_class,
+    weighted,
 )
 
 
@@ -177,3 +181,49 @@ def test_the_order_of_images_and_of_classes_does_not_matter(seed, ties):
 def test_what_cannot_be_scored_is_refused(probabilities, labels, message):
     with pytest.raises(InputError, match=message):
         make_sample(probabilities, labels)
+
+
+def weigh_by_repeating(kind, outputs, truth, seed=0):
+    """Draw weights of 0 to 2, and the images repeated as often."""
+    weights = np.random.default_rng(seed).integers(0, 3, size=len(truth))
+    rows = np.repeat(np.arange(len(truth)), weights)
+    return weighted(kind, outputs, truth, weights[None].astype(float)), outputs[rows], truth[rows]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_values_are_scored_as_scikit_learn_does(seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(270, 60, size=50)
+    outputs = (truth + rng.normal(0, 30, size=50))[:, None]
+    assert compute_metric("r2", outputs, truth, "regression") == pytest.approx(
+        sk.r2_score(truth, outputs)
+    )
+    sample, repeated, values = weigh_by_repeating("regression", outputs, truth, seed)
+    r2, mae = (VALUE_METRICS[name].of(sample)[0] for name in ("r2", "mae"))
+    assert r2 == pytest.approx(sk.r2_score(values, repeated))
+    assert mae == pytest.approx(sk.mean_absolute_error(values, repeated))
+    assert np.isnan(compute_metric("r2", outputs, np.full(50, 3.7), "regression"))
+    guessed = chance(truth, 1, "regression")
+    middle = np.full(50, np.median(truth))
+    assert guessed == {"r2": 0.0, "mae": pytest.approx(sk.mean_absolute_error(truth, middle))}
+
+
+def test_several_labels_an_image_are_scored_each_and_averaged():
+    rng = np.random.default_rng(0)
+    truth = (rng.random((60, 3)) < [0.5, 0.3, 0.2]).astype(int)
+    outputs = np.clip(0.5 * truth + 0.6 * rng.random((60, 3)), 0, 1)
+    sample, repeated, labels = weigh_by_repeating("multilabel", outputs, truth)
+    found = METRICS["auroc"].on(sample)[0]
+    assert found == pytest.approx(sk.roc_auc_score(labels, repeated, average="macro"))
+    pairs = list(zip(labels.T, repeated.T, strict=True))
+    expected = np.mean([sk.balanced_accuracy_score(y, p > 0.5) for y, p in pairs])
+    assert METRICS["balanced_accuracy"].on(sample)[0] == pytest.approx(expected)
+    precision = [sk.average_precision_score(y, p) for y, p in pairs]
+    np.testing.assert_allclose(per_class("average_precision", sample)[0], precision)
+    assert chance(truth, 3, "multilabel")["auroc"] == 0.5
+
+
+def test_a_label_that_no_image_has_is_left_out_of_the_mean():
+    truth = np.array([[1, 0], [0, 0], [1, 0]])
+    outputs = np.array([[0.9, 0.2], [0.2, 0.1], [0.8, 0.3]])
+    assert compute_metric("auroc", outputs, truth, "multilabel") == 1.0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 
 import pytest
 
-from linprobe.prepare.olives import SPEC
+from linprobe.prepare.olives import BIOMARKERS, PATH, SPEC, TABLE
 from retfiner.common.errors import InputError
 from tests.helpers.downloads import write_image, write_olives
 from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, patients_by_label, shows, told
@@ -71,3 +72,23 @@ def test_one_study_alone_is_an_error(tmp_path):
     shutil.rmtree(tmp_path / "Prime_FULL")
     with pytest.raises(InputError, match="Nothing of DR"):
         list_bscans(tmp_path, CENTRAL)
+
+
+def test_biomarkers_acuity_and_thickness_of_the_table_go_along(tmp_path):
+    write_olives(tmp_path, n_bscans=3)
+    columns = [PATH, *BIOMARKERS, "BCVA", "CST", "Patient_ID"]
+    places = {"/Prime_FULL/01-001/W0/OD/1.tif": "", "/TREX DME/GILA/0234GOD/V1/OD/9.png": "0",
+              "/TREX DME/GILA/0201GOD/V1/OD/TREXJ_000001.tif": "1.0"}  # fmt: skip
+    with (tmp_path / TABLE).open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        for place, vmt in places.items():
+            cells = ["0" if name != "VMT" else vmt for name in BIOMARKERS]
+            writer.writerow([place, *cells, "78", "254.5", "1"])
+    listing = list_bscans(tmp_path, CENTRAL)
+    found = by_name(listing)
+    prime, trex = found["PRIME_01-001_W0_OD"].about, found["TREX_GILA_0201GOD_V1_OD"].about
+    assert (prime["target_VMT"], prime["target_SHRM"], prime["target_CST"]) == ("", "0", "254.5")
+    assert (trex["target_VMT"], trex["target_BCVA"]) == ("1.0", "78")
+    assert len(trex) == 18 and not found["PRIME_01-001_W4_OD"].about
+    assert told(listing, f"{TABLE} tells biomarkers of 2 of 6 B-scans")
