@@ -13,7 +13,8 @@ from retfiner.common.cli import as_plain
 from retfiner.common.faults import TRAINING_MEMORY, explained_faults
 from retfiner.common.progress import LOADING, progress
 from retfiner.config import RefineConfig
-from retfiner.data.manifest import NO_PATIENT_COLUMN, Columns, Manifest, Reading, read_splits
+from retfiner.data.manifest import Manifest, read_splits
+from retfiner.data.pair_table import NO_PATIENT_COLUMN, Columns, Reading
 from retfiner.data.probing_pictures import require_not_probed
 from retfiner.data.reference import split_reference
 from retfiner.text.folder import require_text_encoder

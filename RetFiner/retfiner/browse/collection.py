@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from retfiner.api import RefinedModel, load_model
 from retfiner.browse.config import BrowseConfig
 from retfiner.common.errors import InputError
-from retfiner.data.manifest import NO_PATIENT_COLUMN, Manifest, read_manifest
+from retfiner.data.manifest import Manifest, read_manifest
+from retfiner.data.pair_table import NO_PATIENT_COLUMN
 from retfiner.evaluation.embedding import ImageStream
 from retfiner.vision import ImageAddress, read_image
 

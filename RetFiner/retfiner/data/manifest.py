@@ -24,37 +24,18 @@ from retfiner.data.exams import (
     gather,
 )
 from retfiner.data.pair_table import (
-    NO_PATIENT_COLUMN,
     Columns,
     PairTable,
     Problem,
     Reading,
     count_problems,
     find_unusable_rows,
-    locate_image,
     read_pairs,
-    read_reports,
     strip_common_beginning,
 )
 from retfiner.data.patient_ids import PatientIds, shared_patients
 from retfiner.data.report_parts import keep_findings
 from retfiner.vision.images import ImageAddress, why_unusable
-
-__all__ = [
-    "NO_PATIENT_COLUMN",
-    "Columns",
-    "Manifest",
-    "OnBadRow",
-    "Reading",
-    "locate_image",
-    "read_manifest",
-    "read_reports",
-    "read_splits",
-    "require_contrast",
-    "require_disjoint_patients",
-    "split_by_patient",
-    "split_groups",
-]
 
 OnBadRow = Literal["error", "skip"]
 CHUNK = 256

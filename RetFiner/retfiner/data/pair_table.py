@@ -182,10 +182,8 @@ def read_pairs(
     names = [name.strip().strip('"').strip() for name in cells[columns.image]]
     places = ImagePlaces.of(image_root or path.parent, names)
     slices = cells.get(columns.slice or SLICE_COLUMN)
-    images = _find_images(places, names, slices, columns.read_as, reading.first_slice or 0)
-    if MODALITY in cells:
-        images = [_as_fundus(*found) if is_fundus(cell) else found
-                  for found, cell in zip(images, cells[MODALITY], strict=True)]  # fmt: skip
+    images = locate_images(places, names, slices, cells.get(MODALITY), columns.read_as,
+                           reading.first_slice or 0)  # fmt: skip
     sides = None if columns.split is None else cells[columns.split]
     patients = [tidy(name) for name in cells[columns.patient]] if columns.has_patient else None
     spellings = None if patients is None else same_spelling(patients, reading.patient_ids)
@@ -229,30 +227,30 @@ def read_pairs(
     return done
 
 
-def _find_images(
+def locate_images(
     places: ImagePlaces,
     names: Sequence[str],
     slices: Sequence[str] | None,
-    read_as: ReadAs,
-    first_slice: int,
+    modalities: Sequence[str] | None,
+    read_as: ReadAs = AS_SAID,
+    first_slice: int = 0,
 ) -> list[tuple[ImageAddress, str | None]]:
     """Locate the image of each row, one that is named often once; see :func:`locate_image`."""
-    keys = [(name, "" if slices is None else slices[i]) for i, name in enumerate(names)]
+    blank = [""] * len(names)
+    keys = list(zip(names, slices or blank, modalities or blank, strict=True))
     found = {}
-    for name, cell in dict.fromkeys(keys):
+    for name, cell, modality in dict.fromkeys(keys):
         image, unclear = locate_image(places.root, places.find(name), cell, first_slice)
-        found[name, cell] = replace(image, read_as=image.read_as.over(read_as)), unclear
+        how = image.read_as.over(read_as)
+        how = replace(how, modality=FUNDUS) if _is_fundus(modality) else how
+        found[name, cell, modality] = replace(image, read_as=how), unclear
     return [found[key] for key in keys]
 
 
-def is_fundus(cell: str) -> bool:
+def _is_fundus(cell: str) -> bool:
     """Say whether a cell of the column modality means a colour fundus photograph."""
     words = set(re.split(r"[\W_]+", cell.casefold()))
     return bool(words & {"fundus", "cfp"}) and not words & {"autofluorescence", "faf", "ir"}
-
-
-def _as_fundus(image: ImageAddress, unclear: str | None) -> tuple[ImageAddress, str | None]:
-    return replace(image, read_as=image.read_as.including(f"modality={FUNDUS}")), unclear
 
 
 def read_reports(path: Path, report_column: str = "report") -> list[str]:

@@ -12,7 +12,8 @@ from retfiner.common.files import file_sha256
 from retfiner.common.progress import track
 from retfiner.data.datamodule import Pairs
 from retfiner.data.fingerprint import describe_data
-from retfiner.data.manifest import Manifest, Reading, read_manifest, split_by_patient
+from retfiner.data.manifest import Manifest, read_manifest, split_by_patient
+from retfiner.data.pair_table import Reading
 from retfiner.data.patient_ids import shared_patients
 from retfiner.evaluation.config import EvaluateConfig, Part
 

@@ -11,7 +11,8 @@ from retfiner.data.batch import Collate
 from retfiner.data.datamodule import pairs_of_tables
 from retfiner.data.exams import Slices, eye_of, kind_of
 from retfiner.data.fingerprint import describe_data
-from retfiner.data.manifest import Columns, read_splits
+from retfiner.data.manifest import read_splits
+from retfiner.data.pair_table import Columns
 from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
 from retfiner.data.report_parts import draw_sentences, findings_of
 from retfiner.data.sampler import Draw
@@ -232,7 +233,7 @@ def test_dicom_files_are_in_the_order_of_their_series(tmp_path):
 
 
 def test_words_for_eyes_and_kinds():
-    assert [eye_of(w) for w in ("OD", "left", "R", "both", "")] == ["OD", "OS", "OD", "", ""]
+    assert [eye_of(w) for w in ("OD", "left", "R", "both", "")] == ["OD", "OS", "OD", "OU", ""]
     words = ("OCT", "OCTA", "Colour fundus", "IR", "FAF", "ultrasound", "")
     kinds = ["bscan", "angiography", "fundus", "infrared", "autofluorescence", "other", ""]
     assert [kind_of(word) for word in words] == kinds

@@ -13,12 +13,12 @@ from retfiner.common.errors import InputError
 from retfiner.data.manifest import (
     Manifest,
     read_manifest,
-    read_reports,
     require_disjoint_patients,
     split_by_patient,
     split_groups,
     why_unusable,
 )
+from retfiner.data.pair_table import read_reports
 from retfiner.vision import ImageAddress
 from tests.helpers.refinement import damage_in_the_middle, write_csv, write_image, write_pairs
 

@@ -18,14 +18,8 @@ from typing import TYPE_CHECKING
 from retfiner.common.errors import InputError
 from retfiner.data.check.quality_control import CheckedPairs
 from retfiner.data.check.split import TRAIN, VALIDATION
-from retfiner.data.manifest import (
-    NO_PATIENT_COLUMN,
-    Columns,
-    Reading,
-    read_manifest,
-    require_disjoint_patients,
-)
-from retfiner.data.pair_table import KEPT_COLUMNS
+from retfiner.data.manifest import read_manifest, require_disjoint_patients
+from retfiner.data.pair_table import KEPT_COLUMNS, NO_PATIENT_COLUMN, Columns, Reading
 from retfiner.vision.images import ImageAddress
 
 if TYPE_CHECKING:

@@ -25,11 +25,13 @@ from retfiner.data.check.split import (
     require_disjoint,
     split_rows,
 )
-from retfiner.data.manifest import Columns, Reading, require_contrast
+from retfiner.data.manifest import require_contrast
 from retfiner.data.pair_table import (
+    Columns,
     PairRow,
     PairTable,
     Problem,
+    Reading,
     find_unusable_rows,
     read_pairs,
     strip_common_beginning,
