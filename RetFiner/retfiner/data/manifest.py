@@ -95,11 +95,8 @@ class Manifest:
 def read_manifest(
     path: Path,
     image_root: Path | None = None,
+    columns: Columns | None = None,
     *,
-    image_column: str = "image",
-    report_column: str = "report",
-    patient_column: str = "patient_id",
-    slice_column: str | None = None,
     on_bad_row: OnBadRow = "error",
     reading: Reading | None = None,
 ) -> Manifest:
@@ -108,10 +105,7 @@ def read_manifest(
     Args:
         path: A CSV, .xlsx or .parquet with a header.
         image_root: Folder the image paths are relative to; by default the table's own.
-        image_column: Column with the path of the image; ``scan.e2e#12`` is B-scan 12 of a volume.
-        report_column: Column with the report.
-        patient_column: Column with the patient, or ``none`` to declare that there is none.
-        slice_column: Column with the index of the B-scan; see :class:`Columns`.
+        columns: What its columns are called.
         on_bad_row: ``error`` stops at rows that cannot be used; ``skip`` leaves them out.
         reading: How cells are read that can be read in two ways.
 
@@ -119,8 +113,7 @@ def read_manifest(
         InputError: If the file or a column is missing, if a row cannot be used and ``on_bad_row``
             is ``error``, or if no row is left.
     """
-    columns = Columns(image_column, report_column, patient_column, slice=slice_column)
-    reading = reading or Reading()
+    columns, reading = columns or Columns(), reading or Reading()
     table = read_pairs(path, columns, image_root, reading)
     strip_common_beginning([table], reading.strip_common)
     return _checked(table, columns, on_bad_row, reading)

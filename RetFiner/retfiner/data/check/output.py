@@ -120,13 +120,13 @@ def write_tables(
         if any(name in row.kept for row in rows):
             pairs[name] = [row.kept.get(name, "") for row in rows]
     _write_csv(pairs.assign(split=checked.sides), folder / PAIRS)
-    patient_column = "patient_id" if columns.has_patient else NO_PATIENT_COLUMN
+    written = Columns(patient="patient_id" if columns.has_patient else NO_PATIENT_COLUMN)
     again = Reading(encoding="utf-8", patient_ids=reading.patient_ids)
     parts = []
     root = output if output.is_dir() else None  # images may lie in it already
     for name, side in ((TRAINING, TRAIN), (VALIDATING, VALIDATION)):
         _write_csv(pairs[[its_side == side for its_side in checked.sides]], folder / name)
-        part = read_manifest(folder / name, root, patient_column=patient_column, reading=again)
+        part = read_manifest(folder / name, root, written, reading=again)
         parts.append(part)
     require_disjoint_patients(*parts)
     names = ["row", "column", "problem", "detail", "action", "file"]
