@@ -215,7 +215,7 @@ def gather(
     """Put rows together to exams, each with its first row, in the order of those."""
     members: dict[str | None, list[PairRow]] = {}
     identities: dict[int, str] = {}  # of exams that share a file, straight or by way of another one
-    linked = number_linked([(row.group, row.image.path) for row in rows])
+    linked = number_linked([(row.group, row.image.file) for row in rows])
     of_group: dict[str | None, str] = {}
     for row, number in zip(rows, linked, strict=True):
         members.setdefault(row.group, []).append(row)

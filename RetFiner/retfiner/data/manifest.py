@@ -41,6 +41,8 @@ OnBadRow = Literal["error", "skip"]
 CHUNK = 256
 Look = TypeVar("Look")
 OCT = "oct"
+TRAINING, VALIDATING = "train.csv", "val.csv"
+"""The tables of a folder that prepare_pairs.py wrote."""
 
 
 @dataclass(frozen=True)

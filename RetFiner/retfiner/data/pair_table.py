@@ -31,6 +31,7 @@ from retfiner.data.report_text import (
 from retfiner.data.table_file import read_table
 from retfiner.vision.images import AS_SAID, ImageAddress, ReadAs, count_images
 from retfiner.vision.images.read_as import FUNDUS
+from retfiner.vision.images.remote import local_copy, local_path
 
 if TYPE_CHECKING:
     from retfiner.data.check.images import ImageFacts
@@ -177,7 +178,9 @@ def read_pairs(
     reading = reading or Reading()
     optional = [*KEPT_COLUMNS, *([SLICE_COLUMN] if columns.slice is None else [])]
     optional += [] if columns.group is None else EYE_COLUMNS
-    table = read_table(path, columns.required, optional, reading.encoding)
+    path = local_path(path)
+    with local_copy(path) as copy:
+        table = read_table(copy, columns.required, optional, reading.encoding)
     cells = table.cells
     names = [name.strip().strip('"').strip() for name in cells[columns.image]]
     places = ImagePlaces.of(image_root or path.parent, names)
@@ -349,7 +352,7 @@ def _judge_names(rows: Sequence[PairRow], written: Sequence[str], ids: PatientId
     used = [i for i, row in enumerate(rows) if row.patient and not is_no_patient(row.patient)]
     spelled = describe_spellings([written[i] for i in used], [rows[i].number for i in used])
     names = [str(rows[i].patient) for i in used]
-    judged = judge_patients(names, [rows[i].image.path for i in used])
+    judged = judge_patients(names, [rows[i].image.file for i in used])
     if spelled is None:
         return judged
     counts = "counted as one" if ids == "normalised" else "counted as several (--patient_ids exact)"

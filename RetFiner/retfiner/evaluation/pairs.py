@@ -16,6 +16,7 @@ from retfiner.data.manifest import Manifest, read_manifest, split_by_patient
 from retfiner.data.pair_table import Columns, Reading
 from retfiner.data.patient_ids import shared_patients
 from retfiner.evaluation.config import EvaluateConfig, Part
+from retfiner.vision.images.remote import size_of, url_of
 
 
 @dataclass(frozen=True)
@@ -133,12 +134,12 @@ def _overlap(manifest: Manifest, settings: Mapping[str, Any]) -> list[str]:
             seen, _ = split_by_patient(seen, settings["val_fraction"], settings["seed"])
     except InputError:
         return []  # the table is no longer what it was
-    sizes = {image.path.stat().st_size for image in seen.images}
-    images = [image for image in manifest.images if image.path.stat().st_size in sizes]
-    sizes = {image.path.stat().st_size for image in images}
-    paths = {image.path for image in (*seen.images, *images) if image.path.stat().st_size in sizes}
+    sizes = {size_of(image.path) for image in seen.images}
+    images = [image for image in manifest.images if size_of(image.path) in sizes]
+    sizes = {size_of(image.path) for image in images}
+    paths = {image.path for image in (*seen.images, *images) if size_of(image.path) in sizes}
     shown = track(paths, "comparing with the images trained on", len(paths), "file")
-    hashes = {path: file_sha256(path) for path in shown}
+    hashes = {path: url_of(path) or file_sha256(path) for path in shown}
     keys = {(hashes.get(image.path), image.index, image.member) for image in seen.images}
     shared = sum((hashes[image.path], image.index, image.member) in keys for image in images)
     patients = shared_patients(manifest.patients or (), seen.patients or (), seen.patient_ids)

@@ -95,6 +95,11 @@ class RunSettings:
     num_workers: NonNegativeInt | None = flag(
         "processes that read images; by default one a core, at most 8", None
     )
+    shards: PositiveInt | None = flag(
+        "also write the pairs into tar files, so many of training, which the tables then name:"
+        " train.py reads them from here or from a server",
+        None,
+    )
     overwrite: bool = flag("replace what an earlier run wrote to the folder", False)
 
 

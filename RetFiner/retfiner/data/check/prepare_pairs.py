@@ -30,15 +30,15 @@ from retfiner.data.check.made_table import made_table
 from retfiner.data.check.output import (
     NUMBERS,
     PAGE,
-    TRAINING,
-    VALIDATING,
     require_writable,
     whole_folder,
     write_tables,
 )
 from retfiner.data.check.quality_control import CheckedPairs, check_pairs
+from retfiner.data.check.shards import shards_in
 from retfiner.data.check.split import TEST
 from retfiner.data.check.summary import Summary, count_sides, format_summary
+from retfiner.data.manifest import TRAINING, VALIDATING
 from retfiner.data.pair_table import Columns, Reading, count_problems
 from retfiner.text.folder import DEFAULT_TEXT_ENCODER, require_tokenizer
 from retfiner.vision.images.read_as import ReadAs
@@ -187,9 +187,14 @@ def _write(
     from retfiner.data.check.page import build_page, choose, make_thumbnail  # and Matplotlib
 
     shown = choose(checked.may_be_shown, np.random.default_rng(derive_seed(config.seed, "samples")))
+    former = shards_in(config.output)
     with whole_folder(config.output) as folder:
-        write_tables(checked, columns, reading, folder, config.output)
+        write_tables(checked, columns, reading, folder, config.output, config.shards)
         numbers = json.dumps(as_plain(summary), indent=2, ensure_ascii=False)
         (folder / NUMBERS).write_text(numbers + "\n", encoding="utf-8")
         page = build_page(summary, [make_thumbnail(row) for row in shown])
         (folder / PAGE).write_text(page, encoding="utf-8")
+        written = {path.name for path in shards_in(folder)}
+    for path in former:
+        if path.name not in written:  # no table names it any more
+            path.unlink()

@@ -8,8 +8,8 @@ from pathlib import Path
 from retfiner.common.errors import InputError
 from retfiner.vision.images.read_as import AS_SAID, ReadAs, is_setting
 
-ARCHIVE = ".npz"
-"""The one kind of file whose arrays have names."""
+ARCHIVES = (".npz", ".tar")
+"""Files whose arrays, or files, have names."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,13 @@ class ImageAddress:
     """An image by its file and its place in it.
 
     Written ``scan.png``, ``scan.e2e#12`` or, for one of several arrays of an archive,
-    ``scan.npz#bscans`` and ``scan.npz#bscans#12``; then, where needed, what the file does not say:
-    ``scan.npy#12#bits=12``.
+    ``scan.npz#bscans`` and ``scan.npz#bscans#12``, or of a tar ``pairs.tar#7.png``; then, where
+    needed, what the file does not say: ``scan.npy#12#bits=12``.
 
     Attributes:
         path: The file.
         index: Which of its B-scans, from 0; None where it holds one image.
-        member: Name of the array in an ``.npz`` archive; None where only one is an image.
+        member: Name in an ``.npz`` archive or a tar; None where only one is an image.
         read_as: What the file does not say of its images.
     """
 
@@ -52,7 +52,7 @@ class ImageAddress:
         is_index = last.isascii() and last.isdigit() and len(last) <= 9
         index = int(last) if is_index else None
         file, _, member = (before if is_index else text).rpartition("#")
-        names_member = file.lower().endswith(ARCHIVE) and member
+        names_member = file.lower().endswith(ARCHIVES) and member
         if names_member and not (is_index and _is_file(before)):
             return cls(Path(file), index, member)
         if is_index:
@@ -64,6 +64,12 @@ class ImageAddress:
                 expected="a whole number, 0 for the first B-scan",
             )
         return cls(Path(text))
+
+    @property
+    def file(self) -> Path:
+        """The file that holds it: of a tar, its member."""
+        in_tar = self.member is not None and self.path.suffix.lower() == ".tar"
+        return self.path / str(self.member) if in_tar else self.path
 
     def __str__(self) -> str:
         parts = (self.path, self.member, self.index)
