@@ -222,7 +222,7 @@ def test_a_killed_run_of_shards_goes_on_to_the_sample(forks, material, tables, s
 
 
 def test_a_server_is_asked_again_and_what_it_lacks_is_said(server, monkeypatch):
-    monkeypatch.setattr(remote, "PAUSE", 0.001)
+    monkeypatch.setattr(remote, "PAUSES", (0.001,) * 3)
     url = Path(f"{server.address}/set")
     server.statuses = [503]
     manifest = read_manifest(url / "train.csv")

@@ -106,13 +106,9 @@ def _have_common_folder(folders: Sequence[Path]) -> bool:
 
 
 def write_tables(
-    checked: CheckedPairs,
-    columns: Columns,
-    reading: Reading,
-    folder: Path,
-    output: Path,
+    checked: CheckedPairs, columns: Columns, reading: Reading, folder: Path, output: Path,
     shards: int | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Write the tables to ``folder``, and read the two of the split back as training does.
 
     The files will lie in ``output``, at the same depth; with ``shards``, images as well.
@@ -123,10 +119,11 @@ def write_tables(
     import pandas as pd  # a second: not for a wrong path
 
     rows = checked.pairs
-    if shards is None:
-        images = image_cells([row.image for row in rows], output)
+    if shards is not None:
+        images, root = write_shards(rows, checked.sides, shards, folder), None
     else:
-        images = write_shards(rows, checked.sides, shards, folder)
+        images = image_cells([row.image for row in rows], output)
+        root = output if output.is_dir() else None  # images may lie in it already
     pairs = pd.DataFrame({"image": images})
     pairs["report"] = [row.report for row in rows]
     if columns.has_patient:
@@ -138,8 +135,6 @@ def write_tables(
     written = Columns(patient="patient_id" if columns.has_patient else NO_PATIENT_COLUMN)
     again = Reading(encoding="utf-8", patient_ids=reading.patient_ids)
     parts = []
-    # Images may lie in it already.
-    root = output if shards is None and output.is_dir() else None
     for name, side in ((TRAINING, TRAIN), (VALIDATING, VALIDATION)):
         _write_csv(pairs[[its_side == side for its_side in checked.sides]], folder / name)
         part = read_manifest(folder / name, root, written, reading=again)

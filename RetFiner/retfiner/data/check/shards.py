@@ -22,7 +22,7 @@ from retfiner.data.check.split import SIDES, TRAIN
 from retfiner.data.pair_table import PairRow
 from retfiner.vision.images import AS_SAID, ImageAddress, ReadAs, open_images
 from retfiner.vision.images.png import SIGNATURE
-from retfiner.vision.images.tar import is_in_tar, members_of, read_member
+from retfiner.vision.images.tar import members_of, read_member
 
 KINDS = ((SIGNATURE, ".png"), (b"\xff\xd8", ".jpg"))
 """What pictures begin with that are taken as they are."""
@@ -49,16 +49,15 @@ def write_shards(
     with progress("writing shards", len(rows)) as bar:
         for side in dict.fromkeys(sides):
             own = [i for i, of_row in enumerate(sides) if of_row == side]
-            for start in range(0, len(own), each):
-                path = folder / f"{side}-{start // each:05d}.tar"
-                numbers = own[start : start + each]
+            for number, start in enumerate(range(0, len(own), each)):
+                path = folder / f"{side}-{number:05d}.tar"
                 with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-                    names = [_add(tar, f"{number:08d}", rows[number]) for number in numbers]
-                places = members_of(path)
-                for number, (name, read_as) in zip(numbers, names, strict=True):
-                    place = ImageAddress(Path(path.name), None, str(places[name]), read_as)
-                    cells.setdefault(rows[number].image, str(place))
-                bar.update(len(numbers))
+                    names = {i: _add(tar, f"{i:08d}", rows[i]) for i in own[start : start + each]}
+                members = members_of(path)
+                for i, (name, read_as) in names.items():
+                    place = ImageAddress(Path(path.name), None, str(members[name]), read_as)
+                    cells.setdefault(rows[i].image, str(place))
+                bar.update(len(names))
     return [cells[row.image] for row in rows]
 
 
@@ -81,21 +80,19 @@ def encoded(address: ImageAddress) -> tuple[str, bytes, ReadAs]:
     Raises:
         InputError: If it cannot be read.
     """
-    if address.index is None and (address.member is None or is_in_tar(address)):
-        in_tar = is_in_tar(address)
-        content = (
-            read_member(address.path, str(address.member)) if in_tar else address.path.read_bytes()
-        )
-        for start, suffix in KINDS:
-            if content.startswith(start):
-                return suffix, content, address.read_as
+    content = b""
+    if address.is_in_tar:
+        content = read_member(address.path, str(address.member))
+    elif address.index is None and address.member is None:
+        content = address.path.read_bytes()
+    for start, suffix in KINDS:
+        if content.startswith(start):
+            return suffix, content, address.read_as
     file = open_images(address)
     values = file.read(file.place(address.index))
-    bytes_ = np.round(values * 255).astype(np.uint8)
-    is_exact = values.ndim == 3 or np.array_equal(
-        bytes_.astype(np.float32) / np.float32(255), values
-    )
-    picture = Image.fromarray(bytes_ if is_exact else np.round(values * 65535).astype(np.uint16))
+    pixels = np.round(values * 255).astype(np.uint8)
+    if values.ndim == 2 and not np.array_equal(pixels / np.float32(255), values):
+        pixels = np.round(values * 65535).astype(np.uint16)
     stream = io.BytesIO()
-    picture.save(stream, "PNG")
+    Image.fromarray(pixels).save(stream, "PNG")
     return ".png", stream.getvalue(), replace(AS_SAID, modality=address.read_as.modality)

@@ -66,10 +66,14 @@ class ImageAddress:
         return cls(Path(text))
 
     @property
+    def is_in_tar(self) -> bool:
+        """Whether it is a member of a tar."""
+        return self.member is not None and self.path.suffix.lower() == ARCHIVES[1]
+
+    @property
     def file(self) -> Path:
         """The file that holds it: of a tar, its member."""
-        in_tar = self.member is not None and self.path.suffix.lower() == ".tar"
-        return self.path / str(self.member) if in_tar else self.path
+        return self.path / str(self.member) if self.is_in_tar else self.path
 
     def __str__(self) -> str:
         parts = (self.path, self.member, self.index)

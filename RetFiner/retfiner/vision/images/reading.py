@@ -16,7 +16,7 @@ from retfiner.vision.images.image_file import GrayImage, ImageFile, translated, 
 from retfiner.vision.images.png import SIGNATURE
 from retfiner.vision.images.raster import RasterFile
 from retfiner.vision.images.read_as import FUNDUS
-from retfiner.vision.images.tar import TarImage, is_in_tar
+from retfiner.vision.images.tar import TarImage
 from retfiner.vision.images.zeiss import ImgFile
 
 RASTER_STARTS = (
@@ -145,7 +145,7 @@ def open_images(image: ImageAddress | Path | str) -> ImageFile:
     """
     address = image if isinstance(image, ImageAddress) else ImageAddress.parse(image)
     path = address.path
-    if is_in_tar(address):
+    if address.is_in_tar:
         return TarImage(path, str(address.member), address.read_as)
     reader = reader_of(path)
     if reader is None:

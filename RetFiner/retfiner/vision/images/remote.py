@@ -8,19 +8,17 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from retfiner.common.errors import InputError, Stopped
+from retfiner.common.errors import InputError
 from retfiner.common.progress import progress
 
-Answer = TypeVar("Answer")
-
-ATTEMPTS, PAUSE = 4, 0.5
-"""How often a server is asked, and seconds between, twice as many each time."""
+PAUSES = (0.5, 2.0, 8.0)
+"""Seconds before a server that did not answer is asked again."""
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.IGNORECASE)  # a drive has one letter
 
 
@@ -32,8 +30,7 @@ def url_of(path: Path) -> str | None:
 
 def local_path(path: Path) -> Path:
     """Return the path of ``file:///data/pairs.csv``, and every other one as it is."""
-    found = _URL.fullmatch(str(path))
-    return Path(f"/{found[2]}") if found is not None and found[1] == "file" else path
+    return Path(re.sub("^file:/+", "/", str(path)))
 
 
 def read_range(path: Path, begin: int, size: int) -> bytes:
@@ -47,7 +44,7 @@ def read_range(path: Path, begin: int, size: int) -> bytes:
         with path.open("rb") as file:
             file.seek(begin)
             return file.read(size)
-    content = _asked(url, lambda: _system(url).cat_file(url, begin, begin + size))
+    content: bytes = _ask(url, "cat_file", begin, begin + size)
     if len(content) > size:
         raise InputError(
             f"the server of {url} gives whole files only",
@@ -70,48 +67,39 @@ def size_of(path: Path) -> int:
 
 @cache
 def _size_on_server(url: str) -> int:
-    return int(_asked(url, lambda: _system(url).size(url)))
+    return int(_ask(url, "size"))
 
 
 @contextmanager
 def local_copy(path: Path) -> Iterator[Path]:
-    """Yield a copy, for the length of the block, of a file on a server; others as they are.
+    """Yield a copy of a file on a server for the length of the block; another one as it is.
 
     Raises:
         InputError: If the server does not give it.
     """
     url = url_of(path)
     if url is None:
-        yield local_path(path)
+        yield path
         return
     with tempfile.TemporaryDirectory(prefix="retfiner-") as folder:
-        copy = Path(folder) / path.name
         with progress(f"downloading {path.name}"):
-            _asked(url, lambda: _system(url).get_file(url, str(copy)))
-        yield copy
+            _ask(url, "get_file", str(Path(folder) / path.name))
+        yield Path(folder) / path.name
 
 
-def _system(url: str) -> Any:
+def _ask(url: str, method: str, *arguments: object) -> Any:
+    """Ask a server by a method of fsspec's, again where it does not answer."""
     from fsspec.core import url_to_fs
 
-    return url_to_fs(url)[0]
-
-
-def _asked(url: str, ask: Callable[[], Answer]) -> Answer:
-    """Ask a server, several times where the connection breaks."""
-    for attempt in range(1, ATTEMPTS + 1):
+    for pause in (*PAUSES, None):
         try:
-            return ask()
-        except (InputError, Stopped):
-            raise
-        except ImportError as error:  # s3fs, gcsfs
-            raise InputError(f"{url} needs a package", got=error) from error
+            return getattr(url_to_fs(url)[0], method)(url, *arguments)
         except Exception as error:  # of whichever library asks
-            if isinstance(error, FileNotFoundError) or attempt == ATTEMPTS:
+            if pause is None or isinstance(error, FileNotFoundError | ImportError):
                 raise InputError(
                     f"{url} cannot be read",
                     got=str(error) or type(error).__name__,
                     expected="a file that the server gives without asking who wants it",
                 ) from error
-            time.sleep(PAUSE * 2**attempt)
+            time.sleep(pause)
     raise AssertionError

@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retfiner.common.errors import InputError, shorten
-from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.image_file import AS_SAID, ReadAs, translated, unusable
 from retfiner.vision.images.raster import RasterFile
 from retfiner.vision.images.remote import read_range, size_of, url_of
 
-SUFFIX = ".tar"
-INTACT = "an intact tar"
+HEADER = tarfile.BLOCKSIZE
 _PLACED = re.compile(r"(.+)@(\d+)\+(\d+)")
 
 
@@ -37,22 +35,20 @@ class Member(NamedTuple):
         return f"{self.name}@{self.begin}+{self.size}"
 
 
-def is_in_tar(address: ImageAddress) -> bool:
-    """Say whether an address names a member of a tar."""
-    return address.member is not None and address.path.suffix.lower() == SUFFIX
-
-
 def require_member(path: Path, name: str) -> None:
     """Make sure that a tar holds a member; of one on a server, that it is long enough.
 
     Raises:
         InputError: If it does not.
     """
-    with translated(path, INTACT):
+    with translated(path):
         member = _find(path, name)
-        _require_length(path, member)
+        end = member.begin + member.size
+        if size_of(path) < end:
+            found = f"{size_of(path):,} bytes: the file is cut"
+            raise unusable(path, found, f"{end:,}, with {member.name}")
         if url_of(path) is None:
-            _require_header(path, member, read_range(path, member.begin - 512, 512))
+            _require_header(path, member, read_range(path, member.begin - HEADER, HEADER))
 
 
 def read_member(path: Path, name: str) -> bytes:
@@ -61,13 +57,13 @@ def read_member(path: Path, name: str) -> bytes:
     Raises:
         InputError: If it is not there.
     """
-    with translated(path, INTACT):
+    with translated(path):
         member = _find(path, name)
-        content = read_range(path, member.begin - 512, 512 + member.size)
-        _require_header(path, member, content[:512])
-        if len(content) < 512 + member.size:
-            _require_length(path, member)
-    return content[512:]
+        content = read_range(path, member.begin - HEADER, HEADER + member.size)
+        if len(content) < HEADER + member.size:
+            require_member(path, name)
+        _require_header(path, member, content[:HEADER])
+    return content[HEADER:]
 
 
 class TarImage(RasterFile):
@@ -97,10 +93,9 @@ def _members_of(path: Path, changed: int) -> dict[str, Member]:
 
 
 def _find(path: Path, text: str) -> Member:
-    is_here = url_of(path) is None
+    is_here, placed = url_of(path) is None, _PLACED.fullmatch(text)
     if is_here and not path.is_file():
         raise InputError(f"There is no tar {path}", expected="a file")
-    placed = _PLACED.fullmatch(text)
     if placed is not None:
         return Member(placed[1], int(placed[2]), int(placed[3]))
     if not is_here:
@@ -111,24 +106,15 @@ def _find(path: Path, text: str) -> Member:
     return known[text]
 
 
-def _require_length(path: Path, member: Member) -> None:
-    end = member.begin + member.size
-    if size_of(path) < end:
-        raise unusable(
-            path, f"{size_of(path):,} bytes: the file is cut", f"{end:,}, with {member.name}"
-        )
-
-
 def _require_header(path: Path, member: Member, header: bytes) -> None:
     try:
         found = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
-        _require_length(path, member)
-        found = tarfile.TarInfo("no file")
+        found = tarfile.TarInfo("nothing")
     if (found.name, found.size) != (member.name, member.size):
         raise unusable(
             path,
-            f"{found.name} of {found.size:,} bytes at byte {member.begin:,}",
-            f"{member.name} of {member.size:,} bytes",
+            f"{found.name}, {found.size:,} bytes, at byte {member.begin:,}",
+            f"{member.name}, {member.size:,} bytes",
             "take table and tars of one run of prepare_pairs.py --shards",
         )
