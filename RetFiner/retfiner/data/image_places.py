@@ -32,6 +32,7 @@ class ImagePlaces:
     cut: int | None = None
     counts: Counter[str] = field(default_factory=Counter)
     example: str = ""
+    _files: dict[str, bool] = field(default_factory=dict)
     _known: dict[str, str] = field(default_factory=dict)
     _folders: dict[Path, dict[str, str]] = field(default_factory=dict)
 
@@ -63,7 +64,10 @@ class ImagePlaces:
 
     def _find(self, name: str) -> str:
         text = name.removeprefix("file://")
-        if _is_there(self.root / text) or not text:
+        file = text.partition("#")[0]
+        if file not in self._files:
+            self._files[file] = _is_there(self.root / file) and not (self.root / file).is_dir()
+        if self._files[file] or _is_there(self.root / text) or not text:
             return text
         if text.startswith("~"):
             text = str(Path(text).expanduser())

@@ -245,12 +245,12 @@ def locate_images(
     for name, cell, modality in dict.fromkeys(keys):
         image, unclear = locate_image(places.root, places.find(name), cell, first_slice)
         how = image.read_as.over(read_as)
-        how = replace(how, modality=FUNDUS) if _is_fundus(modality) else how
+        how = replace(how, modality=FUNDUS) if is_fundus(modality) else how
         found[name, cell, modality] = replace(image, read_as=how), unclear
     return [found[key] for key in keys]
 
 
-def _is_fundus(cell: str) -> bool:
+def is_fundus(cell: str) -> bool:
     """Say whether a cell of the column modality means a colour fundus photograph."""
     words = set(re.split(r"[\W_]+", cell.casefold()))
     return bool(words & {"fundus", "cfp"}) and not words & {"autofluorescence", "faf", "ir"}
@@ -282,15 +282,15 @@ def locate_image(
     The name is ``scan.png`` or ``scan.e2e#12``; the cell holds the B-scan's number, the first being
     ``first_slice``, or nothing.
     """
-    image = ImageAddress(root / name)
+    place = root / name
     try:
-        image = ImageAddress.parse(root / name)
+        image = ImageAddress.parse(place)
         index = _slice_index(slice_cell, first_slice)
         if index is not None and image.index not in (None, index):
             raise InputError(f"{name} says one B-scan and the slice column says {index}")
         return (image if index is None else replace(image, index=index)), None
     except InputError as error:
-        return image, error.in_one_line
+        return ImageAddress(place), error.in_one_line
 
 
 def _slice_index(cell: str, first: int) -> int | None:

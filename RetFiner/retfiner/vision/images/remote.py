@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from retfiner.common.errors import InputError
+from retfiner.common.errors import InputError, Stopped
 from retfiner.common.progress import progress
 
 PAUSES = (0.5, 2.0, 8.0)
@@ -94,6 +94,8 @@ def _ask(url: str, method: str, *arguments: object) -> Any:
     for pause in (*PAUSES, None):
         try:
             return getattr(url_to_fs(url)[0], method)(url, *arguments)
+        except Stopped:
+            raise
         except Exception as error:  # of whichever library asks
             if pause is None or isinstance(error, FileNotFoundError | ImportError):
                 raise InputError(
