@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from retfiner.common.errors import InputError
+from retfiner.common.progress import track
 from retfiner.common.seeds import generator
 from retfiner.data.linked import number_linked
 from retfiner.data.pair_table import PairRow, Problem
@@ -207,6 +208,19 @@ def fill_reports(rows: Sequence[PairRow]) -> list[PairRow]:
         else row
         for row in rows
     ]
+
+
+def each_image(rows: Sequence[PairRow]) -> list[PairRow]:
+    """Give each image of volumes and folders a row; what cannot be opened stays as it is."""
+    listed = []
+    for row in track(rows, "listing exams", len(rows), "row"):
+        usable = row.name and row.broken is None and row.unclear is None
+        found = contents_of(row.image) if usable else []
+        images = (
+            [] if isinstance(found, str) else [c.image(n) for c in found for n in range(c.images)]
+        )
+        listed += [replace(row, image=image) for image in images or [row.image]]
+    return listed
 
 
 def gather(

@@ -41,7 +41,8 @@ SLICE_COLUMN, NO_SLICE_COLUMN = "slice", "none"
 EYE_COLUMNS = ("eye", "laterality")
 """Looked for where rows are grouped to exams."""
 MODALITY = "modality"
-KEPT_COLUMNS = ("exam", MODALITY, "licence", "made_from")
+EXAM = "exam"
+KEPT_COLUMNS = (EXAM, MODALITY, "licence", "made_from")
 """Columns that a checked table keeps where there are such: what images of one report share, the
 kind of image, the licence, and what a report was made from that nobody wrote."""
 VOLUMES_OPENED = 20
@@ -199,6 +200,7 @@ def read_pairs(
             f"{o}\n{n}" if n else f"\n\n{i}"
             for i, (o, n) in enumerate(zip(owners, named, strict=True))
         ]
+        cells[EXAM] = named
     eyes = next((cells[name] for name in EYE_COLUMNS if name in cells), None)
     kept = [name for name in KEPT_COLUMNS if name in cells]
     rows = [

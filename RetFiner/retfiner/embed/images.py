@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 from retfiner.common.errors import InputError
 from retfiner.data.image_places import ImagePlaces
-from retfiner.data.pair_table import MODALITY, SLICE_COLUMN, locate_images
+from retfiner.data.pair_table import EXAM, MODALITY, SLICE_COLUMN, locate_images
 from retfiner.data.table_file import read_table
 from retfiner.vision.images import ImageAddress, count_images, is_image_file
 
 TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet")
-EXAM = "exam"
 
 
 class EmbeddedImage(NamedTuple):

@@ -43,6 +43,11 @@ class FileSettings:
         None,
     )
     modality: Literal["oct", "fundus", "all"] = flag("images to take of a published set", "oct")
+    group_column: str | None = flag(
+        "column with the exam that rows are of: one report for all images, volumes and folders,"
+        " each of which gets a row",
+        None,
+    )
     read_as: str | None = flag(
         "what image files leave open, written into the tables: bits=12, axis=last, curve=log", None
     )

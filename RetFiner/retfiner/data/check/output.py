@@ -25,7 +25,7 @@ from retfiner.data.manifest import (
     read_manifest,
     require_disjoint_patients,
 )
-from retfiner.data.pair_table import KEPT_COLUMNS, NO_PATIENT_COLUMN, Columns, Reading
+from retfiner.data.pair_table import EXAM, KEPT_COLUMNS, NO_PATIENT_COLUMN, Columns, Reading
 from retfiner.vision.images import ImageAddress
 
 if TYPE_CHECKING:
@@ -128,11 +128,14 @@ def write_tables(
     pairs["report"] = [row.report for row in rows]
     if columns.has_patient:
         pairs["patient_id"] = [row.patient for row in rows]
+    if columns.group is not None:
+        pairs["eye"] = [row.eye for row in rows]
     for name in KEPT_COLUMNS:
         if any(name in row.kept for row in rows):
             pairs[name] = [row.kept.get(name, "") for row in rows]
     _write_csv(pairs.assign(split=checked.sides), folder / PAIRS)
-    written = Columns(patient="patient_id" if columns.has_patient else NO_PATIENT_COLUMN)
+    patient = "patient_id" if columns.has_patient else NO_PATIENT_COLUMN
+    written = Columns(patient=patient, group=columns.group and EXAM)
     again = Reading(encoding="utf-8", patient_ids=reading.patient_ids)
     parts = []
     for name, side in ((TRAINING, TRAIN), (VALIDATING, VALIDATION)):

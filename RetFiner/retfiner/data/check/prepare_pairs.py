@@ -39,7 +39,7 @@ from retfiner.data.check.shards import shards_in
 from retfiner.data.check.split import TEST
 from retfiner.data.check.summary import Summary, count_sides, format_summary
 from retfiner.data.manifest import TRAINING, VALIDATING
-from retfiner.data.pair_table import Columns, Reading, count_problems
+from retfiner.data.pair_table import EXAM, Columns, Reading, count_problems
 from retfiner.text.folder import DEFAULT_TEXT_ENCODER, require_tokenizer
 from retfiner.vision.images.read_as import ReadAs
 
@@ -72,6 +72,7 @@ def _prepare(config: PreparePairsConfig, notes: list[str]) -> Summary:
         config.split_column,
         config.slice_column,
         ReadAs.parse(config.read_as or ""),
+        config.group_column,
     )
     reading = Reading(
         config.table_encoding, config.first_slice, config.patient_ids, config.strip_common
@@ -164,6 +165,8 @@ def _training_words(config: PreparePairsConfig) -> list[str]:
         "--model_weights", "path/to/visionmodel.pth",
         "--train_csv", str(config.output / TRAINING), "--val_csv", str(config.output / VALIDATING),
     ]  # fmt: skip
+    if config.group_column is not None:
+        words += ["--group_column", EXAM]
     if config.patient_column == "none":
         words += ["--patient_column", "none"]
     elif config.patient_ids != "normalised":

@@ -32,7 +32,7 @@ def group_rows(rows: Sequence[PairRow]) -> list[str]:
     Where one image stands under two patients, these two are one group, with the first of their
     names in order; where no patient is known, each row stands for itself.
     """
-    own = [f"{row.file} {row.number}" if row.patient is None else row.patient for row in rows]
+    own = [row.patient or row.group or f"{row.file} {row.number}" for row in rows]
     numbers = number_linked([(name, row.identity) for name, row in zip(own, rows, strict=True)])
     first: dict[int, str] = {}
     for name, number in sorted(zip(own, numbers, strict=True)):
