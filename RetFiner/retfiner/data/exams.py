@@ -214,12 +214,12 @@ def each_image(rows: Sequence[PairRow]) -> list[PairRow]:
     """Give each image of volumes and folders a row; what cannot be opened stays as it is."""
     listed = []
     for row in track(rows, "listing exams", len(rows), "row"):
-        usable = row.name and row.broken is None and row.unclear is None
-        found = contents_of(row.image) if usable else []
-        images = (
-            [] if isinstance(found, str) else [c.image(n) for c in found for n in range(c.images)]
-        )
-        listed += [replace(row, image=image) for image in images or [row.image]]
+        images = [row.image]
+        if row.name and row.broken is None and row.unclear is None:
+            found = contents_of(row.image)
+            if not isinstance(found, str):
+                images = [part.image(n) for part in found for n in range(part.images)]
+        listed += [replace(row, image=image) for image in images]
     return listed
 
 

@@ -19,12 +19,7 @@ from retfiner.common.errors import InputError
 from retfiner.data.check.quality_control import CheckedPairs
 from retfiner.data.check.shards import write_shards
 from retfiner.data.check.split import TRAIN, VALIDATION
-from retfiner.data.manifest import (
-    TRAINING,
-    VALIDATING,
-    read_manifest,
-    require_disjoint_patients,
-)
+from retfiner.data.manifest import TRAINING, VALIDATING, read_manifest, require_disjoint_patients
 from retfiner.data.pair_table import EXAM, KEPT_COLUMNS, NO_PATIENT_COLUMN, Columns, Reading
 from retfiner.vision.images import ImageAddress
 

@@ -27,13 +27,7 @@ from retfiner.data.check import statistics
 from retfiner.data.check.config import PUBLISHED_MAX_TEXT_TOKENS, PreparePairsConfig
 from retfiner.data.check.deidentification import read_identifier_list
 from retfiner.data.check.made_table import made_table
-from retfiner.data.check.output import (
-    NUMBERS,
-    PAGE,
-    require_writable,
-    whole_folder,
-    write_tables,
-)
+from retfiner.data.check.output import NUMBERS, PAGE, require_writable, whole_folder, write_tables
 from retfiner.data.check.quality_control import CheckedPairs, check_pairs
 from retfiner.data.check.shards import shards_in
 from retfiner.data.check.split import TEST

@@ -11,11 +11,7 @@ import numpy as np
 
 from retfiner.common.errors import InputError
 from retfiner.data.check.images import Decode, read_images
-from retfiner.data.check.row_checks import (
-    find_duplicates,
-    find_identifiers,
-    find_unusable_images,
-)
+from retfiner.data.check.row_checks import find_duplicates, find_identifiers, find_unusable_images
 from retfiner.data.check.split import (
     SIDES_BY_WORD,
     TRAIN,

@@ -14,14 +14,9 @@ TRAIN, VALIDATION, TEST = SIDES = ("train", "val", "test")
 """The sides of a split, in the order in which a patient on several of them is kept."""
 
 SIDES_BY_WORD = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "val": VALIDATION,
-    "valid": VALIDATION,
-    "validation": VALIDATION,
-    "dev": VALIDATION,
-    "test": TEST,
-    "testing": TEST,
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
 }
 """How tables call them."""
 

@@ -11,17 +11,9 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from retfiner.vision.images import tiff
 from retfiner.vision.images.fundus import is_coloured
-from retfiner.vision.images.image_file import (
-    AS_SAID,
-    GrayImage,
-    ImageFile,
-    Note,
-    ReadAs,
-    translated,
-    unusable,
-)
+from retfiner.vision.images.image_file import GrayImage, ImageFile, Note, translated, unusable
 from retfiner.vision.images.png import significant_bits, used_bits
-from retfiner.vision.images.read_as import FUNDUS
+from retfiner.vision.images.read_as import AS_SAID, FUNDUS, ReadAs
 from retfiner.vision.images.scaling import unit_floats, unit_integers
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retfiner.common.errors import InputError, shorten
-from retfiner.vision.images.image_file import AS_SAID, ReadAs, translated, unusable
+from retfiner.vision.images.image_file import translated, unusable
 from retfiner.vision.images.raster import RasterFile
+from retfiner.vision.images.read_as import AS_SAID, ReadAs
 from retfiner.vision.images.remote import read_range, size_of, url_of
 
 HEADER = tarfile.BLOCKSIZE
