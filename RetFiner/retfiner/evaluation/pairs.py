@@ -77,11 +77,12 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
 
 def _columns(settings: Mapping[str, Any], config: EvaluateConfig | None = None) -> Columns:
     """Take columns as the training did, but for those that are named now."""
-    names = ("image_column", "report_column", "patient_column", "slice_column")
-    image, report, patient, index = (
-        getattr(config, name, None) or settings[name] for name in names
+    names = ("image", "report", "patient", "slice", "group")
+    of = [f"{name}_column" for name in names]
+    image, report, patient, index, group = (getattr(config, n, None) or settings.get(n) for n in of)
+    return Columns(
+        str(image), str(report), str(patient), slice=index, group=None if group == "none" else group
     )
-    return Columns(image, report, patient, slice=index)
 
 
 def _reading(settings: Mapping[str, Any], is_own: bool) -> Reading:
