@@ -11,7 +11,7 @@ import itertools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -66,7 +66,7 @@ class ImagePlaces:
         text = name.removeprefix("file://")
         file = text.partition("#")[0]
         if file not in self._files:
-            self._files[file] = _is_there(self.root / file) and not (self.root / file).is_dir()
+            self._files[file] = _is_there(self.root / file, Path.is_file)
         if self._files[file] or _is_there(self.root / text) or not text:
             return text
         if text.startswith("~"):
@@ -174,9 +174,9 @@ def _is_absolute(name: str) -> bool:
     return PureWindowsPath(name).is_absolute() or name.startswith(("/", "\\\\", "~"))
 
 
-def _is_there(path: Path) -> bool:
+def _is_there(path: Path, found: Callable[[Path], bool] = Path.exists) -> bool:
     try:
-        return path.exists()
+        return found(path)
     except (OSError, ValueError):  # a name longer than any file's, or with a NUL in it
         return False
 

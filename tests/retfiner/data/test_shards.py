@@ -178,7 +178,7 @@ def test_what_a_tar_lacks_is_said_before_training(tables, tmp_path):
     kept = read_manifest(folder / "train.csv", on_bad_row="skip")
     reasons = [reason for _, reason in kept.skipped]
     assert any("take table and tars of one run" in reason for reason in reasons)
-    good = members_of(folder / "train-00000.tar")
+    good = members_of(folder / "train-00000.tar", 0)
     assert len([image for image in kept.images if image.path.name == "train-00000.tar"]) == sum(
         name.endswith((".png", ".jpg")) for name in good
     )
@@ -221,7 +221,7 @@ def test_a_killed_run_of_shards_goes_on_to_the_sample(forks, material, tables, s
 # -- servers -------------------------------------------------------------------------------------
 
 
-def test_a_server_is_asked_again_and_what_it_lacks_is_said(server, monkeypatch):
+def test_a_server_is_asked_again_and_what_it_lacks_is_said(server, tables, monkeypatch):
     monkeypatch.setattr(remote, "PAUSES", (0.001,) * 3)
     url = Path(f"{server.address}/set")
     server.statuses = [503]
@@ -233,7 +233,10 @@ def test_a_server_is_asked_again_and_what_it_lacks_is_said(server, monkeypatch):
         read_manifest(url / "none.csv")
     assert "cannot be read" in why_unusable(f"{url}/none.tar#0.png@512+9")
     assert "where it lies" in why_unusable(f"{url}/train-00000.tar#00000000.png")
-    assert "the file is cut" in why_unusable(f"{url}/train-00000.tar#0.png@900000+9")
+    cut = why_unusable(f"{url}/train-00000.tar#0.png@900000+9")
+    assert "the file is cut" in cut and f"{server.address}/set" in cut
+    here = read_manifest(tables / "tars" / "train.csv", image_root=url)
+    assert here.images == manifest.images, "a table may lie elsewhere than its shards"
     server.ranges = False
     with pytest.raises(InputError, match="whole files only"):
         read_image(image)

@@ -53,7 +53,7 @@ def write_shards(
                 path = folder / f"{side}-{number:05d}.tar"
                 with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
                     names = {i: _add(tar, f"{i:08d}", rows[i]) for i in own[start : start + each]}
-                members = members_of(path)
+                members = members_of(path, path.stat().st_mtime_ns)
                 for i, (name, read_as) in names.items():
                     place = ImageAddress(Path(path.name), None, str(members[name]), read_as)
                     cells.setdefault(rows[i].image, str(place))

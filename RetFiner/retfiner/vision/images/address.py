@@ -14,6 +14,7 @@ ARCHIVES = (".npz", ".tar")
 """Files whose arrays, or files, have names."""
 
 _is_file = os.path.isfile  # half the time of Path's: tables have many rows
+_shared = lru_cache(maxsize=4096)(Path)  # one for the many images of a volume or a tar
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,3 @@ class ImageAddress:
         parts = (self.path, self.member, self.index)
         settings = str(self.read_as).split()
         return "#".join([*(str(part) for part in parts if part is not None), *settings])
-
-
-@lru_cache(maxsize=4096)
-def _shared(path: str) -> Path:
-    """Make one path for the many images of a volume or a tar."""
-    return Path(path)

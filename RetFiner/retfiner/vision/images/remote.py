@@ -49,7 +49,7 @@ def read_range(path: Path, begin: int, size: int) -> bytes:
         raise InputError(
             f"the server of {url} gives whole files only",
             got=f"{len(content):,} bytes for a range of {size:,}",
-            expected="an answer to range requests (RFC 9110), as nginx, Apache and S3 give",
+            expected="an answer to range requests, as nginx, Apache and S3 give",
             remedy="serve the folder by one of these, or copy it to this machine",
         )
     return content

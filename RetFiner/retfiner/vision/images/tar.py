@@ -82,15 +82,11 @@ class TarImage(RasterFile):
         return io.BytesIO(self._content)
 
 
-def members_of(path: Path) -> dict[str, Member]:
-    """List the files in a tar by name."""
+@lru_cache(maxsize=64)
+def members_of(path: Path, changed: int) -> dict[str, Member]:
+    """List the files in a tar by name, anew where it was ``changed`` at another time."""
     with tarfile.open(path) as tar:
         return {m.name: Member(m.name, m.offset_data, m.size) for m in tar if m.isfile()}
-
-
-@lru_cache(maxsize=64)
-def _members_of(path: Path, changed: int) -> dict[str, Member]:
-    return members_of(path)
 
 
 def _find(path: Path, text: str) -> Member:
@@ -101,7 +97,7 @@ def _find(path: Path, text: str) -> Member:
         return Member(placed[1], int(placed[2]), int(placed[3]))
     if not is_here:
         raise unusable(path, f"the name {text} alone", "where it lies: name@begin+size, in bytes")
-    known = _members_of(path, path.stat().st_mtime_ns)
+    known = members_of(path, path.stat().st_mtime_ns)
     if text not in known:
         raise unusable(path, f"no {text} in it", shorten(list(known)) or "a file")
     return known[text]
