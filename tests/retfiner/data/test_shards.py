@@ -242,6 +242,20 @@ def test_a_server_is_asked_again_and_what_it_lacks_is_said(server, tables, monke
         read_image(image)
 
 
+def test_whatever_fsspec_knows_is_read(tables):
+    """An object store in memory, in place of one that costs money."""
+    fsspec = pytest.importorskip("fsspec")
+    store = fsspec.filesystem("memory")
+    for path in (tables / "tars").iterdir():
+        store.pipe(f"/bucket/{path.name}", path.read_bytes())
+    found, here = (
+        read_manifest(at / "val.csv") for at in (Path("memory://bucket"), tables / "tars")
+    )
+    assert found.reports == here.reports
+    for ours, theirs in zip(found.images, here.images, strict=True):
+        assert np.array_equal(read_image(ours), read_image(theirs))
+
+
 def test_a_folder_stands_for_its_tables(material, tables, tmp_path):
     config = find_tables(settings(material, tmp_path, train_csv=tables / "tars"))
     assert (config.train_csv.name, config.val_csv.name) == ("train.csv", "val.csv")
