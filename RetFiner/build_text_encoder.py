@@ -16,7 +16,7 @@ def main() -> None:
     """Parse the command line and build."""
     from retfiner.common.cli import parse
     from retfiner.common.progress import LOADING, progress
-    from retfiner.data.manifest import read_reports
+    from retfiner.data.pair_table import read_reports
     from retfiner.text.config import TextEncoderConfig
 
     config = parse(TextEncoderConfig, "Add cross-attention to a BERT; every weight it has is kept.")

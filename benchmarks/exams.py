@@ -29,7 +29,7 @@ from retfiner.common.cli import flag, parse
 from retfiner.common.errors import run_entry_point
 from retfiner.common.numbers import PositiveInt
 from retfiner.config import RefineConfig
-from retfiner.data.manifest import read_reports
+from retfiner.data.pair_table import read_reports
 from retfiner.data.phantoms.generate import write_exams
 from retfiner.refine import refine
 from retfiner.text.build import build_text_encoder

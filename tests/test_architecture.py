@@ -66,6 +66,7 @@ ALLOWED = {
         "retfiner.browse",
         "retfiner.common",
         "retfiner.data.manifest",
+        "retfiner.data.pair_table",
         "retfiner.evaluation.embedding",
         "retfiner.evaluation.pages",
         "retfiner.explanation.page",

@@ -43,7 +43,11 @@ class ModelSettings:
 class DataSettings:
     """Data."""
 
-    train_csv: Path | None = flag("table of image-report pairs: CSV, .xlsx or .parquet", None)
+    train_csv: Path | None = flag(
+        "table of image-report pairs: CSV, .xlsx or .parquet, here or at a URL; or the folder that"
+        " prepare_pairs.py wrote",
+        None,
+    )
     val_csv: Path | None = flag(
         "table for validation; by default patients are split off train_csv", None
     )

@@ -13,7 +13,8 @@ from retfiner.common.cli import as_plain
 from retfiner.common.faults import TRAINING_MEMORY, explained_faults
 from retfiner.common.progress import LOADING, progress
 from retfiner.config import RefineConfig
-from retfiner.data.manifest import NO_PATIENT_COLUMN, Columns, Manifest, Reading, read_splits
+from retfiner.data.manifest import TRAINING, VALIDATING, Manifest, read_splits
+from retfiner.data.pair_table import NO_PATIENT_COLUMN, Columns, Reading
 from retfiner.data.probing_pictures import require_not_probed
 from retfiner.data.reference import split_reference
 from retfiner.text.folder import require_text_encoder
@@ -69,7 +70,7 @@ def refine(config: RefineConfig) -> RunResult:
     Raises:
         InputError: If anything the user gave cannot be used.
     """
-    config = find_weights(config)
+    config = find_tables(find_weights(config))
     tables = read_tables(config)
     parts = build(config, tables)
     return fit(config, parts)
@@ -83,6 +84,15 @@ def find_weights(config: RefineConfig) -> RefineConfig:
     """
     found = weights_at(config.model_weights)
     return config if found == config.model_weights else replace(config, model_weights=found)
+
+
+def find_tables(config: RefineConfig) -> RefineConfig:
+    """Put both tables in place of the folder that ``prepare_pairs.py`` wrote them to."""
+    folder = config.train_csv
+    if folder is None or not folder.is_dir():
+        return config
+    validation = config.val_csv or folder / VALIDATING
+    return replace(config, train_csv=folder / TRAINING, val_csv=validation)
 
 
 def check_paths(config: RefineConfig) -> None:

@@ -28,7 +28,8 @@ from retfiner.common.errors import InputError
 from retfiner.common.patients import read_split_table
 from retfiner.common.predictions import read_run
 from retfiner.config import RefineConfig
-from retfiner.data.manifest import read_manifest, read_reports
+from retfiner.data.manifest import read_manifest
+from retfiner.data.pair_table import read_reports
 from retfiner.vision import load_backbone, read_image
 from retfiner.vision.images import count_images, why_unusable
 from tests.helpers.image_files import (

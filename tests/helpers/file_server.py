@@ -71,18 +71,20 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = served.files[path]
         tag = f'"{hashlib.sha256(content).hexdigest()}"'
-        start, same = 0, self.headers.get("If-Range", tag) == tag
-        if asked and served.ranges and same:
-            start = int(re.fullmatch(r"bytes=(\d+)-\d*", asked)[1])
+        start, end, same = 0, len(content), self.headers.get("If-Range", tag) == tag
+        is_part = bool(asked and served.ranges and same)
+        if is_part:
+            first, last = re.fullmatch(r"bytes=(\d+)-(\d*)", asked).groups()
+            start, end = int(first), min(len(content), int(last or len(content)) + 1)
             if start >= len(content):
                 self._begin(416, 0, {"Content-Range": f"bytes */{len(content)}"})
                 return
         about = {"ETag": tag, "X-Repo-Commit": "c" * 40, "Accept-Ranges": "bytes"}
-        if start:
-            about["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self._begin(206 if start else 200, len(content) - start, about)
+        if is_part:
+            about["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+        self._begin(206 if is_part else 200, end - start, about)
         if self.command == "GET":
-            self._send(content[start:])
+            self._send(content[start:end])
 
     def _begin(self, status: int, length: int, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

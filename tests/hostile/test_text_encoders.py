@@ -11,7 +11,7 @@ import sys
 import pytest
 import torch
 
-from retfiner.data.manifest import read_reports
+from retfiner.data.pair_table import read_reports
 from retfiner.text.build import TextEncoderConfig, build_text_encoder
 from retfiner.text.encoder import load_text_encoder
 from retfiner.text.tokenizer import load_tokenizer, tokenizer_as_text, tokenizer_from_text

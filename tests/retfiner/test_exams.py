@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -194,8 +197,6 @@ def test_a_run_on_exams_trains_marks_and_queries(run):
 
 
 def test_a_run_on_exams_is_repeated_by_its_seed(run, tmp_path):
-    from dataclasses import replace
-
     from retfiner.refine import refine
     from tests.helpers.refinement import column
 
@@ -222,6 +223,41 @@ def test_an_exam_from_python(run):
     assert model.exam_features(paths, "OD").shape == model.features(paths[0])[0].shape
     with pytest.raises(InputError, match="2 eyes for 4 images"):
         model.encode_exam(paths, ["OD", "OS"])
+
+
+def test_exams_are_retrieved_by_what_encode_exam_gives(run):
+    from retfiner.api import load_model
+    from retfiner.evaluation.config import EvaluateConfig
+    from retfiner.evaluation.retrieval.evaluate import evaluate_retrieval
+
+    result, table, _ = run
+    model = load_model(result.folder, "cpu")
+    config = EvaluateConfig("retrieval", result.folder, table, part="all", num_workers=0)
+    numbers = evaluate_retrieval(config, model.loaded)
+    assert (numbers["pairs"], numbers["rerank_top"]) == (16, 0)
+    own = EvaluateConfig("retrieval", result.folder, table, num_workers=0)
+    assert evaluate_retrieval(own, model.loaded)["part"] == "validation"
+    exams = [
+        model.encode_exam(
+            [table.parent / f"exams/{exam}_{n}.png" for n in range(1 + exam % 4)], "OD"
+        )
+        for exam in range(16)
+    ]
+    reports = [
+        f"Finding number {e % 7}. Fluid nasal. Drusen temporal, scan {e}." for e in range(16)
+    ]
+    texts = model.encode_texts(reports)
+    scores = np.stack(exams) @ texts.T
+    ids = [text.tobytes() for text in texts]  # some are one text once they are cut
+    hits = [ids[best] == ids[exam] for exam, best in enumerate(scores.argmax(1))]
+    found = numbers["retrieval"]["itc"]["image_to_text"]["recall@1"]["value"]
+    assert found == pytest.approx(np.mean(hits))
+    with pytest.raises(InputError, match="not ranked by matching"):
+        evaluate_retrieval(replace(config, rerank_top=4), model.loaded)
+    single = evaluate_retrieval(
+        replace(config, group_column="none", on_bad_row="skip"), model.loaded
+    )
+    assert single["rerank_top"] > 0
 
 
 def test_the_extracted_backbone_is_as_ever_and_the_pooling_beside_it(run, tmp_path, capsys):

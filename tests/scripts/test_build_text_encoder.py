@@ -7,7 +7,7 @@ import torch
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining
 
 from retfiner.common.errors import InputError
-from retfiner.data.manifest import read_reports
+from retfiner.data.pair_table import read_reports
 from retfiner.text.build import TextEncoderConfig, build_text_encoder
 from retfiner.text.encoder import load_text_encoder
 from retfiner.text.tokenizer import load_tokenizer, train_tokenizer

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from retfiner.api import RefinedModel, load_model
 from retfiner.browse.config import BrowseConfig
 from retfiner.common.errors import InputError
-from retfiner.data.manifest import NO_PATIENT_COLUMN, Manifest, read_manifest
+from retfiner.data.manifest import Manifest, read_manifest
+from retfiner.data.pair_table import NO_PATIENT_COLUMN, Columns
 from retfiner.evaluation.embedding import ImageStream
 from retfiner.vision import ImageAddress, read_image
 
@@ -81,10 +82,12 @@ def open_collection(config: BrowseConfig) -> Opened:
     manifest = read_manifest(
         config.data,
         config.image_root,
-        image_column=config.image_column,
-        report_column=config.report_column,
-        patient_column=NO_PATIENT_COLUMN,  # what is not read cannot be shown
-        slice_column=config.slice_column,
+        Columns(
+            config.image_column,
+            config.report_column,
+            NO_PATIENT_COLUMN,  # what is not read cannot be shown
+            slice=config.slice_column,
+        ),
         on_bad_row=config.on_bad_row,
     )
     model = load_model(config.model, config.device, config.text_encoder)

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from retfiner.common.errors import InputError
+from retfiner.common.progress import track
 from retfiner.common.seeds import generator
+from retfiner.data.linked import number_linked
 from retfiner.data.pair_table import PairRow, Problem
 from retfiner.vision.images import ImageAddress, count_images, is_image_file, why_unusable
 from retfiner.vision.images.dicom import is_dicom
+from retfiner.vision.images.headers import eye_of
 
 SlicesName = Literal["central", "even", "random"]
 
-_EYES = {"od": "OD", "r": "OD", "re": "OD", "right": "OD", "rechts": "OD", "ra": "OD",
-         "os": "OS", "l": "OS", "le": "OS", "left": "OS", "links": "OS", "la": "OS"}  # fmt: skip
 _KINDS = (
     ("octa|angio|ffa|icg|^fa$", "angiography"),
     ("faf|autofluor", "autofluorescence"),
@@ -209,28 +210,43 @@ def fill_reports(rows: Sequence[PairRow]) -> list[PairRow]:
     ]
 
 
+def each_image(rows: Sequence[PairRow]) -> list[PairRow]:
+    """Give each image of volumes and folders a row; what cannot be opened stays as it is."""
+    listed = []
+    for row in track(rows, "listing exams", len(rows), "row"):
+        images = [row.image]
+        if row.name and row.broken is None and row.unclear is None:
+            found = contents_of(row.image)
+            if not isinstance(found, str):
+                images = [part.image(n) for part in found for n in range(part.images)]
+        listed += [replace(row, image=image) for image in images]
+    return listed
+
+
 def gather(
     rows: Sequence[PairRow], contents: Mapping[ImageAddress, list[Content]]
 ) -> list[tuple[PairRow, Exam]]:
     """Put rows together to exams, each with its first row, in the order of those."""
     members: dict[str | None, list[PairRow]] = {}
-    for row in rows:
+    identities: dict[int, str] = {}  # of exams that share a file, straight or by way of another one
+    linked = number_linked([(row.group, row.image.file) for row in rows])
+    of_group: dict[str | None, str] = {}
+    for row, number in zip(rows, linked, strict=True):
         members.setdefault(row.group, []).append(row)
-    identities = _identities(members)
-    return [
-        (of_one[0], Exam(tuple(_parts(of_one, contents)), identities[group]))
-        for group, of_one in members.items()
-    ]
+        of_group[row.group] = identities.setdefault(number, str(row.image))
+    exams = []
+    for group, of_one in members.items():
+        found = [
+            (content, eye_of(row.eye), kind_of(row.modality))
+            for row in of_one
+            for content in contents[row.image]
+        ]
+        exams.append((of_one[0], Exam(tuple(parts_of(found)), of_group[group])))
+    return exams
 
 
-def _parts(
-    rows: Sequence[PairRow], contents: Mapping[ImageAddress, list[Content]]
-) -> Iterator[Part]:
-    found = [
-        (content, eye_of(row.eye), kind_of(row.modality))
-        for row in rows
-        for content in contents[row.image]
-    ]
+def parts_of(found: Sequence[tuple[Content, str, str]]) -> Iterator[Part]:
+    """Find where images, each with its eye and kind, are in their volumes."""
     sizes: Counter[object] = Counter()
     for content, eye, kind in found:
         sizes[_volume_of(content, eye, kind)] += content.images
@@ -245,27 +261,6 @@ def _volume_of(content: Content, eye: str, kind: str) -> object:
     """Name the volume that an image is of: its file if that holds several, or else its folder."""
     path, is_slice = content.address.path, content.address.index is not None
     return eye, kind, path if content.images > 1 or is_slice else path.parent
-
-
-def _identities(members: Mapping[str | None, Sequence[PairRow]]) -> dict[str | None, str]:
-    """Give exams that share a file, straight or by way of another exam, one name."""
-    parent: dict[object, object] = {}
-
-    def root(key: object) -> object:
-        while parent.setdefault(key, key) != key:
-            key = parent[key]
-        return key
-
-    for group, rows in members.items():
-        for row in rows:
-            parent[root(row.image.path)] = root(("exam", group))
-    first: dict[object, str] = {}
-    return {g: first.setdefault(root(("exam", g)), str(r[0].image)) for g, r in members.items()}
-
-
-def eye_of(cell: str) -> str:
-    """Read which eye a cell names, OD or OS; empty where it names none."""
-    return _EYES.get(cell.strip().casefold().removesuffix(" eye"), "")
 
 
 def kind_of(cell: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from retfiner.common.files import file_sha256
 from retfiner.data.datamodule import Pairs
 from retfiner.data.manifest import Manifest
+from retfiner.vision.images.remote import size_of
 
 
 def describe_data(pairs: Pairs, dataset: str | None = None) -> dict[str, Any]:
@@ -46,12 +47,12 @@ def _add(digest: hashlib._Hash, manifest: Manifest) -> None:
         for part in exam.parts:
             image, count = part.content
             place = os.path.relpath(image.path.absolute(), root)
-            about = (place, image.index, image.member, count, image.path.stat().st_size)
+            about = (place, image.index, image.member, count, size_of(image.path))
             digest.update(repr(about).encode())
     patients = manifest.patients or [""] * len(manifest)
     for image, report, patient in zip(manifest.images, manifest.reports, patients, strict=True):
         if image.path not in sizes:  # a volume holds many
-            sizes[image.path] = image.path.stat().st_size
+            sizes[image.path] = size_of(image.path)
         place = os.path.relpath(image.path.absolute(), root)
         parts = (place, image.index, image.member, sizes[image.path], report, patient)
         digest.update(repr(parts).encode())

@@ -11,7 +11,7 @@ import itertools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -32,6 +32,7 @@ class ImagePlaces:
     cut: int | None = None
     counts: Counter[str] = field(default_factory=Counter)
     example: str = ""
+    _files: dict[str, bool] = field(default_factory=dict)
     _known: dict[str, str] = field(default_factory=dict)
     _folders: dict[Path, dict[str, str]] = field(default_factory=dict)
 
@@ -63,7 +64,10 @@ class ImagePlaces:
 
     def _find(self, name: str) -> str:
         text = name.removeprefix("file://")
-        if _is_there(self.root / text) or not text:
+        file = text.partition("#")[0]
+        if file not in self._files:
+            self._files[file] = _is_there(self.root / file, Path.is_file)
+        if self._files[file] or _is_there(self.root / text) or not text:
             return text
         if text.startswith("~"):
             text = str(Path(text).expanduser())
@@ -170,9 +174,9 @@ def _is_absolute(name: str) -> bool:
     return PureWindowsPath(name).is_absolute() or name.startswith(("/", "\\\\", "~"))
 
 
-def _is_there(path: Path) -> bool:
+def _is_there(path: Path, found: Callable[[Path], bool] = Path.exists) -> bool:
     try:
-        return path.exists()
+        return found(path)
     except (OSError, ValueError):  # a name longer than any file's, or with a NUL in it
         return False
 

@@ -24,42 +24,25 @@ from retfiner.data.exams import (
     gather,
 )
 from retfiner.data.pair_table import (
-    NO_PATIENT_COLUMN,
     Columns,
     PairTable,
     Problem,
     Reading,
     count_problems,
     find_unusable_rows,
-    locate_image,
     read_pairs,
-    read_reports,
     strip_common_beginning,
 )
 from retfiner.data.patient_ids import PatientIds, shared_patients
 from retfiner.data.report_parts import keep_findings
 from retfiner.vision.images import ImageAddress, why_unusable
 
-__all__ = [
-    "NO_PATIENT_COLUMN",
-    "Columns",
-    "Manifest",
-    "OnBadRow",
-    "Reading",
-    "locate_image",
-    "read_manifest",
-    "read_reports",
-    "read_splits",
-    "require_contrast",
-    "require_disjoint_patients",
-    "split_by_patient",
-    "split_groups",
-]
-
 OnBadRow = Literal["error", "skip"]
 CHUNK = 256
 Look = TypeVar("Look")
 OCT = "oct"
+TRAINING, VALIDATING = "train.csv", "val.csv"
+"""The tables of a folder that prepare_pairs.py wrote."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +97,8 @@ class Manifest:
 def read_manifest(
     path: Path,
     image_root: Path | None = None,
+    columns: Columns | None = None,
     *,
-    image_column: str = "image",
-    report_column: str = "report",
-    patient_column: str = "patient_id",
-    slice_column: str | None = None,
     on_bad_row: OnBadRow = "error",
     reading: Reading | None = None,
 ) -> Manifest:
@@ -127,10 +107,7 @@ def read_manifest(
     Args:
         path: A CSV, .xlsx or .parquet with a header.
         image_root: Folder the image paths are relative to; by default the table's own.
-        image_column: Column with the path of the image; ``scan.e2e#12`` is B-scan 12 of a volume.
-        report_column: Column with the report.
-        patient_column: Column with the patient, or ``none`` to declare that there is none.
-        slice_column: Column with the index of the B-scan; see :class:`Columns`.
+        columns: What its columns are called.
         on_bad_row: ``error`` stops at rows that cannot be used; ``skip`` leaves them out.
         reading: How cells are read that can be read in two ways.
 
@@ -138,8 +115,7 @@ def read_manifest(
         InputError: If the file or a column is missing, if a row cannot be used and ``on_bad_row``
             is ``error``, or if no row is left.
     """
-    columns = Columns(image_column, report_column, patient_column, slice=slice_column)
-    reading = reading or Reading()
+    columns, reading = columns or Columns(), reading or Reading()
     table = read_pairs(path, columns, image_root, reading)
     strip_common_beginning([table], reading.strip_common)
     return _checked(table, columns, on_bad_row, reading)

@@ -31,6 +31,7 @@ from retfiner.data.report_text import (
 from retfiner.data.table_file import read_table
 from retfiner.vision.images import AS_SAID, ImageAddress, ReadAs, count_images
 from retfiner.vision.images.read_as import FUNDUS
+from retfiner.vision.images.remote import local_copy, local_path
 
 if TYPE_CHECKING:
     from retfiner.data.check.images import ImageFacts
@@ -40,7 +41,8 @@ SLICE_COLUMN, NO_SLICE_COLUMN = "slice", "none"
 EYE_COLUMNS = ("eye", "laterality")
 """Looked for where rows are grouped to exams."""
 MODALITY = "modality"
-KEPT_COLUMNS = ("exam", MODALITY, "licence", "made_from")
+EXAM = "exam"
+KEPT_COLUMNS = (EXAM, MODALITY, "licence", "made_from")
 """Columns that a checked table keeps where there are such: what images of one report share, the
 kind of image, the licence, and what a report was made from that nobody wrote."""
 VOLUMES_OPENED = 20
@@ -177,15 +179,15 @@ def read_pairs(
     reading = reading or Reading()
     optional = [*KEPT_COLUMNS, *([SLICE_COLUMN] if columns.slice is None else [])]
     optional += [] if columns.group is None else EYE_COLUMNS
-    table = read_table(path, columns.required, optional, reading.encoding)
+    path = local_path(path)
+    with local_copy(path) as copy:
+        table = read_table(copy, columns.required, optional, reading.encoding)
     cells = table.cells
     names = [name.strip().strip('"').strip() for name in cells[columns.image]]
     places = ImagePlaces.of(image_root or path.parent, names)
     slices = cells.get(columns.slice or SLICE_COLUMN)
-    images = _find_images(places, names, slices, columns.read_as, reading.first_slice or 0)
-    if MODALITY in cells:
-        images = [_as_fundus(*found) if is_fundus(cell) else found
-                  for found, cell in zip(images, cells[MODALITY], strict=True)]  # fmt: skip
+    images = locate_images(places, names, slices, cells.get(MODALITY), columns.read_as,
+                           reading.first_slice or 0)  # fmt: skip
     sides = None if columns.split is None else cells[columns.split]
     patients = [tidy(name) for name in cells[columns.patient]] if columns.has_patient else None
     spellings = None if patients is None else same_spelling(patients, reading.patient_ids)
@@ -198,6 +200,7 @@ def read_pairs(
             f"{o}\n{n}" if n else f"\n\n{i}"
             for i, (o, n) in enumerate(zip(owners, named, strict=True))
         ]
+        cells[EXAM] = named
     eyes = next((cells[name] for name in EYE_COLUMNS if name in cells), None)
     kept = [name for name in KEPT_COLUMNS if name in cells]
     rows = [
@@ -229,19 +232,23 @@ def read_pairs(
     return done
 
 
-def _find_images(
+def locate_images(
     places: ImagePlaces,
     names: Sequence[str],
     slices: Sequence[str] | None,
-    read_as: ReadAs,
-    first_slice: int,
+    modalities: Sequence[str] | None,
+    read_as: ReadAs = AS_SAID,
+    first_slice: int = 0,
 ) -> list[tuple[ImageAddress, str | None]]:
     """Locate the image of each row, one that is named often once; see :func:`locate_image`."""
-    keys = [(name, "" if slices is None else slices[i]) for i, name in enumerate(names)]
+    blank = [""] * len(names)
+    keys = list(zip(names, slices or blank, modalities or blank, strict=True))
     found = {}
-    for name, cell in dict.fromkeys(keys):
+    for name, cell, modality in dict.fromkeys(keys):
         image, unclear = locate_image(places.root, places.find(name), cell, first_slice)
-        found[name, cell] = replace(image, read_as=image.read_as.over(read_as)), unclear
+        how = image.read_as.over(read_as)
+        how = replace(how, modality=FUNDUS) if is_fundus(modality) else how
+        found[name, cell, modality] = replace(image, read_as=how), unclear
     return [found[key] for key in keys]
 
 
@@ -249,10 +256,6 @@ def is_fundus(cell: str) -> bool:
     """Say whether a cell of the column modality means a colour fundus photograph."""
     words = set(re.split(r"[\W_]+", cell.casefold()))
     return bool(words & {"fundus", "cfp"}) and not words & {"autofluorescence", "faf", "ir"}
-
-
-def _as_fundus(image: ImageAddress, unclear: str | None) -> tuple[ImageAddress, str | None]:
-    return replace(image, read_as=image.read_as.including(f"modality={FUNDUS}")), unclear
 
 
 def read_reports(path: Path, report_column: str = "report") -> list[str]:
@@ -281,15 +284,15 @@ def locate_image(
     The name is ``scan.png`` or ``scan.e2e#12``; the cell holds the B-scan's number, the first being
     ``first_slice``, or nothing.
     """
-    image = ImageAddress(root / name)
+    place = root / name
     try:
-        image = ImageAddress.parse(root / name)
+        image = ImageAddress.parse(place)
         index = _slice_index(slice_cell, first_slice)
         if index is not None and image.index not in (None, index):
             raise InputError(f"{name} says one B-scan and the slice column says {index}")
         return (image if index is None else replace(image, index=index)), None
     except InputError as error:
-        return image, error.in_one_line
+        return ImageAddress(place), error.in_one_line
 
 
 def _slice_index(cell: str, first: int) -> int | None:
@@ -351,7 +354,7 @@ def _judge_names(rows: Sequence[PairRow], written: Sequence[str], ids: PatientId
     used = [i for i, row in enumerate(rows) if row.patient and not is_no_patient(row.patient)]
     spelled = describe_spellings([written[i] for i in used], [rows[i].number for i in used])
     names = [str(rows[i].patient) for i in used]
-    judged = judge_patients(names, [rows[i].image.path for i in used])
+    judged = judge_patients(names, [rows[i].image.file for i in used])
     if spelled is None:
         return judged
     counts = "counted as one" if ids == "normalised" else "counted as several (--patient_ids exact)"

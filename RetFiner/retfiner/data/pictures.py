@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from retfiner.common.errors import InputError
-from retfiner.data.exams import Content, Exam, Part, Slices, contents_of, eye_of, kind_of
+from retfiner.data.exams import Content, Exam, Slices, contents_of, kind_of, parts_of
 from retfiner.vision.exams import marks_of
 from retfiner.vision.images import ImageAddress
+from retfiner.vision.images.headers import eye_of
 from retfiner.vision.images.in_memory import ImageLike
 
 
@@ -31,15 +32,11 @@ def choose_pictures(
         for image, e, k in zip(images, eyes, kinds, strict=True)
         for picture in _pictures_of(image)
     ]
-    volumes: dict[tuple[str, str], int] = {}
-    parts = []
-    sizes = [(e, k) for _, e, k in listed]
-    for _, e, k in listed:
-        first = volumes.setdefault((e, k), 0)
-        volumes[e, k] += 1
-        # One address a volume: pictures in memory have none, and are told apart by their place.
-        content = Content(ImageAddress(Path(f"{e} {k}"), first))
-        parts.append(Part(content, e, k, first, sizes.count((e, k))))
+    # Pictures in memory lie in no file: one of this name, told apart by their number.
+    contents = (Content(ImageAddress(Path("given"), n)) for n in range(len(listed)))
+    parts = parts_of(
+        [(content, e, k) for content, (_, e, k) in zip(contents, listed, strict=False)]
+    )
     exam = Exam(tuple(parts), "")
     chosen = slices.choose(exam)
     places = (exam.place(number) for number in chosen)

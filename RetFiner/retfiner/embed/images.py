@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 from retfiner.common.errors import InputError
 from retfiner.data.image_places import ImagePlaces
-from retfiner.data.pair_table import MODALITY, SLICE_COLUMN, is_fundus, locate_image
+from retfiner.data.pair_table import EXAM, MODALITY, SLICE_COLUMN, locate_images
 from retfiner.data.table_file import read_table
 from retfiner.vision.images import ImageAddress, count_images, is_image_file
 
 TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet")
-EXAM = "exam"
 
 
 class EmbeddedImage(NamedTuple):
@@ -46,14 +45,9 @@ def _of_table(path: Path, image_column: str, root: Path | None) -> list[Embedded
     cells = read_table(path, [image_column], [SLICE_COLUMN, MODALITY, EXAM]).cells
     names = [name.strip() for name in cells[image_column]]
     places = ImagePlaces.of(root or path.parent, names)
-    images = []
-    for i, name in enumerate(names):
-        index = cells[SLICE_COLUMN][i] if SLICE_COLUMN in cells else ""
-        address, _ = locate_image(places.root, places.find(name), index)
-        if MODALITY in cells and is_fundus(cells[MODALITY][i]):
-            address = replace(address, read_as=address.read_as.including("modality=fundus"))
-        images.append(EmbeddedImage(address, cells[EXAM][i] if EXAM in cells else ""))
-    return images
+    located = locate_images(places, names, cells.get(SLICE_COLUMN), cells.get(MODALITY))
+    exams = cells.get(EXAM, [""] * len(names))
+    return [EmbeddedImage(image, exam) for (image, _), exam in zip(located, exams, strict=True)]
 
 
 def _each(image: EmbeddedImage) -> list[EmbeddedImage]:

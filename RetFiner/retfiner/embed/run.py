@@ -53,7 +53,8 @@ def embed(config: EmbedConfig) -> Path:
         raise InputError(f"there are no weights at {weights}", expected="a file, or a run's folder")
     images = list_images(config.data, config.image_column, config.image_root)
     folder = config.output.with_suffix(".parts")
-    about = {"model": file_sha256(weights), "space": config.space, "images": _digest(images)}
+    listed = hashlib.sha256("".join(f"{image.address}\n" for image in images).encode())
+    about = {"model": file_sha256(weights), "space": config.space, "images": listed.hexdigest()}
     if config.overwrite:
         shutil.rmtree(folder, ignore_errors=True)
     elif config.output.exists():
@@ -77,13 +78,6 @@ def embed(config: EmbedConfig) -> Path:
         print(f"Note:           {lost:,} images cannot be read: no vector, and why, in their rows")
     print(f"Vectors:        {config.output}")
     return config.output
-
-
-def _digest(images: Sequence[EmbeddedImage]) -> str:
-    digest = hashlib.sha256()
-    for image in images:
-        digest.update(f"{image.address}\n".encode())
-    return digest.hexdigest()
 
 
 def _claim(folder: Path, about: dict[str, Any]) -> None:

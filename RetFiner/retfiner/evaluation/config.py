@@ -55,6 +55,11 @@ class PairSettings:
     slice_column: str | None = flag(
         "column with the B-scan's index in a volume; by default as in the model's training", None
     )
+    group_column: str | None = flag(
+        "column with the exam, or none to take images one by one; by default as in the model's"
+        " training",
+        None,
+    )
     on_bad_row: Literal["error", "skip"] = flag("what to do with rows that cannot be used", "error")
 
 

@@ -13,8 +13,10 @@ from torch.utils.data import DataLoader
 
 from retfiner.common.errors import InputError
 from retfiner.common.processes import available_cores
-from retfiner.common.progress import progress
+from retfiner.common.progress import progress, track
+from retfiner.data.exams import Slices
 from retfiner.data.manifest import Manifest
+from retfiner.data.pairs import ImageCaptionDataset, Numbered, NumberedPairs
 from retfiner.export.loading import LoadedModel
 from retfiner.vision.images import ImageAddress, read_image
 from retfiner.vision.preprocessing import EvaluationTransform
@@ -124,9 +126,32 @@ class ImageStream:
         Raises:
             InputError: As :meth:`batches_of_pairs`, or if an embedding is not finite.
         """
+        if pairs.exams is not None:
+            return self._embed_exams(pairs, skip)
         kept: list[int] = []
         vectors = []
         for batch in self.batches_of_pairs(pairs, "embedding images", skip):
             kept += batch.positions
             vectors.append(self.loaded.embed_images(batch.images))
         return pairs.select(kept), torch.cat(vectors)
+
+    def _embed_exams(self, pairs: Manifest, skip: bool) -> tuple[Manifest, Tensor]:
+        """Embed exams, of as many images each as the training validated."""
+        settings = self.loaded.description["settings"]
+        slices = Slices(settings["slices"], settings["max_slices"])
+        exams = NumberedPairs(ImageCaptionDataset(pairs, self.loaded.transform, slices=slices))
+        loader: DataLoader[Numbered] = DataLoader(
+            exams, batch_size=None, num_workers=self.num_workers or 0, worker_init_fn=_one_thread
+        )
+        kept, vectors, reason = [], [], None
+        for position, (_, exam, *_) in enumerate(track(loader, "embedding", len(pairs), "exam")):
+            broken = [exam] if isinstance(exam, InputError) else exam.unreadable
+            reason = next(iter(broken), reason)
+            if broken and not skip:
+                raise broken[0]
+            if not isinstance(exam, InputError):
+                kept.append(position)
+                vectors.append(self.loaded.embed_exam(exam.images, exam.marks)[0])
+        if not kept:
+            raise InputError(f"no exam of {pairs.source} can be read", got=reason)
+        return pairs.select(kept), torch.stack(vectors)

@@ -12,11 +12,11 @@ from retfiner.common.files import file_sha256
 from retfiner.common.progress import track
 from retfiner.data.datamodule import Pairs
 from retfiner.data.fingerprint import describe_data
-from retfiner.data.manifest import Manifest, Reading, read_manifest, split_by_patient
+from retfiner.data.manifest import Manifest, read_manifest, split_by_patient
+from retfiner.data.pair_table import Columns, Reading
 from retfiner.data.patient_ids import shared_patients
 from retfiner.evaluation.config import EvaluateConfig, Part
-
-_COLUMNS = ("image_column", "report_column", "patient_column", "slice_column")
+from retfiner.vision.images.remote import size_of, url_of
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,15 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
     """
     settings = description["settings"]
     is_own = _is_own_file(config.data, settings["train_csv"])
-    columns = {
-        name: settings[name] if getattr(config, name) is None else getattr(config, name)
-        for name in _COLUMNS
-    }
     root = config.image_root
     if root is None and is_own and settings["image_root"] is not None:
         root = Path(settings["image_root"])
     manifest = read_manifest(
         config.data,
         root,
+        _columns(settings, config),
         on_bad_row=config.on_bad_row,
         reading=_reading(settings, is_own),
-        **columns,
     )
     is_own = is_own or _holds_own_pairs(manifest, description)
     part: Part = config.part or ("validation" if is_own and settings["val_csv"] is None else "all")
@@ -77,6 +73,16 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
     if len(manifest) < 2:
         raise InputError("there is nothing to compare", got="one pair", expected="at least two")
     return SelectedPairs(manifest, part, notes)
+
+
+def _columns(settings: Mapping[str, Any], config: EvaluateConfig | None = None) -> Columns:
+    """Take columns as the training did, but for those that are named now."""
+    names = ("image", "report", "patient", "slice", "group")
+    of = [f"{name}_column" for name in names]
+    image, report, patient, index, group = (getattr(config, n, None) or settings.get(n) for n in of)
+    return Columns(
+        str(image), str(report), str(patient), slice=index, group=None if group == "none" else group
+    )
 
 
 def _reading(settings: Mapping[str, Any], is_own: bool) -> Reading:
@@ -119,23 +125,22 @@ def _overlap(manifest: Manifest, settings: Mapping[str, Any]) -> list[str]:
     """
     if settings["train_csv"] is None or not Path(settings["train_csv"]).is_file():
         return []
-    columns = {name: settings[name] for name in _COLUMNS}
     root = settings["image_root"] and Path(settings["image_root"])
     try:
         seen = read_manifest(
-            Path(settings["train_csv"]), root, on_bad_row="skip", reading=_reading(settings, True),
-            **columns,
+            Path(settings["train_csv"]), root, _columns(settings), on_bad_row="skip",
+            reading=_reading(settings, True),
         )  # fmt: skip
         if settings["val_csv"] is None:
             seen, _ = split_by_patient(seen, settings["val_fraction"], settings["seed"])
     except InputError:
         return []  # the table is no longer what it was
-    sizes = {image.path.stat().st_size for image in seen.images}
-    images = [image for image in manifest.images if image.path.stat().st_size in sizes]
-    sizes = {image.path.stat().st_size for image in images}
-    paths = {image.path for image in (*seen.images, *images) if image.path.stat().st_size in sizes}
+    sizes = {size_of(image.path) for image in seen.images}
+    images = [image for image in manifest.images if size_of(image.path) in sizes]
+    sizes = {size_of(image.path) for image in images}
+    paths = {image.path for image in (*seen.images, *images) if size_of(image.path) in sizes}
     shown = track(paths, "comparing with the images trained on", len(paths), "file")
-    hashes = {path: file_sha256(path) for path in shown}
+    hashes = {path: url_of(path) or file_sha256(path) for path in shown}
     keys = {(hashes.get(image.path), image.index, image.member) for image in seen.images}
     shared = sum((hashes[image.path], image.index, image.member) in keys for image in images)
     patients = shared_patients(manifest.patients or (), seen.patients or (), seen.patient_ids)

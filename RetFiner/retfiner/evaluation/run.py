@@ -20,6 +20,7 @@ from retfiner.data.table_file import read_table
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.zero_shot.image_folder import read_image_folder
 from retfiner.text.folder import require_tokenizer
+from retfiner.vision.images.remote import local_copy, local_path
 from retfiner.vision.sniff import checkpoint_of
 
 if TYPE_CHECKING:
@@ -78,8 +79,10 @@ def require_paths(config: EvaluateConfig) -> None:
     if config.task == "zero_shot":
         read_image_folder(config.data, config.split)
         return
-    given = (config.image_column, config.report_column, config.patient_column, config.slice_column)
-    read_table(config.data, [name for name in given if name not in (None, "none")])
+    given = (config.image_column, config.report_column, config.patient_column, config.slice_column,
+             config.group_column)  # fmt: skip
+    with local_copy(local_path(config.data)) as table:
+        read_table(table, [name for name in given if name not in (None, "none")])
 
 
 def _patients(numbers: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
 from retfiner.common.progress import LOADING, progress
-from retfiner.data.manifest import locate_image
+from retfiner.data.pair_table import locate_image
 from retfiner.data.report_text import read_report
 from retfiner.data.table_file import read_table
 from retfiner.explanation.config import ExplainConfig

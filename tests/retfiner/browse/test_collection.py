@@ -9,6 +9,7 @@ from retfiner.browse.collection import Neighbour, embed
 from retfiner.browse.render import literal, report_table
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import read_manifest
+from retfiner.data.pair_table import Columns
 from tests.helpers.refinement import (
     damage_in_the_middle,
     read_csv,
@@ -22,7 +23,9 @@ def test_vectors_are_the_apis_and_reports_are_embedded_once(model, tmp_path):
     rows = read_csv(write_pairs(tmp_path, pairs=40))
     every = [report_of(index % 7) for index in range(40)]
     repeated = [[image, report, ""] for (image, _, _), report in zip(rows, every, strict=True)]
-    manifest = read_manifest(write_csv(tmp_path / "p.csv", repeated), patient_column="none")
+    manifest = read_manifest(
+        write_csv(tmp_path / "p.csv", repeated), columns=Columns(patient="none")
+    )
     collection = embed(model, manifest)
     assert collection.reports == every[:7]
     assert [collection.report(place) for place in range(40)] == every

@@ -6,18 +6,22 @@ import numpy as np
 import pytest
 import torch
 
+from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
 from retfiner.data.batch import Collate
+from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
 from retfiner.data.datamodule import pairs_of_tables
 from retfiner.data.exams import Slices, eye_of, kind_of
 from retfiner.data.fingerprint import describe_data
-from retfiner.data.manifest import Columns, read_splits
+from retfiner.data.manifest import read_splits
+from retfiner.data.pair_table import Columns
 from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
 from retfiner.data.report_parts import draw_sentences, findings_of
 from retfiner.data.sampler import Draw
 from retfiner.text.tokenizer import train_tokenizer
 from retfiner.vision import EvaluationTransform
 from retfiner.vision.exams import marks_of
+from retfiner.vision.images import read_image
 from tests.helpers.image_files import dicom, write_dicom
 from tests.helpers.refinement import damage_in_the_middle, write_csv, write_image
 
@@ -98,6 +102,25 @@ def test_exams_of_one_image_alone_are_told(tmp_path):
     rows = [[f"{n}.png", f"Finding {n}.", f"p{n}", "e", "", ""] for n in range(4)]
     notes = " ".join(read(write_csv(tmp_path / "t.csv", rows, HEADER))[0].notes)
     assert "4 of one image: --group_column changes nothing" in notes
+
+
+@pytest.mark.parametrize("shards", [(), ("--shards", "2")])
+def test_a_checked_table_holds_the_same_exams(table, tmp_path, shards):
+    words = ["--csv", table, "--output", tmp_path / "out", "--num_workers", "0", "--group_column",
+             "exam", "--val_fraction", "0.3", *shards]  # fmt: skip
+    summary = prepare_pairs(parse(PreparePairsConfig, "", [str(word) for word in words]))
+    assert "8 exams, written as a row for each of their 29 images" in " ".join(summary.notes)
+    assert "--group_column exam" in summary.next_command
+    checked = read_splits(tmp_path / "out" / "train.csv", tmp_path / "out" / "val.csv",
+                          columns=Columns(group="exam"))  # fmt: skip
+    for part in read(table):
+        for report, exam in zip(part.reports, part.exams, strict=True):
+            found, _, _ = exam_of(checked, report)
+            assert len(found) == len(exam)
+            for n in range(len(exam)):
+                ours, theirs = found.place(n), exam.place(n)
+                assert ours[1:] == theirs[1:]
+                assert np.array_equal(read_image(ours.image), read_image(theirs.image))
 
 
 def test_a_missing_column_names_those_that_are_there(table):
@@ -232,7 +255,7 @@ def test_dicom_files_are_in_the_order_of_their_series(tmp_path):
 
 
 def test_words_for_eyes_and_kinds():
-    assert [eye_of(w) for w in ("OD", "left", "R", "both", "")] == ["OD", "OS", "OD", "", ""]
+    assert [eye_of(w) for w in ("OD", "left", "R", "both", "")] == ["OD", "OS", "OD", "OU", ""]
     words = ("OCT", "OCTA", "Colour fundus", "IR", "FAF", "ultrasound", "")
     kinds = ["bscan", "angiography", "fundus", "infrared", "autofluorescence", "other", ""]
     assert [kind_of(word) for word in words] == kinds

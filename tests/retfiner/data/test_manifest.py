@@ -13,12 +13,12 @@ from retfiner.common.errors import InputError
 from retfiner.data.manifest import (
     Manifest,
     read_manifest,
-    read_reports,
     require_disjoint_patients,
     split_by_patient,
     split_groups,
     why_unusable,
 )
+from retfiner.data.pair_table import Columns, read_reports
 from retfiner.vision import ImageAddress
 from tests.helpers.refinement import damage_in_the_middle, write_csv, write_image, write_pairs
 
@@ -82,9 +82,7 @@ def test_a_comma_that_is_not_quoted_shifts_no_column(tmp_path, image):
 def test_image_root_and_column_names(tmp_path):
     write_image(tmp_path / "scans" / "x.png", 1)
     path = write_csv(tmp_path / "t" / "p.csv", [["x.png", "cyst", "7"]], ("file", "text", "mrn"))
-    manifest = read_manifest(
-        path, tmp_path / "scans", image_column="file", report_column="text", patient_column="mrn"
-    )
+    manifest = read_manifest(path, tmp_path / "scans", Columns("file", "text", "mrn"))
     assert manifest.images == [ImageAddress(tmp_path / "scans" / "x.png")]
     assert (manifest.reports, manifest.patients) == (["cyst"], ["7"])
 
@@ -96,7 +94,7 @@ def test_an_absolute_image_path_needs_no_root(tmp_path, image):
 
 def test_without_patients_none_is_read(tmp_path, image):
     path = write_csv(tmp_path / "p.csv", [[image, "cyst"]], ("image", "report"))
-    assert read_manifest(path, patient_column="none").patients is None
+    assert read_manifest(path, columns=Columns(patient="none")).patients is None
 
 
 def bad_rows(folder):

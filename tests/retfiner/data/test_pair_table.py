@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from retfiner.common.errors import InputError
-from retfiner.data.manifest import Reading, read_manifest, read_splits
-from retfiner.data.pair_table import Columns, is_no_patient, read_pairs
+from retfiner.data.manifest import read_manifest, read_splits
+from retfiner.data.pair_table import Columns, Reading, is_no_patient, read_pairs
 from retfiner.data.patient_ids import judge_patients, patient_key
 from tests.helpers.refinement import write_csv, write_image
 

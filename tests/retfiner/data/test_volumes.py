@@ -6,6 +6,7 @@ import pytest
 from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
 from retfiner.data.manifest import read_manifest
+from retfiner.data.pair_table import Columns
 from retfiner.data.pairs import ImageCaptionDataset
 from retfiner.vision import BACKBONES, ImageAddress, evaluation_transform
 from tests.helpers.image_files import (
@@ -79,9 +80,9 @@ def test_a_slice_column_by_its_usual_name(folder):
 def test_a_column_of_another_name_must_exist(folder):
     rows = [["scan.dcm", "cyst", "p1", "4"]]
     path = write_csv(folder / "p.csv", rows, ("image", "report", "patient_id", "b_scan"))
-    assert read_manifest(path, slice_column="b_scan").images[0].index == 4
+    assert read_manifest(path, columns=Columns(slice="b_scan")).images[0].index == 4
     with pytest.raises(InputError, match=r"column slice[\s\S]*--slice_column"):
-        read_manifest(path, slice_column="slice")
+        read_manifest(path, columns=Columns(slice="slice"))
     with pytest.raises(InputError, match="holds 6 B-scans"):
         read_manifest(path)
 
@@ -91,7 +92,7 @@ def test_a_slice_column_that_means_something_else_can_be_left_alone(folder):
     reasons = problems(folder, rows)
     assert "a.png has no B-scan 31" in reasons[2]
     assert "the slice is 'upper'" in reasons[3]
-    assert problems(folder, rows, slice_column="none") == {}
+    assert problems(folder, rows, columns=Columns(slice="none")) == {}
 
 
 def test_what_is_wrong_with_an_index(folder):

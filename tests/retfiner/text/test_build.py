@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from retfiner.common.errors import InputError
-from retfiner.data.manifest import read_reports
+from retfiner.data.pair_table import read_reports
 from retfiner.text.build import TextEncoderConfig, build_text_encoder
 from retfiner.text.encoder import load_text_encoder
 from retfiner.text.tokenizer import load_tokenizer, report_lengths, tokenize, train_tokenizer

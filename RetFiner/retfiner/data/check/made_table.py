@@ -7,15 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from retfiner.common.errors import InputError
+from retfiner.data.check.config import PreparePairsConfig
 from retfiner.data.check.scan_reports import join, parse_match
 from retfiner.data.public import PUBLIC_SETS
 from retfiner.data.public.spec import AS_PUBLISHED, Pair, as_table
-
-if TYPE_CHECKING:
-    from retfiner.data.check.prepare_pairs import PreparePairsConfig
 
 PUBLISHED, PANELS = "published.csv", "panels"
 JOINED, UNMATCHED = "joined.csv", "unmatched.csv"

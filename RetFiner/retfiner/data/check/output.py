@@ -17,21 +17,16 @@ from typing import TYPE_CHECKING
 
 from retfiner.common.errors import InputError
 from retfiner.data.check.quality_control import CheckedPairs
+from retfiner.data.check.shards import write_shards
 from retfiner.data.check.split import TRAIN, VALIDATION
-from retfiner.data.manifest import (
-    NO_PATIENT_COLUMN,
-    Columns,
-    Reading,
-    read_manifest,
-    require_disjoint_patients,
-)
-from retfiner.data.pair_table import KEPT_COLUMNS
+from retfiner.data.manifest import TRAINING, VALIDATING, read_manifest, require_disjoint_patients
+from retfiner.data.pair_table import EXAM, KEPT_COLUMNS, NO_PATIENT_COLUMN, Columns, Reading
 from retfiner.vision.images import ImageAddress
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PAIRS, TRAINING, VALIDATING = "pairs.csv", "train.csv", "val.csv"
+PAIRS = "pairs.csv"
 PROBLEMS, NUMBERS, PAGE = "problems.csv", "summary.json", "summary.html"
 FILES = (PAIRS, TRAINING, VALIDATING, PROBLEMS, NUMBERS, PAGE)
 
@@ -106,11 +101,12 @@ def _have_common_folder(folders: Sequence[Path]) -> bool:
 
 
 def write_tables(
-    checked: CheckedPairs, columns: Columns, reading: Reading, folder: Path, output: Path
-) -> None:
+    checked: CheckedPairs, columns: Columns, reading: Reading, folder: Path, output: Path,
+    shards: int | None = None,
+) -> None:  # fmt: skip
     """Write the tables to ``folder``, and read the two of the split back as training does.
 
-    The files will lie in ``output``, at the same depth.
+    The files will lie in ``output``, at the same depth; with ``shards``, images as well.
 
     Raises:
         InputError: If what was written cannot be trained on.
@@ -118,21 +114,28 @@ def write_tables(
     import pandas as pd  # a second: not for a wrong path
 
     rows = checked.pairs
-    pairs = pd.DataFrame({"image": image_cells([row.image for row in rows], output)})
+    if shards is not None:
+        images, root = write_shards(rows, checked.sides, shards, folder), None
+    else:
+        images = image_cells([row.image for row in rows], output)
+        root = output if output.is_dir() else None  # images may lie in it already
+    pairs = pd.DataFrame({"image": images})
     pairs["report"] = [row.report for row in rows]
     if columns.has_patient:
         pairs["patient_id"] = [row.patient for row in rows]
+    if columns.group is not None:
+        pairs["eye"] = [row.eye for row in rows]
     for name in KEPT_COLUMNS:
         if any(name in row.kept for row in rows):
             pairs[name] = [row.kept.get(name, "") for row in rows]
     _write_csv(pairs.assign(split=checked.sides), folder / PAIRS)
-    patient_column = "patient_id" if columns.has_patient else NO_PATIENT_COLUMN
+    patient = "patient_id" if columns.has_patient else NO_PATIENT_COLUMN
+    written = Columns(patient=patient, group=columns.group and EXAM)
     again = Reading(encoding="utf-8", patient_ids=reading.patient_ids)
     parts = []
-    root = output if output.is_dir() else None  # images may lie in it already
     for name, side in ((TRAINING, TRAIN), (VALIDATING, VALIDATION)):
         _write_csv(pairs[[its_side == side for its_side in checked.sides]], folder / name)
-        part = read_manifest(folder / name, root, patient_column=patient_column, reading=again)
+        part = read_manifest(folder / name, root, written, reading=again)
         parts.append(part)
     require_disjoint_patients(*parts)
     names = ["row", "column", "problem", "detail", "action", "file"]

@@ -11,11 +11,7 @@ import numpy as np
 
 from retfiner.common.errors import InputError
 from retfiner.data.check.images import Decode, read_images
-from retfiner.data.check.row_checks import (
-    find_duplicates,
-    find_identifiers,
-    find_unusable_images,
-)
+from retfiner.data.check.row_checks import find_duplicates, find_identifiers, find_unusable_images
 from retfiner.data.check.split import (
     SIDES_BY_WORD,
     TRAIN,
@@ -25,11 +21,14 @@ from retfiner.data.check.split import (
     require_disjoint,
     split_rows,
 )
-from retfiner.data.manifest import Columns, Reading, require_contrast
+from retfiner.data.exams import each_image, fill_reports, find_mixed_reports
+from retfiner.data.manifest import require_contrast
 from retfiner.data.pair_table import (
+    Columns,
     PairRow,
     PairTable,
     Problem,
+    Reading,
     find_unusable_rows,
     read_pairs,
     strip_common_beginning,
@@ -95,7 +94,14 @@ def check_pairs(
     tables = [read_pairs(path, columns, image_root, reading) for path in paths]
     strip_common_beginning(tables, reading.strip_common)
     rows = _join(tables, columns, reading)
-    problems = find_unusable_rows(rows)
+    notes = [note for table in tables for note in table.notes]
+    problems = []
+    if columns.group is not None:
+        rows = each_image(fill_reports(rows))
+        problems += find_mixed_reports(rows)
+        exams = len({row.group for row in rows})
+        notes.append(f"{exams:,} exams, written as a row for each of their {len(rows):,} images")
+    problems += find_unusable_rows(rows)
     flags = find_identifiers(rows, leave_out_flagged, listed) if deidentify else []
     withheld = {flag.index for flag in flags if flag.role == "image"}
     facts = read_images([row.image for row in rows if row.name], decode, workers)
@@ -125,7 +131,7 @@ def check_pairs(
         kept,
         sides,
         frozenset(flag.index for flag in flags),
-        [note for table in tables for note in table.notes],
+        notes,
         [warning for table in tables for warning in table.warnings],
     )
 

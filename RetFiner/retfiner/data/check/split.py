@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-import numpy as np
-
 from retfiner.common.errors import InputError, shorten
+from retfiner.data.linked import number_linked
 from retfiner.data.manifest import split_groups
 from retfiner.data.pair_table import PairRow, Problem, Role
 
@@ -15,14 +14,9 @@ TRAIN, VALIDATION, TEST = SIDES = ("train", "val", "test")
 """The sides of a split, in the order in which a patient on several of them is kept."""
 
 SIDES_BY_WORD = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "val": VALIDATION,
-    "valid": VALIDATION,
-    "validation": VALIDATION,
-    "dev": VALIDATION,
-    "test": TEST,
-    "testing": TEST,
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
 }
 """How tables call them."""
 
@@ -33,19 +27,12 @@ def group_rows(rows: Sequence[PairRow]) -> list[str]:
     Where one image stands under two patients, these two are one group, with the first of their
     names in order; where no patient is known, each row stands for itself.
     """
-    from scipy.sparse import coo_array  # a moment: not for a wrong path
-    from scipy.sparse.csgraph import connected_components
-
-    own = [f"{row.file} {row.number}" if row.patient is None else row.patient for row in rows]
-    names, patients = np.unique(np.array(own, dtype=object), return_inverse=True)
-    distinct, images = np.unique([row.identity for row in rows], return_inverse=True)
-    size = len(names) + len(distinct)
-    links = coo_array((np.ones(len(rows)), (patients, len(names) + images)), shape=(size, size))
-    _, components = connected_components(links, directed=False)
+    own = [row.patient or row.group or f"{row.file} {row.number}" for row in rows]
+    numbers = number_linked([(name, row.identity) for name, row in zip(own, rows, strict=True)])
     first: dict[int, str] = {}
-    for component, name in zip(components, names, strict=False):  # patients stand before images
-        first.setdefault(component, name)
-    return [first[components[patient]] for patient in patients]
+    for name, number in sorted(zip(own, numbers, strict=True)):
+        first.setdefault(number, name)
+    return [first[number] for number in numbers]
 
 
 def split_rows(

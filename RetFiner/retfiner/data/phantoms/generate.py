@@ -103,13 +103,17 @@ def write_pairs(
     boxes = _draw_files(jobs, seed, size, workers, "image-report pairs")
     places = dict(zip(names, boxes, strict=True))
     write_text(output / "findings.json", json.dumps(places, indent=1) + "\n")
+    rows = [
+        (name, describe(scan, stream(seed, _PAIR_REPORT, index)), scan.patient_id, scan.eye)
+        for index, (name, scan) in enumerate(zip(names, scans, strict=True))
+    ]
+    _write_table(output / "pairs.csv", COLUMNS, rows)
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     lines = io.StringIO()
-    table = csv.writer(lines, lineterminator="\n")
-    table.writerow(COLUMNS)
-    for index, (name, scan) in enumerate(zip(names, scans, strict=True)):
-        report = describe(scan, stream(seed, _PAIR_REPORT, index))
-        table.writerow((name, report, scan.patient_id, scan.eye))
-    write_text(output / "pairs.csv", lines.getvalue())
+    csv.writer(lines, lineterminator="\n").writerows([columns, *rows])
+    write_text(path, lines.getvalue())
 
 
 def heights_um(slices: int) -> list[float]:
@@ -154,13 +158,12 @@ def write_exams(
     found = _in_processes(work, jobs, workers, "volumes")
     places = {scan.name: shown for scan, shown in zip(scans, found, strict=True)}
     write_text(output / "exams.json", json.dumps(places, indent=1) + "\n")
-    lines = io.StringIO()
-    table = csv.writer(lines, lineterminator="\n")
-    table.writerow(EXAM_COLUMNS)
-    for index, (name, scan) in enumerate(zip(names, scans, strict=True)):
-        report = describe(scan, stream(seed, _EXAM_REPORT, index))
-        table.writerow((name, report, scan.patient_id, scan.name, scan.eye))
-    write_text(output / "exams.csv", lines.getvalue())
+    reports = [describe(scan, stream(seed, _EXAM_REPORT, i)) for i, scan in enumerate(scans)]
+    rows = [
+        (name, report, scan.patient_id, scan.name, scan.eye)
+        for name, report, scan in zip(names, reports, scans, strict=True)
+    ]
+    _write_table(output / "exams.csv", EXAM_COLUMNS, rows)
 
 
 def write_tasks(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
 from retfiner.common.seeds import generator
 from retfiner.data.manifest import Manifest
@@ -27,6 +28,10 @@ def evaluate_reports(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, A
     """
     loaded.require("gm", "writing reports")
     selected = select_pairs(config, loaded.description)
+    if selected.manifest.exams is not None:
+        raise InputError(
+            "reports are written of single images", got="exams", remedy="--group_column none"
+        )
     manifest, texts, log_probabilities = generate_reports(config, loaded, selected.manifest)
     scores = score(manifest.reports, texts)
     order = torch.randperm(len(manifest), generator=generator(config.seed, "other images"))

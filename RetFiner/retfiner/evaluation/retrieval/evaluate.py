@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from retfiner.common.errors import InputError
 from retfiner.common.files import whole_file
 from retfiner.common.seeds import derive_seed
 from retfiner.data.batch import identify_reports
@@ -92,6 +93,15 @@ def evaluate_retrieval(config: EvaluateConfig, loaded: LoadedModel) -> dict[str,
     elif top:
         loaded.require("itm", "re-ranking")
     selected = select_pairs(config, loaded.description)
+    if selected.manifest.exams is not None:
+        if config.rerank_top:
+            raise InputError(
+                "exams are not ranked by matching",
+                got=f"--rerank_top {config.rerank_top}",
+                expected="no such flag, or images one by one",
+                remedy="--group_column none",
+            )
+        top = 0
     stream = ImageStream(loaded, config.batch_size, config.num_workers)
     manifest, images = stream.embed_pairs(selected.manifest, config.on_bad_row == "skip")
     found = retrieve(loaded, manifest, images, max(SAVED, top))

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from retfiner.common.errors import InputError
 from retfiner.vision.images.read_as import AS_SAID, ReadAs, is_setting
 
-ARCHIVE = ".npz"
-"""The one kind of file whose arrays have names."""
+ARCHIVES = (".npz", ".tar")
+"""Files whose arrays, or files, have names."""
+
+_is_file = os.path.isfile  # half the time of Path's: tables have many rows
+_shared = lru_cache(maxsize=4096)(Path)  # one for the many images of a volume or a tar
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageAddress:
     """An image by its file and its place in it.
 
     Written ``scan.png``, ``scan.e2e#12`` or, for one of several arrays of an archive,
-    ``scan.npz#bscans`` and ``scan.npz#bscans#12``; then, where needed, what the file does not say:
-    ``scan.npy#12#bits=12``.
+    ``scan.npz#bscans`` and ``scan.npz#bscans#12``, or of a tar ``pairs.tar#7.png``; then, where
+    needed, what the file does not say: ``scan.npy#12#bits=12``.
 
     Attributes:
         path: The file.
         index: Which of its B-scans, from 0; None where it holds one image.
-        member: Name of the array in an ``.npz`` archive; None where only one is an image.
+        member: Name in an ``.npz`` archive or a tar; None where only one is an image.
         read_as: What the file does not say of its images.
     """
 
@@ -52,11 +57,11 @@ class ImageAddress:
         is_index = last.isascii() and last.isdigit() and len(last) <= 9
         index = int(last) if is_index else None
         file, _, member = (before if is_index else text).rpartition("#")
-        names_member = file.lower().endswith(ARCHIVE) and member
+        names_member = file.lower().endswith(ARCHIVES) and member
         if names_member and not (is_index and _is_file(before)):
-            return cls(Path(file), index, member)
+            return cls(_shared(file), index, member)
         if is_index:
-            return cls(Path(before), index)
+            return cls(_shared(before), index)
         if _is_file(before):
             raise InputError(
                 f"{text} names no B-scan of {before}",
@@ -65,14 +70,17 @@ class ImageAddress:
             )
         return cls(Path(text))
 
+    @property
+    def is_in_tar(self) -> bool:
+        """Whether it is a member of a tar."""
+        return self.member is not None and self.path.suffix.lower() == ARCHIVES[1]
+
+    @property
+    def file(self) -> Path:
+        """The file that holds it: of a tar, its member."""
+        return self.path / str(self.member) if self.is_in_tar else self.path
+
     def __str__(self) -> str:
         parts = (self.path, self.member, self.index)
         settings = str(self.read_as).split()
         return "#".join([*(str(part) for part in parts if part is not None), *settings])
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # a name longer than any file's, or with a NUL in it
-        return False

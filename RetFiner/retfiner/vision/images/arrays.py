@@ -22,16 +22,15 @@ from numpy.typing import NDArray
 
 from retfiner.common.errors import shorten
 from retfiner.vision.images.image_file import (
-    AS_SAID,
     GrayImage,
     ImageFile,
     Note,
-    ReadAs,
     VolumeError,
     require_size,
     translated,
     unusable,
 )
+from retfiner.vision.images.read_as import AS_SAID, ReadAs
 from retfiner.vision.images.scaling import from_array, require_dtype
 
 INTACT = "an intact array of NumPy"

@@ -22,16 +22,14 @@ from retfiner.vision.images.dicom_display import (
 )
 from retfiner.vision.images.dicom_pixels import find_pixels, require_frames
 from retfiner.vision.images.image_file import (
-    AS_SAID,
     GrayImage,
     ImageFile,
     Note,
-    ReadAs,
     require_size,
     translated,
     unusable,
 )
-from retfiner.vision.images.read_as import FUNDUS
+from retfiner.vision.images.read_as import AS_SAID, FUNDUS, ReadAs
 from retfiner.vision.images.scaling import require_used_bits, to_luma, unit_floats
 
 MARK_AT, MARK = 128, b"DICM"
@@ -40,17 +38,14 @@ NEEDED = ("Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAlloca
 """What pydicom does without asking for; it names the rest itself."""
 
 DECODERS = {
-    "1.2.840.10008.1.2.4.50": "pillow",
-    "1.2.840.10008.1.2.4.51": "pillow",
-    "1.2.840.10008.1.2.4.57": "python-gdcm",
-    "1.2.840.10008.1.2.4.70": "python-gdcm",
-    "1.2.840.10008.1.2.4.80": "pyjpegls",
-    "1.2.840.10008.1.2.4.81": "pyjpegls",
-    "1.2.840.10008.1.2.4.90": "pylibjpeg pylibjpeg-openjpeg",
-    "1.2.840.10008.1.2.4.91": "pylibjpeg pylibjpeg-openjpeg",
-    "1.2.840.10008.1.2.4.201": "pylibjpeg pylibjpeg-openjpeg",
-    "1.2.840.10008.1.2.4.202": "pylibjpeg pylibjpeg-openjpeg",
-    "1.2.840.10008.1.2.4.203": "pylibjpeg pylibjpeg-openjpeg",
+    f"1.2.840.10008.1.2.4.{number}": package
+    for package, numbers in (
+        ("pillow", (50, 51)),
+        ("python-gdcm", (57, 70)),
+        ("pyjpegls", (80, 81)),
+        ("pylibjpeg pylibjpeg-openjpeg", (90, 91, 201, 202, 203)),
+    )
+    for number in numbers
 }
 """Compressed transfer syntax -> what to install to decode it; none of them under the GPL."""
 

@@ -27,14 +27,13 @@ from numpy.typing import NDArray
 from retfiner.common.errors import shorten
 from retfiner.vision.images.curves import displayed
 from retfiner.vision.images.image_file import (
-    AS_SAID,
     GrayImage,
     ImageFile,
-    ReadAs,
     read_exactly,
     require_size,
     unusable,
 )
+from retfiner.vision.images.read_as import AS_SAID, ReadAs
 
 MARK = b"CMDb"
 STARTS = (MARK, b"E2EMultipleVolumeFile")

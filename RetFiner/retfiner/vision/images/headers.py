@@ -77,7 +77,7 @@ def read_scans(path: Path) -> list[Scan]:
 
 def eye_of(text: str) -> str:
     """Return OD, OS or OU for what means it, and nothing for what does not."""
-    return EYES.get(text.strip().rstrip(".").casefold(), "")
+    return EYES.get(text.strip().rstrip(".").casefold().removesuffix(" eye"), "")
 
 
 def _of_dicom(path: Path) -> tuple[str, str, str]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from retfiner.common.errors import InputError, Stopped
 from retfiner.vision.images.read_as import AS_SAID, ReadAs
+from retfiner.vision.images.remote import url_of
 
 GrayImage = NDArray[np.float32]
 """(H, W) in [0, 1]."""
@@ -122,7 +123,10 @@ class ImageFile(ABC):
 def unusable(path: Path, found: object, expected: object, remedy: str | None = None) -> InputError:
     """Make the error for an image file that cannot be used."""
     return InputError(
-        f"The image {path} cannot be used", got=found, expected=expected, remedy=remedy
+        f"The image {url_of(path) or path} cannot be used",
+        got=found,
+        expected=expected,
+        remedy=remedy,
     )
 
 

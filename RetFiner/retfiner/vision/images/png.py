@@ -2,6 +2,7 @@
 
 import struct
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,9 @@ MAX_CHUNKS = 1000
 """More than this before the pixels is a sign of damage."""
 
 
-def significant_bits(path: Path) -> int | None:
+def significant_bits(source: Path | IO[bytes]) -> int | None:
     """Return how many bits of a gray image's values are significant, if the file says so."""
-    with path.open("rb") as file:
+    with source.open("rb") if isinstance(source, Path) else source as file:
         if file.read(len(SIGNATURE)) != SIGNATURE:
             return None
         for _ in range(MAX_CHUNKS):

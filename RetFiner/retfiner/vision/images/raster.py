@@ -11,17 +11,9 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from retfiner.vision.images import tiff
 from retfiner.vision.images.fundus import is_coloured
-from retfiner.vision.images.image_file import (
-    AS_SAID,
-    GrayImage,
-    ImageFile,
-    Note,
-    ReadAs,
-    translated,
-    unusable,
-)
+from retfiner.vision.images.image_file import GrayImage, ImageFile, Note, translated, unusable
 from retfiner.vision.images.png import significant_bits, used_bits
-from retfiner.vision.images.read_as import FUNDUS
+from retfiner.vision.images.read_as import AS_SAID, FUNDUS, ReadAs
 from retfiner.vision.images.scaling import unit_floats, unit_integers
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
@@ -49,7 +41,8 @@ class RasterFile(ImageFile):
     """
 
     def __init__(self, path: Path, read_as: ReadAs = AS_SAID) -> None:
-        with opened(path, path) as image:
+        self.path = path
+        with opened(self._source(), path) as image:
             self._pages = [0]
             notes: list[Note] = []
             if image.format == "TIFF":
@@ -65,11 +58,15 @@ class RasterFile(ImageFile):
             self.notes += notes
             is_deep_png = image.format == "PNG" and image.mode.startswith("I")
             self._coloured: int | None = None
-            self._significant = significant_bits(path) if is_deep_png else None
+            self._significant = significant_bits(self._source()) if is_deep_png else None
             for page in self._pages:
                 if image.format == "TIFF":
                     image.seek(page)
                 self._look_at(image)
+
+    def _source(self) -> Path | IO[bytes]:
+        """Give what Pillow opens."""
+        return self.path
 
     def _look_at(self, image: Image.Image) -> None:
         """Find out what of a page can be known without decoding it."""
@@ -91,12 +88,12 @@ class RasterFile(ImageFile):
             self.depth = 16
 
     def _decode(self, index: int) -> GrayImage:
-        with opened(self.path, self.path) as image:
+        with opened(self._source(), self.path) as image:
             return self._page(image, self._pages[index])
 
     def __iter__(self) -> Iterator[GrayImage]:
         """Read all pages in turn, the file being opened once."""
-        with opened(self.path, self.path) as image:
+        with opened(self._source(), self.path) as image:
             for page in self._pages:
                 yield self._page(image, page)
 
@@ -113,7 +110,7 @@ class RasterFile(ImageFile):
         """Return the notes, and one on colours that were not kept."""
         found = super().notes_on(image)
         if self._coloured is not None and self.read_as.modality is None:
-            with opened(self.path, self.path) as picture:
+            with opened(self._source(), self.path) as picture:
                 picture.seek(self._coloured)
                 if is_coloured(rgb(picture)):
                     found.append(Note(COLOURS_LOST))

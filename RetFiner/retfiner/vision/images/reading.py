@@ -16,19 +16,11 @@ from retfiner.vision.images.image_file import GrayImage, ImageFile, translated, 
 from retfiner.vision.images.png import SIGNATURE
 from retfiner.vision.images.raster import RasterFile
 from retfiner.vision.images.read_as import FUNDUS
+from retfiner.vision.images.tar import TarImage
 from retfiner.vision.images.zeiss import ImgFile
 
-RASTER_STARTS = (
-    SIGNATURE,
-    b"\xff\xd8",
-    b"II",
-    b"MM",
-    b"BM",
-    b"GIF8",
-    b"RIFF",
-    b"\xff\x4f",
-    b"\x00\x00\x00\x0c",
-)
+RASTER_STARTS = (SIGNATURE, b"\xff\xd8", b"II", b"MM", b"BM", b"GIF8", b"RIFF", b"\xff\x4f",
+                 b"\x00\x00\x00\x0c")  # fmt: skip
 """PNG, JPEG, TIFF, bitmap and what else the name of an image may hide: Pillow goes by content."""
 
 
@@ -44,15 +36,9 @@ RASTER = Reader(RasterFile, RASTER_STARTS)
 DICOM = Reader(DicomFile)
 
 READERS: Mapping[str, Reader] = {
-    ".png": RASTER,
-    ".jpg": RASTER,
-    ".jpeg": RASTER,
-    ".tif": RASTER,
-    ".tiff": RASTER,
-    ".bmp": RASTER,
-    ".gif": RASTER,
-    ".webp": RASTER,
-    ".jp2": RASTER,
+    **dict.fromkeys(
+        (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2"), RASTER
+    ),
     ".npy": Reader(ArrayFile, (b"\x93NUMPY",)),
     ".npz": Reader(ArchiveFile, (b"PK\x03\x04",)),
     ".dcm": DICOM,
@@ -144,6 +130,8 @@ def open_images(image: ImageAddress | Path | str) -> ImageFile:
     """
     address = image if isinstance(image, ImageAddress) else ImageAddress.parse(image)
     path = address.path
+    if address.is_in_tar:
+        return TarImage(path, str(address.member), address.read_as)
     reader = reader_of(path)
     if reader is None:
         raise unknown_kind(path)

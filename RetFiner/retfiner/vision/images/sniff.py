@@ -11,6 +11,7 @@ from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.dicom import begins_as_dicom
 from retfiner.vision.images.png import SIGNATURE
 from retfiner.vision.images.reading import RASTER, READERS, open_images, reader_of, unknown_kind
+from retfiner.vision.images.tar import require_member
 
 PNG, JPEG = (SIGNATURE, b"IEND\xaeB`\x82"), (b"\xff\xd8", b"\xff\xd9")
 """First and last bytes of files whose end says whether they are whole."""
@@ -33,6 +34,9 @@ def why_unusable(image: ImageAddress | Path | str) -> str | None:
     """
     try:
         address = image if isinstance(image, ImageAddress) else ImageAddress.parse(image)
+        if address.is_in_tar:
+            require_member(address.path, str(address.member))
+            return None
         problem = _look_at_bytes(address.path)
         if problem is None:
             file = open_images(address)

@@ -20,15 +20,14 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from retfiner.vision.images.image_file import (
-    AS_SAID,
     GrayImage,
     ImageFile,
-    ReadAs,
     read_exactly,
     require_size,
     unusable,
 )
 from retfiner.vision.images.raster import gray, opened
+from retfiner.vision.images.read_as import AS_SAID, ReadAs
 from retfiner.vision.images.scaling import from_array
 
 STARTS = (b"FOCT",)

@@ -15,14 +15,8 @@ from typing import IO
 import numpy as np
 
 from retfiner.vision.images.curves import displayed
-from retfiner.vision.images.image_file import (
-    AS_SAID,
-    GrayImage,
-    ImageFile,
-    ReadAs,
-    require_size,
-    unusable,
-)
+from retfiner.vision.images.image_file import GrayImage, ImageFile, require_size, unusable
+from retfiner.vision.images.read_as import AS_SAID, ReadAs
 
 STARTS = (b"HSF-OCT", b"ep-v")
 """What a ``.vol`` begins with: HEYEX's own name of the format, or eyepy's, which writes it too."""

@@ -16,14 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retfiner.vision.images.image_file import (
-    AS_SAID,
-    GrayImage,
-    ImageFile,
-    ReadAs,
-    require_size,
-    unusable,
-)
+from retfiner.vision.images.image_file import GrayImage, ImageFile, require_size, unusable
+from retfiner.vision.images.read_as import AS_SAID, ReadAs
 
 DEPTH = 1024
 """Pixels of an A-scan, in every kind of scan."""

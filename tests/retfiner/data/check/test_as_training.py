@@ -16,7 +16,8 @@ from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
 from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
 from retfiner.data.check.quality_control import check_pairs
-from retfiner.data.manifest import Columns, Reading, read_splits
+from retfiner.data.manifest import read_splits
+from retfiner.data.pair_table import Columns, Reading
 from retfiner.vision import BACKBONES, evaluation_transform, read_image
 from tests.helpers.image_files import (
     as_deep,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from retfiner.common.errors import InputError
-from retfiner.data.manifest import Columns, read_splits
+from retfiner.data.manifest import read_splits
+from retfiner.data.pair_table import Columns
 from retfiner.data.phantoms.cohort import make_exams
 from retfiner.data.phantoms.generate import heights_um, write_exams, write_phantoms
 from retfiner.data.phantoms.scene import Anatomy, Finding, Scan
