@@ -274,6 +274,8 @@ def describe_exams(exams: Sequence[Exam]) -> str:
     sizes = sorted(len(exam) for exam in exams)
     alone = sum(size == 1 for size in sizes)
     middle = sizes[len(sizes) // 2]
+    if sizes[0] == sizes[-1] > 1:
+        return f"{len(exams)} exams of {middle} images"
     text = f"{len(exams)} exams of {sizes[0]} to {sizes[-1]} images (median {middle}); "
     text += f"{alone} of one image"
     return text + (": --group_column changes nothing" if alone == len(exams) else "")

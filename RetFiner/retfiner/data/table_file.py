@@ -398,7 +398,7 @@ def _open_workbook(path: Path, columns: Sequence[str], optional: Sequence[str]) 
             remedy="save the one that is meant in a file of its own",
         )
     sheet, (number, names_in_it), (place, places) = found[0]
-    notes = [f"Excel, sheet {sheet.title!r}"] if len(book.worksheets) > 1 else ["Excel"]
+    notes = [f"Excel, sheet {sheet.title!r}"] if len(book.worksheets) > 1 else ["an Excel file"]
     below = itertools.islice(_sheet_lines(sheet, path.name), place + 1, None)
     return _Opened(
         below, names_in_it, places, notes=notes + _header_notes(names_in_it, number, places)

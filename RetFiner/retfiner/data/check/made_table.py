@@ -84,8 +84,10 @@ def _of_scans(config: PreparePairsConfig, folder: Path) -> tuple[PreparePairsCon
     ):
         table = pd.DataFrame(rows, columns=header)
         table.to_csv(folder / name, index=False, lineterminator="\n")
+    exams = "exam" if config.bscan == "all" else None  # one report for all of them
     made = replace(config, csv=folder / JOINED, scans=None, reports=None, table_encoding=None,
-                   report_column="report", patient_column="patient_id")  # fmt: skip
+                   report_column="report", patient_column="patient_id",
+                   group_column=config.group_column or exams)  # fmt: skip
     return made, joined.notes
 
 

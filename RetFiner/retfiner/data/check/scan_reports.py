@@ -26,6 +26,7 @@ from retfiner.vision.images import is_image_file
 from retfiner.vision.images.headers import Scan, eye_of, read_scans
 
 KEYS = ("patient", "eye", "date")
+UNREADABLE = "file that cannot be read"
 Key = tuple[str, ...]
 _ISO = re.compile(r"((?:19|20)\d\d)[-./]?(\d{1,2})[-./]?(\d{1,2})(?:[ T].*)?")
 _DAY_FIRST = re.compile(r"(\d{1,2})([-./])(\d{1,2})\2((?:19|20)\d\d)(?: .*)?")
@@ -99,7 +100,7 @@ def join(
         rows += [(image, report, patient, exam) for image in _images(scan, bscan)]
     lone = [i for i in range(len(keys)) if i not in used]
     unmatched += [(f"row {table.rows[i]}", "report without a scan") for i in lone]
-    reasons = Counter(reason for _, reason in unmatched)
+    reasons = Counter(reason.partition(":")[0] for _, reason in unmatched)
     notes = [f"{len(found):,} scans, {len(keys):,} reports: {len(exams):,} exams matched"]
     notes += [f"not matched, {reason}: {n:,}" for reason, n in reasons.most_common()]
     return Joined(rows, unmatched, notes + table.notes)
@@ -113,8 +114,8 @@ def _read_all(folder: Path) -> tuple[list[Scan], list[tuple[str, str]]]:
     def read(path: Path) -> list[Scan] | str:
         try:
             return read_scans(path)
-        except InputError:
-            return "file that cannot be read"  # the message may hold a name: the path is written
+        except InputError as error:  # what was got may hold a name, a remedy never does
+            return UNREADABLE + (f": {error.remedy}" if error.remedy else "")
 
     with ThreadPoolExecutor(4) as pool:
         read_ones = list(track(pool.map(read, paths), "reading headers", len(paths), "file"))
