@@ -145,14 +145,14 @@ def test_pairs_of_scans_and_reports(tmp_path, capsys, suffix):
 
 
 def test_all_bscans_of_a_scan_are_one_exam_and_a_file_is_refused_with_a_remedy(tmp_path, capsys):
-    write_scans(tmp_path / "scans")
+    scans = write_scans(tmp_path / "scans")
+    (scans / "cut.e2e").write_bytes((scans / "both.e2e").read_bytes()[:60])
     run(tmp_path, export(tmp_path / "reports.csv", REPORTS), "--bscan", "all")
     assert "--group_column exam" in capsys.readouterr().out.partition("Next:")[2]
     exams = pd.read_csv(tmp_path / "out" / "pairs.csv")["exam"]
     assert sorted(exams.value_counts()) == [3, 3, 3, 4, 5]
     reasons = dict(read_csv(tmp_path / "out" / "unmatched.csv"))
-    reason = reasons[str(tmp_path / "scans" / "cut.vol")]
-    assert reason.startswith("file that cannot be read: export it")
+    assert reasons[str(scans / "cut.e2e")] == "file that cannot be read: export it anew from HEYEX"
 
 
 def test_pseudonyms_are_stable_and_tell_nothing(tmp_path):
