@@ -354,7 +354,7 @@ METRICS: dict[str, Metric] = {
         sensitivity_at_specificity,
         f"Sensitivity at {SPECIFICITY:.0%} specificity",
         of_label="sensitivity",
-    ),  # fmt: skip
+    ),
     "quadratic_kappa": Metric(quadratic_kappa, "Quadratic kappa", ordered=True),
     "brier": Metric(brier, "Brier score", 1.0, higher_is_better=False),
     "ece": Metric(
