@@ -82,8 +82,7 @@ class DataSettings:
         None,
     )
     predictions: list[Path] = flag(
-        "predictions of other models, as of evaluate.py's zero-shot: further rows of the report of"
-        " --weights (tables, or folders of runs)",
+        "further rows of the report of --weights: predictions, as zero-shot's, in tables or runs",
         [],
     )
     allow_leaks: bool = flag(

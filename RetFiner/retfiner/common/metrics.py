@@ -77,6 +77,8 @@ class WeightedSample:
 class WeightedLabels:
     """Predictions of L labels, of which an image may have several, and the images' weights.
 
+    Each is scored by itself: whether it is there, and the scores are averaged.
+
     Attributes:
         probabilities: (N, L).
         labels: (N, L), 1 where an image has the label, else 0.
@@ -92,6 +94,11 @@ class WeightedLabels:
         """Each label alone, as two classes: absent and present."""
         pairs = zip(self.probabilities.T, self.labels.T, strict=True)
         return [WeightedSample(np.stack([1 - p, p], 1), truth, self.weights) for p, truth in pairs]
+
+    @cached_property
+    def known(self) -> dict[str, FloatArray]:
+        """(R, L) values that were computed already, by key of :data:`PER_CLASS`."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -137,11 +144,16 @@ def balanced_accuracy(sample: WeightedSample) -> FloatArray:
     return _weighted_mean(sample.recall, (sample.support > 0).astype(np.float64))
 
 
-def f1(sample: WeightedSample) -> FloatArray:
-    """F1 of each class, averaged by support; 0 for a class neither present nor predicted."""
+def f1_of_classes(sample: WeightedSample, of: Sequence[int] | None = None) -> FloatArray:
+    """(R, C) F1 of each class; 0 for a class neither present nor predicted."""
     hits = np.diagonal(sample.confusion, axis1=1, axis2=2)
-    per_class = _ratio(2 * hits, sample.support + sample.confusion.sum(axis=1), undefined=0.0)
-    return _weighted_mean(per_class, sample.support)
+    found = _ratio(2 * hits, sample.support + sample.confusion.sum(axis=1), undefined=0.0)
+    return found if of is None else found[:, list(of)]
+
+
+def f1(sample: WeightedSample) -> FloatArray:
+    """F1 of each class, averaged by support."""
+    return _weighted_mean(f1_of_classes(sample), sample.support)
 
 
 def mcc(sample: WeightedSample) -> FloatArray:
@@ -183,14 +195,14 @@ def _by_threshold(sample: WeightedSample, index: int) -> tuple[FloatArray, Float
     )
 
 
-def auroc_of_classes(sample: WeightedSample) -> FloatArray:
+def auroc_of_classes(sample: WeightedSample, of: Sequence[int] | None = None) -> FloatArray:
     """(R, C) area under the ROC curve of each class against the rest.
 
     NaN for a class without an image, or without any other beside it. Ties count one half
-    (Mann-Whitney).
+    (Mann-Whitney). ``of`` names some of the classes.
     """
     columns = []
-    for index in range(sample.n_classes):
+    for index in of or range(sample.n_classes):
         positive, negative = _by_threshold(sample, index)
         n_positive, n_negative = positive.sum(axis=1), negative.sum(axis=1)
         below = n_negative[:, None] - np.cumsum(negative, axis=1)
@@ -199,14 +211,16 @@ def auroc_of_classes(sample: WeightedSample) -> FloatArray:
     return np.stack(columns, axis=1)
 
 
-def average_precision_of_classes(sample: WeightedSample) -> FloatArray:
+def average_precision_of_classes(
+    sample: WeightedSample, of: Sequence[int] | None = None
+) -> FloatArray:
     """(R, C) average precision (area under the precision-recall curve) of each class.
 
     The step-wise sum of precision times the gain in recall, without interpolation. NaN for a class
     without an image.
     """
     columns = []
-    for index in range(sample.n_classes):
+    for index in of or range(sample.n_classes):
         positive, negative = _by_threshold(sample, index)
         found = np.cumsum(positive, axis=1)
         precision = _ratio(found, found + np.cumsum(negative, axis=1), undefined=0.0)
@@ -214,14 +228,14 @@ def average_precision_of_classes(sample: WeightedSample) -> FloatArray:
     return np.stack(columns, axis=1)
 
 
-def sensitivity_of_classes(sample: WeightedSample) -> FloatArray:
+def sensitivity_of_classes(sample: WeightedSample, of: Sequence[int] | None = None) -> FloatArray:
     """(R, C) largest sensitivity for each class at a specificity of :data:`SPECIFICITY` or more.
 
     The threshold is any score of the sample: what a reader of its ROC curve would choose. NaN for a
     class without an image, or without any other beside it.
     """
     columns = []
-    for index in range(sample.n_classes):
+    for index in of or range(sample.n_classes):
         positive, negative = _by_threshold(sample, index)
         n_positive, n_negative = positive.sum(axis=1), negative.sum(axis=1)
         allowed = np.cumsum(negative, axis=1) <= (1 - SPECIFICITY + 1e-9) * n_negative[:, None]
@@ -292,6 +306,7 @@ class Metric:
         higher_is_better: Which way is better.
         ordered: Whether it takes the classes for an ordered scale.
         biased: Whether a resample shows more of it than the sample, as a sample does than there is.
+        of_label: What it is, a key of :data:`PER_CLASS`, of a label that an image has or not.
     """
 
     of: Callable[..., FloatArray]
@@ -300,6 +315,7 @@ class Metric:
     higher_is_better: bool = True
     ordered: bool = False
     biased: bool = False
+    of_label: str = ""
 
     @property
     def axis(self) -> str:
@@ -315,7 +331,10 @@ class Metric:
         """(R,) values; of several labels an image, the mean over those on which it exists."""
         if not isinstance(sample, WeightedLabels):
             return self.of(sample)
-        values = np.stack([self.of(one) for one in sample.each], axis=1)
+        if self.of_label:
+            values = per_class(self.of_label, sample)
+        else:
+            values = np.stack([self.of(one) for one in sample.each], axis=1)
         return _weighted_mean(values, np.ones_like(values))
 
     def shown(self, sample: Sample) -> FloatArray:
@@ -325,12 +344,16 @@ class Metric:
 
 METRICS: dict[str, Metric] = {
     "balanced_accuracy": Metric(balanced_accuracy, "Balanced accuracy"),
-    "auroc": Metric(auroc, "AUROC"),
-    "average_precision": Metric(average_precision, "Average precision"),
-    "f1": Metric(f1, "F1"),
+    "auroc": Metric(auroc, "AUROC", of_label="auroc"),
+    "average_precision": Metric(
+        average_precision, "Average precision", of_label="average_precision"
+    ),
+    "f1": Metric(f1, "F1", of_label="f1"),
     "mcc": Metric(mcc, "MCC"),
     "sensitivity": Metric(
-        sensitivity_at_specificity, f"Sensitivity at {SPECIFICITY:.0%} specificity"
+        sensitivity_at_specificity,
+        f"Sensitivity at {SPECIFICITY:.0%} specificity",
+        of_label="sensitivity",
     ),
     "quadratic_kappa": Metric(quadratic_kappa, "Quadratic kappa", ordered=True),
     "brier": Metric(brier, "Brier score", 1.0, higher_is_better=False),
@@ -356,8 +379,8 @@ MAIN_METRIC = {
 }  # fmt: skip
 """What each kind of task is judged by, unless another metric is asked for."""
 
-PER_CLASS: dict[str, Callable[[WeightedSample], FloatArray]] = {
-    "recall": lambda sample: sample.recall,
+PER_CLASS: dict[str, Callable[..., FloatArray]] = {
+    "recall": lambda sample, of=slice(None): sample.recall[:, of],
     "auroc": auroc_of_classes,
     "average_precision": average_precision_of_classes,
     "sensitivity": sensitivity_of_classes,
@@ -367,10 +390,12 @@ PER_CLASS: dict[str, Callable[[WeightedSample], FloatArray]] = {
 
 def per_class(name: str, sample: Sample) -> FloatArray:
     """(R, C) values of a key of :data:`PER_CLASS`: of each class, or of each label's presence."""
-    if isinstance(sample, WeightedLabels):
-        return np.stack([PER_CLASS[name](one)[:, 1] for one in sample.each], axis=1)
-    assert isinstance(sample, WeightedSample)
-    return PER_CLASS[name](sample)
+    if not isinstance(sample, WeightedLabels):
+        return PER_CLASS[name](sample)
+    if name not in sample.known:
+        function = f1_of_classes if name == "f1" else PER_CLASS[name]
+        sample.known[name] = np.concatenate([function(one, [1]) for one in sample.each], axis=1)
+    return sample.known[name]
 
 
 def chance(
@@ -385,9 +410,9 @@ def chance(
         away = np.asarray(labels) - np.median(labels)
         return {"r2": 0.0, "mae": float(np.abs(away).mean())}
     if kind == "multilabel":
-        every = [chance(column, 2) for column in np.asarray(labels).T]
-        known = {name: [one[name] for one in every] for name in METRICS}
-        return {n: None if None in v else float(np.mean(v)) for n, v in known.items()}  # type: ignore[arg-type]
+        there = np.asarray(labels).mean(axis=0)
+        guessed = {"average_precision": there.mean(), "f1": (there / (there + 0.5)).mean()}
+        return chance([0, 1], 2) | {name: float(value) for name, value in guessed.items()}
     shares = np.bincount(labels, minlength=n_classes) / len(labels)
     guess = 1 / n_classes
     return {

@@ -40,8 +40,8 @@ class ScoreSettings:
         None,
     )
     metric: str | None = flag(
-        "metric of the main table, of docs/statistics.md; by default balanced_accuracy, of grades"
-        " quadratic_kappa, of several labels an image auroc, of values r2",
+        "metric of the main table (docs/statistics.md); by default balanced_accuracy, or what fits"
+        " grades, labels or values",
         None,
     )
     ordered: list[str] = flag(

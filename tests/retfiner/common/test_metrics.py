@@ -220,7 +220,15 @@ def test_several_labels_an_image_are_scored_each_and_averaged():
     assert METRICS["balanced_accuracy"].on(sample)[0] == pytest.approx(expected)
     precision = [sk.average_precision_score(y, p) for y, p in pairs]
     np.testing.assert_allclose(per_class("average_precision", sample)[0], precision)
-    assert chance(truth, 3, "multilabel")["auroc"] == 0.5
+    assert METRICS["average_precision"].on(sample)[0] == pytest.approx(np.mean(precision))
+    expected = sk.f1_score(labels, repeated > 0.5, average="macro")
+    assert METRICS["f1"].on(sample)[0] == pytest.approx(expected)
+    assert METRICS["mcc"].on(sample)[0] == pytest.approx(
+        np.mean([sk.matthews_corrcoef(y, p > 0.5) for y, p in pairs])
+    )
+    guessed = chance(truth, 3, "multilabel")
+    assert guessed["auroc"] == guessed["balanced_accuracy"] == 0.5
+    assert guessed["average_precision"] == pytest.approx(truth.mean())
 
 
 def test_a_label_that_no_image_has_is_left_out_of_the_mean():
