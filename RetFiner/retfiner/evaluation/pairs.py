@@ -16,7 +16,7 @@ from retfiner.data.manifest import Manifest, read_manifest, split_by_patient
 from retfiner.data.pair_table import Columns, Reading
 from retfiner.data.patient_ids import shared_patients
 from retfiner.evaluation.config import EvaluateConfig, Part
-from retfiner.vision.images.remote import size_of, url_of
+from retfiner.vision.images.remote import local_path, size_of, url_of
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,13 @@ def _overlap(manifest: Manifest, settings: Mapping[str, Any]) -> list[str]:
     That is known as long as its training table is there. Images are compared by their bytes,
     wherever they lie and whatever they are called.
     """
-    if settings["train_csv"] is None or not Path(settings["train_csv"]).is_file():
+    table = local_path(Path(settings["train_csv"] or ""))
+    if not table.is_file() and url_of(table) is None:
         return []
     root = settings["image_root"] and Path(settings["image_root"])
     try:
         seen = read_manifest(
-            Path(settings["train_csv"]), root, _columns(settings), on_bad_row="skip",
-            reading=_reading(settings, True),
+            table, root, _columns(settings), on_bad_row="skip", reading=_reading(settings, True)
         )  # fmt: skip
         if settings["val_csv"] is None:
             seen, _ = split_by_patient(seen, settings["val_fraction"], settings["seed"])

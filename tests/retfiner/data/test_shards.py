@@ -10,12 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from retfiner.api import load_model
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
 from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
 from retfiner.data.exams import Content
 from retfiner.data.manifest import read_manifest, read_splits
 from retfiner.data.pair_table import Columns
+from retfiner.evaluation.config import EvaluateConfig
+from retfiner.evaluation.retrieval.evaluate import evaluate_retrieval
 from retfiner.refine import find_tables, read_tables
 from retfiner.training.resume import AUTO
 from retfiner.vision.images import ImageAddress, read_image, remote, why_unusable
@@ -206,6 +209,10 @@ def test_a_run_of_shards_is_the_run_of_files_to_the_bit(forks, material, tables,
         assert all(torch.equal(found[key], weights[key]) for key in weights)
     parts = [part for method, path, part in server.asked if method == "GET" and ".tar" in path]
     assert parts and all(part.startswith("bytes=") for part in parts), "never a whole shard"
+    (folder,) = (tmp_path / "c").iterdir()
+    config = EvaluateConfig("retrieval", folder, url / "pairs.csv", num_workers=0)
+    notes = evaluate_retrieval(config, load_model(folder, "cpu").loaded)["notes"]
+    assert f"trained on {len(read_manifest(url / 'train.csv'))} of these images" in notes[0]
 
 
 def test_a_killed_run_of_shards_goes_on_to_the_sample(forks, material, tables, server, tmp_path):

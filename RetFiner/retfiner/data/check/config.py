@@ -101,8 +101,8 @@ class RunSettings:
         "processes that read images; by default one a core, at most 8", None
     )
     shards: PositiveInt | None = flag(
-        "also write the pairs into tar files, so many of training, which the tables then name:"
-        " train.py reads them from here or from a server",
+        "write pairs into tar files too, so many of training, which train.py reads, here or from a"
+        " server",
         None,
     )
     overwrite: bool = flag("replace what an earlier run wrote to the folder", False)
