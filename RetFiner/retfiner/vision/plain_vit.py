@@ -8,8 +8,10 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 from timm.layers import resample_abs_pos_embed
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ ESSENTIAL = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn
 """Keys by which a plain ViT is known."""
 
 LAYER_SCALE, REGISTERS = "blocks.0.ls1.gamma", ("reg_token", "register_tokens")
-TEXT_ENCODER, DECODER = "bert_", "decoder"
+TEXT_ENCODER, DECODER, CONTROLLER = "bert_", "decoder", "controller."
 SINGLE, DISTILLED = ("", "model", "state_dict", "model_state_dict"), ("teacher", "student")
 """Entries of a checkpoint that hold one network's weights ("" for a flat file), or one of two."""
 
@@ -48,15 +50,15 @@ def unsupported_kind(state: State) -> str | None:
     patches = state.get("patch_embed.proj.weight")
     has_patches = patches is not None
     kinds = {
-        "rotary positions (as of DINOv3 or EVA-02)": any("rope" in k.split(".")[0] for k in state),
+        "rotary positions of another kind than DINOv3's": any(
+            "rope" in k.split(".")[0] for k in state
+        ),
         "three-dimensional patches: an encoder of volumes or videos": has_patches
         and patches.ndim == 5,  # type: ignore[union-attr]
         "a transformer with relative positions (Swin or BEiT)": any(
             "relative_position_bias_table" in key for key in state
         ),
-        "an encoder with the keys of OpenAI's CLIP or of open_clip": any(
-            "resblocks." in key for key in state
-        ),
+        "a part of a CLIP without its ViT": any("resblocks." in key for key in state),
         "a convolutional network": any(_CONVOLUTIONS.match(key) for key in state),
         "a vision transformer without a class token": has_patches and "cls_token" not in state,
         "a vision transformer without learned positions": has_patches and "pos_embed" not in state,
@@ -77,7 +79,7 @@ def layout(
     return matches
 
 
-has_mae_layout = layout(SINGLE, lacks=(LAYER_SCALE, *REGISTERS, TEXT_ENCODER))
+has_mae_layout = layout(SINGLE, lacks=(LAYER_SCALE, *REGISTERS, TEXT_ENCODER, CONTROLLER))
 """Recognise a masked autoencoder, or a bare ViT as after extraction or refinement."""
 
 
@@ -100,8 +102,12 @@ def repair(raw: RawCheckpoint) -> dict[str, Tensor]:
     return state
 
 
-def build(state: State, image_size: int, num_heads: int) -> VisionTransformer:
+def build(
+    state: State, image_size: int, num_heads: int, *, eps: float = 1e-6, **options: Any
+) -> VisionTransformer:
     """Build a plain ViT by a repaired state's shapes, without dropout or stochastic depth.
+
+    ``eps`` is that of its LayerNorms; ``options`` of timm's, which shapes do not tell, stay.
 
     Raises:
         InputError: If the keys are not a plain ViT's, or the shapes do not go together.
@@ -126,8 +132,9 @@ def build(state: State, image_size: int, num_heads: int) -> VisionTransformer:
         class_token=True,
         no_embed_class=prefix == 0,
         reg_tokens=_registers(state),
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        norm_layer=partial(nn.LayerNorm, eps=eps),
         weight_init="skip",
+        **options,
     )
 
 
@@ -154,9 +161,9 @@ def usual_heads(state: State) -> int | None:
 
 
 def tokens(encoder: nn.Module, images: Tensor) -> ImageTokens:
-    """Run a timm ``VisionTransformer`` with a class token up to its last block."""
-    if not isinstance(encoder, VisionTransformer):
-        raise TypeError(f"expected a timm VisionTransformer, got {type(encoder).__name__}")
+    """Run a timm ``VisionTransformer`` or ``Eva`` with a class token up to its last block."""
+    if not isinstance(encoder, VisionTransformer | Eva):
+        raise TypeError(f"expected a timm VisionTransformer or Eva, got {type(encoder).__name__}")
     [(patches, prefix)] = encoder.forward_intermediates(
         images,
         indices=1,

@@ -1,0 +1,151 @@
+"""DINOv3: rotary positions, registers and LayerScale (Siméoni et al., 2025).
+
+Built by timm, whose ``Eva`` computes it; read in Meta's own layout and in timm's. Both hold the
+same weights under other names, but for a bias of the keys, which Meta's code masks to zero and
+timm's has none of. Angles come from a formula, in float32 as timm computes them, and fit any grid.
+"""
+
+from functools import partial
+
+import torch
+from timm.models.eva import Eva
+from torch import Tensor, nn
+
+from retfiner.vision import plain_vit
+from retfiner.vision.checkpoint_file import RawCheckpoint
+from retfiner.vision.plain_vit import DISTILLED, SINGLE, check_sizes, require_keys
+from retfiner.vision.spec import Architecture, BackboneSpec, State
+from retfiner.vision.state_dict import encoder_part, renamed, unwrap
+
+HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 20, 4096: 32}
+"""Heads by width, of Meta's ``dinov3/hub/backbones.py``: 64 channels each, 128 in ViT-7B."""
+
+_NAMES = {
+    "storage_tokens": "reg_token",
+    "ls1.gamma": "gamma_1",
+    "ls2.gamma": "gamma_2",
+    "mlp.w1.": "mlp.fc1_g.",
+    "mlp.w2.": "mlp.fc1_x.",
+    "mlp.w3.": "mlp.fc2.",
+}
+"""Parts of Meta's keys, and timm's for them; the last is of gated MLPs alone."""
+_GATED = "blocks.0.mlp.fc1_g.weight"
+_ESSENTIAL = ("cls_token", "reg_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
+_UNUSED = ("rope_embed.", "local_cls_norm.")
+"""Beginnings of keys that the formula makes needless, or that served pretraining alone."""
+
+
+def is_dinov3(state: State) -> bool:
+    """Say whether keys (without prefixes) are those of a DINOv3 ViT, in Meta's layout or timm's."""
+    registers = {"storage_tokens", "reg_token"} & state.keys()
+    scale = {"blocks.0.ls1.gamma", "blocks.0.gamma_1"} & state.keys()
+    absent = {"pos_embed", "rope.freqs"} & state.keys()  # EVA-02 and its kin
+    others = set(_ESSENTIAL) - {"reg_token"}
+    return bool(registers and scale and not absent and others <= state.keys())
+
+
+def matches(raw: RawCheckpoint) -> bool:
+    """Recognise an encoder alone, or in a checkpoint of self-distillation."""
+    wrapper, state, _ = unwrap(raw)
+    return wrapper in (*DISTILLED, *SINGLE) and is_dinov3(state)
+
+
+def repair(raw: RawCheckpoint) -> dict[str, Tensor]:
+    """Give timm's keys. A key's bias is dropped: Meta's ``bias_mask`` makes it zero."""
+    repaired: dict[str, Tensor] = {}
+    for key, value in encoder_part(unwrap(raw).state).items():
+        if key.startswith(_UNUSED) or key.endswith(".bias_mask"):
+            continue
+        if key.endswith(".attn.qkv.bias"):
+            block = key.removesuffix("qkv.bias")
+            repaired[f"{block}q_bias"], _, repaired[f"{block}v_bias"] = value.chunk(3)
+            continue
+        repaired[renamed(key, _NAMES)] = value
+    return repaired
+
+
+def build(state: State, image_size: int, num_heads: int) -> Eva:
+    """Build a DINOv3 ViT by a repaired state's shapes, without stochastic depth.
+
+    Raises:
+        InputError: If the keys are not DINOv3's, or the shapes do not go together.
+    """
+    hidden = _GATED if _GATED in state else "blocks.0.mlp.fc1.weight"
+    require_keys(state, (*_ESSENTIAL, hidden), "DINOv3")
+    width, in_chans, patch, _ = state["patch_embed.proj.weight"].shape
+    check_sizes(width, patch, image_size, num_heads)
+    encoder = Eva(
+        img_size=image_size,
+        patch_size=patch,
+        in_chans=in_chans,
+        num_classes=0,
+        global_pool="",
+        embed_dim=width,
+        depth=plain_vit.count_blocks(state, "blocks."),
+        num_heads=num_heads,
+        qkv_bias="blocks.0.attn.q_bias" in state,
+        mlp_ratio=plain_vit.mlp_ratio(state[hidden].shape[0], width),
+        swiglu_mlp=hidden == _GATED,
+        swiglu_align_to=int(hidden == _GATED),  # asks for separate gates, as the keys have them
+        init_values=1e-5,
+        num_reg_tokens=state["reg_token"].shape[1],
+        use_abs_pos_emb=False,
+        use_rot_pos_emb=True,
+        rope_type="dinov3",
+        rope_temperature=100.0,
+        rope_rotate_half=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-5),
+    )
+    return with_separate_bias(encoder)
+
+
+def with_separate_bias(encoder: Eva) -> Eva:
+    """Let attention call its layer ``qkv``: else it reads the weight alone, past LoRA's updates."""
+    for block in encoder.blocks:
+        block.attn.qkv_bias_separate = True
+    return encoder
+
+
+def meta_layout(state: State) -> dict[str, Tensor]:
+    """Lay keys out as Meta's code loads them strictly, with what it computes or never uses."""
+    laid: dict[str, Tensor] = {}
+    names = {ours: theirs for theirs, ours in _NAMES.items()}
+    if _GATED not in state:
+        del names["mlp.fc2."]
+    for key, value in state.items():
+        if key.endswith(".attn.q_bias"):
+            block, zeros, ones = key.removesuffix("q_bias"), value * 0, torch.ones_like(value)
+            laid[f"{block}qkv.bias"] = torch.cat([value, zeros, state[f"{block}v_bias"]])
+            laid[f"{block}qkv.bias_mask"] = torch.cat([ones, zeros, ones])
+        elif not key.endswith(".attn.v_bias"):
+            laid[renamed(key, names)] = value
+    width = state["cls_token"].shape[-1]
+    size = width // HEADS.get(width, 1)
+    steps = torch.arange(size // 4, dtype=torch.float32) / (size // 2)
+    unused = {"mask_token": torch.zeros(1, width), "rope_embed.periods": 100.0 ** (2 * steps)}
+    return laid | unused
+
+
+DINOV3_VIT = Architecture(
+    repair,
+    build,
+    resize=lambda state, image_size: dict(state),
+    trained_size=lambda state: None,
+    heads=lambda state: HEADS.get(state["cls_token"].shape[-1]) if "cls_token" in state else None,
+    tokens=plain_vit.tokens,
+)
+
+DINOV3 = BackboneSpec(
+    name="DINOv3",
+    title="DINOv3, ViT-S/16 to ViT-7B/16",
+    licence="DINOv3 License",
+    source="https://github.com/facebookresearch/dinov3",
+    citation="Siméoni et al., DINOv3, arXiv:2508.10104, 2025",
+    architecture=DINOV3_VIT,
+    matches=matches,
+    wrap=meta_layout,
+    sizes=("ViT-S/16", "ViT-B/16", "ViT-L/16"),
+    representation="concat_postnorm",  # as DINOv3's own linear evaluation, see retfound.py
+    generic=True,
+    filename_hints=("dinov3",),
+)
