@@ -8,9 +8,9 @@ from pathlib import Path
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.vision.checkpoint_file import RawCheckpoint
-from retfiner.vision.clip import CLIP, EYECLIP
 from retfiner.vision.dinov2 import DINOV2
 from retfiner.vision.dinov3 import DINOV3
+from retfiner.vision.eyeclip import EYECLIP
 from retfiner.vision.green import RETFOUND_GREEN
 from retfiner.vision.mae import MAE
 from retfiner.vision.mirage import MIRAGE, MULTIMAE
@@ -40,7 +40,6 @@ BACKBONES: dict[str, BackboneSpec] = {
     "MAE": MAE,
     "DINOv2": DINOV2,
     "DINOv3": DINOV3,
-    "CLIP": CLIP,
 }
 """Every backbone by the name ``--backbone`` takes; besides them, ``timm/<id>``."""
 
@@ -80,7 +79,7 @@ def resolve_backbone(raw: RawCheckpoint, path: Path | str, requested: str = "aut
     if requested.lower() == "auto":
         return spec_named(own) if own is not None else _recognised(raw, path)
     spec = spec_named(requested)
-    if (own is not None and own != spec.name) or not spec.matches(raw):
+    if not spec.matches(raw) if own is None else own != spec.name:
         possible = [own] if own is not None else [s.name for s in _matching(raw)]
         if not possible and not is_plain_vit(unwrap(raw).state):
             raise _unknown(raw, path)

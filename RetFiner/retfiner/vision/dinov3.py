@@ -5,12 +5,12 @@ same weights under other names, but for a bias of the keys, which Meta's code ma
 timm's has none of. Angles come from a formula, in float32 as timm computes them, and fit any grid.
 """
 
-from functools import partial
-
+import timm
 import torch
 from timm.models.eva import Eva
-from torch import Tensor, nn
+from torch import Tensor
 
+from retfiner.common.errors import InputError
 from retfiner.vision import plain_vit
 from retfiner.vision.checkpoint_file import RawCheckpoint
 from retfiner.vision.plain_vit import DISTILLED, SINGLE, check_sizes, require_keys
@@ -51,14 +51,27 @@ def matches(raw: RawCheckpoint) -> bool:
 
 
 def repair(raw: RawCheckpoint) -> dict[str, Tensor]:
-    """Give timm's keys. A key's bias is dropped: Meta's ``bias_mask`` makes it zero."""
+    """Give timm's keys. The bias of keys is dropped: Meta's ``bias_mask`` makes it zero.
+
+    Raises:
+        InputError: If there is such a bias and no mask.
+    """
     repaired: dict[str, Tensor] = {}
-    for key, value in encoder_part(unwrap(raw).state).items():
+    state = encoder_part(unwrap(raw).state)
+    for key, value in state.items():
         if key.startswith(_UNUSED) or key.endswith(".bias_mask"):
             continue
         if key.endswith(".attn.qkv.bias"):
             block = key.removesuffix("qkv.bias")
-            repaired[f"{block}q_bias"], _, repaired[f"{block}v_bias"] = value.chunk(3)
+            repaired[f"{block}q_bias"], of_keys, repaired[f"{block}v_bias"] = (
+                value.flatten().tensor_split(3)
+            )
+            if f"{key}_mask" not in state and of_keys.any():
+                raise InputError(
+                    "This DINOv3 was trained with a bias of its attention's keys",
+                    got=f"{key} without a bias_mask",
+                    expected="as published, mask_k_bias: true",
+                )
             continue
         repaired[renamed(key, _NAMES)] = value
     return repaired
@@ -72,29 +85,23 @@ def build(state: State, image_size: int, num_heads: int) -> Eva:
     """
     hidden = _GATED if _GATED in state else "blocks.0.mlp.fc1.weight"
     require_keys(state, (*_ESSENTIAL, hidden), "DINOv3")
-    width, in_chans, patch, _ = state["patch_embed.proj.weight"].shape
+    width, in_chans, patch = plain_vit.patch_shape(state)
     check_sizes(width, patch, image_size, num_heads)
-    encoder = Eva(
-        img_size=image_size,
-        patch_size=patch,
-        in_chans=in_chans,
+    encoder = timm.create_model(  # which knows all that DINOv3's sizes have in common
+        f"vit_small{'_plus' if hidden == _GATED else ''}_patch16_dinov3_qkvb",
         num_classes=0,
         global_pool="",
+        img_size=image_size,
+        dynamic_img_size=False,
+        patch_size=patch,
+        in_chans=in_chans,
         embed_dim=width,
         depth=plain_vit.count_blocks(state, "blocks."),
         num_heads=num_heads,
+        num_reg_tokens=state["reg_token"].numel() // width,
         qkv_bias="blocks.0.attn.q_bias" in state,
         mlp_ratio=plain_vit.mlp_ratio(state[hidden].shape[0], width),
-        swiglu_mlp=hidden == _GATED,
-        swiglu_align_to=int(hidden == _GATED),  # asks for separate gates, as the keys have them
-        init_values=1e-5,
-        num_reg_tokens=state["reg_token"].shape[1],
-        use_abs_pos_emb=False,
-        use_rot_pos_emb=True,
-        rope_type="dinov3",
-        rope_temperature=100.0,
-        rope_rotate_half=True,
-        norm_layer=partial(nn.LayerNorm, eps=1e-5),
+        **({"swiglu_align_to": 1} if hidden == _GATED else {}),
     )
     return with_separate_bias(encoder)
 

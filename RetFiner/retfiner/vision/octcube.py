@@ -45,14 +45,21 @@ class FlashBlock(Block):
 def matches(raw: RawCheckpoint) -> bool:
     """Recognise three-dimensional patches, positions by place and depth, and flash-attn's keys."""
     state = unwrap(raw).state
-    needed = (_PATCHES, *_POSITIONS, "blocks.0.mixer.Wqkv.weight")
-    return all(key in state for key in needed) and state[_PATCHES].ndim == 5
+    axes = {_PATCHES: 5, "pos_embed_class": 3, "pos_embed_spatial": 3}
+    if "blocks.0.mixer.Wqkv.weight" not in state or not axes.keys() <= state.keys():
+        return False
+    of_class, spatial = (state[key].shape[::2] for key in _POSITIONS)
+    return all(state[k].ndim == number for k, number in axes.items()) and of_class == spatial
 
 
 def repair(raw: RawCheckpoint) -> dict[str, Tensor]:
-    """Give a plain ViT's keys: B-scans of a patch become channels, positions one table."""
+    """Give a plain ViT's keys: B-scans of a patch become channels, positions one table.
+
+    Raises:
+        InputError: If the encoder's final norm was replaced in fine-tuning.
+    """
     state = encoder_part(unwrap(raw).state)
-    if all(key in state for key in _POSITIONS):
+    if matches(raw):
         state[_PATCHES] = state[_PATCHES].squeeze(1)
         state["pos_embed"] = torch.cat([state.pop(key) for key in _POSITIONS], dim=1)
     return {renamed(k, _NAMES): v for k, v in state.items() if not k.startswith(_OF_VOLUMES)}

@@ -58,7 +58,9 @@ def unsupported_kind(state: State) -> str | None:
         "a transformer with relative positions (Swin or BEiT)": any(
             "relative_position_bias_table" in key for key in state
         ),
-        "a part of a CLIP without its ViT": any("resblocks." in key for key in state),
+        "an encoder with the keys of OpenAI's CLIP or of open_clip": any(
+            "resblocks." in key for key in state
+        ),
         "a convolutional network": any(_CONVOLUTIONS.match(key) for key in state),
         "a vision transformer without a class token": has_patches and "cls_token" not in state,
         "a vision transformer without learned positions": has_patches and "pos_embed" not in state,
@@ -113,9 +115,7 @@ def build(
         InputError: If the keys are not a plain ViT's, or the shapes do not go together.
     """
     prefix, _ = _positions(state)
-    width, in_chans, patch, patch_width = state["patch_embed.proj.weight"].shape
-    if patch != patch_width:
-        raise InputError("Patches must be square", got=f"{patch} x {patch_width}")
+    width, in_chans, patch = patch_shape(state)
     check_sizes(width, patch, image_size, num_heads)
     return VisionTransformer(
         img_size=image_size,
@@ -215,6 +215,22 @@ def check_sizes(width: int, patch: int, image_size: int, num_heads: int) -> None
         )
 
 
+def patch_shape(state: State) -> tuple[int, int, int]:
+    """Give the width, the channels and the side of square patches.
+
+    Raises:
+        InputError: If the weight that says so is of no such convolution.
+    """
+    shape = tuple(state["patch_embed.proj.weight"].shape)
+    if len(shape) != 4 or shape[2] != shape[3]:
+        raise InputError(
+            "patch_embed.proj.weight must be a two-dimensional convolution's, of square patches",
+            got=shape,
+            expected="(D, C, patch, patch)",
+        )
+    return shape[0], shape[1], shape[2]
+
+
 def count_blocks(state: State, prefix: str) -> int:
     """Count the blocks whose keys begin with a prefix and their number."""
     numbers = (re.match(rf"{re.escape(prefix)}(\d+)\.", key) for key in state)
@@ -227,28 +243,23 @@ def mlp_ratio(hidden: int, width: int) -> float:
 
 
 def _registers(state: State) -> int:
-    return state["reg_token"].shape[1] if "reg_token" in state else 0
+    return state["reg_token"].numel() // state["cls_token"].shape[-1] if "reg_token" in state else 0
 
 
 def _positions(state: State) -> tuple[int, int]:
     """Split a position embedding's length into prefix tokens and the side of a square grid."""
     require_keys(state, (*ESSENTIAL, "blocks.0.mlp.fc1.weight"), "a plain vision transformer")
-    embedding = state["patch_embed.proj.weight"]
-    if embedding.ndim != 4:
-        raise InputError(
-            "patch_embed.proj.weight must be a two-dimensional convolution's",
-            got=tuple(embedding.shape),
-            expected="(D, C, patch, patch)",
-        )
-    length = state["pos_embed"].shape[1]
+    patch_shape(state)
+    shape = tuple(state["pos_embed"].shape)
+    length = shape[1] if len(shape) == 3 and shape[0] == 1 else 0
     for prefix in (1, 0, 1 + _registers(state)):
         grid = math.isqrt(max(length - prefix, 0))
         if grid and grid * grid == length - prefix:
             return prefix, grid
     raise InputError(
         "The position embedding belongs to no square grid of patches",
-        got=f"{length} positions",
-        expected="a square number, plus one for CLS or one for each prefix token",
+        got=shape,
+        expected="(1, N, D), N a square number, plus one for CLS or one for each prefix token",
     )
 
 

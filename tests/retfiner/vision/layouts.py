@@ -287,6 +287,20 @@ def refined(state: dict[str, Tensor], text_width: int | None = None) -> dict[str
     return state | extra
 
 
+def state_of(name: str) -> dict[str, Tensor]:
+    """The keys of a backbone's published encoder, and nothing else."""
+    others = {
+        "MIRAGE": mirage_state,
+        "MultiMAE": mirage_state,
+        "RETFound-Green": green,
+        "DINOv3": dinov3,
+        "RETFound-DINOv3": dinov3,
+        "EyeCLIP": clip_visual,
+        "OCTCube": octcube,
+    }
+    return others[name]() if name in others else vit(3, layer_scale="DINO" in name)
+
+
 def images(channels: int = 3, batch: int = 2, size: int = SIZE) -> Tensor:
     g = torch.Generator().manual_seed(1)
     return torch.randn(batch, channels, size, size, generator=g, dtype=torch.float64)

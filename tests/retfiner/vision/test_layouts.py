@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from retfiner.common.errors import InputError
 from retfiner.vision import BACKBONES, Backbone, load_backbone
 
 from . import layouts, naive
@@ -43,7 +44,6 @@ CASES = [
     ("dinov3_vits16plus_pretrain.pth", GATED, "DINOv3", GATED),
     ("retfound_dinov3.pth", layouts.retfound_dinov3(DINOV3), "RETFound-DINOv3", DINOV3),
     ("eyeclip_visual.pt", layouts.eyeclip(CLIP), "EyeCLIP", CLIP),
-    ("openai_vit_b_32.pth", layouts.clip(CLIP), "CLIP", CLIP),
     ("OCTCube.pth", layouts.octcube_published(OCTCUBE), "OCTCube", OCTCUBE),
     ("uni4eye++_vitl.pth", layouts.uni4eye(PLAIN), "Uni4Eye++", PLAIN),
     ("RetFiner_RETFound.pth", layouts.refined(PLAIN, 64), "RETFound", PLAIN),
@@ -54,7 +54,6 @@ TIMMS = {
     "DINOv3": "vit_small_patch16_dinov3_qkvb",
     "RETFound-DINOv3": "vit_small_patch16_dinov3_qkvb",
     "EyeCLIP": "vit_base_patch32_clip_quickgelu_224",
-    "CLIP": "vit_base_patch32_clip_quickgelu_224",
     "OCTCube": "vit_base_patch16_224",
 }
 """timm's model with the same keys, where they are not the published ones."""
@@ -118,6 +117,16 @@ def test_encoder_keeps_exactly_the_pretrained_keys(tmp_path, name, content, expe
         assert keys == set(theirs.state_dict())
     else:
         assert keys == set(state)
+
+
+def test_a_bias_of_keys_that_nothing_masks_is_no_published_dinov3(tmp_path):
+    state = {k: v.clone() for k, v in DINOV3.items() if not k.endswith("bias_mask")}
+    with pytest.raises(InputError, match="bias of its attention's keys"):
+        loaded(tmp_path, "dinov3.pth", state)
+    for key, value in state.items():
+        if key.endswith("qkv.bias"):
+            value.chunk(3)[1].zero_()
+    assert loaded(tmp_path, "dinov3.pth", state).spec.name == "DINOv3"
 
 
 def test_safetensors_of_mirage_with_its_prefix(tmp_path):
