@@ -191,10 +191,11 @@ def _check_channels(spec: BackboneSpec, state: State, path: Path | str) -> None:
                 expected="float32 or half precision, not quantised",
             )
         patches = key.endswith(("patch_embed.proj.weight", "input_adapters.bscan.proj.weight"))
-        if patches and weight.shape[1] != spec.in_chans:
+        channels = weight.shape[1] if weight.ndim > 1 else 0
+        if patches and channels != spec.in_chans:
             raise InputError(
                 f"{path} takes images of another number of channels than {spec.name}",
-                got=weight.shape[1],
+                got=channels,
                 expected=spec.in_chans,
             )
 

@@ -5,6 +5,8 @@ same weights under other names, but for a bias of the keys, which Meta's code ma
 timm's has none of. Angles come from a formula, in float32 as timm computes them, and fit any grid.
 """
 
+from functools import partial
+
 import timm
 import torch
 from timm.models.eva import Eva
@@ -138,7 +140,7 @@ DINOV3_VIT = Architecture(
     build,
     resize=lambda state, image_size: dict(state),
     trained_size=lambda state: None,
-    heads=lambda state: HEADS.get(state["cls_token"].shape[-1]) if "cls_token" in state else None,
+    heads=partial(plain_vit.usual_heads, table=HEADS),
     tokens=plain_vit.tokens,
 )
 

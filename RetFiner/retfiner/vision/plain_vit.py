@@ -6,7 +6,7 @@ Everything but the number of heads is read from the shapes of the weights.
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -155,9 +155,10 @@ def trained_size(state: State) -> int:
     return _positions(state)[1] * state["patch_embed.proj.weight"].shape[-1]
 
 
-def usual_heads(state: State) -> int | None:
-    """Give the ViT family's number of heads for a width, None for a width of no family member."""
-    return WIDTH_PER_HEAD.get(state["cls_token"].shape[-1]) if "cls_token" in state else None
+def usual_heads(state: State, table: Mapping[int, int] = WIDTH_PER_HEAD) -> int | None:
+    """Give a family's number of heads for a width, None for a width of no family member."""
+    shape = tuple(state["cls_token"].shape) if "cls_token" in state else ()
+    return table.get(shape[-1]) if shape else None
 
 
 def tokens(encoder: nn.Module, images: Tensor) -> ImageTokens:
@@ -222,7 +223,7 @@ def patch_shape(state: State) -> tuple[int, int, int]:
         InputError: If the weight that says so is of no such convolution.
     """
     shape = tuple(state["patch_embed.proj.weight"].shape)
-    if len(shape) != 4 or shape[2] != shape[3]:
+    if len(shape) != 4 or shape[2] != shape[3] or 0 in shape:
         raise InputError(
             "patch_embed.proj.weight must be a two-dimensional convolution's, of square patches",
             got=shape,
@@ -243,7 +244,7 @@ def mlp_ratio(hidden: int, width: int) -> float:
 
 
 def _registers(state: State) -> int:
-    return state["reg_token"].numel() // state["cls_token"].shape[-1] if "reg_token" in state else 0
+    return state["reg_token"].numel() // patch_shape(state)[0] if "reg_token" in state else 0
 
 
 def _positions(state: State) -> tuple[int, int]:
