@@ -222,7 +222,7 @@ def checkpoint_target(rng: random.Random, folder: Path) -> None:
     state = {prefix + key if isinstance(key, str) else key: value for key, value in state.items()}
     own = content["retfiner"] | rng.choice(
         ({}, {"image_size": rng.choice((0, -8, 7, 64, SIZE))}, {"num_heads": rng.choice((0, 3, 4))},
-         {"backbone": rng.choice(("MAE", "VisionFM", "timm/x", "", "MIRAGE"))}, {"mean": [1]})
+         {"backbone": rng.choice(("MAE", "DINOv3", "timm/x", "", "EyeCLIP"))}, {"mean": [1]})
     )  # fmt: skip
     layout = rng.choice(("model", "teacher", "state_dict", ""))
     made = {layout: state} if layout else state

@@ -30,7 +30,13 @@ KINDS = {
     "MIRAGE": layouts.mirage(layouts.mirage_state()),
     "RETFound-DINOv2": layouts.retfound_dinov2(SCALED),
     "RETFound-Green": layouts.green(),
+    "RETFound-DINOv3": layouts.retfound_dinov3(layouts.dinov3()),
+    "DINOv3": layouts.dinov3(gated=True),
+    "EyeCLIP": layouts.eyeclip(layouts.clip_visual()),
+    "OCTCube": layouts.octcube_published(layouts.octcube()),
+    "Uni4Eye++": layouts.uni4eye(PLAIN),
     "timm/vit_tiny_patch16_224": None,
+    "timm/vit_small_patch16_dinov3_qkvb": None,
     "timm/vit_small_patch14_reg4_dinov2": None,
 }
 WAYS = {

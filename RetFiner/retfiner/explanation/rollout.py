@@ -6,6 +6,7 @@ from functools import reduce
 
 import torch
 from timm.layers import Attention
+from timm.models.eva import EvaAttention
 from torch import Tensor
 
 from retfiner.common.errors import InputError
@@ -43,7 +44,8 @@ def self_attention(backbone: Backbone, images: Tensor) -> list[Tensor]:
     Raises:
         InputError: If the encoder has no attention of timm.
     """
-    layers = [module for module in backbone.encoder.modules() if isinstance(module, Attention)]
+    kinds = Attention | EvaAttention
+    layers = [module for module in backbone.encoder.modules() if isinstance(module, kinds)]
     if not layers:
         raise InputError(
             "The attention of this vision encoder cannot be followed",

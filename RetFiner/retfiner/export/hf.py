@@ -18,6 +18,8 @@ from retfiner.common.errors import InputError
 from retfiner.common.files import save_safetensors, whole_file, write_text
 from retfiner.vision import Backbone
 from retfiner.vision.checkpoint_file import OWN_KEY
+from retfiner.vision.plain_vit import is_plain_vit
+from retfiner.vision.timm_vit import is_timms
 
 ARCHITECTURES = {
     "vit": "ViTModel",
@@ -44,12 +46,13 @@ def save_hf(folder: Path, backbone: Backbone) -> None:
     """Write a backbone so that ``transformers.AutoModel.from_pretrained(folder)`` loads it.
 
     Raises:
-        InputError: If transformers has no such architecture (MIRAGE), or no width for it.
+        InputError: If it is no plain ViT (MIRAGE, DINOv3, CLIP), or has a width of none.
     """
     weights = {k: v.detach().cpu() for k, v in backbone.encoder.state_dict().items()}
-    if "blocks.0.attn.qkv.weight" not in weights or "norm.weight" not in weights:
+    other = "norm_pre.weight" in weights or not is_timms(backbone.encoder)
+    if other or not is_plain_vit(weights) or "norm.weight" not in weights:
         raise InputError(
-            f"transformers has no architecture for {backbone.spec.name}",
+            f"{backbone.spec.name} cannot be written for transformers",
             expected="a plain ViT",
             remedy="--format safetensors or --format onnx",
         )

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from retfiner.common.errors import InputError
 
-LORA_TARGETS = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]
-"""Every matrix of every block, as LoRA works best (Dettmers et al., QLoRA, 2023)."""
+LORA_TARGETS = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc1_g", "mlp.fc1_x", "mlp.fc2"]
+"""Every matrix of every block, gated MLPs included (Dettmers et al., QLoRA, 2023)."""
 _DROP_PATH = re.compile(r"(?:.*\.)?drop_path\d*")
 _LORA_A, _LORA_B, _BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
 

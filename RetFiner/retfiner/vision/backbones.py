@@ -9,28 +9,37 @@ from pathlib import Path
 from retfiner.common.errors import InputError, shorten
 from retfiner.vision.checkpoint_file import RawCheckpoint
 from retfiner.vision.dinov2 import DINOV2
+from retfiner.vision.dinov3 import DINOV3
+from retfiner.vision.eyeclip import EYECLIP
 from retfiner.vision.green import RETFOUND_GREEN
 from retfiner.vision.mae import MAE
 from retfiner.vision.mirage import MIRAGE, MULTIMAE
+from retfiner.vision.octcube import OCTCUBE
 from retfiner.vision.plain_vit import is_plain_vit, unsupported_kind
-from retfiner.vision.retfound import RETFOUND, RETFOUND_DINOV2
+from retfiner.vision.retfound import RETFOUND, RETFOUND_DINOV2, RETFOUND_DINOV3
 from retfiner.vision.spec import BackboneSpec
 from retfiner.vision.state_dict import unwrap
 from retfiner.vision.timm_vit import PREFIX as TIMM_PREFIX
 from retfiner.vision.timm_vit import timm_spec
+from retfiner.vision.uni4eye import UNI4EYE
 from retfiner.vision.urfound import URFOUND
 from retfiner.vision.visionfm import VISIONFM
 
 BACKBONES: dict[str, BackboneSpec] = {
     "RETFound": RETFOUND,
     "RETFound-DINOv2": RETFOUND_DINOV2,
+    "RETFound-DINOv3": RETFOUND_DINOV3,
     "RETFound-Green": RETFOUND_GREEN,
     "UrFound": URFOUND,
     "VisionFM": VISIONFM,
+    "EyeCLIP": EYECLIP,
+    "OCTCube": OCTCUBE,
+    "Uni4Eye++": UNI4EYE,
     "MIRAGE": MIRAGE,
     "MultiMAE": MULTIMAE,
     "MAE": MAE,
     "DINOv2": DINOV2,
+    "DINOv3": DINOV3,
 }
 """Every backbone by the name ``--backbone`` takes; besides them, ``timm/<id>``."""
 
@@ -70,7 +79,7 @@ def resolve_backbone(raw: RawCheckpoint, path: Path | str, requested: str = "aut
     if requested.lower() == "auto":
         return spec_named(own) if own is not None else _recognised(raw, path)
     spec = spec_named(requested)
-    if (own is not None and own != spec.name) or not spec.matches(raw):
+    if not spec.matches(raw) if own is None else own != spec.name:
         possible = [own] if own is not None else [s.name for s in _matching(raw)]
         if not possible and not is_plain_vit(unwrap(raw).state):
             raise _unknown(raw, path)
@@ -127,8 +136,8 @@ def _unknown(raw: RawCheckpoint, path: Path) -> InputError:
         return InputError(
             f"{path.name} cannot be used: it holds {kind}",
             got=telling,
-            expected="a plain vision transformer with a class token and learned positions, of "
-            f"single images ({', '.join(BACKBONES)} or timm/<id>)",
+            expected="a vision transformer of single images with a class token "
+            f"({', '.join(BACKBONES)} or timm/<id>)",
             remedy="give a checkpoint of another model; no flag makes this one fit",
         )
     plain = is_plain_vit(state)

@@ -19,9 +19,9 @@ from retfiner.common.files import save_safetensors, save_torch, whole_file
 from retfiner.common.progress import progress
 from retfiner.vision.backbones import resolve_backbone, spec_named
 from retfiner.vision.checkpoint_file import OWN_KEY, RawCheckpoint, read_checkpoint
-from retfiner.vision.plain_vit import is_plain_vit
 from retfiner.vision.spec import Backbone, BackboneSpec, State
 from retfiner.vision.state_dict import text_projection, unwrap
+from retfiner.vision.timm_vit import is_timms
 
 Format = Literal["base", "safetensors", "timm"]
 
@@ -81,7 +81,7 @@ def save_backbone(path: Path | str, backbone: Backbone, format: Format = "base")
     * ``base``: ``torch.save`` in the base model's own layout (RETFound: ``['model']``; VisionFM:
       ``['teacher']``, ``backbone.*``).
     * ``safetensors``: the encoder's own keys.
-    * ``timm``: the same, for plain ViTs only, so that ``timm.create_model(...,
+    * ``timm``: the same, where timm has such a model, so that ``timm.create_model(...,
       checkpoint_path=path)`` loads it.
 
     The latter two ask for a path ending in ``.safetensors``, the first for any other. Each also
@@ -89,7 +89,7 @@ def save_backbone(path: Path | str, backbone: Backbone, format: Format = "base")
     :func:`load_backbone` goes by.
 
     Raises:
-        InputError: If the suffix does not go with the format, or MIRAGE is asked for as timm's.
+        InputError: If the suffix does not go with the format, or timm has no such model.
     """
     path = Path(path)
     _check_format(path, backbone, format)
@@ -135,13 +135,24 @@ def _filled(
         )
     copies = {key: value.detach().clone().contiguous() for key, value in state.items()}
     encoder.load_state_dict(copies, strict=True, assign=True)
+    _fill_buffers(encoder)
     return encoder.eval()
+
+
+def _fill_buffers(encoder: nn.Module) -> None:
+    """Compute what no file holds, as the angles of rotary positions, built without memory."""
+    for module in encoder.modules():
+        lacking = [name for name, b in module.named_buffers(recurse=False) if b.is_meta]
+        for name in lacking:
+            setattr(module, name, torch.empty_like(getattr(module, name), device="cpu"))
+        if lacking:
+            module.init_non_persistent_buffers()  # type: ignore[operator]
 
 
 def _resized(spec: BackboneSpec, state: State, size: int) -> list[str]:
     """Say where positions were interpolated though nobody may have asked for it."""
     trained = spec.architecture.trained_size(state)
-    if trained == size:
+    if trained in (None, size):
         return []
     return [
         f"the positions were trained for {trained} x {trained} pixels and are interpolated to "
@@ -180,10 +191,11 @@ def _check_channels(spec: BackboneSpec, state: State, path: Path | str) -> None:
                 expected="float32 or half precision, not quantised",
             )
         patches = key.endswith(("patch_embed.proj.weight", "input_adapters.bscan.proj.weight"))
-        if patches and weight.shape[1] != spec.in_chans:
+        channels = weight.shape[1] if weight.ndim > 1 else 0
+        if patches and channels != spec.in_chans:
             raise InputError(
                 f"{path} takes images of another number of channels than {spec.name}",
-                got=weight.shape[1],
+                got=channels,
                 expected=spec.in_chans,
             )
 
@@ -210,11 +222,11 @@ def _check_format(path: Path, backbone: Backbone, format: str) -> None:
             got=path.suffix or "none",
             expected=".pth" if format == "base" else ".safetensors",
         )
-    if format == "timm" and not is_plain_vit(backbone.encoder.state_dict()):
+    if format == "timm" and not is_timms(backbone.encoder):
         raise InputError(
             f"{backbone.spec.name} cannot be written for timm",
-            got="input adapters, a global token and no final norm",
-            expected="a plain vision transformer, the only kind timm has a model for",
+            got=f"an encoder that computes as none of timm's does ({backbone.spec.title})",
+            expected="a plain vision transformer or DINOv3, of which timm has models",
             remedy="choose the format 'safetensors' or 'base'",
         )
 

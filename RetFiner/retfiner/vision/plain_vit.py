@@ -6,10 +6,12 @@ Everything but the number of heads is read from the shapes of the weights.
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 from timm.layers import resample_abs_pos_embed
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ ESSENTIAL = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn
 """Keys by which a plain ViT is known."""
 
 LAYER_SCALE, REGISTERS = "blocks.0.ls1.gamma", ("reg_token", "register_tokens")
-TEXT_ENCODER, DECODER = "bert_", "decoder"
+TEXT_ENCODER, DECODER, CONTROLLER = "bert_", "decoder", "controller."
 SINGLE, DISTILLED = ("", "model", "state_dict", "model_state_dict"), ("teacher", "student")
 """Entries of a checkpoint that hold one network's weights ("" for a flat file), or one of two."""
 
@@ -48,7 +50,9 @@ def unsupported_kind(state: State) -> str | None:
     patches = state.get("patch_embed.proj.weight")
     has_patches = patches is not None
     kinds = {
-        "rotary positions (as of DINOv3 or EVA-02)": any("rope" in k.split(".")[0] for k in state),
+        "rotary positions of another kind than DINOv3's": any(
+            "rope" in k.split(".")[0] for k in state
+        ),
         "three-dimensional patches: an encoder of volumes or videos": has_patches
         and patches.ndim == 5,  # type: ignore[union-attr]
         "a transformer with relative positions (Swin or BEiT)": any(
@@ -77,7 +81,7 @@ def layout(
     return matches
 
 
-has_mae_layout = layout(SINGLE, lacks=(LAYER_SCALE, *REGISTERS, TEXT_ENCODER))
+has_mae_layout = layout(SINGLE, lacks=(LAYER_SCALE, *REGISTERS, TEXT_ENCODER, CONTROLLER))
 """Recognise a masked autoencoder, or a bare ViT as after extraction or refinement."""
 
 
@@ -100,16 +104,18 @@ def repair(raw: RawCheckpoint) -> dict[str, Tensor]:
     return state
 
 
-def build(state: State, image_size: int, num_heads: int) -> VisionTransformer:
+def build(
+    state: State, image_size: int, num_heads: int, *, eps: float = 1e-6, **options: Any
+) -> VisionTransformer:
     """Build a plain ViT by a repaired state's shapes, without dropout or stochastic depth.
+
+    ``eps`` is that of its LayerNorms; ``options`` of timm's, which shapes do not tell, stay.
 
     Raises:
         InputError: If the keys are not a plain ViT's, or the shapes do not go together.
     """
     prefix, _ = _positions(state)
-    width, in_chans, patch, patch_width = state["patch_embed.proj.weight"].shape
-    if patch != patch_width:
-        raise InputError("Patches must be square", got=f"{patch} x {patch_width}")
+    width, in_chans, patch = patch_shape(state)
     check_sizes(width, patch, image_size, num_heads)
     return VisionTransformer(
         img_size=image_size,
@@ -126,8 +132,9 @@ def build(state: State, image_size: int, num_heads: int) -> VisionTransformer:
         class_token=True,
         no_embed_class=prefix == 0,
         reg_tokens=_registers(state),
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        norm_layer=partial(nn.LayerNorm, eps=eps),
         weight_init="skip",
+        **options,
     )
 
 
@@ -148,15 +155,16 @@ def trained_size(state: State) -> int:
     return _positions(state)[1] * state["patch_embed.proj.weight"].shape[-1]
 
 
-def usual_heads(state: State) -> int | None:
-    """Give the ViT family's number of heads for a width, None for a width of no family member."""
-    return WIDTH_PER_HEAD.get(state["cls_token"].shape[-1]) if "cls_token" in state else None
+def usual_heads(state: State, table: Mapping[int, int] = WIDTH_PER_HEAD) -> int | None:
+    """Give a family's number of heads for a width, None for a width of no family member."""
+    shape = tuple(state["cls_token"].shape) if "cls_token" in state else ()
+    return table.get(shape[-1]) if shape else None
 
 
 def tokens(encoder: nn.Module, images: Tensor) -> ImageTokens:
-    """Run a timm ``VisionTransformer`` with a class token up to its last block."""
-    if not isinstance(encoder, VisionTransformer):
-        raise TypeError(f"expected a timm VisionTransformer, got {type(encoder).__name__}")
+    """Run a timm ``VisionTransformer`` or ``Eva`` with a class token up to its last block."""
+    if not isinstance(encoder, VisionTransformer | Eva):
+        raise TypeError(f"expected a timm VisionTransformer or Eva, got {type(encoder).__name__}")
     [(patches, prefix)] = encoder.forward_intermediates(
         images,
         indices=1,
@@ -208,6 +216,22 @@ def check_sizes(width: int, patch: int, image_size: int, num_heads: int) -> None
         )
 
 
+def patch_shape(state: State) -> tuple[int, int, int]:
+    """Give the width, the channels and the side of square patches.
+
+    Raises:
+        InputError: If the weight that says so is of no such convolution.
+    """
+    shape = tuple(state["patch_embed.proj.weight"].shape)
+    if len(shape) != 4 or shape[2] != shape[3] or 0 in shape:
+        raise InputError(
+            "patch_embed.proj.weight must be a two-dimensional convolution's, of square patches",
+            got=shape,
+            expected="(D, C, patch, patch)",
+        )
+    return shape[0], shape[1], shape[2]
+
+
 def count_blocks(state: State, prefix: str) -> int:
     """Count the blocks whose keys begin with a prefix and their number."""
     numbers = (re.match(rf"{re.escape(prefix)}(\d+)\.", key) for key in state)
@@ -220,28 +244,23 @@ def mlp_ratio(hidden: int, width: int) -> float:
 
 
 def _registers(state: State) -> int:
-    return state["reg_token"].shape[1] if "reg_token" in state else 0
+    return state["reg_token"].numel() // patch_shape(state)[0] if "reg_token" in state else 0
 
 
 def _positions(state: State) -> tuple[int, int]:
     """Split a position embedding's length into prefix tokens and the side of a square grid."""
     require_keys(state, (*ESSENTIAL, "blocks.0.mlp.fc1.weight"), "a plain vision transformer")
-    embedding = state["patch_embed.proj.weight"]
-    if embedding.ndim != 4:
-        raise InputError(
-            "patch_embed.proj.weight must be a two-dimensional convolution's",
-            got=tuple(embedding.shape),
-            expected="(D, C, patch, patch)",
-        )
-    length = state["pos_embed"].shape[1]
+    patch_shape(state)
+    shape = tuple(state["pos_embed"].shape)
+    length = shape[1] if len(shape) == 3 and shape[0] == 1 else 0
     for prefix in (1, 0, 1 + _registers(state)):
         grid = math.isqrt(max(length - prefix, 0))
         if grid and grid * grid == length - prefix:
             return prefix, grid
     raise InputError(
         "The position embedding belongs to no square grid of patches",
-        got=f"{length} positions",
-        expected="a square number, plus one for CLS or one for each prefix token",
+        got=shape,
+        expected="(1, N, D), N a square number, plus one for CLS or one for each prefix token",
     )
 
 

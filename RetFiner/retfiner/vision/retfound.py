@@ -1,6 +1,9 @@
-"""RETFound: the masked autoencoder and its DINOv2 sibling (Zhou et al., 2023)."""
+"""RETFound: the masked autoencoder and its siblings by DINOv2 and DINOv3 (Zhou et al., 2023)."""
+
+from dataclasses import replace
 
 from retfiner.vision import plain_vit
+from retfiner.vision.dinov3 import DINOV3, meta_layout
 from retfiner.vision.plain_vit import DISTILLED, LAYER_SCALE, REGISTERS, SINGLE, layout
 from retfiner.vision.spec import BackboneSpec
 
@@ -40,5 +43,22 @@ RETFOUND_DINOV2 = BackboneSpec(
     sizes=("ViT-L/14",),
     representation="concat_postnorm",
     modalities=("oct",),
+    filename_hints=("retfound",),
+)
+
+RETFOUND_DINOV3 = replace(
+    DINOV3,
+    name="RETFound-DINOv3",
+    title="RETFound (DINOv3), ViT-L/16",
+    licence="CC BY-NC 4.0",
+    source="https://github.com/HORIZONHealthcare/Med_DINOv3",
+    citation=(
+        "Zhou et al., Generalist versus Specialist Vision Foundation Models for Ocular Disease and "
+        "Oculomics, arXiv:2509.03421, 2025"
+    ),
+    # Others train DINOv3's teacher as well: the name decides.
+    wrap=lambda state: plain_vit.under_teacher(meta_layout(state)),
+    sizes=("ViT-L/16",),
+    generic=False,
     filename_hints=("retfound",),
 )

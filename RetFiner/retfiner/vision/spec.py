@@ -43,7 +43,8 @@ class Architecture:
             The encoder has ``embed_dim`` and, of timm's interface, ``blocks``, ``group_matcher``
             and ``set_grad_checkpointing``.
         resize: Interpolate the position embedding of a repaired state to an image size in pixels.
-        trained_size: The image size in pixels that a repaired state's positions are for.
+        trained_size: The image size in pixels that a repaired state's positions are for, or None
+            where there are none to interpolate.
         heads: The number of attention heads, or None where the weights' shapes do not settle it.
         tokens: The encoder's forward pass.
     """
@@ -51,7 +52,7 @@ class Architecture:
     repair: Callable[[RawCheckpoint], dict[str, Tensor]]
     build: Callable[[State, int, int], nn.Module]
     resize: Callable[[State, int], dict[str, Tensor]]
-    trained_size: Callable[[State], int]
+    trained_size: Callable[[State], int | None]
     heads: Callable[[State], int | None]
     tokens: Callable[[nn.Module, Tensor], ImageTokens]
 

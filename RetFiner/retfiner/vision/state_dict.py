@@ -26,7 +26,12 @@ PREFIXES = ("module.", "backbone.", "model.vision_encoder.", "model.")
 INSERTED = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What torch.compile, split weights and recomputed activations put anywhere into a key."""
 
-ENCODER_KEYS = ("patch_embed.proj.weight", "input_adapters.bscan.proj.weight", transformers_vit.KEY)
+ENCODER_KEYS = (
+    "patch_embed.proj.weight",
+    "input_adapters.bscan.proj.weight",
+    "ln_pre.weight",
+    transformers_vit.KEY,
+)
 """Keys that every encoder has one of; what stands before it is the name its owner gave it."""
 
 TRAINING_ONLY = (
@@ -36,6 +41,8 @@ TRAINING_ONLY = (
     "bert_",
     "dino_head.",
     "ibot_head.",
+    "controller.",
+    "mlp.",
     "n_averaged",
 )
 """Beginnings of keys that served pretraining alone."""
@@ -176,6 +183,14 @@ def text_projection(raw: RawCheckpoint) -> dict[str, Tensor]:
     state = unwrap(raw).state
     names = ("weight", "bias")
     return {name: widened(state[f"proj.{name}"]) for name in names if f"proj.{name}" in state}
+
+
+def renamed(key: str, names: Mapping[str, str]) -> str:
+    """Replace parts of a key, each from a dot or the key's beginning on."""
+    key = f".{key}"
+    for old, new in names.items():
+        key = key.replace(f".{old}", f".{new}")
+    return key[1:]
 
 
 def widened(tensor: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel
 from retfiner.common.errors import InputError
 from retfiner.export import hf
 from retfiner.export.hf import hf_provenance, push_folder, save_hf
-from retfiner.vision import BACKBONES, Backbone
+from retfiner.vision import BACKBONES, Backbone, backbone_from_state
 from tests.helpers.small import fill, small_backbone
+from tests.retfiner.vision import layouts
 
 
 def dino(registers=0, embeds_cls=True, hidden=4):
@@ -80,11 +81,25 @@ def test_an_mlp_that_transformers_cannot_build_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_no_plain_vit_is_refused(tmp_path):
+def without_norm():
     backbone = small_backbone(48)
     backbone.encoder.norm = nn.Identity()
-    with pytest.raises(InputError, match="no architecture"):
+    return backbone
+
+
+OTHERS = ("DINOv3", "EyeCLIP", "OCTCube", "MIRAGE")
+
+
+@pytest.mark.parametrize("name", [None, *OTHERS])
+def test_no_plain_vit_is_refused(tmp_path, name):
+    backbone = (
+        without_norm()
+        if name is None
+        else backbone_from_state(name, layouts.state_of(name), layouts.SIZE, layouts.HEADS)
+    )
+    with pytest.raises(InputError, match="cannot be written for transformers"):
         save_hf(tmp_path, backbone)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_upload_is_private(tmp_path, monkeypatch):

@@ -8,12 +8,21 @@ import pytest
 import torch
 
 from retfiner.export.onnx import onnx_provenance, save_onnx
+from retfiner.vision import backbone_from_state
 from tests.helpers.small import fill, small_backbone
+from tests.retfiner.vision import layouts
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    backbone = small_backbone(48)
+def named(name):
+    return lambda: backbone_from_state(name, layouts.state_of(name), layouts.SIZE, layouts.HEADS)
+
+
+MAKERS = [lambda: small_backbone(48), named("DINOv3"), named("EyeCLIP"), named("OCTCube")]
+
+
+@pytest.fixture(scope="module", params=MAKERS, ids=["plain ViT", "DINOv3", "EyeCLIP", "OCTCube"])
+def exported(tmp_path_factory, request):
+    backbone = request.param()
     fill(backbone.encoder)
     backbone.encoder.eval()
     backbone.provenance = {"run_id": "abc"}

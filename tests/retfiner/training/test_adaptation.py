@@ -10,7 +10,7 @@ from retfiner.export.extract import ExtractConfig, extract
 from retfiner.refine import refine
 from retfiner.text.reading import Reading
 from retfiner.training.adaptation import checkpoint_activations
-from retfiner.vision import load_backbone
+from retfiner.vision import backbone_from_state, load_backbone
 from retfiner.vision.adaptation import (
     add_lora,
     layers_of,
@@ -22,6 +22,7 @@ from retfiner.vision.adaptation import (
 from retfiner.vision.mirage import MirageEncoder
 from tests.helpers.refinement import column, make_material, settings
 from tests.helpers.small import fill, random_batch, small_model, small_vit
+from tests.retfiner.vision import layouts
 
 torch.set_num_threads(1)
 
@@ -81,6 +82,14 @@ def mirage(depth=2):
             ),
             {"reg_token": 0, "cls_token": 0, "blocks.1.ls1.gamma": 2},
         ),
+        (
+            backbone_from_state("DINOv3", layouts.dinov3(), 32, 4).encoder,
+            {"reg_token": 0, "blocks.0.gamma_1": 1, "blocks.1.attn.q_bias": 2, "norm.bias": 2},
+        ),
+        (
+            backbone_from_state("EyeCLIP", layouts.clip_visual(), 32, 4).encoder,
+            {"norm_pre.weight": 0, "blocks.0.norm1.weight": 1, "norm.weight": 2},
+        ),
     ],
 )
 def test_layers_are_told_by_name(encoder, layers):
@@ -111,25 +120,33 @@ def test_learning_rates_fall_from_layer_to_layer():
     assert sizes[1] == sizes[2] < sizes[3]  # the final norm goes with the last block
 
 
-def test_lora_starts_as_the_base_model_and_merges_into_what_it_computes():
+def gated_dinov3():
+    """Attention with biases of its own, and three matrices an MLP."""
+    return backbone_from_state("DINOv3", layouts.dinov3(gated=True), 32, 4).encoder
+
+
+@pytest.mark.parametrize(("make", "matrices"), [(small_vit, 4), (gated_dinov3, 5)])
+def test_lora_starts_as_the_base_model_and_merges_into_what_it_computes(make, matrices):
     torch.manual_seed(0)
-    encoder, images = small_vit(depth=2).double(), torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    encoder, images = make().double(), torch.randn(2, 3, 32, 32, dtype=torch.float64)
     fill(encoder)
     keys, before = set(encoder.state_dict()), encoder.forward_features(images)
     add_lora(encoder, rank=4, scale=3.0)
     assert torch.equal(encoder.forward_features(images), before)
     assert all("lora_" in name for name in trainable(encoder))
-    # 4 matrices a block: qkv, proj, fc1, fc2
-    assert len(trainable(encoder)) == 2 * 2 * 4
+    # qkv, proj, fc1 (of a gated MLP, two of them), fc2
+    assert len(trainable(encoder)) == 2 * 2 * matrices
     with torch.no_grad():
         for name, parameter in encoder.named_parameters():
             if "lora_B" in name:
                 parameter.normal_()
     after = encoder.forward_features(images)
     assert not torch.allclose(after, before)
+    after.sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in encoder.parameters() if p.requires_grad)
     merged = merge_lora(encoder.state_dict(), scale=3.0)
     assert set(merged) == keys
-    plain = small_vit(depth=2).double()
+    plain = make().double()
     plain.load_state_dict(merged)
     torch.testing.assert_close(plain.forward_features(images), after, rtol=1e-10, atol=1e-10)
 

@@ -163,6 +163,121 @@ def dinov2_with_registers() -> dict[str, Tensor]:
     return state | {"register_tokens": rand(torch.Generator().manual_seed(7), 1, 4, WIDTH)}
 
 
+def dinov3(seed: int = 0, gated: bool = False) -> dict[str, Tensor]:
+    """Flat, Meta's own keys: registers, no learned positions, a bias of keys that a mask hides."""
+    shapes = vit_shapes(WIDTH, DEPTH, PATCH, 0, layer_scale=True, hidden=96)
+    shapes |= {"storage_tokens": (1, 4, WIDTH), "mask_token": (1, WIDTH)}
+    del shapes["pos_embed"]
+    if gated:
+        for i in range(DEPTH):
+            for theirs, ours in (("w1", "fc1"), ("w2", "fc1"), ("w3", "fc2")):
+                for kind in ("weight", "bias"):
+                    wide = shapes[f"blocks.{i}.mlp.{ours}.{kind}"]
+                    shapes[f"blocks.{i}.mlp.{theirs}.{kind}"] = wide
+            for kind in ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"):
+                del shapes[f"blocks.{i}.mlp.{kind}"]
+    state = filled(shapes, seed)
+    mask = torch.ones(3, WIDTH).index_fill(0, torch.tensor(1), 0.0).flatten()
+    state |= {f"blocks.{i}.attn.qkv.bias_mask": mask for i in range(DEPTH)}
+    size = WIDTH // HEADS
+    return state | {"rope_embed.periods": 100.0 ** (torch.arange(size // 4) / (size // 4))}
+
+
+def retfound_dinov3(state: dict[str, Tensor]) -> dict:
+    return {"teacher": retfound_dinov2(state)["teacher"], "iteration": 1249}
+
+
+def clip_visual(seed: int = 0) -> dict[str, Tensor]:
+    """OpenAI's keys of the ViT, without ``visual.``."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "class_embedding": (WIDTH,),
+        "positional_embedding": (1 + GRID**2, WIDTH),
+        "conv1.weight": (WIDTH, 3, PATCH, PATCH),
+    }
+    inner = {
+        "attn.in_proj_weight": (3 * WIDTH, WIDTH),
+        "attn.in_proj_bias": (3 * WIDTH,),
+        "attn.out_proj.weight": (WIDTH, WIDTH),
+        "attn.out_proj.bias": (WIDTH,),
+        "mlp.c_fc.weight": (4 * WIDTH, WIDTH),
+        "mlp.c_fc.bias": (4 * WIDTH,),
+        "mlp.c_proj.weight": (WIDTH, 4 * WIDTH),
+        "mlp.c_proj.bias": (WIDTH,),
+    }
+    blocks = [f"transformer.resblocks.{i}." for i in range(DEPTH)]
+    shapes |= {block + key: shape for block in blocks for key, shape in inner.items()}
+    norms = [
+        "ln_pre",
+        "ln_post",
+        *(f"{block}{norm}" for block in blocks for norm in ("ln_1", "ln_2")),
+    ]
+    state = filled(shapes, seed)
+    g = torch.Generator().manual_seed(seed + 1)
+    for norm in norms:
+        state |= {f"{norm}.weight": 1 + rand(g, WIDTH), f"{norm}.bias": rand(g, WIDTH)}
+    return state
+
+
+def clip(visual: dict[str, Tensor]) -> dict[str, Tensor]:
+    """OpenAI's CLIP: both encoders."""
+    text = {
+        "positional_embedding": torch.ones(77, 8),
+        "text_projection": torch.ones(8, 16),
+        "logit_scale": torch.tensor(4.6),
+        "transformer.resblocks.0.attn.in_proj_weight": torch.ones(24, 8),
+        "token_embedding.weight": torch.ones(9, 8),
+        "ln_final.weight": torch.ones(8),
+    }
+    return (
+        text | {f"visual.{k}": v for k, v in visual.items()} | {"visual.proj": torch.ones(48, 16)}
+    )
+
+
+def eyeclip(visual: dict[str, Tensor]) -> dict:
+    g = torch.Generator().manual_seed(9)
+    decoder = {f"visual.decoder.{k}": v for k, v in _decoder(g).items()}
+    training = {"epoch": 10, "optimizer_state_dict": {"state": {}}, "loss": 0.1}
+    return {"model_state_dict": clip(visual) | decoder, **training}
+
+
+def octcube(seed: int = 0) -> dict[str, Tensor]:
+    """flash-attn's keys, patches three B-scans deep, positions by place and by depth."""
+    state = filled(vit_shapes(WIDTH, DEPTH, PATCH, 0), seed)
+    for i in range(DEPTH):
+        for theirs, ours in (("mixer.Wqkv", "attn.qkv"), ("mixer.out_proj", "attn.proj")):
+            for kind in ("weight", "bias"):
+                state[f"blocks.{i}.{theirs}.{kind}"] = state.pop(f"blocks.{i}.{ours}.{kind}")
+    g = torch.Generator().manual_seed(seed + 1)
+    del state["pos_embed"]
+    return state | {
+        "patch_embed.proj.weight": rand(g, WIDTH, 1, 3, PATCH, PATCH),
+        "pos_embed_class": rand(g, 1, 1, WIDTH),
+        "pos_embed_spatial": rand(g, 1, GRID**2, WIDTH),
+    }
+
+
+def octcube_published(state: dict[str, Tensor]) -> dict:
+    of_volumes = {
+        "pos_embed_temporal": torch.ones(1, 20, WIDTH),
+        "decoder_cls_token": torch.ones(1, 1, 32),
+        "decoder_pos_embed_temporal": torch.ones(1, 20, 32),
+        "decoder_blocks.0.mixer.Wqkv.weight": torch.ones(96, 32),
+        "mask_token": torch.ones(1, 1, 32),
+    }
+    return {"model": state | of_volumes, **_training("flash_attn_mae_vit_large_patch16")}
+
+
+def uni4eye(state: dict[str, Tensor]) -> dict:
+    heads = {
+        "mlp.weight": torch.ones(2, 50),
+        "mlp.bias": torch.ones(2),
+        "controller.weight": torch.ones(12, 9, 1),
+        "controller.bias": torch.ones(12),
+    }
+    content = mae(state)
+    return content | {"model": content["model"] | heads}
+
+
 def refined(state: dict[str, Tensor], text_width: int | None = None) -> dict[str, Tensor]:
     """A released refined encoder: flat, with a classifier, and for RETFound a projection."""
     g = torch.Generator().manual_seed(5)
@@ -170,6 +285,20 @@ def refined(state: dict[str, Tensor], text_width: int | None = None) -> dict[str
     if text_width is not None:
         extra |= {"proj.weight": rand(g, text_width, WIDTH), "proj.bias": rand(g, text_width)}
     return state | extra
+
+
+def state_of(name: str) -> dict[str, Tensor]:
+    """The keys of a backbone's published encoder, and nothing else."""
+    others = {
+        "MIRAGE": mirage_state,
+        "MultiMAE": mirage_state,
+        "RETFound-Green": green,
+        "DINOv3": dinov3,
+        "RETFound-DINOv3": dinov3,
+        "EyeCLIP": clip_visual,
+        "OCTCube": octcube,
+    }
+    return others[name]() if name in others else vit(3, layer_scale="DINO" in name)
 
 
 def images(channels: int = 3, batch: int = 2, size: int = SIZE) -> Tensor:

@@ -76,13 +76,18 @@ def test_no_figure_is_left_unused():
         ("RETFound-DINOv2", "concat_postnorm"),
         ("RETFound-Green", "concat_postnorm"),
         ("DINOv2", "concat_postnorm"),
+        ("DINOv3", "concat_postnorm"),
+        ("RETFound-DINOv3", "concat_postnorm"),
+        ("EyeCLIP", "concat_postnorm"),
+        ("OCTCube", "concat_postnorm"),
+        ("Uni4Eye++", "concat_prenorm"),
     ],
 )
 def test_own_definition_of_each_backbone(protocol, name, method):
     _, images = protocol
     assert BACKBONES[name].representation == method
     gray = BACKBONES[name].in_chans == 1
-    state = layouts.mirage_state() if gray else layouts.vit(layer_scale="DINO" in name)
+    state = layouts.state_of(name)
     backbone = backbone_from_state(name, {k: v.double() for k, v in state.items()}, 32, 4)
     images = images[:, :1] if gray else images
     own = backbone.features(images)

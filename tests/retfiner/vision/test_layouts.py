@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from retfiner.common.errors import InputError
 from retfiner.vision import BACKBONES, Backbone, load_backbone
 
 from . import layouts, naive
@@ -20,6 +22,9 @@ REGISTERS = layouts.dinov2_with_registers()
 GREEN = layouts.green()
 MIRAGE = layouts.mirage_state()
 OTHER = layouts.vit(seed=2)
+DINOV3, GATED = layouts.dinov3(), layouts.dinov3(seed=3, gated=True)
+CLIP = layouts.clip_visual()
+OCTCUBE = layouts.octcube()
 
 # file name, content, backbone it must be taken for, the encoder's published state
 CASES = [
@@ -35,10 +40,23 @@ CASES = [
     ("retfoundgreen_statedict.pth", GREEN, "RETFound-Green", GREEN),
     ("dinov2_vitb14_pretrain.pth", SCALED | {"mask_token": torch.ones(1, 48)}, "DINOv2", SCALED),
     ("dinov2_vitb14_reg4_pretrain.pth", REGISTERS, "DINOv2", REGISTERS),
+    ("dinov3_vits16_pretrain_lvd1689m-08c60483.pth", DINOV3, "DINOv3", DINOV3),
+    ("dinov3_vits16plus_pretrain.pth", GATED, "DINOv3", GATED),
+    ("retfound_dinov3.pth", layouts.retfound_dinov3(DINOV3), "RETFound-DINOv3", DINOV3),
+    ("eyeclip_visual.pt", layouts.eyeclip(CLIP), "EyeCLIP", CLIP),
+    ("OCTCube.pth", layouts.octcube_published(OCTCUBE), "OCTCube", OCTCUBE),
+    ("uni4eye++_vitl.pth", layouts.uni4eye(PLAIN), "Uni4Eye++", PLAIN),
     ("RetFiner_RETFound.pth", layouts.refined(PLAIN, 64), "RETFound", PLAIN),
     ("RetFiner_UrFound.pth", layouts.refined(PLAIN), "UrFound", PLAIN),
     ("RetFiner_VisionFM.pth", layouts.refined(PLAIN), "VisionFM", PLAIN),
 ]
+TIMMS = {
+    "DINOv3": "vit_small_patch16_dinov3_qkvb",
+    "RETFound-DINOv3": "vit_small_patch16_dinov3_qkvb",
+    "EyeCLIP": "vit_base_patch32_clip_quickgelu_224",
+    "OCTCube": "vit_base_patch16_224",
+}
+"""timm's model with the same keys, where they are not the published ones."""
 IDS = [f"{name}-{i}" for i, (name, *_) in enumerate(CASES)]
 
 
@@ -48,7 +66,13 @@ def loaded(folder: Path, name: str, content: dict, **options: int) -> Backbone:
 
 
 def reference(backbone: Backbone, state: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    forward = naive.mirage if backbone.spec.in_chans == 1 else naive.vit
+    marks = {
+        "global_tokens": naive.mirage,
+        "storage_tokens": naive.dinov3,
+        "class_embedding": naive.clip,
+        "pos_embed_spatial": naive.octcube,
+    }
+    forward = next((forward for key, forward in marks.items() if key in state), naive.vit)
     return forward(state, x, HEADS)
 
 
@@ -63,15 +87,19 @@ def test_encoder_computes_what_a_naive_one_does(tmp_path, name, content, expecte
     x = layouts.images(backbone.spec.in_chans)
     prefix, patches = reference(backbone, state, x)
     tokens = backbone.tokens(x)
-    # DINOv2's position of CLS is added to the CLS token on loading, in float32.
-    close = {"rtol": 1e-9, "atol": 1e-6 if "register_tokens" in state else 1e-9}
+    # DINOv2's position of CLS is added to the CLS token on loading, and the sines and cosines of
+    # DINOv3's positions are computed, in float32.
+    rounded = {"register_tokens", "storage_tokens"} & state.keys()
+    close = {"rtol": 1e-9, "atol": 1e-6 if rounded else 1e-9}
     torch.testing.assert_close(tokens.prefix, prefix, **close)
     torch.testing.assert_close(tokens.patches, patches, **close)
 
     sequence = torch.cat([prefix, patches], dim=1)
     if expected not in ("UrFound", "MIRAGE", "MultiMAE"):
-        weight, bias = state["norm.weight"].double(), state["norm.bias"].double()
-        sequence = naive.layer_norm(sequence, weight, bias)
+        name = "ln_post" if "ln_post.weight" in state else "norm"
+        weight, bias = state[f"{name}.weight"].double(), state[f"{name}.bias"].double()
+        eps = 1e-5 if "CLIP" in expected or "DINOv3" in expected else 1e-6
+        sequence = naive.layer_norm(sequence, weight, bias, eps)
     torch.testing.assert_close(backbone.fusion_tokens(x), sequence, **close)
 
 
@@ -82,8 +110,23 @@ def test_encoder_keeps_exactly_the_pretrained_keys(tmp_path, name, content, expe
         assert keys == {f"model.{key}" for key in state}
     elif "register_tokens" in state:
         assert keys == (set(state) - {"register_tokens", "mask_token"}) | {"reg_token"}
+    elif expected in TIMMS:
+        name = TIMMS[expected].replace("small", "small_plus" if state is GATED else "small")
+        with torch.device("meta"):
+            theirs = timm.create_model(name, num_classes=0, global_pool="", depth=2)
+        assert keys == set(theirs.state_dict())
     else:
         assert keys == set(state)
+
+
+def test_a_bias_of_keys_that_nothing_masks_is_no_published_dinov3(tmp_path):
+    state = {k: v.clone() for k, v in DINOV3.items() if not k.endswith("bias_mask")}
+    with pytest.raises(InputError, match="bias of its attention's keys"):
+        loaded(tmp_path, "dinov3.pth", state)
+    for key, value in state.items():
+        if key.endswith("qkv.bias"):
+            value.chunk(3)[1].zero_()
+    assert loaded(tmp_path, "dinov3.pth", state).spec.name == "DINOv3"
 
 
 def test_safetensors_of_mirage_with_its_prefix(tmp_path):

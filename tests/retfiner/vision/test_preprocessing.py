@@ -76,8 +76,12 @@ def test_published_means_and_sizes():
     assert BACKBONES["RETFound"].mean == (0.485, 0.456, 0.406)
     assert BACKBONES["VisionFM"].mean == (0.21091926, 0.21091926, 0.21091919)
     assert BACKBONES["VisionFM"].std == (0.17598894, 0.17598891, 0.17598893)
+    assert BACKBONES["EyeCLIP"].mean == (0.48145466, 0.4578275, 0.40821073)
+    assert BACKBONES["EyeCLIP"].std == (0.26862954, 0.26130258, 0.27577711)
+    for name in ("OCTCube", "Uni4Eye++"):
+        assert (BACKBONES[name].mean, BACKBONES[name].std) == ((0, 0, 0), (1, 1, 1))
     sizes = {name: spec.image_size for name, spec in BACKBONES.items()}
-    special = {"MIRAGE": 512, "MultiMAE": 512, "RETFound-Green": 392}
+    special = {"MIRAGE": 512, "MultiMAE": 512, "RETFound-Green": 392, "OCTCube": 256}
     assert sizes == dict.fromkeys(BACKBONES, 224) | special
 
 

@@ -21,16 +21,8 @@ from .layouts import DEPTH, HEADS, PATCH, SIZE, WIDTH
 TIMM = {"embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS, "img_size": SIZE, "num_classes": 0}
 
 
-def state_for(name: str) -> dict[str, torch.Tensor]:
-    if BACKBONES[name].in_chans == 1:
-        return layouts.mirage_state(3)
-    if name == "RETFound-Green":
-        return layouts.green()
-    return layouts.vit(3, layer_scale="DINOv2" in name)
-
-
 def make(name: str) -> Backbone:
-    backbone = backbone_from_state(name, state_for(name), SIZE, HEADS)
+    backbone = backbone_from_state(name, layouts.state_of(name), SIZE, HEADS)
     backbone.provenance = {"epochs": 4, "losses": ["itc", "itm"], "base_weights": "a.pth"}
     return backbone
 
@@ -143,11 +135,56 @@ def test_published_safetensors_keys_of_mirage(tmp_path):
     assert content["model"].keys() == layouts.mirage_state().keys()
 
 
-def test_timm_has_no_model_for_mirage(tmp_path):
+@pytest.mark.parametrize("name", ["MIRAGE", "OCTCube"])
+def test_what_timm_has_no_model_for(tmp_path, name):
     with pytest.raises(InputError, match="cannot be written for timm") as caught:
-        save_backbone(tmp_path / "m.safetensors", make("MIRAGE"), "timm")
-    assert "global token" in str(caught.value)
+        save_backbone(tmp_path / "m.safetensors", make(name), "timm")
+    assert BACKBONES[name].title in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("DINOv3", "vit_small_patch16_dinov3_qkvb"),
+        ("EyeCLIP", "vit_base_patch32_clip_quickgelu_224"),
+    ],
+)
+def test_timm_computes_the_same_of_its_format(tmp_path, name, model):
+    backbone = make(name)
+    save_backbone(tmp_path / "x.safetensors", backbone, "timm")
+    options = TIMM | {"patch_size": PATCH, "global_pool": "", "dynamic_img_size": False}
+    hidden = backbone.encoder.blocks[0].mlp.fc1.out_features
+    theirs = timm.create_model(
+        model, **options, mlp_ratio=hidden / WIDTH, checkpoint_path=str(tmp_path / "x.safetensors")
+    ).eval()
+    equal(theirs, backbone.encoder)
+    x = layouts.images().float()
+    torch.testing.assert_close(
+        theirs.forward_features(x), backbone.fusion_tokens(x), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["DINOv3", "RETFound-DINOv3", "EyeCLIP", "OCTCube"])
+def test_the_published_keys_come_back_to_the_bit(tmp_path, name):
+    """But for what no encoder of single images uses, or what a formula gives."""
+    save_backbone(tmp_path / "x.pth", make(name))
+    content = torch.load(tmp_path / "x.pth", map_location="cpu", weights_only=True)
+    entries = ("model_state_dict", "teacher", "model")
+    written = next((content[entry] for entry in entries if entry in content), content)
+    prefix = {"RETFound-DINOv3": "backbone.", "EyeCLIP": "visual."}
+    state = {prefix.get(name, "") + k: v for k, v in layouts.state_of(name).items()}
+    assert {k for k in written if k != "retfiner"} == state.keys()
+    for key, value in state.items():
+        seen = value * state.get(f"{key}_mask", 1.0)  # of a bias by Meta's code
+        if not key.endswith(("mask_token", "periods")):
+            torch.testing.assert_close(written[key], seen, rtol=0, atol=0)
+
+
+def test_periods_are_those_of_metas_formula():
+    periods = BACKBONES["DINOv3"].wrap({"cls_token": torch.zeros(1, 1, 384)})["rope_embed.periods"]
+    expected = [100 ** (2 * j / 32) for j in range(16)]  # of ViT-S: 64 channels a head
+    torch.testing.assert_close(periods, torch.tensor(expected), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from retfiner.common.errors import InputError
-from retfiner.vision import load_backbone, save_backbone, spec_named
+from retfiner.vision import BACKBONES, load_backbone, save_backbone, spec_named
 
 from . import layouts, naive
 
@@ -36,6 +36,41 @@ def test_loads_and_computes(published):
     prefix, patches = naive.vit(resized, x, heads=3)
     torch.testing.assert_close(backbone.tokens(x).patches, patches, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(backbone.tokens(x).prefix, prefix, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["vit_small_patch16_dinov3", "vit_small_patch16_dinov3_qkvb"])
+def test_dinov3_computes_what_timm_does(tmp_path, model):
+    """With weights of timm's layout and of Meta's, at sizes that nothing is interpolated to."""
+    torch.manual_seed(0)
+    theirs = timm.create_model(model, num_classes=0, depth=2).eval()
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    state = theirs.state_dict()
+    for name, content in (("timm.pth", state), ("meta.pth", BACKBONES["DINOv3"].wrap(state))):
+        torch.save(content, tmp_path / name)
+        for size in (32, 64):
+            backbone = load_backbone(tmp_path / name, "DINOv3", image_size=size)
+            assert (backbone.num_heads, backbone.notes) == (6, ())
+            x = layouts.images(size=size).float()
+            expected = theirs.forward_features(x)
+            torch.testing.assert_close(backbone.fusion_tokens(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_dinov3_by_its_id(tmp_path):
+    name = "timm/vit_small_patch16_dinov3.lvd1689m"
+    torch.manual_seed(0)
+    theirs = timm.create_model("vit_small_patch16_dinov3", num_classes=0).eval()
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    backbone = load_backbone(tmp_path / "model.safetensors", name, image_size=64)
+    x = layouts.images(size=64).float()
+    torch.testing.assert_close(
+        backbone.fusion_tokens(x), theirs.forward_features(x), rtol=1e-5, atol=1e-5
+    )
+    save_backbone(tmp_path / "again.pth", backbone)
+    assert load_backbone(tmp_path / "again.pth").spec.name == name
+    with pytest.raises(InputError, match="q_bias"):
+        load_backbone(tmp_path / "model.safetensors", "timm/vit_small_patch16_dinov3_qkvb")
 
 
 def test_settings_are_timms(published):
@@ -79,6 +114,8 @@ def test_heads_are_fixed(published):
     [
         ("timm/resnet18", "ResNet"),
         ("timm/vit_base_patch16_siglip_224", "VisionTransformer"),  # no class token
+        ("timm/eva02_tiny_patch14_224", "Eva"),
+        ("timm/vit_base_patch16_sapiens2", "Eva"),
         ("timm/deit_tiny_distilled_patch16_224", "VisionTransformerDistilled"),
         ("timm/vit_tiny_r_s16_p8_224", "VisionTransformer"),  # a convolutional stem
         ("timm/vit_huge_patch99", "no model"),

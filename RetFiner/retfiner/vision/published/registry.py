@@ -112,6 +112,20 @@ WEIGHTS: tuple[PublishedWeights, ...] = (
         gated=True,
     ),
     PublishedWeights(
+        name="RETFound-DINOv3",
+        files=("retfound_dinov3.pth",),
+        backbone="RETFound-DINOv3",
+        page="https://huggingface.co/YukunZhou/retfound_dinov3",
+        licence="CC BY-NC 4.0",
+        paper=(
+            "Zhou et al., Generalist versus Specialist Vision Foundation Models for Ocular Disease "
+            "and Oculomics, arXiv:2509.03421, 2025"
+        ),
+        input=IMAGENET_224,
+        hub="YukunZhou/retfound_dinov3",
+        gated=True,
+    ),
+    PublishedWeights(
         name="RETFound-Green",
         files=("retfoundgreen_statedict.pth",),
         backbone="RETFound-Green",
@@ -154,6 +168,45 @@ WEIGHTS: tuple[PublishedWeights, ...] = (
         ),
         input=VISIONFM_224,
         gigabytes=1.51,
+    ),
+    PublishedWeights(
+        name="EyeCLIP",
+        files=("eyeclip_visual.pt",),
+        backbone="EyeCLIP",
+        page="https://github.com/Michi-3000/EyeCLIP",
+        drive="https://drive.google.com/file/d/1u_pUJYPppbprVQQ5jaULEKKp-eJqaVw6/view",
+        licence="none stated",
+        paper=(
+            "Shi et al., A multimodal visual-language foundation model for computational "
+            "ophthalmology, npj Digital Medicine 8, 2025"
+        ),
+        input="224 px, 3 channels, CLIP's own",
+    ),
+    PublishedWeights(
+        name="OCTCube",
+        files=("OCTCube.pth",),
+        backbone="OCTCube",
+        page="https://github.com/ZucksLiu/OCTCubeM",
+        drive="https://drive.google.com/file/d/1NLodgy0UGeBHAj0DzFMFmsAtVGq9NHUo/view",
+        licence="none stated (its code: BSD 2-Clause)",
+        paper=(
+            "Liu et al., OCTCube-M: A 3D multimodal optical coherence tomography foundation model "
+            "for retinal and systemic diseases, arXiv:2408.11227, 2024"
+        ),
+        input="256 px, 3 channels, [0, 1]",
+    ),
+    PublishedWeights(
+        name="Uni4Eye++",
+        files=("uni4eye++_vitl.pth",),
+        backbone="Uni4Eye++",
+        page="https://github.com/Davidczy/Uni4Eye_pp",
+        drive="https://drive.google.com/file/d/12Cw-OpyBcFbs2zcT368cG6DJPVKVRMEa/view",
+        licence="none stated",
+        paper=(
+            "Cai et al., Uni4Eye++: A General Masked Image Modeling Multi-modal Pre-training "
+            "Framework for Ophthalmic Image Classification and Segmentation, IEEE TMI 43(12), 2024"
+        ),
+        input="224 px, 3 channels, [0, 1]",
     ),
     PublishedWeights(
         name="MIRAGE-Large",
