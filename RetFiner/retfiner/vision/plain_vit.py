@@ -109,7 +109,7 @@ def build(
 ) -> VisionTransformer:
     """Build a plain ViT by a repaired state's shapes, without dropout or stochastic depth.
 
-    ``eps`` is that of its LayerNorms; ``options`` of timm's, which shapes do not tell, stay.
+    ``eps`` is that of its LayerNorms; ``options`` are timm's, for what no shape tells.
 
     Raises:
         InputError: If the keys are not a plain ViT's, or the shapes do not go together.
