@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib import rc_context
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
@@ -37,7 +38,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from linprobe.report.style import GREY, STYLE, model_style, new_figure, share_legend
+from linprobe.report.style import GREY, STYLE, model_style, share_legend
 from retfiner.common.cli import flag, parse
 from retfiner.common.commands import REPOSITORY
 from retfiner.common.errors import InputError, run_entry_point
@@ -334,7 +335,7 @@ def agreement(rows: pd.DataFrame) -> str:
 def draw(rows: pd.DataFrame, path: Path) -> None:
     """Draw each half's mean change over the probes as a dot, and their mean as a stroke."""
     variants = list(dict.fromkeys(rows["variant"]))
-    figure = new_figure(6.4, 1.0 + 0.42 * len(variants))
+    figure = Figure(figsize=(6.4, 1.0 + 0.42 * len(variants)))
     ax = figure.subplots()
     for index, protocol in enumerate(("across", "within")):
         part = rows[rows["protocol"] == protocol]
