@@ -100,7 +100,7 @@ def train(config: Settings, way: str) -> Path:
     if not done.is_file():
         result = refine(
             RefineConfig(
-                **({"max_slices": config.max_slices} | WAYS[way]),  # type: ignore[arg-type]
+                **({"max_slices": config.max_slices} | WAYS[way]),
                 model_weights=config.output / "base.pth", text_encoder=config.output / "bert",
                 train_csv=config.output / "phantoms/train.csv",
                 val_csv=config.output / "phantoms/val.csv", group_column="exam",
@@ -143,7 +143,7 @@ def report(config: Settings, rows: list[Row], found: dict[str, NDArray[np.float6
             difference = 100 * (values - found[config.ways[0]])[:, chosen]
             if way != config.ways[0]:
                 drawn = resample(
-                    lambda w, d=difference: d @ w.T / w.sum(1),  # type: ignore[misc]
+                    lambda w, d=difference: d @ w.T / w.sum(1),
                     len(patients), patients, 5000, np.random.default_rng(0),
                 )  # fmt: skip
                 low, high = np.quantile(drawn, [0.025, 0.975], axis=1)

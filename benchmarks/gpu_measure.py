@@ -36,14 +36,14 @@ def config_of(device: str, backbone: str, batch_size: int) -> BenchmarkConfig:
     """Say what is measured: as asked on a GPU, small on a CPU."""
     on_gpu = device == "cuda"
     config = BenchmarkConfig(
-        backbone=backbone if on_gpu else "vit_tiny",  # type: ignore[arg-type]
+        backbone=backbone if on_gpu else "vit_tiny",
         batch_size=batch_size if on_gpu else max(2, batch_size // 32),
         precision="bf16-mixed" if on_gpu else "32-true",
         device=device,
         steps=3 if on_gpu else 1,
         warmup=2 if on_gpu else 1,
     )
-    return config if on_gpu else replace(config, **REHEARSED)  # type: ignore[arg-type]
+    return config if on_gpu else replace(config, **REHEARSED)
 
 
 class Bench:
@@ -68,7 +68,7 @@ class Bench:
         about["ways"] = {}
         shared = next(iter(ways.values())).batch(0)  # drawing one takes longer than a step
         for way in ways.values():
-            way.batch = lambda _: shared  # type: ignore[method-assign]
+            way.batch = lambda _: shared
         unfit = take_turns(ways, [self.fused, self.plain])
         for name, way in ways.items():
             about["ways"][name] = {"fits": name not in unfit}

@@ -150,7 +150,7 @@ def make_batch(config: BenchmarkConfig, step: int, exam_images: int | None = Non
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    moved = Batch(*[v.to(device) if isinstance(v, Tensor) else v for v in batch])  # type: ignore[arg-type]
+    moved = Batch(*[v.to(device) if isinstance(v, Tensor) else v for v in batch])
     if moved.groups is None:
         return moved
     return moved._replace(groups=moved.groups._replace(marks=moved.groups.marks.to(device)))
