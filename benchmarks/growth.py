@@ -103,8 +103,7 @@ def measure_ranks() -> list[tuple[float, float, float]]:
                     SCRIPTS / "train.py", "--model_weights", made / "base.pth", "--text_encoder",
                     made / "bert", "--train_csv", made / "pairs.csv", "--output_dir",
                     made / f"{ranks}_{epochs}", "--batch_size", 8, "--max_epochs", epochs,
-                    "--accelerator", "cpu", "--precision", "32-true", "--monitor", "last",
-                    "--num_workers", 0)
+                    "--accelerator", "cpu", "--precision", "32-true", "--num_workers", 0)
                 for epochs in EPOCHS
             ]  # fmt: skip
             seconds = [u.ru_utime + u.ru_stime for u in used]
@@ -163,21 +162,25 @@ def draw(found: dict[str, list[tuple[float, float, float]]], output: Path) -> No
     figure.savefig(output, dpi=150)
 
 
+def say(axis: str, points: list[tuple[float, float, float]]) -> None:
+    for value, seconds, memory in points:
+        print(f"{axis:<14}{value:>9}{seconds:>10.3f} s{memory:>9.3f} GB", flush=True)
+
+
 def main() -> None:
     """Measure, print and draw."""
     config = parse(GrowthConfig, "How cost grows.")
     if config.rows is not None:
         start_up(config.rows)
         return
-    found = {
-        axis: [(value, *measure_step(config, axis, value)) for value in values]
-        for axis, (_, values) in AXES.items()
-    }
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for axis, (_, values) in AXES.items():
+        found[axis] = [(value, *measure_step(config, axis, value)) for value in values]
+        say(axis, found[axis])
     found["ranks"] = measure_ranks()
+    say("ranks", found["ranks"])
     found["rows"] = [(rows, *measure_start(rows)) for rows in ROWS]
-    for axis, points in found.items():
-        for value, seconds, memory in points:
-            print(f"{axis:<14}{value:>9}{seconds:>10.3f} s{memory:>9.3f} GB", flush=True)
+    say("rows", found["rows"])
     draw(found, config.output)
 
 
