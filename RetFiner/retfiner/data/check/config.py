@@ -32,7 +32,9 @@ class FileSettings:
     scans: Path | None = flag(
         "a folder of DICOM or vendors' files instead, joined with --reports by their headers", None
     )
-    reports: Path | None = flag("export of reports that belong to --scans: CSV or .xlsx", None)
+    reports: Path | None = flag(
+        "reports that belong to --scans: CSV, .xlsx, or a folder of DICOM structured reports", None
+    )
     match: str = flag(
         "what joins them, with the columns of the reports: patient=MRN,eye=Side,date=Visit",
         "patient,eye,date",

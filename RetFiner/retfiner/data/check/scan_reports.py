@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 
 from retfiner.common.errors import InputError
 from retfiner.common.progress import track
+from retfiner.data.check.structured_reports import read_structured_reports
 from retfiner.data.patient_ids import patient_key
 from retfiner.data.report_text import read_report
 from retfiner.data.table_file import Table, read_table
@@ -65,7 +66,7 @@ def join(
 
     Args:
         scans: A folder; scans are looked for in it and below.
-        reports: Its table.
+        reports: A table of them, or a folder with DICOM structured reports.
         columns: Those of the keys, as :func:`parse_match` gives them.
         report_column: The column with the report.
         bscan: Which B-scans of a scan become pairs.
@@ -75,9 +76,13 @@ def join(
     Raises:
         InputError: If nothing is there, a column is missing, or days can be read in two ways.
     """
-    table = read_table(reports, [report_column, *columns.values()], (), encoding)
+    files: list[Path] = []
+    if reports.is_dir():
+        table, files = read_structured_reports(reports, columns, report_column)
+    else:
+        table = read_table(reports, [report_column, *columns.values()], (), encoding)
     keys = _keys_of(table, columns, reports)
-    found, unmatched = _read_all(scans)
+    found, unmatched = _read_all(scans, {path.resolve() for path in files})
     by_key: dict[Key, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
         for each in _each_eye(key, columns):
@@ -99,15 +104,17 @@ def join(
         report = read_report(table.cells[report_column][i]).text
         rows += [(image, report, patient, exam) for image in _images(scan, bscan)]
     lone = [i for i in range(len(keys)) if i not in used]
-    unmatched += [(f"row {table.rows[i]}", "report without a scan") for i in lone]
+    names = list(map(str, files)) or [f"row {row}" for row in table.rows]
+    unmatched += [(names[i], "report without a scan") for i in lone]
     reasons = Counter(reason.partition(":")[0] for _, reason in unmatched)
     notes = [f"{len(found):,} scans, {len(keys):,} reports: {len(exams):,} exams matched"]
     notes += [f"not matched, {reason}: {n:,}" for reason, n in reasons.most_common()]
     return Joined(rows, unmatched, notes + table.notes)
 
 
-def _read_all(folder: Path) -> tuple[list[Scan], list[tuple[str, str]]]:
+def _read_all(folder: Path, but: set[Path]) -> tuple[list[Scan], list[tuple[str, str]]]:
     paths = sorted(p for p in folder.rglob("*") if is_image_file(p)) if folder.is_dir() else []
+    paths = [path for path in paths if path.resolve() not in but]
     if not paths:
         raise InputError(f"{folder} holds no scan", expected="a folder with DICOM, E2E, VOL, ...")
 

@@ -13,13 +13,16 @@ import struct
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from retfiner.common.patients import owner_in_name
 from retfiner.vision.images import e2e, topcon, vol
 from retfiner.vision.images.dicom import is_dicom
 from retfiner.vision.images.image_file import translated
 from retfiner.vision.images.reading import open_images
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 EYES: Mapping[str, str] = {
     **dict.fromkeys(
@@ -83,7 +86,11 @@ def eye_of(text: str) -> str:
 def _of_dicom(path: Path) -> tuple[str, str, str]:
     from pydicom import dcmread
 
-    header = dcmread(path, stop_before_pixels=True, force=True)
+    return about_dicom(dcmread(path, stop_before_pixels=True, force=True))
+
+
+def about_dicom(header: Dataset) -> tuple[str, str, str]:
+    """Read patient, eye and day off a DICOM header; empty where it does not say them."""
     eye = header.get("ImageLaterality") or header.get("Laterality") or ""
     for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in (header.get(name) or [])[:1]:
