@@ -6,6 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 ./install.sh
 
 export PATH="$PWD/.venv/bin:$PATH"
+# Models this narrow gain nothing from a second thread, and digits do not depend on how many there are.
+export OMP_NUM_THREADS=1
 out="$PWD/quickstart"
 mkdir -p "$out"
 cd RetFiner
@@ -13,15 +15,24 @@ cd RetFiner
 echo; echo "== 1  Phantoms: B-scans with reports, and four labelled tasks of other patients"
 python -m retfiner.data.phantoms --output "$out/phantoms" --patients 1000
 
+text_encoder() {
+  echo; echo "== 3  Text encoder: a small BERT, its words and how to read them learned from the reports"
+  [ -d "$out/bert" ] && echo "reusing $out/bert" && exit
+  exec python build_text_encoder.py --from_reports "$out/phantoms/pairs.csv" --output "$out/bert" \
+    --layers 2 --width 64
+}
+text_encoder >"$out/bert.log" 2>&1 &  # beside step 2, on a core of its own
+beside=$!
+trap 'kill "$beside" 2>/dev/null || true' EXIT
+
 echo; echo "== 2  Base model: a small ViT, pretrained on the B-scans alone"
 [ -f "$out/base.pth" ] && echo "reusing $out/base.pth" ||
   python pretrain_base.py --images "$out/phantoms/images" --output "$out/base.pth" \
     --image_size 64 --patch_size 8 --width 64 --depth 4 --epochs 8 --lr 2e-3
-
-echo; echo "== 3  Text encoder: a small BERT, its words and how to read them learned from the reports"
-[ -d "$out/bert" ] && echo "reusing $out/bert" ||
-  python build_text_encoder.py --from_reports "$out/phantoms/pairs.csv" --output "$out/bert" \
-    --layers 2 --width 64
+built=0
+wait "$beside" || built=$?
+cat "$out/bert.log"
+[ "$built" = 0 ] || exit "$built"
 
 echo; echo "== 4  Refinement: the base model learns from the reports"
 if [ -f "$out/refined.done" ]; then
