@@ -31,8 +31,8 @@ class OverviewConfig:
 
     quickstart: Path = flag("folder that quickstart.sh has made", Path("quickstart"))
     output: Path = flag("PNG to write", Path("docs/pictures/overview.png"))
-    image: str = flag("B-scan to show, as pairs.csv names it", "images/P0056_OD_v1.png")
-    word: str = flag("word of its report whose map is shown", "Drusen")
+    image: str = flag("B-scan to show, as pairs.csv names it", "images/P0388_OD_v1.png")
+    word: str = flag("word of its report whose map is shown", "PED")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

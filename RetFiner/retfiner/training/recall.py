@@ -87,7 +87,8 @@ def retrieval_recall(
     Identical reports are one report, as a query and as a candidate: copies are found or missed
     together and would count one answer many times, and copies of a wrong one would fill the first
     places. Each image looks for its own among the distinct reports, each distinct report for any
-    image that carries it.
+    image that carries it. Images that share a report count as one query together: a model that puts
+    the commonest reports first, whatever the image shows, has what chance gives.
 
     Args:
         image_embeddings: (N, E) unit vectors.
@@ -101,12 +102,13 @@ def retrieval_recall(
     ids, inverse = report_ids.unique(return_inverse=True)
     place = torch.arange(len(inverse), device=inverse.device)
     first = torch.full_like(ids, len(inverse)).scatter_reduce(0, inverse, place, "amin")
+    shares = 1 / torch.bincount(inverse)[inverse]
     directions = {
-        "image_to_text": best_ranks(images, texts[first], report_ids, ids),
-        "text_to_image": best_ranks(texts[first], images, ids, report_ids),
+        "image_to_text": (best_ranks(images, texts[first], report_ids, ids), shares),
+        "text_to_image": (best_ranks(texts[first], images, ids, report_ids), torch.ones_like(ids)),
     }
     return {
-        f"{name}_recall@{k}": (ranks < k).float().mean().item()
-        for name, ranks in directions.items()
+        f"{name}_recall@{k}": (((ranks < k) * weights).sum() / weights.sum()).item()
+        for name, (ranks, weights) in directions.items()
         for k in RECALL_AT
     }

@@ -66,16 +66,17 @@ class Retrieval:
         ]
 
     def score(self, resamples: int, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
-        """Score each direction: a query for each image, and one for each distinct report."""
+        """Score each direction: a query for each distinct report, by its images or by itself."""
+        shares = 1 / np.bincount(self.report)[self.report]
         queries = {
-            "image_to_text": (len(self.first), self.manifest.patients),
-            "text_to_image": (len(self.report), self.owners),
+            "image_to_text": (len(self.first), self.manifest.patients, shares),
+            "text_to_image": (len(self.report), self.owners, None),
         }
         numbers = {}
-        for direction, (candidates, units) in queries.items():
+        for direction, (candidates, units, weights) in queries.items():
             rng = np.random.default_rng(derive_seed(seed, "bootstrap"))
             ranking = self.rankings[direction]
-            numbers[direction] = score(ranking, candidates, units, resamples, rng)
+            numbers[direction] = score(ranking, candidates, units, resamples, rng, weights)
         return numbers
 
 

@@ -22,8 +22,11 @@ def score(
     patients: Sequence[str] | None,
     resamples: int,
     generator: np.random.Generator,
+    weights: FloatArray | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Score one direction of a retrieval; ``patients`` are those of the queries, or other units.
+
+    ``weights`` (Q,) say how much each query counts, by default all alike.
 
     Returns:
         By metric: ``value``, ``interval`` (or None) and ``chance``.
@@ -32,12 +35,13 @@ def score(
     means = {f"recall@{k}": (ranks < k).astype(np.float64) for k in RECALL_AT}
     means["map"] = ranking.precision.numpy()
     medians = {"median_rank": ranks + 1.0}
-    values = {name: float(each.mean()) for name, each in means.items()}
-    values["median_rank"] = float(np.median(medians["median_rank"]))
+    weights = np.ones(len(ranks)) if weights is None else weights
+    values = {name: float(np.average(each, weights=weights)) for name, each in means.items()}
+    values["median_rank"] = float(_medians(medians["median_rank"], weights[None])[0])
     chance = {f"recall@{k}": chance_recall_at(k, candidates, n_right) for k in RECALL_AT}
     chance["map"] = chance_average_precision(candidates, n_right)
     chance["median_rank"] = chance_median_rank(candidates, n_right)
-    intervals = patient_intervals(means, medians, patients, resamples, generator)
+    intervals = patient_intervals(means, medians, weights, patients, resamples, generator)
     return {
         name: {"value": value, "interval": intervals.get(name), "chance": chance[name]}
         for name, value in values.items()
@@ -47,14 +51,16 @@ def score(
 def patient_intervals(
     means: Mapping[str, FloatArray],
     medians: Mapping[str, FloatArray],
+    weights: FloatArray,
     patients: Sequence[str] | None,
     resamples: int,
     generator: np.random.Generator,
 ) -> dict[str, tuple[float, float]]:
     """Compute 95 % percentile intervals; candidates stay as they are, queries are resampled.
 
-    ``means`` are values (N,), one a query, of which the mean is reported, ``medians`` likewise. All
-    share the draws of patients, or of queries where patients are None.
+    ``means`` are values (N,), one a query, of which the mean is reported, ``medians`` likewise,
+    ``weights`` (N,) how much each counts. All share the draws of patients, or of queries where
+    patients are None.
 
     Returns:
         An interval for each name; none where there is one patient or no resample.
@@ -63,10 +69,11 @@ def patient_intervals(
     if count_units(n, patients) < 2 or resamples == 0:
         return {}
 
-    def statistics(weights: FloatArray) -> FloatArray:
-        total = weights.sum(1)
-        of_means = [weights @ values / total for values in means.values()]
-        return np.stack([*of_means, *(_medians(values, weights) for values in medians.values())])
+    def statistics(draws: FloatArray) -> FloatArray:
+        drawn = draws * weights
+        total = drawn.sum(1)
+        of_means = [drawn @ values / total for values in means.values()]
+        return np.stack([*of_means, *(_medians(values, drawn) for values in medians.values())])
 
     drawn = resample(statistics, n, patients, resamples, generator)
     tail = (1 - CONFIDENCE) / 2
@@ -75,13 +82,14 @@ def patient_intervals(
 
 
 def _medians(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return the medians (R,) of values (N,), each counted as often as weights (R, N) say."""
+    """Return the medians (R,) of values (N,), each counted as much as weights (R, N) say.
+
+    Half of the weight lies at or below a median, half at or above; between two, their middle.
+    """
     order = np.argsort(values, kind="stable")
     upto = np.cumsum(weights[:, order], axis=1)
-    low, high = (
-        values[order][(upto <= middle).sum(1)]
-        for middle in ((upto[:, -1:] - 1) // 2, upto[:, -1:] // 2)
-    )
+    half, rounding = upto[:, -1:] / 2, 1e-9 * upto[:, -1:]
+    low, high = (values[order][(upto < edge).sum(1)] for edge in (half - rounding, half + rounding))
     return (low + high) / 2
 
 

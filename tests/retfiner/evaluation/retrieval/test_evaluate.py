@@ -90,13 +90,13 @@ def test_all_numbers_are_the_oracles(refined):
                 assert low <= high
 
 
-def retrieved(n_right, ranks, manifest_rows):
-    """A retrieval of reports by hand: who carries which, and where each report finds an image."""
+def retrieved(n_right, ranks, manifest_rows, image_ranks=None):
+    """A retrieval by hand: who carries which, and where each report or image finds its other."""
     patients, reports = zip(*manifest_rows, strict=True)
     some = torch.zeros(len(ranks), 1)
     ranking = Ranking(torch.tensor(ranks), some[:, 0], torch.tensor(n_right), some, some, some)
     distinct = sorted(set(reports))
-    images = torch.zeros(len(reports), dtype=torch.int64)
+    images = torch.tensor(image_ranks or [0] * len(reports))
     ones = torch.ones_like(images)
     of_images = Ranking(images, images.double(), ones, images, images, images)
     return Retrieval(
@@ -121,6 +121,17 @@ def test_a_report_that_several_patients_carry_is_one_query_and_one_draw():
         np.mean([hit for unit in rng.integers(3, size=3) for hit in hits[unit]]) for _ in range(400)
     ]
     assert numbers["interval"] == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+
+
+def test_images_that_share_a_report_are_one_query_together():
+    """The four images of report a find it, those of b, c and d find none: one report of four."""
+    rows = [("p", "a"), ("q", "a"), ("r", "a"), ("s", "a"), ("p", "b"), ("p", "c"), ("q", "d")]
+    found = retrieved([4, 1, 1, 1], [0, 0, 0, 0], rows, [0, 0, 0, 0, 3, 3, 3])
+    numbers = found.score(400, 0)["image_to_text"]
+    assert numbers["recall@1"]["value"] == pytest.approx(1 / 4) == numbers["recall@1"]["chance"]
+    assert numbers["median_rank"]["value"] == 4, (
+        "half of the weight finds its report there or later"
+    )
 
 
 def test_rankings_name_rows_of_the_table(refined, tmp_path):
