@@ -16,11 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from evidence import PROBES, VARIANTS, balanced, features_of, require_variants, train
+from evidence import PROBES, balanced, features_of, require_variants, train
+from evidence import VARIANTS as OF_TWELVE_BLOCKS
 
 from retfiner.common.cli import flag, parse
 from retfiner.common.errors import run_entry_point
 from retfiner.common.numbers import PositiveInt
+
+VARIANTS = OF_TWELVE_BLOCKS | {"auto, all blocks": ["--unfreeze_last", "4"]}
 
 
 @dataclass(frozen=True)
