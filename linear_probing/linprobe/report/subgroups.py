@@ -1,4 +1,4 @@
-"""Scores by sex, age, device and ethnicity, where the table has them, and the worst of each."""
+"""Scores by sex, age, device and so on, where the table has them, and the worst of each."""
 
 from __future__ import annotations
 
