@@ -233,7 +233,9 @@ def warn_of_modalities(tables: Tables | None, backbone: Backbone, weights: Path)
     from retfiner.training.distributed.launch import rank_zero_print
 
     known, name = backbone.spec.modalities, backbone.spec.name
-    if known == ("oct",) and "cfp" in weights.name.lower():  # RETFound_mae_natureCFP.pth
+    of_fundus = any(word in weights.name.lower() for word in ("cfp", "_meh", "_shanghai"))
+    if known == ("oct",) and of_fundus:
+        # RETFound_mae_natureCFP.pth and its siblings of two hospitals, which share OCT's layout
         known = ("fundus",)
     strange = sorted(kinds - set(known)) if known else []
     if strange:

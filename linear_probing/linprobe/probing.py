@@ -194,7 +194,7 @@ def run_sweep(
 def _data_sets(folder: Path, others: list[DataSet], config: ProbeConfig) -> list[DataSet]:
     """Read what is trained on in a folder: tested on its own images, if it has any, and others'."""
     alone = bool(others) and not (folder / "test").is_dir()
-    own = read_tasks(folder, ("train", "val") if alone else SPLITS)
+    own = _fit_for_probe(config, read_tasks(folder, ("train", "val") if alone else SPLITS))
     of_classes = [one for one in own if one.task == "classes"]
     if others and not of_classes:
         raise InputError(f"{folder.name} has no classes, which alone are validated elsewhere",
@@ -208,7 +208,6 @@ def _probe_amount(sweep: Sweep, task: ProbingTask, amount: Amount) -> Summary:
     """Run the seeds that are not finished; write each as soon as all are trained."""
     start = time.perf_counter()
     config, data = sweep.config, task.data
-    _check_kind(config, data)
     settings = sweep.settings(data, amount)
     # Where neither the probe nor the choice of images is random, all seeds are one run.
     seeds = config.seeds if config.probe in RANDOM or str(amount) else config.seeds[:1]
@@ -236,17 +235,25 @@ def _probe_amount(sweep: Sweep, task: ProbingTask, amount: Amount) -> Summary:
     )
 
 
-def _check_kind(config: ProbeConfig, data: DataSet) -> None:
-    """Refuse what knows classes alone for a task without any."""
+def _fit_for_probe(config: ProbeConfig, tasks: list[DataSet]) -> list[DataSet]:
+    """Leave out tasks without classes where the probe knows classes alone, and say so.
+
+    Raises:
+        InputError: If no task is left.
+    """
     flags = {f"--probe {config.probe}": config.probe not in OF_ANY_TASK,
              "--shots": bool(config.shots)}  # fmt: skip
-    stray = [flag for flag, used in flags.items() if used]
-    if stray and not data.is_of_classes:
-        raise InputError(
-            f"{data.name} has no classes, which {' and '.join(stray)} needs",
-            got={"multilabel": "several labels an image", "regression": "values"}[data.task],
-            expected=f"--probe {', '.join(OF_ANY_TASK)}",
-        )
+    of_classes = [one for one in tasks if one.is_of_classes]
+    left = ", ".join(one.name for one in tasks if not one.is_of_classes)
+    asked = " and ".join(flag for flag, used in flags.items() if used)
+    if not asked or not left:
+        return tasks
+    if not of_classes:
+        raise InputError(f"Only tasks of classes go with {asked}",
+                         got=f"{left}: several labels an image, or values",
+                         expected=f"--probe {', '.join(OF_ANY_TASK)}, without --shots")  # fmt: skip
+    note = f"{left} left out: only tasks of classes go with {asked}."
+    return [replace(of_classes[0], notes=[*of_classes[0].notes, note]), *of_classes[1:]]
 
 
 def _draw(train: Split, amount: Amount, seed: int) -> Rows:

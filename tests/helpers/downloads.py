@@ -94,11 +94,18 @@ def write_harvard(
             tds=np.zeros(52),
         )
         volume = stack(range(100 * v, 100 * v + 5), axis, size)
-        extra = {} if table else {"glaucoma": status}
+        numbers = {"age": 60.5 + v, "male": v % 2, "race": v % 3, "hispanic": (v % 3) - 1}
+        extra = {} if table else {"glaucoma": status, **numbers}
         np.savez_compressed(folder / "Bscan" / f"{name}.npz", bscans=volume, **extra)
-        rows.append((name + suffix, 60.5, label, "training" if v % 2 else "test"))
+        sex, race = (
+            ("female", "male")[v % 2],
+            ("asian", "black or african american", "white")[v % 3],
+        )
+        hispanic, use = ("", "no", "yes")[v % 3], "training" if v % 2 else "test"
+        rows.append((name + suffix, label, 60.5 + v, sex, race, hispanic, use))
     if table:
-        header = ("filename", "age", "glaucoma", "glaucoma_detection_use")
+        header = ("filename", "glaucoma", "age", "gender", "race", "hispanic",
+                  "glaucoma_detection_use")  # fmt: skip
         write_csv(folder / "ReadMe" / "data_summary.csv", header, rows)
     return folder
 

@@ -95,8 +95,10 @@ def test_all_that_is_missing_is_said_at_once(repository):
 
 
 def test_a_table_of_what_the_report_lacks_is_refused(tmp_path):
-    names = ("base", "refined", "data_set", "base_mean", "refined_mean", "change")
-    rows = [("RETFound", "RetFiner-R", name, 50, 51.5, 1.5) for name in ("OCTID", MEAN)]
+    names = ("task", "base", "refined", "data_set", "base_mean", "refined_mean", "change")
+    who = ("RETFound", "RetFiner-R")
+    rows = [("classes", *who, name, 50, 51.5, 1.5) for name in ("OCTID", MEAN)]
+    rows.append(("regression", *who, MEAN, 0.4, 0.5, 0.1))  # of the patients' age
     downloads.write_csv(tmp_path / "report" / "changes.csv", names, rows)
     own = ReproduceConfig(model=["RETFound"], data_set=["OCTID"], output=tmp_path)
     assert "| RETFound | Mean | 50.00 | 51.50 | +1.50 |  |  | +5.8 |" in table(own)

@@ -24,7 +24,7 @@ _RULES = (
 _EYE = re.compile(r"(?:^|_)(OD|OS)(?:_|$)")
 
 
-GROUPS = ("sex", "age", "device", "ethnicity")
+GROUPS = ("sex", "age", "device", "race", "ethnicity")
 """Columns of the table by which subgroups are told apart."""
 
 ABOUT = ("eye", "volume", *GROUPS)
@@ -49,6 +49,7 @@ class Owner(NamedTuple):
     sex: str = ""
     age: str = ""
     device: str = ""
+    race: str = ""
     ethnicity: str = ""
 
 

@@ -1,8 +1,9 @@
 """DINOv3: rotary positions, registers and LayerScale (Siméoni et al., 2025).
 
-Built by timm, whose ``Eva`` computes it; read in Meta's own layout and in timm's. Both hold the
-same weights under other names, but for a bias of the keys, which Meta's code masks to zero and
-timm's has none of. Angles come from a formula, in float32 as timm computes them, and fit any grid.
+Built by timm, whose ``Eva`` computes it; read in Meta's own layout, in timm's and in transformers',
+which ``transformers_vit.py`` turns into Meta's. All hold the same weights under other names, but
+for a bias of the keys, which Meta's code masks to zero and the others have none of. Angles come
+from a formula, in float32 as timm computes them, and fit any grid.
 """
 
 from functools import partial

@@ -28,6 +28,7 @@ RETFOUND = BackboneSpec(
     filename_hints=("retfound",),
 )
 
+# Of fundus photographs alone, 904,170 of Moorfields Eye Hospital (meh) or of Shanghai.
 # DINOv2's own linear evaluation reads CLS and patch tokens after the final norm, through which
 # its training losses saw them; hence concat_postnorm, here and for the other DINOv2 models.
 RETFOUND_DINOV2 = BackboneSpec(
@@ -35,14 +36,17 @@ RETFOUND_DINOV2 = BackboneSpec(
     title="RETFound (DINOv2), ViT-L/14",
     licence="CC BY-NC 4.0",
     source=_SOURCE,
-    citation=_CITATION,
+    citation=(
+        "Zhou et al., Understanding pre-training data effects in retinal foundation models using "
+        "two large fundus cohorts, Nature Communications, 2026"
+    ),
     architecture=plain_vit.PLAIN_VIT,
     # DINOv2's teacher, or such an encoder alone.
     matches=layout((*DISTILLED, *SINGLE), has=(LAYER_SCALE,), lacks=REGISTERS),
     wrap=plain_vit.under_teacher,
     sizes=("ViT-L/14",),
     representation="concat_postnorm",
-    modalities=("oct",),
+    modalities=("fundus",),
     filename_hints=("retfound",),
 )
 

@@ -31,6 +31,7 @@ ENCODER_KEYS = (
     "input_adapters.bscan.proj.weight",
     "ln_pre.weight",
     transformers_vit.KEY,
+    transformers_vit.DINOV3_KEY,
 )
 """Keys that every encoder has one of; what stands before it is the name its owner gave it."""
 
@@ -89,7 +90,7 @@ def unwrap(raw: RawCheckpoint) -> Unwrapped:
             expected=f"tensors at the top level or under one of {', '.join(WRAPPERS)}",
         )
     part, state, chosen = _one_encoder(_stripped(tensors))
-    if transformers_vit.KEY in state:
+    if transformers_vit.KEY in state or transformers_vit.DINOV3_KEY in state:
         state = transformers_vit.converted(state)
     return Unwrapped(part or wrapper, state, (*notes, *chosen))
 

@@ -6,7 +6,8 @@ As it lies::
     DIR/<Class>/<patient>/<picture>            with a folder a patient
     DIR/{train,test}/<Class>/<picture>         divided already, val to be made
     DIR/<anything>, with labels.csv            columns image and label or target_<name>, and maybe
-                                               patient, eye, volume, sex, age, device, ethnicity
+                                               patient, eye, volume, sex, age, device,
+                                               race, ethnicity
 
 - Label: the folder, or the table's column. With columns ``target_<name>`` (grades, values, several
   labels an image) and no label, all pictures lie in one folder, and the table holds what they show.

@@ -4,9 +4,12 @@ As downloaded::
 
     rnflt_maps/data_0001.npz ...    thickness maps, not used here
     Bscan/data_0001.npz ...         ``bscans``, three-dimensional
-    ReadMe/data_summary.csv         ``filename``, ``glaucoma``, ``glaucoma_detection_use``, ...
+    ReadMe/data_summary.csv         ``filename``, ``glaucoma``, ``glaucoma_detection_use``, ``age``,
+                                    ``gender``, ``race``, ``hispanic`` (FairVision: ``ethnicity``)
 
 - Label: ``glaucoma`` of the table (yes/no or 1/0); without the table, of the archives themselves.
+- Age, sex, race, ethnicity: of the same (archives: ``male``, and numbers as FairVision's README has
+  them; -1 is unknown); age is a value to predict as well.
 - Patient: one sample each, ``data_0001``.
 - B-scans: the central one of each volume; ``--bscan`` takes others.
 - Split: ours, random by patient, so that all data sets are divided alike. The authors' own,
@@ -24,6 +27,9 @@ read as well where they have glaucoma's label: their volumes are called ``oct_bs
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -31,8 +37,9 @@ from linprobe.prepare.files import by_key, find_file, list_files
 from linprobe.prepare.show import picture_of_axes
 from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options, bscans_of
 from linprobe.prepare.tables import match, read_table
-from linprobe.prepare.volumes import Shape, npz_shapes, read_npz_value, slices_of_volume
+from linprobe.prepare.volumes import Shape, npz_shapes, read_npz_words, slices_of_volume
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.patients import TARGET
 
 CLASSES = ("Glaucoma", "NonGlaucoma")
 TABLES = ("data_summary.csv", "data_summary_glaucoma.csv")
@@ -41,6 +48,19 @@ _WORDS = {
     **dict.fromkeys(("1", "1.0", "yes", "true"), "Glaucoma"),
     **dict.fromkeys(("0", "0.0", "no", "false"), "NonGlaucoma"),
 }
+_ABOUT: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
+    "sex": (("gender", "male"), {"female": ("female", "0"), "male": ("male", "1")}),
+    "race": (("race",), {
+        "Asian": ("asian", "0"),
+        "Black": ("black", "black or african american", "1"),
+        "White": ("white", "white or caucasian", "2"),
+    }),
+    "ethnicity": (("ethnicity", "hispanic"), {
+        "non-Hispanic": ("non-hispanic", "no", "0"), "Hispanic": ("hispanic", "yes", "1"),
+    }),
+}  # fmt: skip
+"""Of each group, the names it goes by, and the published words for each of its values."""
+_MEMBERS_ABOUT = ("age", *(name for names, _ in _ABOUT.values() for name in names))
 
 
 def find(folder: Path, options: Options) -> Listing:
@@ -58,17 +78,24 @@ def find(folder: Path, options: Options) -> Listing:
     left_out: list[LeftOut] = []
     if table is not None:
         table_path = find_file(folder, files, table, "download ReadMe as well")
-        labels, left_out = _labels_of_table(folder / table_path, paths)
+        labels, about, left_out = _labels_of_table(folder / table_path, paths)
     else:
         notes.append(f"No {TABLES[0]}: the labels are those of the archives.")
-        words = {path: str(read_npz_value(folder / path, "glaucoma")) for path in volumes}
-        labels = {path: _label(word, str(path)) for path, word in words.items()}
+        words = {
+            path: read_npz_words(folder / path, ("glaucoma", *_MEMBERS_ABOUT)) for path in volumes
+        }
+        labels = {path: _label(word.get("glaucoma", ""), str(path)) for path, word in words.items()}
+        about = {path: _about(word) for path, word in words.items()}
+    known = {name: sum(name in about[p] for p in labels) for name in ("age", *_ABOUT)}
+    told = ", ".join(f"{name} of {n}" for name, n in known.items() if n)
+    notes += [f"Known of {len(labels)} patients: {told}."] * bool(told)
     axis = 2 if options.slice_axis == "last" else 0
     bscans: list[BScan] = []
     for path, label in labels.items():
         name, shape = volumes[path]
         slices = slices_of_volume(folder, path, name, axis, shape[axis])
-        bscans += bscans_of(slices, options.bscan, str(path), path.stem, label, patient=path.stem)
+        found = bscans_of(slices, options.bscan, str(path), path.stem, label, patient=path.stem)
+        bscans += [replace(bscan, about=about[path]) for bscan in found]
     first = next(iter(volumes))
     member, shape = volumes[first]
     if options.slice_axis is None:
@@ -111,8 +138,8 @@ def _volumes(folder: Path, archives: list[PurePosixPath]) -> dict[PurePosixPath,
 
 def _labels_of_table(
     table: Path, volumes: dict[str, PurePosixPath]
-) -> tuple[dict[PurePosixPath, str], list[LeftOut]]:
-    """Read the label of each volume from the table."""
+) -> tuple[dict[PurePosixPath, str], dict[PurePosixPath, dict[str, str]], list[LeftOut]]:
+    """Read the label of each volume from the table, and what else it says of the patient."""
     rows = read_table(table, ("filename", "glaucoma"))
     rows["label"] = [
         _label(word, f"{table.name}, {name}")
@@ -126,7 +153,27 @@ def _labels_of_table(
     for row in found.itertuples():
         if labels.setdefault(row.place, row.label) != row.label:
             raise InputError(f"{table.name}: {row.filename} has two labels", remedy="correct it")
-    return labels, left_out
+    about = {row["place"]: _about(row) for row in found.to_dict("records")}
+    return labels, about, left_out
+
+
+def _about(words: Mapping[str, str]) -> dict[str, str]:
+    """Give age and groups by the names of ``split.csv``; what nobody published words for, is not.
+
+    ``words`` are of a row of the table or of an archive, numbers without a needless ``.0``.
+    """
+    about: dict[str, str] = {}
+    for column, (names, values) in _ABOUT.items():
+        word = next((words[name].casefold() for name in names if words.get(name)), "")
+        said = [value for value, theirs in values.items() if word in theirs]
+        about |= {column: said[0]} if said else {}
+    try:
+        age = float(words.get("age", ""))
+    except ValueError:
+        age = math.nan
+    if 0 <= age < 150:  # -1 is unknown
+        about |= dict.fromkeys(("age", f"{TARGET}age"), f"{age:g}")
+    return about
 
 
 def _label(word: str, where: str) -> str:

@@ -176,16 +176,19 @@ def slices_of_volume(folder: Path, path: PurePosixPath, name: str, axis: int, n:
     return [(f"{path}#{k}", partial(read_slice, folder / path, name, axis, k)) for k in range(n)]
 
 
-def read_npz_value(path: Path, member: str) -> float:
-    """Read a single number of a NumPy archive.
+def read_npz_words(path: Path, members: Sequence[str]) -> dict[str, str]:
+    """Read the single numbers and texts among members of a NumPy archive: 1.0 as "1".
 
     Raises:
-        InputError: If the file cannot be read or holds no such number.
+        InputError: If the file cannot be read.
     """
-    values = _read_npz(path, member)
-    if values.size != 1 or values.dtype.kind not in "biuf":
-        raise InputError(f"{path}: {member} is no single number", got=f"shape {values.shape}")
-    return float(values.reshape(-1)[0])
+    shapes = npz_shapes(path)
+    single = [name for name in members if math.prod(shapes.get(name, (0,))) == 1]
+    values = {name: _read_npz(path, name).reshape(-1)[0] for name in single}
+    return {
+        name: f"{float(value):g}" if value.dtype.kind in "biuf" else str(value)
+        for name, value in values.items()
+    }
 
 
 @lru_cache(maxsize=1)

@@ -48,7 +48,7 @@ class ScoredSet:
         probabilities: By model, (S, N, C) of its S seeds, or of one where nothing is random.
         trained_on: By model, how many patients (images, where unknown) it was trained on, with
             that word; None where that is not known.
-        groups: By sex, age, device or ethnicity, as far as they are known: (N,) what each is of.
+        groups: By sex, age, device and so on, as far as they are known: (N,) what each is of.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Scores by sex, age, device and ethnicity, where the table has them, and the worst of each."""
+"""Scores by sex, age, device and so on, where the table has them, and the worst of each."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _worst(groups: Sequence[Group], summary: Summary) -> list[Line]:
         worst, name = min(column, key=lambda pair: best * pair[0])
         spread = max(v for v, _ in column) - min(v for v, _ in column)
         change = k >= len(summary.models)
-        text = lay.signed(worst, 1) if change else f"{worst:.1f}"
+        text = lay.signed(worst, 1) if change else f"{worst:.1f}".replace("-", "−")
         cells.append(Cell(f"{text} ({name}{'' if change else f'; gap {spread:.1f}'})"))
     return [Line((Cell("Worst group"), *cells), "mean")]
 

@@ -118,7 +118,8 @@ def render_terminal(table: Table) -> RichTable:
 
 def with_spread(mean: float, deviation: float) -> str:
     """Write ``mean ± deviation``; the mean alone where there is no deviation."""
-    return f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f} ± {deviation:.2f}"
+    text = f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f} ± {deviation:.2f}"
+    return text.replace("-", "−")
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -139,7 +140,7 @@ def with_interval(value: float, interval: Interval, sign: bool = False, digits: 
     """Write ``value (low to high)``; a dash where there is no value."""
     if math.isnan(value):
         return "–"
-    text = signed(value, digits) if sign else f"{value:.{digits}f}"
+    text = signed(value, digits) if sign else f"{value:.{digits}f}".replace("-", "−")
     return f"{text} ({interval_text(interval, sign, digits)})"
 
 

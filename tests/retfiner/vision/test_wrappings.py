@@ -9,6 +9,8 @@ from transformers import (
     Dinov2Model,
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
     ViTConfig,
     ViTForImageClassification,
 )
@@ -105,6 +107,8 @@ SMALL = {
     "hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": HEADS,
     "image_size": SIZE, "patch_size": 8,
 }  # fmt: skip
+DINOV3 = SMALL | {"intermediate_size": 96, "num_register_tokens": 4}
+GATED = {"use_gated_mlp": True, "hidden_act": "silu"}
 
 
 @pytest.mark.parametrize(
@@ -113,8 +117,10 @@ SMALL = {
         (lambda: ViTForImageClassification(ViTConfig(intermediate_size=96, **SMALL)), "MAE"),
         (lambda: Dinov2Model(Dinov2Config(**SMALL)), "DINOv2"),
         (lambda: Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**SMALL)), "DINOv2"),
+        (lambda: DINOv3ViTModel(DINOv3ViTConfig(**DINOV3)), "DINOv3"),
+        (lambda: DINOv3ViTModel(DINOv3ViTConfig(**DINOV3, **GATED)), "DINOv3"),
     ],
-    ids=["vit", "dinov2", "registers"],
+    ids=["vit", "dinov2", "registers", "dinov3", "dinov3 gated"],
 )
 def test_transformers_layouts_compute_the_same(tmp_path, model, name):
     torch.manual_seed(0)
@@ -132,7 +138,7 @@ def test_transformers_layouts_compute_the_same(tmp_path, model, name):
     with torch.no_grad():
         theirs = getattr(model, "vit", model)(images).last_hidden_state
         ours = backbone.norm(torch.cat(backbone.tokens(images), 1))
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,10 @@ _RETFOUND = (
     "Zhou et al., A foundation model for generalizable disease detection from retinal images, "
     "Nature 622, 2023"
 )
+_RETFOUND_DATA = (
+    "Zhou et al., Understanding pre-training data effects in retinal foundation models using two "
+    "large fundus cohorts, Nature Communications, 2026"
+)
 _MIRAGE = (
     "Morano et al., MIRAGE: Multimodal foundation model and benchmark for comprehensive retinal "
     "OCT image analysis, npj Digital Medicine, 2025"
@@ -95,7 +99,7 @@ WEIGHTS: tuple[PublishedWeights, ...] = (
         backbone="RETFound-DINOv2",
         page="https://huggingface.co/YukunZhou/RETFound_dinov2_meh",
         licence="CC BY-NC 4.0",
-        paper=_RETFOUND,
+        paper=_RETFOUND_DATA,
         input=IMAGENET_224,
         hub="YukunZhou/RETFound_dinov2_meh",
         gated=True,
@@ -106,7 +110,7 @@ WEIGHTS: tuple[PublishedWeights, ...] = (
         backbone="RETFound-DINOv2",
         page="https://huggingface.co/YukunZhou/RETFound_dinov2_shanghai",
         licence="CC BY-NC 4.0",
-        paper=_RETFOUND,
+        paper=_RETFOUND_DATA,
         input=IMAGENET_224,
         hub="YukunZhou/RETFound_dinov2_shanghai",
         gated=True,

@@ -43,6 +43,38 @@ def test_without_the_table_labels_come_from_the_archives(tmp_path):
     assert told(listing, "No data_summary.csv")
 
 
+@pytest.mark.parametrize("table", [True, False], ids=["table", "archives"])
+def test_age_sex_race_and_ethnicity_as_published(tmp_path, table):
+    """Words of the table, or numbers of the archives, of which -1 is unknown."""
+    listing = list_bscans(write_harvard(tmp_path, table=table), CENTRAL)
+    assert [dict(bscan.about) for bscan in listing.bscans] == [
+        {"sex": "female", "race": "Asian", "age": "60.5", "target_age": "60.5"},
+        {"sex": "male", "race": "Black", "ethnicity": "non-Hispanic", "age": "61.5",
+         "target_age": "61.5"},
+        {"sex": "female", "race": "White", "ethnicity": "Hispanic", "age": "62.5",
+         "target_age": "62.5"},
+        {"sex": "male", "race": "Asian", "age": "63.5", "target_age": "63.5"},
+    ]  # fmt: skip
+    assert told(listing, "Known of 4 patients: age of 4, sex of 4, race of 4, ethnicity of 2.")
+
+
+def test_words_that_nobody_published_are_not_known(tmp_path):
+    header = ("filename", "glaucoma", "age", "gender", "race", "ethnicity")
+    rows = [
+        ("data_0001.npz", "yes", "-1", "Female", "Black", "Non-Hispanic"),  # as of FairVision
+        ("data_0002.npz", "no", "71", "unknown", "7", "unknown"),
+        ("data_0003.npz", "no", "", "", "", "-1"),
+        ("data_0004.npz", "yes", "nan", "male", "White or Caucasian", "Hispanic"),
+    ]
+    write_csv(write_harvard(tmp_path) / "ReadMe" / "data_summary.csv", header, rows)
+    assert [dict(bscan.about) for bscan in list_bscans(tmp_path, CENTRAL).bscans] == [
+        {"sex": "female", "race": "Black", "ethnicity": "non-Hispanic"},
+        {"age": "71", "target_age": "71"},
+        {},
+        {"sex": "male", "race": "White", "ethnicity": "Hispanic"},
+    ]
+
+
 def test_all_bscans_in_order(tmp_path):
     options = Options(bscan="all", slice_axis="last")
     found = list_bscans(write_harvard(tmp_path, axis=2), options).bscans

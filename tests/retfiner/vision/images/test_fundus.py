@@ -118,6 +118,8 @@ def test_a_backbone_that_knows_one_kind_is_named(tmp_path, capsys):
     for name, weights, words in (
         ("RETFound", "RETFound_oct.pth", ["pretrained on oct", "has fundus images"]),
         ("RETFound", "RETFound_mae_natureCFP.pth", ["pretrained on fundus", "has oct images"]),
+        ("RETFound", "RETFound_mae_meh.pth", ["pretrained on fundus", "has oct images"]),
+        ("RETFound-DINOv2", "RETFound_dinov2_meh.pth", ["pretrained on fundus", "has oct images"]),
         ("MIRAGE", "MIRAGE-Base.pth", ["takes one channel"]),
         ("UrFound", "urfound.pth", []),
     ):
