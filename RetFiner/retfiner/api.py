@@ -340,8 +340,9 @@ def read_images(subject: Subject) -> list[Array]:
     """
     if isinstance(subject, ExamPictures):  # what its files show, it says already
         return [to_grayscale(image) for image in subject.images]
-    is_path = isinstance(subject, str | Path)
-    return [to_grayscale(as_seen(ImageAddress.parse(subject)) if is_path else subject)]
+    if isinstance(subject, str | Path):
+        subject = as_seen(ImageAddress.parse(subject))
+    return [to_grayscale(subject)]
 
 
 def _paired(pictures: list[Subject], reports: list[str]) -> tuple[list[Subject], list[str]]:

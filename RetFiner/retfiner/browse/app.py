@@ -208,9 +208,9 @@ def _choose_from_file(opened: Opened) -> Chosen | None:
     index = None
     model = opened.model
     if count > 1 and model.can_read_exams and st.toggle("All of its B-scans as one exam", True):
-        key = ("file", file.file_id, "exam")
-        exam = _memoised("image", key, lambda: model.exam(read_volume(file.name, content, count)))
-        return Chosen(key, exam, read_images(exam), None, "Your file")
+        whole = ("file", file.file_id, "exam")
+        exam = _memoised("image", whole, lambda: model.exam(read_volume(file.name, content, count)))
+        return Chosen(whole, exam, read_images(exam), None, "Your file")
     if count > 1:
         index = st.slider("B-scan", 0, count - 1, count // 2, key=f"slice-{file.file_id}")
     key = ("file", file.file_id, index)

@@ -56,10 +56,10 @@ def _read(
     unreadable: dict[int, str] = {}
     for position in positions:
         before = len(images)
-        for image, *place in _places(subjects[position], slices):
+        for image, along, eye, kind in _places(subjects[position], slices):
             try:
                 images.append(transform(read_image(image)))
-                marks.append(marks_of(*place))
+                marks.append(marks_of(along, eye, kind))
             except InputError as error:  # a worker's exception would arrive as a page of traceback
                 unreadable.setdefault(position, str(error))
         if len(images) > before:
