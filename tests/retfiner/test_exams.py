@@ -381,6 +381,22 @@ def test_explain_takes_the_exam_of_a_row_or_a_folder(run, tmp_path, capsys):
     assert alone[0].name == "3_0.png" and "Images:" not in capsys.readouterr().out
 
 
+def test_labelled_images_are_classified_one_by_one(run, model, tmp_path):
+    from retfiner.evaluation.config import EvaluateConfig
+    from retfiner.evaluation.zero_shot.evaluate import evaluate_zero_shot
+    from tests.helpers.refinement import write_image
+
+    for number in range(4):
+        write_image(tmp_path / f"set/{'ab'[number % 2]}/{number}.png", number)
+    (tmp_path / "p.yaml").write_text("a: [Drusen.]\nb: [Fluid nasal.]\n")
+    config = EvaluateConfig(
+        "zero_shot", run[0].folder, tmp_path / "set", prompts=tmp_path / "p.yaml",
+        results=tmp_path / "r", bootstrap=0, num_workers=0,
+    )  # fmt: skip
+    numbers = evaluate_zero_shot(config, model.loaded)
+    assert numbers["images"] == 4 and "refined on exams" in " ".join(numbers["notes"])
+
+
 def test_a_folder_is_an_exam_for_a_model_that_knows_them(run, tmp_path, capsys):
     from retfiner.explanation.config import ExplainConfig
     from retfiner.explanation.run import run as explain
@@ -444,7 +460,12 @@ def test_a_model_of_single_images_says_that_it_reads_no_exams():
     from types import SimpleNamespace
 
     from retfiner.api import RefinedModel
+    from retfiner.data.exams import Exam
+    from retfiner.evaluation.embedding import ImageStream
 
     loaded = SimpleNamespace(model=small_model(), transform=None, description={})
-    with pytest.raises(InputError, match=r"single images[\s\S]*--group_column"):
+    refused = r"single images[\s\S]*--group_column"
+    with pytest.raises(InputError, match=refused):
         RefinedModel(loaded).encode_exam(["a.png"])
+    with pytest.raises(InputError, match=refused):
+        ImageStream(loaded, 4).batches([Exam((), "")], "")

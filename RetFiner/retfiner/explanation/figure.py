@@ -137,7 +137,7 @@ def summarise(explanation: Explanation | ExamExplanation) -> str:
     height, width = explanation.rollout.shape[-2:]
     exam = ""
     if isinstance(explanation, ExamExplanation):
-        exam = f", {len(explanation.images)} images of an exam, with each word's share in one"
+        exam = f", {len(explanation.images)} images of an exam: each word where it looks most"
     return (
         f"Match by the model: {explanation.match:.2f} (not calibrated). "
         f"Cross-attention layer {explanation.layer}, {height} x {width} patches{exam}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from retfiner.common.errors import InputError
 from retfiner.data.exams import Slices, contents_of, fill_reports, find_mixed_reports, gather
 from retfiner.data.kinds import is_unnamed, see_kinds, with_kinds
-from retfiner.data.pair_table import Columns, PairRow, read_pairs
+from retfiner.data.pair_table import Columns, PairRow, find_unusable_rows, read_pairs
 from retfiner.data.pictures import ExamPictures, as_seen, choose_pictures, pictures_of
 from retfiner.explanation.config import ExplainConfig
 from retfiner.export.loading import LoadedModel, require_exams
@@ -49,9 +49,13 @@ def named_by_row(loaded: LoadedModel, config: ExplainConfig) -> tuple[Subject, s
     members = [own]
     if columns.group is not None:
         members = fill_reports([row for row in rows if row.group == own.group])
+    problems = [problem for problem in find_unusable_rows(members) if problem.left_out]
+    for problem in problems[:1]:
+        why = f"{problem.kind} {problem.detail}".strip()
+        raise _unusable(config, members[problem.index], why)
     for row in members:
-        if row.unclear or row.broken:
-            raise _unusable(config, row, row.unclear or row.broken)
+        if row.unclear:
+            raise _unusable(config, row, row.unclear)
     if columns.group is None:
         [own] = with_kinds([own], see_kinds([own.image] if is_unnamed(own) else []))
         return own.image, own.report

@@ -1,5 +1,7 @@
 """Kinds of image that files show: what is told is right, and the rest is left open."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +11,8 @@ from retfiner.common.cli import parse
 from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
 from retfiner.data.manifest import read_manifest, read_splits
 from retfiner.data.pair_table import Columns
+from retfiner.refine import warn_of_modalities
+from retfiner.vision import BACKBONES
 from retfiner.vision.images import ImageAddress, read_image
 from retfiner.vision.images.kinds import kind_of_header, seen_kind
 from tests.helpers.image_files import bscans, dicom, write_dicom, write_e2e
@@ -154,6 +158,15 @@ def test_a_table_without_the_column_is_seen_and_told(tmp_path):
     [note] = [note for note in table.notes if "kinds of image" in note]
     assert "2 fundus, 1 oct (a column modality overrides it)" in note
     assert read_image(table.images[4]).ndim == 3
+
+
+def test_a_backbone_that_knows_one_kind_hears_of_what_is_seen(tmp_path, capsys):
+    table = read_manifest(mixed(tmp_path))
+    backbone = SimpleNamespace(spec=BACKBONES["RETFound"])
+    warn_of_modalities((table, table), backbone, tmp_path / "RETFound_oct.pth")
+    assert "pretrained on oct, and the table has fundus images too" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_the_column_overrides_what_is_seen(tmp_path):
