@@ -67,6 +67,7 @@ ALLOWED = {
         "retfiner.common",
         "retfiner.data.manifest",
         "retfiner.data.pair_table",
+        "retfiner.data.pictures",
         "retfiner.evaluation.embedding",
         "retfiner.evaluation.pages",
         "retfiner.explanation.page",

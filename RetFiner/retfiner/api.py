@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, get_args, overload
 
 import numpy as np
 import torch
@@ -18,18 +18,23 @@ from torch import Tensor
 from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
-from retfiner.data.exams import Slices
-from retfiner.data.pictures import choose_pictures
-from retfiner.export.loading import LoadedModel, read_model
+from retfiner.data.exams import Exam, Slices
+from retfiner.data.pictures import ExamPictures, as_seen, choose_pictures, pictures_of
+from retfiner.export.loading import LoadedModel, read_model, require_exams
+from retfiner.model import Groups
 from retfiner.text.generation import DecodeName, Decoding
 from retfiner.text.tokenizer import as_report_list
+from retfiner.vision.exams import MARKS
+from retfiner.vision.images import ImageAddress
 from retfiner.vision.images.in_memory import ImageLike, as_image_list, to_grayscale
 
 if TYPE_CHECKING:
-    from retfiner.explanation.explain import Explanation
+    from retfiner.explanation.explain import ExamExplanation, Explanation
 
 Array = NDArray[np.float32]
-Images = ImageLike | Iterable[ImageLike]
+Subject = ImageLike | ExamPictures
+"""An image, or the images of an exam, which :meth:`RefinedModel.exam` brings together."""
+Images = Subject | Iterable[Subject]
 
 
 def load_model(
@@ -51,7 +56,8 @@ class RefinedModel:
     """A refined model: embeds images and reports, compares, matches, explains and writes them.
 
     Wherever images are taken, one image or a list of them may be given: paths (``scan.e2e#12`` is
-    B-scan 12 of a volume), arrays (H, W) of NumPy or pictures of Pillow.
+    B-scan 12 of a volume), arrays (H, W) of NumPy or pictures of Pillow. Where the model was
+    refined on exams, :meth:`exam` makes one of several images, which may stand where an image does.
 
     At most ``batch_size`` images, or texts, go through an encoder at once.
     """
@@ -82,6 +88,34 @@ class RefinedModel:
         """Whether reports can be written: refined with GM."""
         return "gm" in self.loaded.losses
 
+    @property
+    def can_read_exams(self) -> bool:
+        """Whether several images may be read as one: refined with ``--group_column``."""
+        return self._model.pooling is not None
+
+    def exam(
+        self,
+        images: ImageLike | Iterable[ImageLike] | Exam,
+        eye: str | Sequence[str] = "",
+        kind: str | Sequence[str] = "",
+    ) -> ExamPictures:
+        """Bring the images of one exam together, to be looked at as one.
+
+        Files of volumes and folders stand for all of their images, in order. Images of an eye and a
+        kind are taken for one volume; both may be given for each of the ``images``, in the words
+        that tables use, and the kind is else seen from the file. Of more images than in training,
+        as many are taken, as in validation. An exam of a table may be given as it was read.
+
+        Raises:
+            InputError: If a file cannot be used, the numbers differ, or the model was refined on
+                single images.
+        """
+        require_exams(self._model)
+        slices = Slices.of(self.loaded.description["settings"])
+        if isinstance(images, Exam):
+            return pictures_of(images, slices)
+        return choose_pictures(as_image_list(images), eye, kind, slices)
+
     def encode_images(self, images: Images) -> Array:
         """Embed N images in the space that they share with reports: (N, E) unit vectors.
 
@@ -89,55 +123,39 @@ class RefinedModel:
             InputError: If an image cannot be read, or the model was refined without ITC and ITM.
         """
         self.require_contrast()
-        return _array([self.loaded.embed_images(batch) for batch in self._image_batches(images)])
+        return _array([self.loaded.embed_images(*batch) for _, batch in self._batches(images)])
 
     def encode_exam(
-        self, images: Images, eye: str | Sequence[str] = "", kind: str | Sequence[str] = ""
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        eye: str | Sequence[str] = "",
+        kind: str | Sequence[str] = "",
     ) -> Array:
         """Embed the images of one exam in the space that they share with reports: (E,), unit.
 
-        Files of volumes and folders stand for all of their images, in order. Images of an eye and a
-        kind are taken for one volume; both may be given for each of the ``images``, in the words
-        that tables use. Of more images than in training, as many are taken, as in validation.
-
         Raises:
-            InputError: If an image cannot be read, the numbers differ, or the model was refined on
-                single images.
+            InputError: As :meth:`exam` and :meth:`encode_images`.
         """
-        return _array([self._exam(images, eye, kind)[0]])
+        vector: Array = self.encode_images(self.exam(images, eye, kind))[0]
+        return vector
 
     def exam_features(
         self,
-        images: Images,
+        images: ImageLike | Iterable[ImageLike],
         eye: str | Sequence[str] = "",
         kind: str | Sequence[str] = "",
         method: str | None = None,
     ) -> Array:
         """Give the frozen features of an exam, (F,): its images', weighed as for the contrast.
 
-        See :meth:`encode_exam` and :meth:`features`.
-
         Raises:
-            InputError: As these.
+            InputError: As :meth:`exam` and :meth:`features`.
         """
-        _, shares, chosen = self._exam(images, eye, kind)
-        summed: Array = shares.numpy() @ self.features(chosen, method)
-        return summed
-
-    def _exam(
-        self, images: Images, eye: str | Sequence[str], kind: str | Sequence[str]
-    ) -> tuple[Tensor, Tensor, list[ImageLike]]:
-        if self._model.pooling is None:
-            raise InputError(
-                "This model has not learnt to read exams",
-                got="one that was refined on single images",
-                expected="a model refined with --group_column",
-            )
+        exam = self.exam(images, eye, kind)
         self.require_contrast()
-        settings = self.loaded.description["settings"]
-        slices = Slices(settings["slices"], settings["max_slices"])
-        pictures, marks = choose_pictures(as_image_list(images), eye, kind, slices)
-        return *self.loaded.embed_exam(self._pixels(pictures), marks), pictures
+        shares = self.loaded.exam_shares(self._pixels([exam]), exam.marks)
+        summed: Array = shares.numpy() @ self.features(exam.images, method)
+        return summed
 
     def encode_texts(self, texts: str | Iterable[str]) -> Array:
         """Embed M reports in the space that they share with images: (M, E) unit vectors.
@@ -174,20 +192,18 @@ class RefinedModel:
         """
         if not self.can_match:
             raise _lacks("no head that matches images and reports", "itm")
-        pictures, reports = _paired(as_image_list(images), as_report_list(texts))
-        fused = self._model.multimodal_encoder
-        found = []
-        for first in range(0, len(reports), self.batch_size):
-            part = slice(first, first + self.batch_size)
-            text, packing = self.loaded.tokenize(reports[part])
-            several = pictures[part]
-            is_one = all(picture is several[0] for picture in several)  # then it is encoded once
-            pixels = self._pixels(several[:1] if is_one else several)
+        subjects, reports = _paired(_listed(images), as_report_list(texts))
+        fused, found = self._model.multimodal_encoder, []
+        if all(subject is subjects[0] for subject in subjects):  # then it is encoded once
             with self.loaded.autocast():
-                image = fused.project_image(self._model.encode_images(pixels))
-                index = torch.zeros_like(text.input_ids[:, 0]) if is_one else None
-                states = fused.fuse(*text, image, index, packing=packing)
-                found.append(self._model.itm_head(states[:, 0]).softmax(-1)[:, 1])
+                image, mask = self.loaded.encode(*self._batch(subjects[:1]))
+                return _array([self.loaded.match(image, reports, mask)])
+        for first, batch in self._batches(subjects):
+            with self.loaded.autocast():
+                tokens, mask = self.loaded.encode(*batch)
+                text, packing = self.loaded.tokenize(reports[first : first + len(tokens)])
+                states = fused.fuse(*text, fused.project_image(tokens, mask), packing=packing)
+                found.append(self._model.itm_head(states[:, 0]).float().softmax(-1)[:, 1])
         return _array(found)
 
     def generate(
@@ -199,7 +215,7 @@ class RefinedModel:
         top_p: float = 0.9,
         seed: int = 0,
     ) -> list[str]:
-        """Write a report for each image, in the words of the reports it was refined on.
+        """Write a report for each image, or exam, in the words of the reports it was refined on.
 
         For ``decode``, ``beams`` and ``top_p`` see :class:`retfiner.text.generation.Decoding`. With
         ``nucleus``, an image's report depends on the seed and the image's place alone.
@@ -216,10 +232,11 @@ class RefinedModel:
             raise _lacks("not learnt to write reports", "gm")
         decoding = _decoding(decode, beams, top_p)
         reports: list[str] = []
-        for batch in self._image_batches(images):
-            places = range(len(reports), len(reports) + len(batch))
+        for first, (pixels, groups) in self._batches(images):
+            count = len(pixels) if groups is None else len(groups.sizes)
+            places = range(first, first + count)
             generators = [generator(seed, "generate", place) for place in places]
-            reports += self.loaded.write_reports(batch, decoding, generators)[0]
+            reports += self.loaded.write_reports(pixels, decoding, generators, groups)[0]
         return reports
 
     @torch.no_grad()
@@ -229,31 +246,74 @@ class RefinedModel:
         ``method`` is one of ``retfiner.vision.METHODS``; None is the backbone's own.
 
         Raises:
-            InputError: If an image cannot be read, or there is no such method.
+            InputError: If an image cannot be read, there is no such method, or an exam is given,
+                for which there is :meth:`exam_features`.
         """
-        backbone = self._model.backbone
-        return _array([backbone.features(b, method) for b in self._image_batches(images)])
+        found = []
+        for _, (pixels, groups) in self._batches(images):
+            if groups is not None:
+                raise InputError(
+                    "Features are of single images",
+                    got="an exam",
+                    expected="images, or exam_features(images) for those of an exam",
+                )
+            found.append(self._model.backbone.features(pixels, method))
+        return _array(found)
 
-    def explain(self, image: ImageLike, report: str, layer: int | None = None) -> Explanation:
-        """Show where in an image each word of a report looks, by a map for each word.
+    @overload
+    def explain(
+        self, image: ExamPictures, report: str, layer: int | None = None
+    ) -> ExamExplanation: ...
 
-        The cross-attention ``layer`` counts from 0 and is by default the middle one.
+    @overload
+    def explain(self, image: ImageLike, report: str, layer: int | None = None) -> Explanation: ...
+
+    def explain(
+        self, image: Subject, report: str, layer: int | None = None
+    ) -> Explanation | ExamExplanation:
+        """Show where in an image, or in which image of an exam, each word of a report looks.
+
+        There is a map for each word, of an exam one in each of its images. The cross-attention
+        ``layer`` counts from 0 and is by default the middle one.
 
         Raises:
             InputError: If the model was refined without ITM, or there is no such layer.
         """
-        from retfiner.explanation.explain import explain
+        from retfiner.explanation.explain import explain, explain_exam
 
-        return explain(self.loaded, to_grayscale(image), report, layer)
+        images = read_images(image)
+        if not isinstance(image, ExamPictures):
+            return explain(self.loaded, images[0], report, layer)
+        return explain_exam(self.loaded, images, image.names, image.marks, report, layer)
 
-    def _image_batches(self, images: Images) -> Iterator[Tensor]:
-        listed = as_image_list(images)
-        for first in range(0, len(listed), self.batch_size):
-            yield self._pixels(listed[first : first + self.batch_size])
+    def _batches(self, images: Images) -> Iterator[tuple[int, tuple[Tensor, Groups | None]]]:
+        """Read images and exams, as many at once as have no more than ``batch_size`` images.
 
-    def _pixels(self, pictures: list[ImageLike]) -> Tensor:
-        pixels = torch.stack([self._transform(to_grayscale(picture)) for picture in pictures])
-        return pixels.to(self.loaded.device)
+        Yields:
+            The place of the first, and the batch.
+        """
+        subjects = _listed(images)
+        first = held = 0
+        for place, subject in enumerate(subjects):
+            count = len(subject.images) if isinstance(subject, ExamPictures) else 1
+            if held and held + count > self.batch_size:
+                yield first, self._batch(subjects[first:place])
+                first, held = place, 0
+            held += count
+        yield first, self._batch(subjects[first:])
+
+    def _batch(self, subjects: Sequence[Subject]) -> tuple[Tensor, Groups | None]:
+        """Read images (N, C, S, S), and say which are of one exam; None if there are no exams."""
+        pixels = self._pixels(subjects)
+        if not any(isinstance(subject, ExamPictures) for subject in subjects):
+            return pixels, None
+        alone = torch.zeros(1, MARKS)
+        marks = [s.marks if isinstance(s, ExamPictures) else alone for s in subjects]
+        return pixels, Groups(tuple(map(len, marks)), torch.cat(marks))
+
+    def _pixels(self, subjects: Sequence[Subject]) -> Tensor:
+        pixels = [self._transform(image) for s in subjects for image in read_images(s)]
+        return torch.stack(pixels).to(self.loaded.device)
 
     def require_contrast(self) -> None:
         """Refuse what only a model with a space for both can do.
@@ -265,7 +325,27 @@ class RefinedModel:
             raise _lacks("no space that images and reports share", "itc or itm")
 
 
-def _paired(pictures: list[ImageLike], reports: list[str]) -> tuple[list[ImageLike], list[str]]:
+def _listed(images: Images) -> list[Subject]:
+    """List images and exams; see :func:`as_image_list`."""
+    if isinstance(images, ExamPictures):
+        return [images]
+    return list(as_image_list(images))  # type: ignore[arg-type]
+
+
+def read_images(subject: Subject) -> list[Array]:
+    """Read an image, or those of an exam, as training does: in [0, 1], a fundus in its colours.
+
+    Raises:
+        InputError: If one cannot be read.
+    """
+    if isinstance(subject, ExamPictures):  # what its files show, it says already
+        return [to_grayscale(image) for image in subject.images]
+    if isinstance(subject, str | Path):
+        subject = as_seen(ImageAddress.parse(subject))
+    return [to_grayscale(subject)]
+
+
+def _paired(pictures: list[Subject], reports: list[str]) -> tuple[list[Subject], list[str]]:
     """Repeat a single image, or a single report, for all of the others."""
     count = max(len(pictures), len(reports))
     if not {len(pictures), len(reports)} <= {1, count}:

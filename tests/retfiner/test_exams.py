@@ -13,6 +13,8 @@ from retfiner.common.seeds import generator
 from retfiner.losses import build_losses
 from retfiner.model import Groups
 from retfiner.vision.exams import MARKS, marks_of
+from retfiner.vision.images import read_image
+from tests.helpers.exam_run import images_of_exam, refine_exams, report_of_exam
 from tests.helpers.processes import share_of, together
 from tests.helpers.small import random_batch, small_model
 
@@ -164,26 +166,14 @@ def test_images_of_an_exam_are_augmented_alike():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A refinement on exams, at their sentences and slices: what it wrote, and its table."""
-    from retfiner.refine import refine
-    from tests.helpers.refinement import make_material, settings, write_csv, write_image
+    return refine_exams(tmp_path_factory.mktemp("exams"))
 
-    folder = tmp_path_factory.mktemp("exams")
-    material = make_material(folder)
-    rows = []
-    for exam in range(16):
-        for number in range(1 + exam % 4):
-            name = f"exams/{exam}_{number}.png"
-            write_image(folder / name, 100 * exam + number)
-            report = f"Finding number {exam % 7}. Fluid nasal. Drusen temporal, scan {exam}."
-            rows.append([name, report if number == 0 else "", f"p{exam % 8}", f"v{exam}", "OD"])
-    table = write_csv(folder / "t.csv", rows, ("image", "report", "patient_id", "visit", "eye"))
-    config = settings(
-        material, folder / "models", train_csv=table, group_column="visit", slices="random",
-        max_slices=3, report_part="random_sentences", max_text_tokens=14, augment=True,
-        batch_size=4, val_fraction=0.3,
-    )  # fmt: skip
-    return refine(config), table, config
+
+@pytest.fixture(scope="module")
+def model(run):
+    from retfiner.api import load_model
+
+    return load_model(run[0].folder, "cpu")
 
 
 def test_a_run_on_exams_trains_marks_and_queries(run):
@@ -208,12 +198,9 @@ def test_a_run_on_exams_is_repeated_by_its_seed(run, tmp_path):
     assert column(workers.folder, "val/loss") == column(result.folder, "val/loss")
 
 
-def test_an_exam_from_python(run):
-    from retfiner.api import load_model
-
-    result, table, _ = run
-    model = load_model(result.folder, "cpu")
-    paths = [table.parent / "exams" / f"3_{number}.png" for number in range(4)]
+def test_an_exam_from_python(run, model):
+    _, table, _ = run
+    paths = images_of_exam(table, 3)
     vector = model.encode_exam(paths, "OD")
     assert vector.shape == (512,) and abs((vector**2).sum() - 1) < 1e-5
     three = [paths[number] for number in (0, 2, 3)]  # as max_slices 3 chooses of four
@@ -225,39 +212,199 @@ def test_an_exam_from_python(run):
         model.encode_exam(paths, ["OD", "OS"])
 
 
-def test_exams_are_retrieved_by_what_encode_exam_gives(run):
-    from retfiner.api import load_model
+def tokens_of(model, paths, places, eye="OD"):
+    """Encode an exam as the page says it is: image by image, marks added, one sequence."""
+    pixels = torch.stack([model.loaded.transform(read_image(path)) for path in paths])
+    marks = torch.tensor([marks_of(place, eye) for place in places])
+    whole = model.loaded.model
+    with torch.no_grad():
+        return (whole.encode_images(pixels) + whole.image_marks(marks)[:, None]).flatten(0, 1)[None]
+
+
+def match_of(model, tokens, report):
+    text, _ = model.loaded.tokenize([report])
+    whole = model.loaded.model
+    with torch.no_grad():
+        states = whole.multimodal_encoder.fuse(
+            *text, whole.multimodal_encoder.project_image(tokens)
+        )
+        return whole.itm_head(states[:, 0]).softmax(1)[0, 1].item()
+
+
+def test_an_exam_is_matched_with_texts_as_one_sequence(run, model):
+    _, table, _ = run
+    paths = images_of_exam(table, 3)
+    three = tokens_of(model, [paths[0], paths[2], paths[3]], (0, 2 / 3, 1))
+    two = tokens_of(model, images_of_exam(table, 1), (0, 1))
+    texts = [report_of_exam(exam) for exam in (3, 1, 5)]
+    exams = [model.exam(images_of_exam(table, exam), "OD") for exam in (3, 1)]
+    expected = [match_of(model, three, text) for text in texts]
+    assert model.match(exams[0], texts) == pytest.approx(expected, abs=1e-6)
+    assert np.ptp(expected) > 1e-6, "the texts are told apart"
+    expected = [match_of(model, three, texts[0]), match_of(model, two, texts[1])]
+    assert model.match(exams, texts[:2]) == pytest.approx(expected, abs=1e-6), "one is padded"
+    both = model.encode_images([exams[0], paths[0]])
+    assert both[0] == pytest.approx(model.encode_exam(paths, "OD"), abs=1e-6)
+    assert both[1] == pytest.approx(model.encode_images(paths[0])[0], abs=1e-5)
+    with pytest.raises(InputError, match="exam_features"):
+        model.features(exams[0])
+
+
+@pytest.mark.parametrize("decode", ["greedy", "beam", "nucleus"])
+def test_a_report_is_written_of_all_images_of_an_exam(run, model, decode):
+    from retfiner.text.generation import Decoding, special_tokens, write_reports
+
+    _, table, _ = run
+    exams = [model.exam(images_of_exam(table, exam), "OD") for exam in (3, 1)]
+    written = model.generate(exams, decode)
+    assert model.generate(exams[0], decode) == written[:1], "padding says nothing"
+    text = model.loaded.model.multimodal_encoder
+    image = text.project_image(tokens_of(model, images_of_exam(table, 1), (0, 1)))
+    special = special_tokens(model.loaded.tokenizer)
+    draws = [generator(0, "generate", 1)]
+    ids = write_reports(text, image, special, 14, Decoding(decode), draws).tokens[0]
+    assert written[1] == model.loaded.tokenizer.decode(ids)
+
+
+def test_a_word_is_explained_over_the_images_of_an_exam(run, model):
+    from retfiner.explanation.maps import fuse_explicitly
+
+    _, table, _ = run
+    paths, report = images_of_exam(table, 3), report_of_exam(3)
+    exam = model.exam(paths, "OD")
+    found = model.explain(exam, report)
+    assert found.names == [f"OD, {n} of 4" for n in (1, 3, 4)]
+    tokens = tokens_of(model, [paths[0], paths[2], paths[3]], (0, 2 / 3, 1))
+    text, _ = model.loaded.tokenize([report])
+    with torch.no_grad():
+        _, taken = fuse_explicitly(model.loaded.model.multimodal_encoder, *text, tokens)
+    each = tokens.shape[1] // 3
+    for number, word in enumerate(found.words):
+        pieces = taken[0][0, :, list(word.pieces)].mean((0, 1))  # over heads and WordPieces
+        for image in range(3):
+            expected = pieces[image * each : (image + 1) * each][1:]
+            assert found.attention[number, image].ravel() == pytest.approx(expected, abs=1e-6)
+    assert found.match == pytest.approx(model.match(exam, report)[0], abs=1e-5)
+    shares = found.shares()
+    assert shares.shape == (len(found.words), 3) and shares.sum(1) == pytest.approx(1)
+    one = found.of(2)
+    assert np.array_equal(one.image, read_image(paths[3]))
+    assert np.array_equal(one.weighted, found.weighted[:, 2])
+    alone = model.explain(model.exam(paths[0]), report).of(0)
+    single = model.explain(paths[0], report)
+    assert alone.weighted == pytest.approx(single.weighted, abs=1e-6), "an exam of one"
+    assert single.rollout == pytest.approx(found.rollout[0], abs=1e-6)
+
+
+def test_exams_are_retrieved_by_what_encode_exam_and_match_give(run, model):
     from retfiner.evaluation.config import EvaluateConfig
     from retfiner.evaluation.retrieval.evaluate import evaluate_retrieval
 
     result, table, _ = run
-    model = load_model(result.folder, "cpu")
     config = EvaluateConfig("retrieval", result.folder, table, part="all", num_workers=0)
     numbers = evaluate_retrieval(config, model.loaded)
-    assert (numbers["pairs"], numbers["rerank_top"]) == (16, 0)
+    assert (numbers["pairs"], numbers["rerank_top"]) == (16, 16)
     own = EvaluateConfig("retrieval", result.folder, table, num_workers=0)
     assert evaluate_retrieval(own, model.loaded)["part"] == "validation"
-    exams = [
-        model.encode_exam(
-            [table.parent / f"exams/{exam}_{n}.png" for n in range(1 + exam % 4)], "OD"
-        )
-        for exam in range(16)
-    ]
-    reports = [
-        f"Finding number {e % 7}. Fluid nasal. Drusen temporal, scan {e}." for e in range(16)
-    ]
-    texts = model.encode_texts(reports)
-    scores = np.stack(exams) @ texts.T
+    exams = [model.exam(images_of_exam(table, exam), "OD") for exam in range(16)]
+    texts = model.encode_texts([report_of_exam(e) for e in range(16)])
     ids = [text.tobytes() for text in texts]  # some are one text once they are cut
-    hits = [ids[best] == ids[exam] for exam, best in enumerate(scores.argmax(1))]
-    found = numbers["retrieval"]["itc"]["image_to_text"]["recall@1"]["value"]
-    assert found == pytest.approx(np.mean(hits))
-    with pytest.raises(InputError, match="not ranked by matching"):
-        evaluate_retrieval(replace(config, rerank_top=4), model.loaded)
+    distinct = [report_of_exam(ids.index(one)) for one in dict.fromkeys(ids)]
+    matches = np.stack([model.match(exam, distinct) for exam in exams])
+    places = list(dict.fromkeys(ids))
+    for kind, scores in (
+        ("itc", model.encode_images(exams) @ model.encode_texts(distinct).T),
+        ("itm", matches),
+    ):
+        hits = [places[best] == ids[exam] for exam, best in enumerate(scores.argmax(1))]
+        found = numbers["retrieval"][kind]["image_to_text"]["recall@1"]["value"]
+        assert found == pytest.approx(np.mean(hits))
     single = evaluate_retrieval(
         replace(config, group_column="none", on_bad_row="skip"), model.loaded
     )
     assert single["rerank_top"] > 0
+
+
+def test_reports_of_exams_are_evaluated(run, model, tmp_path):
+    from retfiner.evaluation.config import EvaluateConfig
+    from retfiner.evaluation.reports.evaluate import evaluate_reports
+
+    result, table, _ = run
+    config = EvaluateConfig(
+        "report", result.folder, table, part="all", num_workers=0, page=tmp_path / "p.html",
+        thumbnails=True, batch_size=4,
+    )  # fmt: skip
+    numbers = evaluate_reports(config, model.loaded)
+    exams = [model.exam(images_of_exam(table, exam), "OD") for exam in range(16)]
+    assert [one["reference"] for one in numbers["reports"]] == list(map(report_of_exam, range(16)))
+    assert [one["written"] for one in numbers["reports"]] == model.generate(exams)
+    assert (tmp_path / "p.html").read_text().count("data:image/jpeg") == 16
+
+
+def test_an_unreadable_image_leaves_its_exam(run, model, tmp_path):
+    from retfiner.data.manifest import read_manifest
+    from retfiner.data.pair_table import Columns
+    from retfiner.evaluation.embedding import ImageStream
+    from tests.helpers.refinement import damage_in_the_middle, write_csv, write_image
+
+    rows = []
+    for name, exam in (("a", "1"), ("b", "1"), ("c", "2")):
+        write_image(tmp_path / f"{name}.png", ord(name))
+        rows.append([f"{name}.png", f"Exam {exam}.", "p", exam])
+    table = write_csv(tmp_path / "t.csv", rows, ("image", "report", "patient_id", "visit"))
+    pairs = read_manifest(table, columns=Columns(group="visit"))
+    for name in "bc":
+        damage_in_the_middle(tmp_path / f"{name}.png")
+    stream = ImageStream(model.loaded, 4, 0)
+    with pytest.raises(InputError, match=r"row 2 of[\s\S]*b\.png"):
+        stream.embed_pairs(pairs, skip=False)
+    kept, vectors = stream.embed_pairs(pairs, skip=True)
+    assert kept.rows == [2]
+    expected = model.encode_exam([tmp_path / "a.png"])
+    assert abs(vectors[0].numpy() - expected).max() < 0.1, "its place alone is another"
+
+
+def test_explain_takes_the_exam_of_a_row_or_a_folder(run, tmp_path, capsys):
+    from retfiner.explanation.config import ExplainConfig
+    from retfiner.explanation.run import run as explain
+
+    result, table, _ = run
+    common = {"model": result.folder, "output": tmp_path, "device": "cpu", "html": True}
+    row = 2 + 1 + 2 + 3 + 1  # the second image of the fourth exam, whose report is in its first
+    written = explain(ExplainConfig(data=table, row=row, **common))
+    assert [path.name for path in written] == [f"exam_row_{row}.png", f"exam_row_{row}.html"]
+    said = capsys.readouterr().out
+    assert "Images:         3" in said and said.count("of its map") == said.count(" of 4: ") > 3
+    page = written[1].read_text()
+    assert 'type="range" min="0" max="2"' in page and "OD, 3 of 4" in page
+    alone = explain(ExplainConfig(data=table, row=row - 1, group_column="none", **common))
+    assert alone[0].name == "3_0.png" and "Images:" not in capsys.readouterr().out
+
+
+def test_labelled_images_are_classified_one_by_one(run, model, tmp_path):
+    from retfiner.evaluation.config import EvaluateConfig
+    from retfiner.evaluation.zero_shot.evaluate import evaluate_zero_shot
+    from tests.helpers.refinement import write_image
+
+    for number in range(4):
+        write_image(tmp_path / f"set/{'ab'[number % 2]}/{number}.png", number)
+    (tmp_path / "p.yaml").write_text("a: [Drusen.]\nb: [Fluid nasal.]\n")
+    config = EvaluateConfig(
+        "zero_shot", run[0].folder, tmp_path / "set", prompts=tmp_path / "p.yaml",
+        results=tmp_path / "r", bootstrap=0, num_workers=0,
+    )  # fmt: skip
+    numbers = evaluate_zero_shot(config, model.loaded)
+    assert numbers["images"] == 4 and "refined on exams" in " ".join(numbers["notes"])
+
+
+def test_a_folder_is_an_exam_for_a_model_that_knows_them(run, tmp_path, capsys):
+    from retfiner.explanation.config import ExplainConfig
+    from retfiner.explanation.run import run as explain
+
+    result, table, _ = run
+    named = {"image": str(table.parent / "exams"), "report": "Drusen temporal."}
+    explain(ExplainConfig(model=result.folder, output=tmp_path, device="cpu", **named))
+    assert "Images:         3" in capsys.readouterr().out and (tmp_path / "exams.png").is_file()
 
 
 def test_the_extracted_backbone_is_as_ever_and_the_pooling_beside_it(run, tmp_path, capsys):
@@ -313,7 +460,12 @@ def test_a_model_of_single_images_says_that_it_reads_no_exams():
     from types import SimpleNamespace
 
     from retfiner.api import RefinedModel
+    from retfiner.data.exams import Exam
+    from retfiner.evaluation.embedding import ImageStream
 
     loaded = SimpleNamespace(model=small_model(), transform=None, description={})
-    with pytest.raises(InputError, match=r"single images[\s\S]*--group_column"):
+    refused = r"single images[\s\S]*--group_column"
+    with pytest.raises(InputError, match=refused):
         RefinedModel(loaded).encode_exam(["a.png"])
+    with pytest.raises(InputError, match=refused):
+        ImageStream(loaded, 4).batches([Exam((), "")], "")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import streamlit as st
 
+from retfiner.api import Subject, read_images
 from retfiner.browse.collection import (
     Array,
     Neighbour,
@@ -18,9 +19,10 @@ from retfiner.browse.collection import (
 )
 from retfiner.browse.config import DESCRIPTION, BrowseConfig
 from retfiner.browse.render import error_lines, fragment, number, report_table, scores
-from retfiner.browse.upload import count_bscans, read_bscan
+from retfiner.browse.upload import count_bscans, read_bscan, read_volume
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
+from retfiner.data.pictures import ExamPictures
 from retfiner.evaluation.pages import as_8bit
 from retfiner.explanation.page import build_page
 
@@ -31,13 +33,14 @@ REPORTS_SHOWN, BSCANS_SHOWN, BSCANS_ABREAST = 8, 9, 3
 
 
 class Chosen(NamedTuple):
-    """The B-scan that is looked at, (H, W) in [0, 1], and its name on the page.
+    """The B-scan or exam that is looked at, its ``images`` in [0, 1], and its name on the page.
 
     ``key`` tells it from others; a file that was dropped has no place in the collection.
     """
 
     key: tuple[Any, ...]
-    image: Array
+    subject: Subject
+    images: list[Array]
     place: int | None
     name: str
 
@@ -52,7 +55,7 @@ def show(config: BrowseConfig) -> None:
         if begin == BY_WORDS:
             _show_words(opened)
             return
-        chosen = _choose_from_table(opened) if begin == BY_ROW else _choose_from_file()
+        chosen = _choose_from_table(opened) if begin == BY_ROW else _choose_from_file(opened)
         if chosen is not None:
             _show_bscan(opened, chosen)
     except InputError as error:
@@ -70,7 +73,8 @@ def _show_header(opened: Opened) -> None:
         fragment(
             "note",
             f"{model.loaded.model.backbone.spec.name}, refined with {losses}. "
-            f"{len(collection.images)} B-scans with {len(collection.reports)} distinct reports"
+            f"{len(collection.subjects)} {collection.noun}s with {len(collection.reports)} distinct"
+            f" reports"
             f"{left_out}. Nothing is kept: what you drop here stays in memory until you close "
             "the page.",
         )
@@ -89,9 +93,7 @@ def _show_bscan(opened: Opened, chosen: Chosen) -> None:
     own = None if chosen.place is None else int(collection.report_of[chosen.place])
     left, right = st.columns([2, 3], gap="large")
     with left:
-        st.image(as_8bit(chosen.image), width="stretch")
-        height, width = chosen.image.shape
-        st.html(fragment("note", f"{chosen.name}, {width} x {height} pixels"))
+        _show_image(chosen)
         if chosen.place is not None:
             _show_own_report(opened, chosen.place)
         written = _show_written(opened, chosen)
@@ -102,6 +104,20 @@ def _show_bscan(opened: Opened, chosen: Chosen) -> None:
         reports += [written] if written else []
         reports += [collection.reports[neighbour.place] for neighbour in found[:REPORTS_SHOWN]]
         _show_words_in(opened, chosen, list(dict.fromkeys(reports)))
+
+
+@st.fragment
+def _show_image(chosen: Chosen) -> None:
+    """Show the B-scan, or one of an exam; choosing another of them runs this part alone."""
+    image, name = chosen.images[0], chosen.name
+    if isinstance(chosen.subject, ExamPictures) and len(chosen.images) > 1:
+        names = chosen.subject.names
+        middle = names[len(names) // 2]
+        shown = st.select_slider("Image of the exam", names, middle, key=f"of-{chosen.key}")
+        image, name = chosen.images[names.index(shown)], f"{name}, {shown}"
+    st.image(as_8bit(image), width="stretch")
+    height, width = image.shape[:2]
+    st.html(fragment("note", f"{name}, {width} x {height} pixels"))
 
 
 def _show_own_report(opened: Opened, place: int) -> None:
@@ -119,7 +135,7 @@ def _show_written(opened: Opened, chosen: Chosen) -> str:
     """Show and return the report that the model writes; empty if it writes none."""
     if not opened.model.can_write:
         return ""
-    [written] = _memoised("written", chosen.key, lambda: opened.model.generate(chosen.image))
+    [written] = _memoised("written", chosen.key, lambda: opened.model.generate(chosen.subject))
     st.html(
         fragment("heading", "Written by the model")
         + fragment("text", written or "(nothing)")
@@ -137,7 +153,7 @@ def _show_nearest_reports(opened: Opened, chosen: Chosen, own: int | None) -> li
     found = _memoised(
         "reports",
         (*chosen.key, by_match),
-        lambda: nearest_reports(model, collection, chosen.image, by_match),
+        lambda: nearest_reports(model, collection, chosen.subject, by_match),
     )
     st.html(report_table(collection, found[:REPORTS_SHOWN], own))
     return found
@@ -158,7 +174,7 @@ def _show_words_in(opened: Opened, chosen: Chosen, reports: list[str]) -> None:
         page = _memoised(
             "page",
             (*chosen.key, report),
-            lambda: build_page(opened.model.explain(chosen.image, report)),
+            lambda: build_page(opened.model.explain(chosen.subject, report)),
         )
         st.iframe(page, height="content", alt="The B-scan with a map for each word of the report")
     except InputError as error:
@@ -169,18 +185,18 @@ def _choose_from_table(opened: Opened) -> Chosen:
     collection = opened.collection
     _restore("place", 0)
     place = st.selectbox(
-        "B-scan of the table, by row and report",
-        range(len(collection.images)),
+        f"{collection.noun[0].upper()}{collection.noun[1:]} of the table, by row and report",
+        range(len(collection.subjects)),
         format_func=lambda place: f"row {collection.rows[place]}: {collection.report(place)}",
         key="place",
     )
     st.session_state["last-place"] = place
     key = ("table", place)
-    image = _memoised("image", key, lambda: collection.read(place))
-    return Chosen(key, image, place, f"Row {collection.rows[place]}")
+    images = _memoised("image", key, lambda: collection.read(place))
+    return Chosen(key, collection.subjects[place], images, place, f"Row {collection.rows[place]}")
 
 
-def _choose_from_file() -> Chosen | None:
+def _choose_from_file(opened: Opened) -> Chosen | None:
     file = st.file_uploader(
         "Drop a B-scan or a volume: PNG, JPEG, TIFF, BMP, NPY, DICOM, VOL, E2E, IMG, FDA, FDS",
         key="file",
@@ -190,11 +206,18 @@ def _choose_from_file() -> Chosen | None:
     content = file.getbuffer()
     count = _memoised("count", (file.file_id,), lambda: count_bscans(file.name, content))
     index = None
+    model = opened.model
+    if count > 1 and model.can_read_exams and st.toggle("All of its B-scans as one exam", True):
+        whole = ("file", file.file_id, "exam")
+        exam = _memoised("image", whole, lambda: model.exam(read_volume(file.name, content, count)))
+        return Chosen(whole, exam, read_images(exam), None, "Your file")
     if count > 1:
         index = st.slider("B-scan", 0, count - 1, count // 2, key=f"slice-{file.file_id}")
     key = ("file", file.file_id, index)
     image = _memoised("image", key, lambda: read_bscan(file.name, content, index))
-    return Chosen(key, image, None, "Your file" if index is None else f"B-scan {index} of yours")
+    return Chosen(
+        key, image, [image], None, "Your file" if index is None else f"B-scan {index} of yours"
+    )
 
 
 def _show_words(opened: Opened) -> None:
@@ -213,7 +236,8 @@ def _show_words(opened: Opened) -> None:
         columns = st.columns(BSCANS_ABREAST, gap="medium")
         for column, neighbour in zip(columns, found[first : first + BSCANS_ABREAST], strict=False):
             with column:
-                st.image(as_8bit(collection.read(neighbour.place)), width="stretch")
+                images = collection.read(neighbour.place)
+                st.image(as_8bit(images[len(images) // 2]), width="stretch")
                 row = collection.rows[neighbour.place]
                 st.html(
                     fragment("note", f"Row {row} · {scores(neighbour)}")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retfiner.api import RefinedModel, load_model
+from retfiner.api import RefinedModel, Subject, load_model, read_images
 from retfiner.browse.config import BrowseConfig
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import Manifest, read_manifest
 from retfiner.data.pair_table import NO_PATIENT_COLUMN, Columns
+from retfiner.data.pictures import ExamPictures
 from retfiner.evaluation.embedding import ImageStream
-from retfiner.vision import ImageAddress, read_image
+from retfiner.vision import ImageAddress
 
 Array = NDArray[np.float32]
 
@@ -26,11 +29,11 @@ SHORTLIST = 16
 
 @dataclass(frozen=True)
 class Collection:
-    """N B-scans and the M distinct reports among theirs.
+    """N B-scans, or exams of several, and the M distinct reports among theirs.
 
     Attributes:
-        images: The B-scans; they are read again when they are shown.
-        rows: Their rows in the CSV, the header being row 1.
+        subjects: The B-scans, or exams; they are read again when they are shown.
+        rows: Their rows in the CSV, the header being row 1; of an exam its first.
         reports: The distinct reports, in the order of the CSV.
         report_of: (N,) which of them each B-scan carries.
         image_vectors: (N, E) unit vectors; None if the model does not compare.
@@ -38,7 +41,7 @@ class Collection:
         left_out: How many rows could not be used.
     """
 
-    images: list[ImageAddress]
+    subjects: list[ImageAddress] | list[ExamPictures]
     rows: list[int]
     reports: list[str]
     report_of: NDArray[np.int64]
@@ -46,23 +49,43 @@ class Collection:
     report_vectors: Array | None
     left_out: int
 
+    @property
+    def noun(self) -> str:
+        """What it is of."""
+        is_exams = bool(self.subjects) and isinstance(self.subjects[0], ExamPictures)
+        return "exam" if is_exams else "B-scan"
+
     def report(self, place: int) -> str:
         """Return the report of the B-scan at a place, from 0."""
         return self.reports[self.report_of[place]]
 
-    def read(self, place: int) -> Array:
-        """Read the B-scan at a place, from 0: (H, W) in [0, 1].
+    def read(self, place: int) -> list[Array]:
+        """Read the B-scan, or the images of the exam, at a place, from 0: each in [0, 1].
 
         Raises:
-            InputError: If it can be read no longer; the message names the row, not the file.
+            InputError: If one can be read no longer; the message names the row, not the file.
         """
         try:
-            return read_image(self.images[place])
+            return read_images(self.subjects[place])
         except InputError:
             raise InputError(
-                f"The B-scan of row {self.rows[place]} can be read no longer",
+                f"The {self.noun} of row {self.rows[place]} can be read no longer",
                 remedy="look whether its file is still there and intact",
             ) from None
+
+    @contextmanager
+    def naming_rows(self, places: Iterable[int]) -> Iterator[None]:
+        """Let what goes wrong with the files at some places be said as :meth:`read` says it.
+
+        Raises:
+            InputError: If one of them can be read no longer.
+        """
+        try:
+            yield
+        except InputError:
+            for place in places:
+                self.read(place)
+            raise
 
 
 class Opened(NamedTuple):
@@ -79,23 +102,16 @@ def open_collection(config: BrowseConfig) -> Opened:
     Raises:
         InputError: If the model or the table cannot be used.
     """
-    manifest = read_manifest(
-        config.data,
-        config.image_root,
-        Columns(
-            config.image_column,
-            config.report_column,
-            NO_PATIENT_COLUMN,  # what is not read cannot be shown
-            slice=config.slice_column,
-        ),
-        on_bad_row=config.on_bad_row,
-    )
     model = load_model(config.model, config.device, config.text_encoder)
+    columns = Columns.as_trained(model.loaded.description["settings"], config)
+    if columns.group is None:
+        columns = replace(columns, patient=NO_PATIENT_COLUMN)  # what is not read cannot be shown
+    manifest = read_manifest(config.data, config.image_root, columns, on_bad_row=config.on_bad_row)
     return Opened(model, embed(model, manifest, config.on_bad_row == "skip"))
 
 
 def embed(model: RefinedModel, manifest: Manifest, skip: bool = False) -> Collection:
-    """Embed the B-scans and, each once, the reports of a table, if the model compares.
+    """Embed the B-scans, or exams, and, each once, the reports of a table, if the model compares.
 
     Raises:
         InputError: If a B-scan cannot be decoded and is not to be left out, or none is left.
@@ -109,7 +125,9 @@ def embed(model: RefinedModel, manifest: Manifest, skip: bool = False) -> Collec
         texts = model.encode_texts(reports)
     place = {report: index for index, report in enumerate(reports)}
     return Collection(
-        images=manifest.images,
+        subjects=manifest.images
+        if manifest.exams is None
+        else [model.exam(exam) for exam in manifest.exams],
         rows=manifest.rows,
         reports=reports,
         report_of=np.array([place[report] for report in manifest.reports]),
@@ -131,20 +149,20 @@ class Neighbour(NamedTuple):
 
 
 def nearest_reports(
-    model: RefinedModel, collection: Collection, image: Array, by_match: bool
+    model: RefinedModel, collection: Collection, subject: Subject, by_match: bool
 ) -> list[Neighbour]:
-    """Find the reports nearest to a B-scan, (H, W) in [0, 1], at most :data:`SHORTLIST`."""
+    """Find the reports nearest to a B-scan, or exam, at most :data:`SHORTLIST`."""
     assert collection.report_vectors is not None
-    found = _nearest(collection.report_vectors @ model.encode_images(image)[0])
+    found = _nearest(collection.report_vectors @ model.encode_images(subject)[0])
     if not by_match:
         return found
-    return _by_match(found, model.match(image, [collection.reports[n.place] for n in found]))
+    return _by_match(found, model.match(subject, [collection.reports[n.place] for n in found]))
 
 
 def nearest_bscans(
     model: RefinedModel, collection: Collection, words: str, by_match: bool
 ) -> list[Neighbour]:
-    """Find the B-scans nearest to words, at most :data:`SHORTLIST`.
+    """Find the B-scans, or exams, nearest to words, at most :data:`SHORTLIST`.
 
     Raises:
         InputError: If one of them can be read no longer, or the text has no words.
@@ -153,7 +171,10 @@ def nearest_bscans(
     found = _nearest(collection.image_vectors @ model.encode_texts(words)[0])
     if not by_match:
         return found
-    return _by_match(found, model.match([collection.read(n.place) for n in found], words))
+    places = [neighbour.place for neighbour in found]
+    with collection.naming_rows(places):
+        matches = model.match([collection.subjects[place] for place in places], words)
+    return _by_match(found, matches)
 
 
 def own_report(collection: Collection, place: int) -> tuple[float, int]:

@@ -21,10 +21,22 @@ class BrowseConfig:
     model: Path = flag("run folder or best-model.ckpt of a refined model", positional=True)
     data: Path = flag("CSV of pairs to look through")
     image_root: Path | None = flag("folder its paths are relative to; by default the CSV's", None)
-    image_column: str = flag("its column with the image's path", "image")
-    report_column: str = flag("its column with the report", "report")
+    image_column: str | None = flag(
+        "its column with the image's path; by default as in the model's training", None
+    )
+    report_column: str | None = flag(
+        "its column with the report; by default as in the model's training", None
+    )
+    patient_column: str | None = flag(
+        "its column with the patient, or none, by which exams are told apart; never shown", None
+    )
     slice_column: str | None = flag(
         "its column with the B-scan's index in a volume; by default slice, where there is one", None
+    )
+    group_column: str | None = flag(
+        "its column with the exam, or none to take images one by one; by default as in the model's"
+        " training",
+        None,
     )
     on_bad_row: Literal["error", "skip"] = flag("what to do with rows that cannot be used", "error")
     text_encoder: Path | None = flag("folder with the tokenizer, for old checkpoints", None)

@@ -46,4 +46,6 @@ def scores(neighbour: Neighbour) -> str:
 def report_table(collection: Collection, found: Sequence[Neighbour], own: int | None) -> str:
     """Write the nearest reports as a table of HTML; the B-scan's ``own`` is marked."""
     counts = np.bincount(collection.report_of, minlength=len(collection.reports))
-    return fragment("report_table", collection.reports, found, own, counts, number)
+    return fragment(
+        "report_table", collection.reports, found, own, counts, number, f"{collection.noun}s"
+    )

@@ -37,6 +37,16 @@ def read_bscan(name: str, content: bytes | memoryview, index: int | None) -> Arr
         return read_image(ImageAddress(path, index))
 
 
+def read_volume(name: str, content: bytes | memoryview, count: int) -> list[Array]:
+    """Read all ``count`` images of a file, each (H, W) in [0, 1].
+
+    Raises:
+        InputError: If one cannot be read; no path is in the message.
+    """
+    with _as_file(name, content) as path:
+        return [read_image(ImageAddress(path, index)) for index in range(count)]
+
+
 @contextmanager
 def _as_file(name: str, content: bytes | memoryview) -> Iterator[Path]:
     """Put a file where readers can open it, in memory if there is such a folder, for a moment."""

@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from retfiner.common.errors import InputError
 from retfiner.common.progress import track
 from retfiner.common.seeds import generator
 from retfiner.data.linked import number_linked
-from retfiner.data.pair_table import PairRow, Problem
+from retfiner.data.pair_table import PairRow, Problem, as_kind
 from retfiner.vision.images import ImageAddress, count_images, is_image_file, why_unusable
 from retfiner.vision.images.dicom import is_dicom
 from retfiner.vision.images.headers import eye_of
@@ -109,6 +109,11 @@ class Slices:
     how: SlicesName = "even"
     most: int = 16
     seed: int = 0
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Slices:
+        """Return those that a training with such settings validated on."""
+        return cls(settings["slices"], settings["max_slices"])
 
     def choose(self, exam: Exam, row: int = 0, epoch: int | None = None) -> list[int]:
         """Choose images of an exam, shared out among its volumes, none of which is left out.
@@ -224,9 +229,15 @@ def each_image(rows: Sequence[PairRow]) -> list[PairRow]:
 
 
 def gather(
-    rows: Sequence[PairRow], contents: Mapping[ImageAddress, list[Content]]
+    rows: Sequence[PairRow],
+    contents: Mapping[ImageAddress, list[Content]],
+    kinds: Mapping[Path, str],
 ) -> list[tuple[PairRow, Exam]]:
-    """Put rows together to exams, each with its first row, in the order of those."""
+    """Put rows together to exams, each with its first row, in the order of those.
+
+    ``kinds`` has what :func:`retfiner.data.kinds.see_kinds` saw of the files of rows that do not
+    say it.
+    """
     members: dict[str | None, list[PairRow]] = {}
     identities: dict[int, str] = {}  # of exams that share a file, straight or by way of another one
     linked = number_linked([(row.group, row.image.file) for row in rows])
@@ -237,10 +248,13 @@ def gather(
     exams = []
     for group, of_one in members.items():
         found = [
-            (content, eye_of(row.eye), kind_of(row.modality))
+            (content._replace(address=as_kind(content.address, kind)), eye_of(row.eye),
+             kind_of(kind))
             for row in of_one
             for content in contents[row.image]
-        ]
+            for kind in [row.modality or row.image.read_as.modality
+                         or kinds.get(content.address.path, "")]
+        ]  # fmt: skip
         exams.append((of_one[0], Exam(tuple(parts_of(found)), of_group[group])))
     return exams
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.progress import progress
 from retfiner.data.exams import (
     CENTRE,
     Content,
@@ -23,6 +21,8 @@ from retfiner.data.exams import (
     find_mixed_reports,
     gather,
 )
+from retfiner.data.file_looks import look_at_each
+from retfiner.data.kinds import describe_kinds, is_unnamed, see_kinds, with_kinds
 from retfiner.data.pair_table import (
     Columns,
     PairTable,
@@ -36,11 +36,9 @@ from retfiner.data.pair_table import (
 from retfiner.data.patient_ids import PatientIds, shared_patients
 from retfiner.data.report_parts import keep_findings
 from retfiner.vision.images import ImageAddress, why_unusable
+from retfiner.vision.images.read_as import OCT
 
 OnBadRow = Literal["error", "skip"]
-CHUNK = 256
-Look = TypeVar("Look")
-OCT = "oct"
 TRAINING, VALIDATING = "train.csv", "val.csv"
 """The tables of a folder that prepare_pairs.py wrote."""
 
@@ -149,9 +147,18 @@ def _checked(
             expected="at least two image-report pairs",
             remedy=table.advice or None,
         )
+    kinds = see_kinds(
+        content.address
+        for row in kept
+        if is_unnamed(row)
+        for content in contents.get(row.image, [Content(row.image)])
+    )
+    table.notes += describe_kinds(kinds)
     exams = None
-    if columns.group is not None:
-        gathered = gather(kept, contents)
+    if columns.group is None:
+        kept = with_kinds(kept, kinds)
+    else:
+        gathered = gather(kept, contents, kinds)
         kept, exams = [row for row, _ in gathered], [exam for _, exam in gathered]
         table.notes.append(describe_exams(exams))
     counted = count_problems([p for p in found if not p.left_out], rows, columns)
@@ -188,8 +195,10 @@ def _why_left_out(
             reason = problem.detail if problem.role == "row" else problem.kind + detail
             reasons.setdefault(problem.index, reason)
     looked_at = [i for i in range(len(table.rows)) if i not in reasons]
-    looks = _look_at(
-        [table.rows[i].image for i in looked_at], contents_of if grouped else why_unusable
+    looks = look_at_each(
+        [table.rows[i].image for i in looked_at],
+        contents_of if grouped else why_unusable,
+        "checking images",
     )
     for index in looked_at:
         row = table.rows[index]
@@ -198,22 +207,6 @@ def _why_left_out(
             reasons[index] = unclear
     contents = {image: look for image, look in looks.items() if isinstance(look, list)}
     return [(table.rows[index].number, reasons[index]) for index in sorted(reasons)], contents
-
-
-def _look_at(
-    images: list[ImageAddress], look: Callable[[ImageAddress], Look]
-) -> dict[ImageAddress, Look]:
-    """Look at the file of each image; one that is named often is looked at once."""
-    distinct = list(dict.fromkeys(images))
-    # A task a file would cost more than the file: a thread takes a few hundred at a time.
-    chunks = [distinct[i : i + CHUNK] for i in range(0, len(distinct), CHUNK)]
-    looks: dict[ImageAddress, Look] = {}
-    with ThreadPoolExecutor(8) as pool, progress("checking images", len(distinct)) as bar:
-        checked = pool.map(lambda chunk: [look(image) for image in chunk], chunks)
-        for chunk, found in zip(chunks, checked, strict=True):
-            looks.update(zip(chunk, found, strict=True))
-            bar.update(len(chunk))
-    return looks
 
 
 def read_splits(

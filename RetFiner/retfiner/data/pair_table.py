@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from retfiner.common.errors import InputError
 from retfiner.data.encoding import misread, misread_as_western
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 NO_PATIENT_COLUMN = "none"
 SLICE_COLUMN, NO_SLICE_COLUMN = "slice", "none"
+NO_GROUP_COLUMN = "none"
 EYE_COLUMNS = ("eye", "laterality")
 """Looked for where rows are grouped to exams."""
 MODALITY = "modality"
@@ -71,6 +72,22 @@ class Columns:
     slice: str | None = None
     read_as: ReadAs = AS_SAID
     group: str | None = None
+
+    @classmethod
+    def as_trained(cls, settings: Mapping[str, Any], named: object = None) -> Columns:
+        """Take columns as a training with such settings did, but for those that are ``named`` now.
+
+        These are its attributes ``image_column`` and so on, where they are there and not None; a
+        ``group_column`` of ``none`` takes rows one by one.
+        """
+        names = (f"{name}_column" for name in ("image", "report", "patient", "slice", "group"))
+        image, report, patient, index, group = (
+            getattr(named, name, None) or settings.get(name) for name in names
+        )
+        return cls(
+            str(image), str(report), str(patient), slice=index,
+            group=None if group == NO_GROUP_COLUMN else group,
+        )  # fmt: skip
 
     @property
     def has_patient(self) -> bool:
@@ -246,10 +263,16 @@ def locate_images(
     found = {}
     for name, cell, modality in dict.fromkeys(keys):
         image, unclear = locate_image(places.root, places.find(name), cell, first_slice)
-        how = image.read_as.over(read_as)
-        how = replace(how, modality=FUNDUS) if is_fundus(modality) else how
-        found[name, cell, modality] = replace(image, read_as=how), unclear
+        image = replace(image, read_as=image.read_as.over(read_as))
+        found[name, cell, modality] = as_kind(image, modality), unclear
     return [found[key] for key in keys]
+
+
+def as_kind(image: ImageAddress, kind: str) -> ImageAddress:
+    """Return an image's address so that a kind of image is read as such: photographs in colour."""
+    if not is_fundus(kind):
+        return image
+    return replace(image, read_as=replace(image.read_as, modality=FUNDUS))
 
 
 def is_fundus(cell: str) -> bool:

@@ -17,10 +17,11 @@ from torch.utils.data import Dataset
 
 from retfiner.common.errors import InputError
 from retfiner.data.exams import Slices
-from retfiner.data.manifest import OCT, Manifest
+from retfiner.data.manifest import Manifest
 from retfiner.data.sampler import Draw
 from retfiner.vision.exams import marks_of
 from retfiner.vision.images import ImageAddress, read_image
+from retfiner.vision.images.read_as import OCT
 from retfiner.vision.preprocessing import EvaluationTransform
 
 

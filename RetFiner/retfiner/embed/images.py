@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from retfiner.common.errors import InputError
 from retfiner.data.image_places import ImagePlaces
-from retfiner.data.pair_table import EXAM, MODALITY, SLICE_COLUMN, locate_images
+from retfiner.data.kinds import see_kinds
+from retfiner.data.pair_table import EXAM, MODALITY, SLICE_COLUMN, as_kind, locate_images
 from retfiner.data.table_file import read_table
 from retfiner.vision.images import ImageAddress, count_images, is_image_file
 
@@ -29,12 +31,12 @@ def list_images(data: Path, image_column: str, root: Path | None) -> list[Embedd
         InputError: If there are none.
     """
     if data.is_dir():
-        found = [EmbeddedImage(ImageAddress(path)) for path in sorted(data.rglob("*"))
-                 if is_image_file(path)]  # fmt: skip
+        paths = [path for path in sorted(data.rglob("*")) if is_image_file(path)]
+        found = [EmbeddedImage(image) for image in _as_seen(map(ImageAddress, paths))]
     elif data.suffix.lower() in TABLES:
         found = _of_table(data, image_column, root)
     else:
-        found = [EmbeddedImage(ImageAddress.parse(data))]
+        found = [EmbeddedImage(image) for image in _as_seen([ImageAddress.parse(data)])]
     images = [one for image in found for one in _each(image)]
     if not images:
         raise InputError(f"{data} holds no image", expected="a table, a folder or a file of images")
@@ -45,9 +47,21 @@ def _of_table(path: Path, image_column: str, root: Path | None) -> list[Embedded
     cells = read_table(path, [image_column], [SLICE_COLUMN, MODALITY, EXAM]).cells
     names = [name.strip() for name in cells[image_column]]
     places = ImagePlaces.of(root or path.parent, names)
-    located = locate_images(places, names, cells.get(SLICE_COLUMN), cells.get(MODALITY))
-    exams = cells.get(EXAM, [""] * len(names))
-    return [EmbeddedImage(image, exam) for (image, _), exam in zip(located, exams, strict=True)]
+    blank = [""] * len(names)
+    modalities, exams = cells.get(MODALITY, blank), cells.get(EXAM, blank)
+    located = locate_images(places, names, cells.get(SLICE_COLUMN), modalities)
+    images = [image for image, _ in located]
+    seen = iter(_as_seen(i for i, m in zip(images, modalities, strict=True) if not m.strip()))
+    images = [i if m.strip() else next(seen) for i, m in zip(images, modalities, strict=True)]
+    return [EmbeddedImage(image, exam) for image, exam in zip(images, exams, strict=True)]
+
+
+def _as_seen(images: Iterable[ImageAddress]) -> list[ImageAddress]:
+    """Take images as what their files show, where their addresses do not say it."""
+    listed = list(images)
+    kinds = see_kinds(image for image in listed if image.read_as.modality is None)
+    return [image if image.read_as.modality else as_kind(image, kinds.get(image.path, ""))
+            for image in listed]  # fmt: skip
 
 
 def _each(image: EmbeddedImage) -> list[EmbeddedImage]:

@@ -13,37 +13,67 @@ from torch.utils.data import DataLoader
 
 from retfiner.common.errors import InputError
 from retfiner.common.processes import available_cores
-from retfiner.common.progress import progress, track
-from retfiner.data.exams import Slices
+from retfiner.common.progress import progress
+from retfiner.data.exams import Exam, Place, Slices
 from retfiner.data.manifest import Manifest
-from retfiner.data.pairs import ImageCaptionDataset, Numbered, NumberedPairs
-from retfiner.export.loading import LoadedModel
+from retfiner.export.loading import LoadedModel, require_exams
+from retfiner.model import Groups
+from retfiner.vision.exams import marks_of
 from retfiner.vision.images import ImageAddress, read_image
 from retfiner.vision.preprocessing import EvaluationTransform
 
+Subjects = Sequence[ImageAddress] | Sequence[Exam]
+"""What is looked at one after another: images, or exams of several."""
+
+
+def subjects_of(pairs: Manifest) -> Subjects:
+    """Return the exams of pairs, or the images where they are not grouped."""
+    return pairs.images if pairs.exams is None else pairs.exams
+
 
 class ImageBatch(NamedTuple):
-    """A batch of images (B, C, H, W), normalised, and which of the addresses they are.
+    """A batch of images (N, C, H, W), normalised, and which of the subjects they are.
 
-    Those that cannot be read are left out of both; ``unreadable`` has the reason for each of them.
+    Images that cannot be read are left out, and so are exams of which none can; ``unreadable`` has
+    the reason for each subject that lacks one. ``groups`` says which images are of one exam.
     """
 
     positions: list[int]
     images: Tensor
     unreadable: dict[int, str]
+    groups: Groups | None = None
 
 
 def _read(
-    addresses: Sequence[ImageAddress], transform: EvaluationTransform, positions: Sequence[int]
+    subjects: Subjects,
+    transform: EvaluationTransform,
+    slices: Slices | None,
+    positions: Sequence[int],
 ) -> ImageBatch:
-    images, unreadable = {}, {}
+    images: list[Tensor] = []
+    marks: list[list[float]] = []
+    sizes: dict[int, int] = {}
+    unreadable: dict[int, str] = {}
     for position in positions:
-        try:
-            images[position] = transform(read_image(addresses[position]))
-        except InputError as error:  # a worker's exception would arrive as a page of traceback
-            unreadable[position] = str(error)
-    stacked = torch.stack(list(images.values())) if images else torch.empty(0)
-    return ImageBatch(list(images), stacked, unreadable)
+        before = len(images)
+        for image, along, eye, kind in _places(subjects[position], slices):
+            try:
+                images.append(transform(read_image(image)))
+                marks.append(marks_of(along, eye, kind))
+            except InputError as error:  # a worker's exception would arrive as a page of traceback
+                unreadable.setdefault(position, str(error))
+        if len(images) > before:
+            sizes[position] = len(images) - before
+    stacked = torch.stack(images) if images else torch.empty(0)
+    groups = None if slices is None else Groups(tuple(sizes.values()), torch.tensor(marks))
+    return ImageBatch(list(sizes), stacked, unreadable, groups)
+
+
+def _places(subject: ImageAddress | Exam, slices: Slices | None) -> list[Place]:
+    if isinstance(subject, ImageAddress):
+        return [Place(subject, None, "", "")]
+    assert slices is not None, "exams are read by their slices"
+    return [subject.place(number) for number in slices.choose(subject)]
 
 
 def _one_thread(worker: int) -> None:
@@ -51,32 +81,36 @@ def _one_thread(worker: int) -> None:
 
 
 def read_batches(
-    addresses: Sequence[ImageAddress],
+    subjects: Subjects,
     transform: EvaluationTransform,
     title: str,
     batch_size: int,
     workers: int | None = None,
     use: Sequence[int] | None = None,
+    slices: Slices | None = None,
 ) -> Iterator[ImageBatch]:
     """Read images, or those at the positions ``use``, in order, by default in a process a core.
+
+    Of exams, the images that ``slices`` chooses; ``batch_size`` counts images.
 
     Yields:
         Batches; a batch of which no image can be read has none.
     """
-    use = range(len(addresses)) if use is None else use
+    use = range(len(subjects)) if use is None else use
+    each = 1 if slices is None else slices.most
     if workers is None:
-        workers = min(8, available_cores(), len(use) // 256)  # a process takes a second
+        workers = min(8, available_cores(), len(use) * each // 256)  # a process takes a second
     loader: DataLoader[int] = DataLoader(  # of positions; workers read where they collate
         use,  # type: ignore[arg-type]
-        batch_size,
-        collate_fn=partial(_read, addresses, transform),
+        max(1, batch_size // each),
+        collate_fn=partial(_read, subjects, transform, slices),
         num_workers=workers,
         worker_init_fn=_one_thread,
     )
     with progress(title, len(use)) as bar:
         for batch in loader:
             yield batch
-            bar.update(len(batch.positions) + len(batch.unreadable))
+            bar.update(len({*batch.positions, *batch.unreadable}))
 
 
 @dataclass(frozen=True)
@@ -88,14 +122,24 @@ class ImageStream:
     num_workers: int | None = None
 
     def batches(
-        self, addresses: Sequence[ImageAddress], title: str, use: Sequence[int] | None = None
+        self, subjects: Subjects, title: str, use: Sequence[int] | None = None
     ) -> Iterator[ImageBatch]:
-        """Read images, or those at the positions ``use``, as :func:`read_batches` does."""
+        """Read images or exams, or those at the positions ``use``, as :func:`read_batches` does.
+
+        Of exams as many images are read as the training validated on.
+
+        Raises:
+            InputError: If they are exams, and the model was refined on single images.
+        """
+        slices = None
+        if len(subjects) and isinstance(subjects[0], Exam):
+            require_exams(self.loaded.model)
+            slices = Slices.of(self.loaded.description["settings"])
         transform, size, workers = self.loaded.transform, self.batch_size, self.num_workers
-        return read_batches(addresses, transform, title, size, workers, use)
+        return read_batches(subjects, transform, title, size, workers, use, slices)
 
     def batches_of_pairs(self, pairs: Manifest, title: str, skip: bool) -> Iterator[ImageBatch]:
-        """Read the images of pairs; ``skip`` leaves out those that cannot be read.
+        """Read the images, or exams, of pairs; ``skip`` leaves out images that cannot be read.
 
         Yields:
             Batches with an image in each.
@@ -104,7 +148,7 @@ class ImageStream:
             InputError: If an image cannot be read and is not to be left out, or none can.
         """
         any_read, reason = False, "none"
-        for batch in self.batches(pairs.images, title):
+        for batch in self.batches(subjects_of(pairs), title):
             for position, reason in batch.unreadable.items():
                 if not skip:
                     raise InputError(
@@ -118,40 +162,17 @@ class ImageStream:
             raise InputError(f"no image of {pairs.source} can be read", got=reason)
 
     def embed_pairs(self, pairs: Manifest, skip: bool) -> tuple[Manifest, Tensor]:
-        """Embed the images of pairs.
+        """Embed the images, or exams, of pairs.
 
         Returns:
-            The N pairs whose image could be read, and (N, E) unit vectors, float32 on the CPU.
+            The N pairs that could be read, and (N, E) unit vectors, float32 on the CPU.
 
         Raises:
             InputError: As :meth:`batches_of_pairs`, or if an embedding is not finite.
         """
-        if pairs.exams is not None:
-            return self._embed_exams(pairs, skip)
         kept: list[int] = []
         vectors = []
         for batch in self.batches_of_pairs(pairs, "embedding images", skip):
             kept += batch.positions
-            vectors.append(self.loaded.embed_images(batch.images))
+            vectors.append(self.loaded.embed_images(batch.images, batch.groups))
         return pairs.select(kept), torch.cat(vectors)
-
-    def _embed_exams(self, pairs: Manifest, skip: bool) -> tuple[Manifest, Tensor]:
-        """Embed exams, of as many images each as the training validated."""
-        settings = self.loaded.description["settings"]
-        slices = Slices(settings["slices"], settings["max_slices"])
-        exams = NumberedPairs(ImageCaptionDataset(pairs, self.loaded.transform, slices=slices))
-        loader: DataLoader[Numbered] = DataLoader(
-            exams, batch_size=None, num_workers=self.num_workers or 0, worker_init_fn=_one_thread
-        )
-        kept, vectors, reason = [], [], None
-        for position, (_, exam, *_) in enumerate(track(loader, "embedding", len(pairs), "exam")):
-            broken = [exam] if isinstance(exam, InputError) else exam.unreadable
-            reason = next(iter(broken), reason)
-            if broken and not skip:
-                raise broken[0]
-            if not isinstance(exam, InputError):
-                kept.append(position)
-                vectors.append(self.loaded.embed_exam(exam.images, exam.marks)[0])
-        if not kept:
-            raise InputError(f"no exam of {pairs.source} can be read", got=reason)
-        return pairs.select(kept), torch.stack(vectors)

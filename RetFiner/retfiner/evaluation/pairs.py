@@ -44,7 +44,7 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
     manifest = read_manifest(
         config.data,
         root,
-        _columns(settings, config),
+        Columns.as_trained(settings, config),
         on_bad_row=config.on_bad_row,
         reading=_reading(settings, is_own),
     )
@@ -73,16 +73,6 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
     if len(manifest) < 2:
         raise InputError("there is nothing to compare", got="one pair", expected="at least two")
     return SelectedPairs(manifest, part, notes)
-
-
-def _columns(settings: Mapping[str, Any], config: EvaluateConfig | None = None) -> Columns:
-    """Take columns as the training did, but for those that are named now."""
-    names = ("image", "report", "patient", "slice", "group")
-    of = [f"{name}_column" for name in names]
-    image, report, patient, index, group = (getattr(config, n, None) or settings.get(n) for n in of)
-    return Columns(
-        str(image), str(report), str(patient), slice=index, group=None if group == "none" else group
-    )
 
 
 def _reading(settings: Mapping[str, Any], is_own: bool) -> Reading:
@@ -128,9 +118,8 @@ def _overlap(manifest: Manifest, settings: Mapping[str, Any]) -> list[str]:
         return []
     root = settings["image_root"] and Path(settings["image_root"])
     try:
-        seen = read_manifest(
-            table, root, _columns(settings), on_bad_row="skip", reading=_reading(settings, True)
-        )  # fmt: skip
+        columns, reading = Columns.as_trained(settings), _reading(settings, True)
+        seen = read_manifest(table, root, columns, on_bad_row="skip", reading=reading)
         if settings["val_csv"] is None:
             seen, _ = split_by_patient(seen, settings["val_fraction"], settings["seed"])
     except InputError:

@@ -13,18 +13,32 @@ from retfiner.common.numbers import NonNegativeInt, PositiveInt
 
 @dataclass(frozen=True)
 class PairSettings:
-    """What is explained: one image and its report, or a row of a table."""
+    """What is explained: one image, or exam, and its report, or a row of a table."""
 
     model: Path = flag("run folder or best-model.ckpt of a refined model")
     image: str | None = flag(
-        "the B-scan; scan.e2e#12 is B-scan 12 of a volume, from 0", None, metavar="PATH"
+        "the B-scan, as scan.e2e#12; for a model of exams also a volume or a folder",
+        None,
+        metavar="PATH",
     )
     report: str | None = flag("the text whose words are shown", None, metavar="TEXT")
     data: Path | None = flag("CSV of pairs, instead of --image and --report", None)
     row: PositiveInt | None = flag("row of that CSV, the header being row 1", None)
     image_root: Path | None = flag("folder its paths are relative to; by default the CSV's", None)
-    image_column: str = flag("its column with the image's path", "image")
-    report_column: str = flag("its column with the report", "report")
+    image_column: str | None = flag(
+        "its column with the image's path; by default as in the model's training", None
+    )
+    report_column: str | None = flag(
+        "its column with the report; by default as in the model's training", None
+    )
+    patient_column: str | None = flag(
+        "its column with the patient, or none; by default as in the model's training", None
+    )
+    group_column: str | None = flag(
+        "its column with the exam, or none to take the image alone; by default as in the model's"
+        " training",
+        None,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The explanation of one image and one report."""
+"""The explanation of one image, or of the images of an exam, and one report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from retfiner.common.errors import InputError
 from retfiner.explanation.maps import choose_layer, token_maps
 from retfiner.explanation.rollout import rollout
 from retfiner.explanation.words import Word, words_of
-from retfiner.export.loading import LoadedModel
+from retfiner.export.loading import LoadedModel, require_exams
+from retfiner.model import Groups
 from retfiner.text.tokenizer import as_report_list
 
 Array = NDArray[np.float32]
@@ -24,7 +25,7 @@ class Explanation:
     """Where each word of a report looks in an image; g x g patches, row 0 at the top.
 
     Attributes:
-        image: (H, W) the B-scan in [0, 1].
+        image: (H, W) the B-scan in [0, 1]; of a fundus photograph (H, W, 3).
         report: The text, white space as in training.
         words: Its W words that the model has read.
         unread: Its words behind the cut.
@@ -46,6 +47,55 @@ class Explanation:
     match: float
 
 
+@dataclass(frozen=True)
+class ExamExplanation:
+    """At which of the K images of an exam each word of a report looks, and where in them.
+
+    Attributes:
+        images: K images as in :class:`Explanation`, which also has what is not said here.
+        names: What each of them is called.
+        attention: (W, K, g, g) cross-attention of each word.
+        weighted: (W, K, g, g) cross-attention weighted by its gradient of the match score.
+        rollout: (K, g, g) attention rollout of each image alone.
+        match: Probability that exam and report match; not calibrated.
+    """
+
+    images: list[Array]
+    names: list[str]
+    report: str
+    words: list[Word]
+    unread: list[Word]
+    attention: Array
+    weighted: Array
+    rollout: Array
+    layer: int
+    match: float
+
+    def shares(self, weighted: bool = True) -> Array:
+        """Say how each word's map is shared out among the images: (W, K), a word's sum to 1.
+
+        An empty map is in no image: its shares are 0.
+        """
+        sums = (self.weighted if weighted else self.attention).sum((-2, -1))
+        whole = sums.sum(1, keepdims=True)
+        shares: Array = np.divide(sums, whole, out=np.zeros_like(sums), where=whole > 0)
+        return shares
+
+    def of(self, number: int) -> Explanation:
+        """Return what there is of one image, from 0."""
+        return Explanation(
+            image=self.images[number],
+            report=self.report,
+            words=self.words,
+            unread=self.unread,
+            attention=self.attention[:, number],
+            weighted=self.weighted[:, number],
+            rollout=self.rollout[number],
+            layer=self.layer,
+            match=self.match,
+        )
+
+
 def explain(
     loaded: LoadedModel, image: Array, report: str, layer: int | None = None
 ) -> Explanation:
@@ -56,6 +106,35 @@ def explain(
     Raises:
         InputError: If the model has no match head or no such layer, or the report no words.
     """
+    return _explain(loaded, [image], ["image"], None, report, layer).of(0)
+
+
+def explain_exam(
+    loaded: LoadedModel,
+    images: list[Array],
+    names: list[str],
+    marks: Tensor,
+    report: str,
+    layer: int | None = None,
+) -> ExamExplanation:
+    """Show where in the K images of an exam, which have (K, MARKS) marks, each word looks.
+
+    Raises:
+        InputError: As :func:`explain`, or if the model was refined on single images.
+    """
+    require_exams(loaded.model)
+    groups = Groups((len(images),), marks.to(loaded.device))
+    return _explain(loaded, images, names, groups, report, layer)
+
+
+def _explain(
+    loaded: LoadedModel,
+    images: list[Array],
+    names: list[str],
+    groups: Groups | None,
+    report: str,
+    layer: int | None,
+) -> ExamExplanation:
     model = loaded.model
     layer = choose_layer(len(model.multimodal_encoder.bert.encoder.layer), layer)
     [report] = as_report_list(report)
@@ -63,24 +142,27 @@ def explain(
     read = [word for word in words if word.pieces]
     if not read:
         raise InputError("The report has no word to show", got=repr(report))
-    pixels = loaded.transform(image)[None].to(loaded.device)
+    pixels = torch.stack([loaded.transform(image) for image in images]).to(loaded.device)
     text, _ = loaded.tokenize([report])
-    maps = token_maps(model, pixels, *text)
-    return Explanation(
-        image=image,
+    maps = token_maps(model, pixels, *text, groups)
+    side = maps.attention.shape[-1]
+    over_images = (len(read), len(images), side, side)
+    return ExamExplanation(
+        images=images,
+        names=names,
         report=report,
         words=read,
         unread=[word for word in words if not word.pieces],
-        attention=_by_word(maps.attention[layer, 0], read),
-        weighted=_by_word(maps.weighted[layer, 0], read),
-        rollout=_array(rollout(model.backbone, pixels)[0]),
+        attention=_by_word(maps.attention[layer, 0], read).reshape(over_images),
+        weighted=_by_word(maps.weighted[layer, 0], read).reshape(over_images),
+        rollout=_array(rollout(model.backbone, pixels)),
         layer=layer,
         match=float(maps.match[0]),
     )
 
 
 def _by_word(maps: Tensor, words: list[Word]) -> Array:
-    """Average the maps (L, g, g) of the WordPieces of each word: (W, g, g)."""
+    """Average the maps (L, ...) of the WordPieces of each word: (W, ...)."""
     return _array(torch.stack([maps[list(word.pieces)].mean(0) for word in words]))
 
 

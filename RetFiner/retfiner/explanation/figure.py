@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image
 
 from retfiner.common.files import whole_file
 from retfiner.evaluation.pages import Pixels, as_8bit
-from retfiner.explanation.explain import Array, Explanation
+from retfiner.explanation.explain import Array, ExamExplanation, Explanation
 
 COLOURS = "inferno"
 STRONGEST = 0.65
@@ -23,27 +23,39 @@ MOST_COLUMNS = 6
 DPI = 110
 
 
-def write_figure(path: Path, explanation: Explanation, weighted: bool = True) -> None:
-    """Draw the B-scan, its rollout, and the gradient-weighted or plain map of each word, as PNG."""
+class Panel(NamedTuple):
+    """An image, the map (g, g) upon it, and how strong that is beside others, from 0 to 1."""
+
+    title: str
+    image: Array
+    overlay: Array | None = None
+    weight: float = 1.0
+
+
+def write_figure(
+    path: Path, explanation: Explanation | ExamExplanation, weighted: bool = True
+) -> None:
+    """Draw the B-scan, its rollout, and the gradient-weighted or plain map of each word, as PNG.
+
+    Of an exam, each word at the image that it looks at most.
+    """
     # Here alone: the browse page colours maps and leaves nothing behind, not even a list of fonts.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    maps = explanation.weighted if weighted else explanation.attention
-    titles = ["B-scan", "rollout", *(word.text for word in explanation.words)]
-    overlays: list[Array | None] = [None, relative(explanation.rollout), *relative(maps)]
-    weights = [1.0, 1.0, *strengths(maps).tolist()]
-    columns = min(MOST_COLUMNS, len(titles))
-    rows = math.ceil(len(titles) / columns)
-    height, width = explanation.image.shape
+    panels = _panels(explanation, weighted)
+    columns = min(MOST_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    height, width = panels[0].image.shape[:2]
     panel = PANEL_INCHES * min(max(height / width, 0.4), 1.6)
-    figure = Figure((columns * PANEL_INCHES, rows * (panel + 0.3) + 0.9), layout="constrained")
+    titles = 0.3 if isinstance(explanation, Explanation) else 0.5
+    figure = Figure((columns * PANEL_INCHES, rows * (panel + titles) + 0.9), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, title, overlay, weight in zip(axes.flat, titles, overlays, weights, strict=False):
-        _panel(axis, explanation.image, title, overlay, weight)
+    for axis, one in zip(axes.flat, panels, strict=False):
+        _draw(axis, one)
     kind = "gradient-weighted cross-attention" if weighted else "cross-attention"
     lines = textwrap.wrap(explanation.report, 24 * columns)
     note = (
@@ -55,13 +67,41 @@ def write_figure(path: Path, explanation: Explanation, weighted: bool = True) ->
         figure.savefig(temporary, dpi=DPI, metadata={"Software": "RetFiner"})
 
 
-def _panel(axis: Any, image: Array, title: str, overlay: Array | None, weight: float) -> None:
-    axis.imshow(image, cmap="gray", vmin=0, vmax=1, aspect="auto")
-    if overlay is not None:
-        big = np.clip(enlarged(overlay, image.shape), 0, 1)
+def _panels(explanation: Explanation | ExamExplanation, weighted: bool) -> list[Panel]:
+    maps = explanation.weighted if weighted else explanation.attention
+    if isinstance(explanation, Explanation):
+        image, flow = explanation.image, relative(explanation.rollout)
+        panels = [Panel("B-scan", image), Panel("rollout", image, flow)]
+        return panels + [
+            Panel(_short(word.text), image, overlay, weight)
+            for word, overlay, weight in zip(
+                explanation.words, relative(maps), strengths(maps).tolist(), strict=True
+            )
+        ]
+    shares = explanation.shares(weighted)
+    most = int(shares.sum(0).argmax())
+    image, flow = explanation.images[most], relative(explanation.rollout[most])
+    name = f"\n{explanation.names[most]}"
+    panels = [Panel(f"most looked at{name}", image), Panel(f"rollout{name}", image, flow)]
+    weights = strengths(maps.reshape(len(maps), -1, maps.shape[-1])).tolist()
+    for word, own, share, weight in zip(explanation.words, maps, shares, weights, strict=True):
+        best = int(share.argmax())
+        title = f"{_short(word.text)}\n{explanation.names[best]}: {share[best]:.0%}"
+        panels.append(Panel(title, explanation.images[best], relative(own[best]), weight))
+    return panels
+
+
+def _short(word: str) -> str:
+    return textwrap.shorten(word, 24, placeholder="...")
+
+
+def _draw(axis: Any, panel: Panel) -> None:
+    axis.imshow(panel.image, cmap="gray", vmin=0, vmax=1, aspect="auto")
+    if panel.overlay is not None:
+        big = np.clip(enlarged(panel.overlay, panel.image.shape[:2]), 0, 1)
         axis.imshow(coloured(big), aspect="auto")
-    shade = 0.62 * (1 - math.sqrt(weight))
-    axis.set_title(textwrap.shorten(title, 24, placeholder="..."), fontsize=9, color=(shade,) * 3)
+    shade = 0.62 * (1 - math.sqrt(panel.weight))
+    axis.set_title(panel.title, fontsize=9, color=(shade,) * 3)
 
 
 def relative(maps: Array) -> Array:
@@ -92,10 +132,13 @@ def enlarged(values: Array, size: tuple[int, int]) -> Array:
     return big
 
 
-def summarise(explanation: Explanation) -> str:
+def summarise(explanation: Explanation | ExamExplanation) -> str:
     """Say in a line how well image and report match, and which layer is shown."""
+    height, width = explanation.rollout.shape[-2:]
+    exam = ""
+    if isinstance(explanation, ExamExplanation):
+        exam = f", {len(explanation.images)} images of an exam: each word where it looks most"
     return (
         f"Match by the model: {explanation.match:.2f} (not calibrated). "
-        f"Cross-attention layer {explanation.layer}, "
-        f"{explanation.rollout.shape[0]} x {explanation.rollout.shape[1]} patches."
+        f"Cross-attention layer {explanation.layer}, {height} x {width} patches{exam}."
     )

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from retfiner.common.errors import InputError
-from retfiner.model import RetFiner
+from retfiner.model import Groups, RetFiner
 from retfiner.text.encoder import CrossAttentionBert
 
 
 class TokenMaps(NamedTuple):
     """Maps of N reports over their images; g x g patches, row 0 at the top.
+
+    Over exams of K images there are (..., K, g, g) where here is (..., g, g).
 
     Attributes:
         attention: (layers, N, L, g, g) cross-attention of a token to each patch, mean over heads.
@@ -28,9 +30,15 @@ class TokenMaps(NamedTuple):
 
 
 def token_maps(
-    model: RetFiner, images: Tensor, input_ids: Tensor, attention_mask: Tensor
+    model: RetFiner,
+    images: Tensor,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    groups: Groups | None = None,
 ) -> TokenMaps:
     """Map the tokens of reports (N, L) onto their images (N, C, H, W), normalised.
+
+    With ``groups``, all of one size K, onto exams of (N * K, C, H, W) images.
 
     The gradient-weighted map is that by which ALBEF grounds words (Li et al., 2021, after
     Grad-CAM): relu(d score / d probability) * probability, mean over heads. The score is the match
@@ -47,6 +55,8 @@ def token_maps(
         )
     with torch.no_grad():
         tokens = model.encode_images(images)
+        if groups is not None:
+            tokens, _ = model.group(tokens, groups, groups.sizes)
     with torch.enable_grad():
         text = model.multimodal_encoder
         states, probabilities = fuse_explicitly(text, input_ids, attention_mask, tokens)
@@ -56,8 +66,9 @@ def token_maps(
     kept = [p.detach() for p in probabilities]
     weighted = [g.clamp(min=0) * p for g, p in zip(gradients, kept, strict=True)]
     side = model.backbone.image_size // model.backbone.patch_size
+    each = None if groups is None else groups.sizes[0]
     return TokenMaps(
-        _on_grid(kept, side), _on_grid(weighted, side), logits.detach().softmax(1)[:, 1]
+        _on_grid(kept, side, each), _on_grid(weighted, side, each), logits.detach().softmax(1)[:, 1]
     )
 
 
@@ -108,7 +119,12 @@ def choose_layer(layers: int, wanted: int | None = None) -> int:
     return wanted
 
 
-def _on_grid(probabilities: list[Tensor], side: int) -> Tensor:
-    """Average heads, leave out the tokens that belong to no place: (layers, N, L, side, side)."""
+def _on_grid(probabilities: list[Tensor], side: int, images: int | None) -> Tensor:
+    """Average heads, leave out the tokens that belong to no place: (layers, N, L, side, side).
+
+    Where each text is read over so many ``images``: (layers, N, L, images, side, side).
+    """
     mean = torch.stack([p.mean(1) for p in probabilities])
+    if images is not None:
+        mean = mean.unflatten(-1, (images, -1))
     return mean[..., -side * side :].unflatten(-1, (side, side))

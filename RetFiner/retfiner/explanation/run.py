@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
 from retfiner.common.progress import LOADING, progress
-from retfiner.data.pair_table import locate_image
-from retfiner.data.report_text import read_report
 from retfiner.data.table_file import read_table
 from retfiner.explanation.config import ExplainConfig
 from retfiner.text.folder import require_tokenizer
 from retfiner.vision.images import ImageAddress, read_image
 from retfiner.vision.sniff import checkpoint_of
+
+if TYPE_CHECKING:
+    from retfiner.explanation.explain import ExamExplanation, Explanation
 
 
 def run(config: ExplainConfig) -> list[Path]:
@@ -22,23 +24,19 @@ def run(config: ExplainConfig) -> list[Path]:
     Raises:
         InputError: If the model, the image or the row cannot be used.
     """
-    address, report = _pair(config)
-    image = read_image(address)
+    _require_subject(config)
     checkpoint_of(config.model)
     if config.text_encoder is not None:
         require_tokenizer(config.text_encoder)
     # These need torch, which a wrong path does not wait for.
     with progress(LOADING):
         from retfiner.common.devices import resolve_device
-        from retfiner.explanation.explain import explain
         from retfiner.explanation.figure import write_figure
         from retfiner.explanation.page import build_page
         from retfiner.export.loading import read_model
 
     loaded = read_model(config.model, resolve_device(config.device), config.text_encoder)
-    explanation = explain(loaded, image, report, config.layer)
-    parts = (address.path.stem, address.member, address.index)
-    name = "_".join(str(part) for part in parts if part not in (None, ""))
+    name, explanation = _explain(config, loaded)
     written = [config.output / f"{name}.png"]
     write_figure(written[0], explanation, config.maps == "weighted")
     if config.html:
@@ -46,6 +44,7 @@ def run(config: ExplainConfig) -> list[Path]:
         write_text(written[1], build_page(explanation))
     print(f"Match:          {explanation.match:.3f}, by the model; not calibrated")
     print(f"Layer:          {explanation.layer}")
+    _print_words(explanation, config.maps == "weighted")
     if explanation.unread:
         print(f"Beyond the cut: {' '.join(word.text for word in explanation.unread)}")
     for path in written:
@@ -53,21 +52,51 @@ def run(config: ExplainConfig) -> list[Path]:
     return written
 
 
-def _pair(config: ExplainConfig) -> tuple[ImageAddress, str]:
-    if config.image is not None and config.report is not None:
-        return ImageAddress.parse(config.image), config.report
+def _require_subject(config: ExplainConfig) -> None:
+    """Check what can be checked without the model: that file, columns and row are there."""
+    if config.image is not None:
+        address = ImageAddress.parse(config.image)
+        if not address.path.exists():
+            read_image(address)  # which says so
+        return
     assert config.data is not None
-    table = read_table(config.data, [config.image_column, config.report_column], ["slice"])
+    given = (config.image_column, config.report_column, config.patient_column, config.group_column)
+    table = read_table(config.data, [name for name in given if name not in (None, "none")])
     if config.row not in table.rows or config.row in table.broken:
         raise InputError(
             f"{config.data} has no such row",
             got=table.broken.get(config.row, f"--row {config.row}") if config.row else None,
             expected=f"a row from {table.rows[0]} to {table.rows[-1]}" if table.rows else "rows",
         )
-    cells = {name: column[table.rows.index(config.row)] for name, column in table.cells.items()}
-    root = config.data.parent if config.image_root is None else config.image_root
-    image_cell, slice_cell = cells[config.image_column].strip(), cells.get("slice", "")
-    image, unclear = locate_image(root, image_cell, slice_cell)
-    if unclear:
-        raise InputError(f"row {config.row} of {config.data} cannot be used", got=unclear)
-    return image, read_report(cells[config.report_column]).text
+
+
+def _explain(config: ExplainConfig, loaded: Any) -> tuple[str, Explanation | ExamExplanation]:
+    """Explain what is named, and give it a name for files."""
+    from retfiner.explanation.explain import explain, explain_exam
+    from retfiner.explanation.subject import named_by_hand, named_by_row
+    from retfiner.vision.images.in_memory import to_grayscale
+
+    if config.image is not None:
+        subject, report = named_by_hand(loaded, config.image), str(config.report)
+    else:
+        subject, report = named_by_row(loaded, config)
+    if isinstance(subject, ImageAddress):
+        parts = (subject.path.stem, subject.member, subject.index)
+        name = "_".join(str(part) for part in parts if part not in (None, ""))
+        return name, explain(loaded, read_image(subject), report, config.layer)
+    name = f"exam_row_{config.row}" if config.image is None else Path(config.image).stem
+    pictures = [to_grayscale(image) for image in subject.images]
+    marks = subject.marks
+    return name, explain_exam(loaded, pictures, subject.names, marks, report, config.layer)
+
+
+def _print_words(explanation: Explanation | ExamExplanation, weighted: bool) -> None:
+    """Say of an exam which image each word looks at most."""
+    from retfiner.explanation.explain import ExamExplanation
+
+    if not isinstance(explanation, ExamExplanation):
+        return
+    print(f"Images:         {len(explanation.images)}; each word, where it looks most:")
+    for word, shares in zip(explanation.words, explanation.shares(weighted), strict=True):
+        best = int(shares.argmax())
+        print(f"  {word.text:<20}  {explanation.names[best]}: {shares[best]:.0%} of its map")

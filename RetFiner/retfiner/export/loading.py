@@ -29,6 +29,8 @@ from retfiner.vision.preprocessing import EvaluationTransform
 from retfiner.vision.sniff import checkpoint_of
 
 PREFIX, _VISION = "model.", "vision_encoder."
+TEXTS_AT_A_TIME = 64
+"""Most texts that are read over one image in one pass."""
 
 
 @dataclass(frozen=True)
@@ -91,36 +93,62 @@ class LoadedModel:
                 expected=f"one with {loss} among its --losses",
             )
 
-    @torch.no_grad()
-    def embed_images(self, images: Tensor) -> Tensor:
-        """Embed (B, C, H, W) normalised images in the space that they share with reports.
+    def encode(self, images: Tensor, groups: Groups | None = None) -> tuple[Tensor, Tensor | None]:
+        """Encode (N, C, H, W) normalised images, one by one, for B texts to be read over.
 
-        What comes back are (B, E) unit vectors, float32 on the CPU.
+        Returns:
+            (B, T, H) tokens of the text encoder's width, and where some are padding, which are
+            there: as :class:`retfiner.model.Encoded` has them. Without ``groups``, B is N.
 
         Raises:
-            InputError: If one is not finite.
+            InputError: If there are groups, and the model was refined on single images.
+        """
+        tokens = self.model.encode_images(images.to(self.device))
+        if groups is None:
+            return tokens, None
+        require_exams(self.model)
+        groups = groups._replace(marks=groups.marks.to(self.device))
+        return self.model.group(tokens, groups, groups.sizes)
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor, groups: Groups | None = None) -> Tensor:
+        """Embed (N, C, H, W) normalised images, or exams of them, in the space shared with reports.
+
+        What comes back are (B, E) unit vectors, float32 on the CPU; without ``groups``, B is N.
+
+        Raises:
+            InputError: If one is not finite, or as :meth:`encode`.
         """
         with self.autocast():
-            embedded = self.model.embed_images(self.model.encode_images(images.to(self.device)))
-        return _finite(embedded, "an image")
+            tokens, mask = self.encode(images, groups)
+            largest = 1 if groups is None else max(groups.sizes)
+            embedded = self.model.embed_images(tokens, largest, mask)
+        return _finite(embedded, "an image" if groups is None else "an exam")
 
     @torch.no_grad()
-    def embed_exam(self, images: Tensor, marks: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed (K, C, H, W) images of one exam, marked as in :mod:`retfiner.vision.exams`.
-
-        What comes back are an (E,) unit vector, and the (K,) shares that the images have in it.
-
-        Raises:
-            InputError: If it is not finite.
-        """
+    def exam_shares(self, images: Tensor, marks: Tensor) -> Tensor:
+        """Return the (K,) shares that the (K, C, H, W) images of one exam have in its vector."""
         count = len(images)
-        groups = Groups((count,), marks.to(self.device))
         with self.autocast():
-            tokens = self.model.encode_images(images.to(self.device))
-            laid, _ = self.model.group(tokens, groups, (count,))
-            embedded = self.model.embed_images(laid, count)[0]
+            laid, _ = self.encode(images, Groups((count,), marks))
             shares = self.model.contra_pool(laid.unflatten(1, (count, -1))[:, :, 0]).mean(1)[0]
-        return _finite(embedded, "an exam"), shares.float().cpu()
+        return shares.float().cpu()
+
+    @torch.no_grad()
+    def match(
+        self, image_tokens: Tensor, texts: Sequence[str], mask: Tensor | None = None
+    ) -> Tensor:
+        """Match (1, T, H) tokens, of an image or an exam, with M texts: (M,) probabilities.
+
+        The image's keys and values are shared by all texts and never copied.
+        """
+        model, found = self.model, []
+        image = model.multimodal_encoder.project_image(image_tokens, mask)
+        for first in range(0, len(texts), TEXTS_AT_A_TIME):
+            tokens, packing = self.tokenize(texts[first : first + TEXTS_AT_A_TIME])
+            states = model.multimodal_encoder.fuse(*tokens, image, packing=packing)
+            found.append(model.itm_head(states[:, 0]).float().softmax(1)[:, 1].cpu())
+        return torch.cat(found)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
@@ -141,24 +169,43 @@ class LoadedModel:
 
     @torch.no_grad()
     def write_reports(
-        self, images: Tensor, decoding: Decoding, generators: Sequence[torch.Generator]
+        self,
+        images: Tensor,
+        decoding: Decoding,
+        generators: Sequence[torch.Generator],
+        groups: Groups | None = None,
     ) -> tuple[list[str], list[float]]:
         """Write reports, and say how likely each is: the sum over its tokens in nats.
 
-        There is one generator an image, which ``nucleus`` draws from.
+        There is one generator an image, or exam, which ``nucleus`` draws from.
         """
         text = self.model.multimodal_encoder
         with self.autocast():
-            tokens = self.model.encode_images(images.to(self.device))
+            tokens, mask = self.encode(images, groups)
             written = write_reports(
                 text,
-                text.project_image(tokens),
+                text.project_image(tokens, mask),
                 special_tokens(self.tokenizer),
                 self.max_text_tokens,
                 decoding,
                 generators,
             )
         return [self.tokenizer.decode(ids) for ids in written.tokens], written.log_probabilities
+
+
+def require_exams(model: RetFiner) -> None:
+    """Refuse exams for a model that knows none.
+
+    Raises:
+        InputError: If it was refined on single images.
+    """
+    if model.pooling is None:
+        raise InputError(
+            "This model has not learnt to read exams",
+            got="one that was refined on single images",
+            expected="a model refined with --group_column",
+            remedy="images one by one: of a table, --group_column none",
+        )
 
 
 def _finite(embedded: Tensor, what: str) -> Tensor:

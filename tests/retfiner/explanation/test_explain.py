@@ -103,7 +103,7 @@ def test_the_page_stands_alone_and_each_word_is_a_button(explanation):
     assert buttons == [*(str(n) for n in range(len(explanation.words))), "image"]
     maps = json.loads(re.search(r'id="maps">(.*?)</script>', text, re.S).group(1))
     assert len(maps["weighted"]) == len(maps["attention"]) == len(explanation.words)
-    picture = base64.b64decode(maps["attention"][0]["map"].partition(",")[2])
+    picture = base64.b64decode(maps["attention"][0]["maps"][0].partition(",")[2])
     assert Image.open(io.BytesIO(picture)).size == (4, 4)
     scan = base64.b64decode(page.of("img")[0]["src"].partition(",")[2])
     expected = (explanation.image * 255).round().astype(np.uint8)

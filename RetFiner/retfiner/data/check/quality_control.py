@@ -22,6 +22,7 @@ from retfiner.data.check.split import (
     split_rows,
 )
 from retfiner.data.exams import each_image, fill_reports, find_mixed_reports
+from retfiner.data.kinds import describe_kinds, is_unnamed, see_kinds, with_kinds
 from retfiner.data.manifest import require_contrast
 from retfiner.data.pair_table import (
     Columns,
@@ -101,6 +102,9 @@ def check_pairs(
         problems += find_mixed_reports(rows)
         exams = len({row.group for row in rows})
         notes.append(f"{exams:,} exams, written as a row for each of their {len(rows):,} images")
+    kinds = see_kinds(row.image for row in rows if row.name and is_unnamed(row))
+    rows = with_kinds(rows, kinds)
+    notes += describe_kinds(kinds)
     problems += find_unusable_rows(rows)
     flags = find_identifiers(rows, leave_out_flagged, listed) if deidentify else []
     withheld = {flag.index for flag in flags if flag.role == "image"}

@@ -1,4 +1,4 @@
-"""The report task: a report for each image of a table, and its scores."""
+"""The report task: a report for each image, or exam, of a table, and its scores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
 from retfiner.common.seeds import generator
 from retfiner.data.manifest import Manifest
@@ -28,10 +27,6 @@ def evaluate_reports(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, A
     """
     loaded.require("gm", "writing reports")
     selected = select_pairs(config, loaded.description)
-    if selected.manifest.exams is not None:
-        raise InputError(
-            "reports are written of single images", got="exams", remedy="--group_column none"
-        )
     manifest, texts, log_probabilities = generate_reports(config, loaded, selected.manifest)
     scores = score(manifest.reports, texts)
     order = torch.randperm(len(manifest), generator=generator(config.seed, "other images"))
@@ -57,7 +52,7 @@ def evaluate_reports(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, A
 def generate_reports(
     config: EvaluateConfig, loaded: LoadedModel, manifest: Manifest
 ) -> tuple[Manifest, list[str], list[float]]:
-    """Write a report for each image with a model refined with GM.
+    """Write a report for each image, or exam, with a model refined with GM.
 
     Returns:
         The N pairs whose image can be read, their reports, and how likely these are: the sums over
@@ -72,7 +67,7 @@ def generate_reports(
     for batch in stream.batches_of_pairs(manifest, "writing", config.on_bad_row == "skip"):
         rows = [manifest.rows[position] for position in batch.positions]
         generators = [generator(config.seed, "report", row) for row in rows]
-        some, likely = loaded.write_reports(batch.images, decoding, generators)
+        some, likely = loaded.write_reports(batch.images, decoding, generators, batch.groups)
         kept += batch.positions
         texts += some
         log_probabilities += likely

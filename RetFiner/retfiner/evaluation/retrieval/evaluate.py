@@ -11,13 +11,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from retfiner.common.errors import InputError
 from retfiner.common.files import whole_file
 from retfiner.common.seeds import derive_seed
 from retfiner.data.batch import identify_reports
 from retfiner.data.manifest import Manifest
 from retfiner.evaluation.config import EvaluateConfig
-from retfiner.evaluation.embedding import ImageStream
+from retfiner.evaluation.embedding import ImageStream, subjects_of
 from retfiner.evaluation.pairs import describe_pairs, select_pairs
 from retfiner.evaluation.retrieval.metrics import score
 from retfiner.evaluation.retrieval.ranking import Ranking, rank_both
@@ -94,21 +93,14 @@ def evaluate_retrieval(config: EvaluateConfig, loaded: LoadedModel) -> dict[str,
     elif top:
         loaded.require("itm", "re-ranking")
     selected = select_pairs(config, loaded.description)
-    if selected.manifest.exams is not None:
-        if config.rerank_top:
-            raise InputError(
-                "exams are not ranked by matching",
-                got=f"--rerank_top {config.rerank_top}",
-                expected="no such flag, or images one by one",
-                remedy="--group_column none",
-            )
-        top = 0
     stream = ImageStream(loaded, config.batch_size, config.num_workers)
     manifest, images = stream.embed_pairs(selected.manifest, config.on_bad_row == "skip")
     found = retrieve(loaded, manifest, images, max(SAVED, top))
     numbers = {"itc": found.score(config.bootstrap, config.seed)}
     if top:
-        reranked = rerank_by_matching(stream, found.rankings, manifest.images, found.texts, top)
+        reranked = rerank_by_matching(
+            stream, found.rankings, subjects_of(manifest), found.texts, top
+        )
         found = replace(found, rankings=reranked)
         numbers["itm"] = found.score(config.bootstrap, config.seed)
     if config.save is not None:

@@ -7,22 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from retfiner.common.errors import InputError
-from retfiner.evaluation.embedding import ImageStream
+from retfiner.evaluation.embedding import ImageStream, Subjects
 from retfiner.evaluation.retrieval.ranking import Ranking, rerank
-from retfiner.export.loading import LoadedModel
-from retfiner.text.layer import KeysValues
-from retfiner.vision.images import ImageAddress
-
-TEXTS_AT_A_TIME = 64
 
 
 def rerank_by_matching(
     stream: ImageStream,
     rankings: Mapping[str, Ranking],
-    images: Sequence[ImageAddress],
+    images: Subjects,
     texts: Sequence[str],
     top: int,
 ) -> dict[str, Ranking]:
@@ -52,11 +46,11 @@ def rerank_by_matching(
 @torch.no_grad()
 def match_probabilities(
     stream: ImageStream,
-    addresses: Sequence[ImageAddress],
+    subjects: Subjects,
     texts: Sequence[str],
     pairs: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """Score pairs of an image and a text by ITM; each image is read and encoded once.
+    """Score pairs of an image, or exam, and a text by ITM; each image is read and encoded once.
 
     ``pairs`` (P, 2) are positions of image and text, without repetition, by image.
 
@@ -69,34 +63,17 @@ def match_probabilities(
     images, starts = np.unique(pairs[:, 0], return_index=True)
     texts_of = dict(zip(images.tolist(), np.split(pairs[:, 1], starts[1:]), strict=True))
     loaded, found = stream.loaded, []
-    for batch in stream.batches(addresses, "matching", images.tolist()):
+    for batch in stream.batches(subjects, "matching", images.tolist()):
         if batch.unreadable:
             reason = next(iter(batch.unreadable.values()))
             raise InputError(f"an image can no longer be read: {reason}")
         with loaded.autocast():
-            tokens = loaded.model.encode_images(batch.images.to(loaded.device))
+            tokens, mask = loaded.encode(batch.images, batch.groups)
             for row, position in enumerate(batch.positions):
                 wanted = [texts[text] for text in texts_of[position]]
-                found.append(_match_one(loaded, tokens[row : row + 1], wanted))
+                own = None if mask is None else mask[row : row + 1]
+                found.append(loaded.match(tokens[row : row + 1], wanted, own).numpy())
     probabilities = np.concatenate(found)
     if not np.isfinite(probabilities).all():
         raise InputError("a match probability is not finite", remedy="--precision 32-true")
     return probabilities
-
-
-def _match_one(
-    loaded: LoadedModel, image_tokens: Tensor, texts: Sequence[str]
-) -> NDArray[np.float32]:
-    """Match (1, T, H) image tokens with texts; the image's keys are shared and never copied."""
-    model = loaded.model
-    image = model.multimodal_encoder.project_image(image_tokens)
-    found = []
-    for first in range(0, len(texts), TEXTS_AT_A_TIME):
-        tokens, packing = loaded.tokenize(texts[first : first + TEXTS_AT_A_TIME])
-        shared = [
-            KeysValues(*(part.expand(len(tokens.input_ids), -1, -1, -1) for part in layer[:2]))
-            for layer in image
-        ]
-        states = model.multimodal_encoder.fuse(*tokens, shared, packing=packing)
-        found.append(model.itm_head(states[:, 0]).float().softmax(1)[:, 1].cpu().numpy())
-    return np.concatenate(found)

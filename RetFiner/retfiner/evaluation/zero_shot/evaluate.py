@@ -55,6 +55,11 @@ def evaluate_zero_shot(config: EvaluateConfig, loaded: LoadedModel) -> dict[str,
         resamples=config.bootstrap,
     )
     notes = [*metrics["notes"], *_note_cut_descriptions(loaded, prompts)]
+    if loaded.model.pooling is not None:
+        notes.append(
+            "The model was refined on exams; a folder says of no image which exam it is of: each is"
+            " classified by itself."
+        )
     return {
         "data_set": data.data_set,
         "split": data.split,

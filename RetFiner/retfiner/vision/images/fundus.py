@@ -29,7 +29,42 @@ def crop_to_disc(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.pad(image, [*margins, (0, 0)][: image.ndim])
 
 
+DISC = 0.8
+"""Share of the disc that must be bright, and of what the disc leaves of its square, dark."""
+CORNERS = 0.03
+"""Share that this rest must have: a disc cut off on all sides shows no border to know it by."""
+
+
+def shows_fundus(picture: NDArray[np.uint8]) -> bool:
+    """Say whether a colour picture, (H, W, 3), shows a fundus: a disc in red tones on black.
+
+    What is bright is framed; a circle as wide as the frame, or as high if that is more, must be
+    bright within and dark without, and its mean colour more red than green and more green than
+    blue. Photographs without a dark border, those of wide-field lasers in false colours, and maps
+    in colours are left undecided.
+    """
+    bright = picture.max(axis=2) > DARK * 255
+    rows = np.flatnonzero(bright.mean(axis=1) > LEAST)
+    columns = np.flatnonzero(bright.mean(axis=0) > LEAST)
+    if not rows.size or not columns.size:
+        return False
+    frame = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    bright, colours = bright[frame], picture[frame]
+    height, width = bright.shape
+    y, x = np.ogrid[:height, :width]
+    from_centre = np.hypot(y - (height - 1) / 2, x - (width - 1) / 2)
+    inside = from_centre <= max(height, width) / 2
+    if (~inside).mean() < CORNERS or bright[inside].mean() < DISC:
+        return False
+    red, green, blue = colours[inside & bright].mean(axis=0)
+    return bool(bright[~inside].mean() < 1 - DISC and red > 1.1 * green and green > blue)
+
+
 def is_coloured(rgb: NDArray[np.uint8]) -> bool:
     """Say whether (H, W, 3) values of 8 bits are a colour picture, not gray ones stored as one."""
-    few = rgb[::8, ::8].astype(np.int16)
-    return bool(np.ptp(few, axis=2).mean() > 12)
+    return has_colours(rgb[::8, ::8])
+
+
+def has_colours(few: NDArray[np.uint8]) -> bool:
+    """Say the same of a few pixels of it, (..., 3)."""
+    return bool(np.ptp(few.astype(np.int16), axis=-1).mean() > 12)

@@ -7,7 +7,8 @@ Written behind an address, ``scan.vol#12#curve=log``, or for all rows of a table
   and DICOM without a window.
 - ``axis``: which axis of an array of three counts B-scans, ``first`` or ``last``.
 - ``modality``: what is shown; of a colour ``fundus`` photograph the colours are kept, and the black
-  around its disc is cut off. Everything else is gray, as B-scans are.
+  around its disc is cut off. Everything else is gray, as B-scans are; ``oct`` says so of a picture
+  that would be taken for a photograph.
 - ``curve``: how Heidelberg's reflectivity is shown; ``curves.py`` has them with their sources.
 
 What concerns another kind of file changes nothing.
@@ -21,7 +22,8 @@ from retfiner.common.errors import InputError
 from retfiner.vision.images.curves import CURVES
 
 AXES = ("first", "last")
-FUNDUS = "fundus"
+OCT, FUNDUS = "oct", "fundus"
+MODALITIES = (OCT, FUNDUS)
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,13 @@ class ReadAs:
             return replace(self, axis=value)
         if name == "curve" and value in CURVES:
             return replace(self, curve=value)
-        if name == "modality" and value == FUNDUS:
+        if name == "modality" and value in MODALITIES:
             return replace(self, modality=value)
         raise InputError(
             f"There is no way to read images as {word!r}",
             got=word,
             expected=f"bits=1 to 16, axis={' or '.join(AXES)}, curve={', '.join(CURVES)}, or"
-            f" modality={FUNDUS}",
+            f" modality={' or '.join(MODALITIES)}",
         )
 
     def over(self, other: ReadAs) -> ReadAs:
