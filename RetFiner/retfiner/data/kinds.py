@@ -13,11 +13,23 @@ from retfiner.vision.images import ImageAddress
 from retfiner.vision.images.kinds import seen_kind
 from retfiner.vision.images.read_as import OCT
 
+FIRST_LOOKS = 1_000
+"""Files of a large table that training looks at before it looks at all of them."""
 
-def see_kinds(images: Iterable[ImageAddress]) -> dict[Path, str]:
-    """Say of each file which kind of image it holds, as far as it says so itself."""
-    files = (ImageAddress(image.path, member=image.member) for image in images)
-    looks = look_at_each(files, seen_kind, "looking for kinds of image")
+
+def see_kinds(images: Iterable[ImageAddress], first: int | None = None) -> dict[Path, str]:
+    """Say of each file which kind of image it holds, as far as it says so itself.
+
+    Of more files than ``first``, so many are looked at, spread over all, and the others only where
+    one of them is no OCT: a million B-scans need not be opened to learn that they are.
+    """
+    files = list(dict.fromkeys(ImageAddress(image.path, member=image.member) for image in images))
+    title = "looking for kinds of image"
+    looks: dict[ImageAddress, str] = {}
+    if first is not None and len(files) > first:
+        looks = look_at_each(files[:: -(-len(files) // first)], seen_kind, title)
+    if not looks or set(looks.values()) - {OCT, ""}:
+        looks |= look_at_each([file for file in files if file not in looks], seen_kind, title)
     return {file.path: kind for file, kind in looks.items() if kind}
 
 

@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 
 from retfiner.common.cli import parse
 from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
+from retfiner.data.kinds import see_kinds
 from retfiner.data.manifest import read_manifest, read_splits
 from retfiner.data.pair_table import Columns
 from retfiner.refine import warn_of_modalities
@@ -158,6 +159,15 @@ def test_a_table_without_the_column_is_seen_and_told(tmp_path):
     [note] = [note for note in table.notes if "kinds of image" in note]
     assert "2 fundus, 1 oct (a column modality overrides it)" in note
     assert read_image(table.images[4]).ndim == 3
+
+
+def test_of_many_files_some_are_looked_at_first(tmp_path):
+    table = read_manifest(mixed(tmp_path))
+    files = [ImageAddress(image.path) for image in table.images]  # 0 to 3 gray, 4 and 5 a fundus
+    assert see_kinds(files[:5], 2) == {}, "files 0 and 3 are gray, and 4 is not looked at"
+    everything = see_kinds(files)
+    assert set(everything.values()) == {"fundus", "oct"}
+    assert see_kinds(files, 2) == everything, "file 4 is a photograph, so all are looked at"
 
 
 def test_a_backbone_that_knows_one_kind_hears_of_what_is_seen(tmp_path, capsys):
