@@ -14,7 +14,7 @@ from torch import Tensor
 from linprobe.config import ProbeConfig
 from linprobe.datasets import DataSet
 from linprobe.features import Extractor, View
-from retfiner.vision import PATCH_TOKENS, Augmentation, augmented_transform, evaluation_transform
+from retfiner.vision import Augmentation, augmented_transform, evaluation_transform
 
 Rows = NDArray[np.int64]
 """Indices of training images."""
@@ -75,13 +75,6 @@ class ProbingTask:
     def clean(self, split: str) -> Tensor:
         """Give (N, F) features of the images as they are."""
         return self._remember(split, split, [self.clean_view])[0]
-
-    @property
-    def shown(self) -> Tensor:
-        """Give (N, F) features of the test images for a map: of patch tokens, their mean."""
-        test, width = self.clean("test"), self.extractor.backbone.width
-        tokens = self.extractor.method == PATCH_TOKENS
-        return test.unflatten(1, (-1, width)).float().mean(dim=1) if tokens else test
 
     @property
     def n_views(self) -> int | None:

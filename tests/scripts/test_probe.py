@@ -71,7 +71,7 @@ def test_from_images_to_the_report(material):
     assert [code for code, _, _ in outcomes] == [0, 0], outcomes
     [command] = re.findall(r"linear_probing/report\.py (.*)", outcomes[-1][1])
     assert command == "--results __results --base baseline/RETFound --refined refined/RETFound"
-    words = [*command.split(), "--map_points", 0, "--bootstrap", 50, "--swaps", 99]
+    words = [*command.split(), "--bootstrap", 50, "--swaps", 99]
     code, out, err = finish(start(material, sys.executable, PROBING / "report.py", *words))
     assert code == 0, err
     assert "OCTDL" in out

@@ -49,7 +49,7 @@ class ScoreSettings:
     )
     bootstrap: PositiveInt = flag("resamples of the patients behind the intervals", 1000)
     swaps: PositiveInt = flag("permutations behind the p-value of one data set", 1999)
-    seed: NonNegativeInt = flag("seed of resamples, permutations and maps", 0)
+    seed: NonNegativeInt = flag("seed of resamples and permutations", 0)
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,6 @@ class OutputSettings:
     """Output."""
 
     output: Path = flag("folder to write the report to", Path("__results/report"))
-    map_points: NonNegativeInt = flag(
-        "most test images on a map of the features; 0 draws no map", 500
-    )
 
 
 @dataclass(frozen=True)

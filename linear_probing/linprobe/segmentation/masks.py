@@ -28,12 +28,7 @@ _LAYOUT = f"<data set>/{{{','.join(SPLITS)}}}/{{{IMAGES},{MASKS}}}/<image>.png"
 
 @dataclass(frozen=True)
 class Masked:
-    """The images of a split with their masks.
-
-    Attributes:
-        split: The images, all of one label.
-        masks: (H, W) number of the class of each pixel, as large as the file has it.
-    """
+    """The images of a split, and (H, W) numbers of each pixel's class, as large as the file is."""
 
     split: Split
     masks: list[Labels]
@@ -41,13 +36,7 @@ class Masked:
 
 @dataclass(frozen=True)
 class MaskedSet:
-    """A data set.
-
-    Attributes:
-        name: Its folder's name.
-        classes: Names of the classes; the first is the background.
-        splits: By ``train``, ``val`` and ``test``.
-    """
+    """A data set with its three splits; the first of its classes is the background."""
 
     name: str
     classes: list[str]
