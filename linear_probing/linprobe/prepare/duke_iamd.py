@@ -1,19 +1,11 @@
 """Duke iAMD: intermediate AMD against controls, 384 volumes of SD-OCT.
 
-As downloaded (several archives)::
+As downloaded (several archives), MATLAB version 5 with ``images``: depth, A-scans, B-scans::
 
     AMD/Farsiu_Ophthalmology_2013_AMD_Subject_1001.mat ... 1269.mat
     Control/Farsiu_Ophthalmology_2013_Control_Subject_1001.mat ... 1115.mat
 
-Each file is MATLAB version 5 with ``images`` (512, 1000, 100): depth, A-scans, B-scans.
-
-- Label: AMD or Control, from the file's name; a class folder around it must not contradict it.
-- Patient: the subject number with the class, since both classes count from 1001. One volume each.
-- B-scans: the central one of each volume, index 50 of 100; ``--bscan`` takes others.
-- Split: ours, random by patient; the authors published none.
-
-Trap: files saved by MATLAB in version 7.3 are HDF5, which is an error that says how to save them.
-The terms of use were not found with the data: "research use" is what the page implies.
+Patients, traps and licence of this and all other sets: ``docs/data_sets.md``.
 """
 
 from __future__ import annotations

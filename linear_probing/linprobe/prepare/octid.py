@@ -1,4 +1,4 @@
-"""OCTID: five classes, about 570 B-scans of a Zeiss Cirrus HD-OCT.
+"""OCTID: five classes, about 570 B-scans of a Zeiss Cirrus HD-OCT, patients not published.
 
 As downloaded (an archive a class)::
 
@@ -7,15 +7,6 @@ As downloaded (an archive a class)::
     Central-serous-retinopathy-retinal-OCT-images/CSR1.jpeg ...
     Diabetic-Retinopathy-Retinal-OCT-Images/DR1.jpeg ...
     Macular-Hole-Retinal-OCT-images/MH1.jpeg ...
-
-- Label: the folder, or the beginning of the file's name where the folder is another one.
-- Patient: none is published. The split is by image, and a patient may be in several parts; what is
-  written says so.
-- B-scans: single images.
-- Split: ours, random by image.
-
-Trap: AMD images are named ``AMRD``. The published counts (206, 55, 102, 107, 102) could not be
-checked against the files. Mirrors disagree on the licence.
 """
 
 from __future__ import annotations

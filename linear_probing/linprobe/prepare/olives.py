@@ -4,20 +4,11 @@ As downloaded (archives within an archive)::
 
     Prime_FULL/01-001/W0/OD/27.png                      patient, week, eye; 49 B-scans
     TREX DME/GILA/0234GOD/V1/OD/TREXW_000027.tif        arm, patient, visit, eye; 49 B-scans
-
     Biomarker_Clinical_Data_Images.csv                  of 9,408 B-scans; may be missing
 
-- Label: the study, DR for PRIME and DME for TREX. Of B-scans in the table, also 16 biomarkers
-  (several an image), visual acuity (BCVA) and central subfield thickness (CST).
-- Patient: the patient's folder, with the study.
-- B-scans: the central one of each eye and visit; ``--bscan`` takes others.
-- Split: ours, random by patient; the authors' splits are made for other tasks.
-
-Traps: a patient's folder in TREX is a number, a letter of the arm and the eye: ``0201GOD`` and
-``0201TOS`` are two eyes in two arms. The number alone is taken for the patient, which can only make
-the split stricter. Each eye's folder holds fundus images (``fundus_W0.png``) and arrays as well;
-only files named by a number, or ``TREX..._<number>``, are B-scans. They are PNG, TIFF or JPEG, and
-their order is that of the number. The table's paths begin with a slash, and some have another
+A patient's folder in TREX is a number, a letter of the arm and the eye; the number alone is taken
+for the patient, which can only make the split stricter. Only files named by a number, or
+``TREX..._<number>``, are B-scans. The table's paths begin with a slash, and some have another
 suffix than the file; an empty biomarker is unknown, not absent.
 """
 

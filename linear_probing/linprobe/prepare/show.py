@@ -1,20 +1,16 @@
-"""What is shown: the data sets there are, what was written, and a volume along two of its axes."""
+"""What is shown: the data sets there are, and what was written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image, ImageDraw
 from rich import box
 from rich.table import Table
 
-from linprobe.prepare.spec import DataSetSpec, GrayImage
+from linprobe.prepare.spec import DataSetSpec
 from linprobe.prepare.tables import SPLITS, count
-from linprobe.prepare.volumes import read_slice
 from retfiner.common.commands import command
 from retfiner.common.console import wide_console
 
@@ -25,8 +21,6 @@ if TYPE_CHECKING:
 
 WIDTH = 140
 """Letters of a line in a log file, which a table of data sets needs."""
-CAPTION = 24
-"""Height in pixels of the line above a picture."""
 
 
 def table_of_data_sets(specs: Iterable[DataSetSpec]) -> Table:
@@ -68,21 +62,3 @@ def show_prepared(prepared: Prepared) -> None:
              "--data_set", prepared.folder.name)  # fmt: skip
     say(f"\nWritten: {prepared.folder} (images, split.csv, dataset.json)")
     say(f"Next:    {command('linear_probing/probe.py', *words)}")
-
-
-def picture_of_axes(path: Path, name: str, shape: tuple[int, ...], taken: int) -> GrayImage:
-    """Show the central slice of a NumPy archive's volume along its first and along its last axis.
-
-    Along the right one there are layers from side to side, as in any B-scan; along the other,
-    what the scanner never saw as one picture. ``taken``, 0 or 2, is the axis that is taken.
-    """
-    pictures = []
-    for axis, flag in ((0, "first"), (2, "last")):
-        image = read_slice(path, name, axis, shape[axis] // 2)
-        text = f"--slice_axis {flag}" + (": this was taken" if axis == taken else "")
-        canvas = Image.new("L", (max(image.shape[1], 220), image.shape[0] + CAPTION))
-        canvas.paste(Image.fromarray(image), (0, CAPTION))
-        ImageDraw.Draw(canvas).text((4, 6), text, fill=255)
-        pictures.append(np.asarray(canvas))
-    width = max(picture.shape[1] for picture in pictures)
-    return np.vstack([np.pad(p, ((0, 0), (0, width - p.shape[1]))) for p in pictures])

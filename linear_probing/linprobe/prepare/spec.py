@@ -28,16 +28,7 @@ Slices = Sequence[tuple[str, Callable[[], GrayImage]]]
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose about how a download is read.
-
-    Attributes:
-        bscan: Which B-scans of a volume; of no effect, and refused, where there are no volumes.
-        label: NEHUT2D alone: the B-scan's own label or the patient's diagnosis.
-        slice_axis: Harvard_Glaucoma alone: the axis of a volume that counts B-scans; None is the
-            first, with a note.
-        labels: A folder of your own alone: the table that names pictures and their classes.
-        patient_regex: A folder of your own alone: its group finds the patient in a picture's path.
-    """
+    """What a user may choose about how a download is read: flags of ``prepare_dataset.py``."""
 
     bscan: BScanChoice = "central"
     label: Literal["bscan", "patient"] = "bscan"
@@ -110,14 +101,12 @@ class Listing:
         notes: What a user must know: patients merged, own split kept.
         left_out: What could not be used.
         counts: How many there are, by class, of what was published by number; None: of B-scans.
-        pictures: Written beside the data set, by file name: what a user should look at.
     """
 
     bscans: list[BScan]
     notes: list[str]
     left_out: list[LeftOut] = field(default_factory=list)
     counts: Mapping[str, int] | None = None
-    pictures: Mapping[str, Callable[[], GrayImage]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
