@@ -11,7 +11,7 @@ form ends in the report.
 from __future__ import annotations
 
 import statistics
-from dataclasses import replace
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +87,6 @@ def _report(
 
 def _next_commands(config: ProbeConfig, model: str) -> str:
     """Say how the other model is probed, unless it was, and both are compared."""
-    from linprobe.config import as_words
     from retfiner.common.commands import command
 
     name = model.rpartition("-")[0]
@@ -97,13 +96,16 @@ def _next_commands(config: ProbeConfig, model: str) -> str:
     own = name if len(list(config.results.glob(f"{name}-*"))) == 1 else model
     base, refined = (other_name, own) if config.ft_weights is not None else (own, other_name)
     unit = () if config.unit == "image" else ("--unit", config.unit)
-    words = ("--results", config.results, "--base", base, "--refined", refined, *unit)
-    report = command("linear_probing/report.py", *words)
+    named = ("--results", config.results, "--base", base, "--refined", refined, *unit)
+    report = command("linear_probing/report.py", *named)
     if probed:
         return report
-    weights = None if config.ft_weights is not None else Path("path/to/refined.pth")
-    again = replace(config, ft_weights=weights, version=None)
-    return f"{command('linear_probing/probe.py', *as_words(again))}\n         {report}"
+    words = sys.argv[1:]
+    for flag in ("--ft_weights", "--version"):
+        if flag in words:
+            del words[words.index(flag) : words.index(flag) + 2]
+    words += [] if config.ft_weights is not None else ["--ft_weights", "path/to/refined.pth"]
+    return f"{command('linear_probing/probe.py', *words)}\n         {report}"
 
 
 def _print_summary(summary: Summary) -> None:

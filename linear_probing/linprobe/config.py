@@ -450,18 +450,3 @@ class ProbeConfig(
         elif self.views == 0:
             unused |= {"view_seed", *_AUGMENTATION}
         return {name: value for name, value in settings.items() if name not in unused}
-
-
-def as_words(config: Any) -> list[str]:
-    """Return the words that ``parse`` makes a configuration of, defaults left out."""
-    words: list[str] = []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value == default_of(field):
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{field.name}" if value else f"--no_{field.name}")
-        else:
-            words += [] if field.metadata["positional"] else [f"--{field.name}"]
-            words += map(str, value if isinstance(value, list) else [value])
-    return words

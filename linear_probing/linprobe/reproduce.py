@@ -7,9 +7,7 @@ that its scripts name two are in-house; the seven others are those below.
 from __future__ import annotations
 
 import csv
-import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +23,6 @@ PAPER = {"RETFound": 5.8, "UrFound": 3.9, "VisionFM": 2.1}
 TASKS = (
     "Duke_iAMD", "GAMMAv2", "Harvard_Glaucoma", "NEHUT2D", "Noor_Eye_Hospital", "OCTDL", "OCTID"
 )  # fmt: skip
-FEATURES_GB = 0.5
-"""What a model's features of all seven take: about 55,000 views of images, 2,048 numbers each."""
 MEAN = "Mean"
 
 Names = list[str]
@@ -79,13 +75,11 @@ def plan(config: ReproduceConfig) -> list[str]:
     """Write down the commands that lead to the table, those left out that are done already.
 
     Raises:
-        InputError: If weights, data sets or room on the disk are missing: all of it, with what
-            to do about each.
+        InputError: If weights or data sets are missing: all of it, with what to do about each.
     """
     missing: list[str] = []
     models = {name: _files(config, name, missing) for name in config.model}
     lines = _preparations(config, missing)
-    _require_room(config, models, missing)
     if missing:
         raise InputError(
             "This is missing for the table:\n  - " + "\n  - ".join(missing),
@@ -197,21 +191,6 @@ def _preparations(config: ReproduceConfig, missing: list[str]) -> list[str]:
             place = shorter(config.downloads / name)
             missing.append(f"{name}: download it from {spec.where} into {place}/")
     return lines
-
-
-def _require_room(
-    config: ReproduceConfig, models: Mapping[str, Mapping[str, Path]], missing: list[str]
-) -> None:
-    names = [name for files in models.values() for name in files]
-    new = sum(not any((config.output / "results").glob(f"{name}-*")) for name in names)
-    folder = next(path for path in (config.output, *config.output.absolute().parents)
-                  if path.is_dir())  # fmt: skip
-    free, needed = shutil.disk_usage(folder).free / 1e9, FEATURES_GB * new
-    if free < needed:
-        missing.append(
-            f"room for features in {shorter(folder)}: {free:.1f} GB are free, up to {needed:.1f} "
-            "needed; make room, or give --output on another disk"
-        )
 
 
 def _released(base: str) -> str:

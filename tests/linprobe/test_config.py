@@ -1,12 +1,12 @@
 """Settings: published defaults, and no flag without effect."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from linprobe.config import ProbeConfig, as_words
-from retfiner.common.cli import flag, parse
+from linprobe.config import ProbeConfig
+from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
 from retfiner.vision import Augmentation
 
@@ -141,23 +141,3 @@ def test_number_of_views():
     assert config().n_views(1000) == 8
     assert config(views=3).n_views(1000) == 3
     assert config(views=0).n_views(1000) == 0
-
-
-@dataclass(frozen=True)
-class Words:
-    data_set: str = flag("a name", "all", positional=True)
-    archive: list[Path] | None = flag("files", None, repeatable=True)
-    strict: bool | None = flag("yes or no", None)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        config(data_set=["A", "b c"], seed=[4], model="x y", online_augmentation=True),
-        config(),
-        Words("OCTDL", [Path("a"), Path("b")], False),
-        Words(),
-    ],
-)
-def test_a_configuration_as_words_is_parsed_to_the_same(given):
-    assert parse(type(given), "", as_words(given)) == given
