@@ -104,10 +104,10 @@ class DataSet:
         return self.task in ("classes", "ordinal")
 
 
-def list_data_sets(data_root: Path, names: list[str], but: Sequence[str] = ()) -> list[Path]:
-    """Find the folders of data sets; with no name given, all that have a ``train`` folder.
-
-    ``but`` those are left out then.
+def list_data_sets(
+    data_root: Path, names: list[str], but: Sequence[str] = (), having: str = "train"
+) -> list[Path]:
+    """Find the folders of data sets; with no name given, all ``having`` a folder but some.
 
     Raises:
         InputError: If the folder or a data set does not exist, or there is none.
@@ -118,8 +118,8 @@ def list_data_sets(data_root: Path, names: list[str], but: Sequence[str] = ()) -
             expected=f"a folder with {_LAYOUT}",
             remedy=f"give it with --data_root; {_REMEDY}",
         )
-    present = sorted(path.parent.name for path in data_root.glob("*/train") if path.is_dir())
-    present = [name for name in present if name not in but]
+    every = sorted(path.name for path in data_root.iterdir() if (path / having).is_dir())
+    present = [name for name in every if name not in but]
     missing = [name for name in names if not (data_root / name).is_dir()]
     if missing or not present:
         raise InputError(

@@ -155,10 +155,7 @@ class Extractor:
             InputError: If an image cannot be read.
         """
         loader = DataLoader(
-            _Shown(split, view),
-            batch_size=size,
-            num_workers=self.num_workers,
-            collate_fn=list,
+            _Shown(split, view), batch_size=size, num_workers=self.num_workers, collate_fn=list
         )
         for shown in loader:
             for error in shown:

@@ -138,7 +138,11 @@ def table(config: ReproduceConfig) -> str:
                     remedy="run reproduce.sh without --table and with the same names",
                 )
             own = rows.get((base, f"own-{base}", data_set))
-            cells = [base, data_set, _score(released, "base_mean"), *_pair(released), *_pair(own)]
+            pairs = [
+                word for row in (released, own)
+                for word in (_score(row, "refined_mean"), _score(row, "change", "+"))
+            ]  # fmt: skip
+            cells = [base, data_set, _score(released, "base_mean"), *pairs]
             cells.append(f"{PAPER[base]:+.1f}" if data_set == MEAN else "")
             lines.append(f"| {' | '.join(cells)} |")
     text = "\n".join(lines) + "\n"
@@ -182,8 +186,7 @@ def _preparations(config: ReproduceConfig, missing: list[str]) -> list[str]:
             continue
         spec = find_spec(name)
         there = sorted(config.downloads.iterdir()) if config.downloads.is_dir() else []
-        starts = tuple(word.lower() for word in (name, spec.alias) if word)
-        sources = [shorter(path) for path in there if path.name.lower().startswith(starts)]
+        sources = [shorter(p) for p in there if p.name.lower().startswith(name.lower())]
         if sources:
             words = (name, "--source", *sources, "--output", shorter(config.data_root))
             lines.append(command("linear_probing/prepare_dataset.py", *words))
@@ -212,12 +215,5 @@ def _flags(config: ReproduceConfig) -> list[str]:
     return words
 
 
-def _score(row: dict[str, str], column: str) -> str:
-    return f"{float(row[column]):.2f}"
-
-
-def _pair(row: dict[str, str] | None) -> list[str]:
-    """Give a refined model's score and its change."""
-    if row is None:
-        return ["", ""]
-    return [_score(row, "refined_mean"), f"{float(row['change']):+.2f}"]
+def _score(row: dict[str, str] | None, column: str, sign: str = "") -> str:
+    return "" if row is None else f"{float(row[column]):{sign}.2f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,8 +50,7 @@ class ProbingTask:
     def __init__(self, data: DataSet, extractor: Extractor, config: ProbeConfig) -> None:
         self.data, self.extractor, self.config = data, extractor, config
         self.clean_view = View(evaluation_transform(extractor.backbone))
-        numbers = {f.name: getattr(config, f"aug_{f.name}") for f in fields(Augmentation)}
-        self.augmented = augmented_transform(extractor.backbone, Augmentation(**numbers))
+        self.augmented = augmented_transform(extractor.backbone, Augmentation())
         self._kept: dict[str, Tensor] = {}
 
     @property
@@ -89,8 +88,7 @@ class ProbingTask:
         """
         if not self.n_views:
             return self.clean("train")[None]
-        seed = self.config.view_seed
-        views = [View(self.augmented, ("view", seed, k)) for k in range(self.n_views)]
+        views = [View(self.augmented, ("view", 0, k)) for k in range(self.n_views)]
         return self._remember("views", "train", views)
 
     def fresh(self, rows: Rows, seed: int, epoch: int) -> Tensor:

@@ -13,8 +13,7 @@ from PIL import Image
 from linprobe.datasets import Split
 from linprobe.segmentation.heads import Tokens, build_head, predict, shrunk
 from linprobe.segmentation.masks import Masked, MaskedSet, read_masked_set
-from linprobe.segmentation.run import score, summarise
-from linprobe.segmentation.scores import dice, hausdorff_95
+from linprobe.segmentation.run import dice, hausdorff_95, score, summarise
 from retfiner.common.commands import REPOSITORY
 from retfiner.common.errors import InputError
 from retfiner.common.patients import Owner

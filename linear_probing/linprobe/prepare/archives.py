@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
@@ -25,8 +25,6 @@ from retfiner.common.progress import track
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".txz", ".tar.xz", ".tbz2", ".tar.bz2")
 """How the name of an archive that can be unpacked ends."""
-FOREIGN_SUFFIXES = (".rar", ".7z")
-"""How the name of an archive ends that the user has to unpack."""
 CLUTTER = ("__MACOSX", "._*", ".DS_Store", "Thumbs.db", "desktop.ini")
 """What operating systems leave behind."""
 DEPTH = 3
@@ -38,20 +36,14 @@ _UNREADABLE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError,
 """What is raised for an archive that is damaged, protected, or packed in an unknown way."""
 
 
-class SourceFile(NamedTuple):
-    """What was given, for the record: name without the path to it, bytes and SHA-256 of a file."""
-
-    name: str
-    size: int | None = None
-    sha256: str | None = None
-
-
 class Source(NamedTuple):
-    """A download, ready to be read: where it lies, what was given for it, what was not unpacked."""
+    """A download, ready to be read: where it lies, and what was given for it.
+
+    That is the name without the path to it; of a file also ``size`` in bytes and ``sha256``.
+    """
 
     folder: Path
-    files: list[SourceFile]
-    notes: list[str]
+    files: list[dict[str, Any]]
 
 
 @contextmanager
@@ -75,14 +67,12 @@ def open_source(given: Sequence[Path], scratch: Path) -> Iterator[Source]:
             remedy="unpack what is packed otherwise, and give the folder",
         )
     within = [path for folder in folders for path in _archives_below(folder)]
-    foreign = sorted(path.name for folder in folders for path in folder.rglob("*")
-                     if path.name.lower().endswith(FOREIGN_SUFFIXES))  # fmt: skip
-    notes = [f"Not unpacked: {shorten(foreign)}."] * bool(foreign)
-    files = [SourceFile(path.resolve().name) for path in folders]
+    files: list[dict[str, Any]] = [{"name": path.resolve().name} for path in folders]
     hashed = [*(path for path in given if path.is_file()), *within]
-    files += [SourceFile(p.name, p.stat().st_size, file_sha256(p)) for p in hashed]
+    files += [{"name": path.name, "size": path.stat().st_size, "sha256": file_sha256(path)}
+              for path in hashed]  # fmt: skip
     if len(given) == 1 and folders and not within:
-        yield Source(given[0], files, notes)
+        yield Source(given[0], files)
         return
     with tempfile.TemporaryDirectory(prefix=".download-", dir=scratch) as temporary:
         # One level down: a data root is searched for */train, and a download may have a train.
@@ -99,7 +89,7 @@ def open_source(given: Sequence[Path], scratch: Path) -> Iterator[Source]:
             for path in _archives_below(folder):
                 unpack(path, path.parent)
                 path.unlink()
-        yield Source(folder, files, notes)
+        yield Source(folder, files)
 
 
 def is_archive(path: Path, *, by_content: bool = False) -> bool:

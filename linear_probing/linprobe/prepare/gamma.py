@@ -98,13 +98,6 @@ def _sample_of(path: PurePosixPath) -> int | None:
 
 def _slices(folder: Path, paths: Sequence[PurePosixPath]) -> Slices:
     headers = [path for path in paths if path.suffix.lower() == ".mhd"]
-    if len(headers) > 1 or len({path.parent for path in paths} - {p.parent for p in headers}) > 1:
-        raise InputError(
-            "A sample has several OCT volumes",
-            got=shorten([str(path) for path in headers or paths], 3),
-            expected="one",
-            remedy="give one copy of the download",
-        )
     if headers:
         return slices_of_mhd(folder, headers[0])
     return slices_of_images(folder, scan_order(paths))
@@ -112,7 +105,6 @@ def _slices(folder: Path, paths: Sequence[PurePosixPath]) -> Slices:
 
 SPEC = DataSetSpec(
     name="GAMMAv2",
-    alias="GAMMA",
     task="no, early, or moderate to advanced glaucoma",
     classes=CLASSES,
     licence="CC BY-NC-ND (to be checked with the data)",

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -70,11 +69,8 @@ def find(folder: Path, options: Options) -> Listing:
     eyes = set()
     for volume, paths in volumes.items():
         assert volume is not None
-        ordered = _each_frame_once(paths)
-        if len(ordered) < len(paths):
-            notes.append(f"{volume.place} holds B-scans in two formats; each was taken once.")
         name = "_".join((volume.patient.partition("_")[0], *volume.words))
-        slices, place = slices_of_images(folder, ordered), str(volume.place)
+        slices, place = slices_of_images(folder, scan_order(paths)), str(volume.place)
         found = bscans_of(slices, options.bscan, place, name, volume.label, volume.patient)
         bscans += [replace(bscan, about=told.get(_key(bscan.source), {})) for bscan in found]
         eyes.add((volume.label, volume.patient, volume.eye))
@@ -114,14 +110,6 @@ def volume_of(path: PurePosixPath) -> Volume | None:
         patient = match[1] if match else patient
     study = "PRIME" if label == "DR" else "TREX"
     return Volume(label, f"{study}_{safe_stem(patient)}", eye.upper(), path.parent, words)
-
-
-def _each_frame_once(paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
-    """Sort B-scans; of one that is there in two formats, take the first by suffix."""
-    once: dict[str, PurePosixPath] = {}
-    for path in sorted(paths, key=lambda p: (IMAGES.index(p.suffix.lower()), str(p))):
-        once.setdefault(path.stem.casefold(), path)
-    return scan_order(once.values())
 
 
 SPEC = DataSetSpec(

@@ -15,7 +15,6 @@ from linprobe.prepare.spec import DataSetSpec, Listing
 from linprobe.prepare.splits import Division, divide
 from linprobe.prepare.tables import (
     SPLITS,
-    identical_across_splits,
     shared_patients,
     split_rows,
     write_split,
@@ -60,10 +59,7 @@ def prepare(config: PrepareConfig, spec: DataSetSpec) -> Prepared:
     _check_flags(config, spec)
     target = config.output / spec.name
     check_target(target, config.source, overwrite=config.overwrite)
-    with (
-        _work_folder(config.output, spec.name) as work,
-        open_source(config.source, work) as source,
-    ):
+    with _work_folder(config.output, spec.name) as work, open_source(config.source, work) as source:
         with progress("looking through the download"):
             listing = spec.list_bscans(source.folder, config.options())
         division, done = _divide(config, spec, listing)
@@ -71,7 +67,7 @@ def prepare(config: PrepareConfig, spec: DataSetSpec) -> Prepared:
         folder.mkdir()
         rows = _write(config, listing, division, folder, zero_borders=done["zero_borders"])
         write_split(folder, rows)
-        notes = [*listing.notes, *division.notes, *source.notes, *_leaks(rows), *_power(rows)]
+        notes = [*listing.notes, *division.notes, *_power(rows)]
         if done["zero_borders"]:
             done["zeroed_borders"] = borders = int((rows["border"] > 0).sum())
             notes.append(f"White borders were zeroed in {borders} of {len(rows)} images.")
@@ -191,12 +187,3 @@ def _power(rows: pd.DataFrame) -> list[str]:
         f"images) finds a change in balanced accuracy of {least:.1f} points four times of five; "
         "smaller ones mostly stay unseen."
     ]
-
-
-def _leaks(rows: pd.DataFrame) -> list[str]:
-    """Say which images are in several splits."""
-    identical = identical_across_splits(rows)
-    return [
-        f"{identical} images are in several splits, byte for byte the same, under the names of "
-        "different or unknown patients."
-    ] * bool(identical)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.table import Table
+from rich.table import Column, Table
 
 from linprobe.prepare.spec import DataSetSpec
 from linprobe.prepare.tables import SPLITS, count
@@ -15,8 +15,6 @@ from retfiner.common.commands import command
 from retfiner.common.console import wide_console
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from linprobe.prepare.prepare import Prepared
 
 WIDTH = 140
@@ -25,29 +23,11 @@ WIDTH = 140
 
 def table_of_data_sets(specs: Iterable[DataSetSpec]) -> Table:
     """List data sets: name, task, classes, licence, and where to download."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in ("name", "task", "classes", "licence", "where"):
-        # A name or an address that is broken over lines cannot be copied.
-        table.add_column(title, overflow="fold", no_wrap=title == "name")
+    # An address that is broken over lines cannot be copied.
+    columns = (Column(title, overflow="fold") for title in ("task", "classes", "licence", "where"))
+    table = Table(Column("name", no_wrap=True), *columns, box=box.SIMPLE_HEAD)
     for spec in specs:
         table.add_row(spec.name, spec.task, ", ".join(spec.classes), spec.licence, spec.where)
-    return table
-
-
-def table_of_counts(rows: pd.DataFrame) -> Table:
-    """Count images and patients by class and split."""
-    counts = count(rows)
-    known = all(counts[split][""][1] is not None for split in SPLITS)
-    table = Table(box=box.SIMPLE_HEAD, caption="images / patients" if known else "images")
-    table.add_column("class")
-    for split in SPLITS:
-        table.add_column(split, justify="right")
-    classes = list(counts["train"])
-    for label in classes:
-        numbers = (counts[split][label] for split in SPLITS)
-        cells = [f"{images:,} / {patients:,}" if known else f"{images:,}"
-                 for images, patients in numbers]  # fmt: skip
-        table.add_row(label or "all", *cells, end_section=label == classes[-2])
     return table
 
 
@@ -55,7 +35,9 @@ def show_prepared(prepared: Prepared) -> None:
     """Print counts, notes, and what to do next."""
     out = wide_console(WIDTH)
     say = partial(out.print, markup=False, highlight=False, soft_wrap=True)
-    out.print(table_of_counts(prepared.rows))
+    counts = count(prepared.rows).unstack("split")
+    known = [what for what in ("images", "patients") if (counts[what] >= 0).all(axis=None)]
+    say(counts[[(what, split) for what in known for split in SPLITS]].to_string())
     for note in prepared.notes:
         say(f"note: {note}")
     words = ("--init_weights", "path/to/base.pth", "--data_root", prepared.folder.parent,

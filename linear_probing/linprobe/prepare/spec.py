@@ -115,7 +115,6 @@ class DataSetSpec:
 
     Attributes:
         name: As the probing scripts name it.
-        alias: What the MIRAGE benchmark's ready-made archives call it, where that is another name.
         task: What is told apart, in a few words.
         classes: Class names, as folders; where a download has none of one, that is an error.
         licence: Of the data.
@@ -144,7 +143,6 @@ class DataSetSpec:
     table: str = ""
     published: Mapping[str, int] = field(default_factory=dict)
     unit: str = "B-scans"
-    alias: str = ""
     volumes: bool = False
     zero_borders: bool = False
     split: tuple[float, float, float] = (0.5, 0.25, 0.25)

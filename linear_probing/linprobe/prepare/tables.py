@@ -124,24 +124,17 @@ def shared_patients(rows: pd.DataFrame) -> list[str]:
     return sorted(splits.index[splits > 1])
 
 
-def identical_across_splits(rows: pd.DataFrame) -> int:
-    """Count images that are in several splits under different names, byte for byte the same."""
-    splits = rows[rows["sha256"] != ""].groupby("sha256")["split"].nunique()
-    return int((splits > 1).sum())
+def count(rows: pd.DataFrame) -> pd.DataFrame:
+    """Count ``images`` and ``patients`` by split and class, ``all`` among them.
 
+    Patients are -1 where any is unknown.
+    """
+    import pandas as pd
 
-Counts = dict[str, dict[str, tuple[int, int | None]]]
-"""Images and patients by split and class; of patients, None where any is unknown."""
-
-
-def count(rows: pd.DataFrame) -> Counts:
-    """Count images and patients by split and class; an empty class stands for all."""
-    counts: Counts = {}
-    for split in SPLITS:
-        inside = rows[rows["split"] == split]
-        parts = {label: inside[inside["class"] == label] for label in sorted(set(rows["class"]))}
-        counts[split] = {
-            label: (len(part), part["patient"].nunique() if (part["patient"] != "").all() else None)
-            for label, part in {**parts, "": inside}.items()
-        }
-    return counts
+    both = pd.concat([rows, rows.assign(**{"class": "all"})])
+    grouped = both.groupby(["split", "class"], sort=False)
+    counts = grouped.agg(images=("image", "size"), patients=("patient", "nunique"))
+    labels = [*sorted(set(rows["class"])), "all"]
+    every = pd.MultiIndex.from_product([SPLITS, labels], names=["split", "class"])
+    counts = counts.reindex(every, fill_value=0)
+    return counts if (rows["patient"] != "").all() else counts.assign(patients=-1)

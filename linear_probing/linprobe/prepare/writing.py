@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from linprobe.prepare.archives import SourceFile
 from linprobe.prepare.borders import zero_white_borders
 from linprobe.prepare.spec import DataSetSpec, GrayImage
 from linprobe.prepare.tables import SPLITS, count
@@ -134,23 +133,18 @@ def _in_processes(
 
 def write_description(
     folder: Path, spec: DataSetSpec, rows: pd.DataFrame, done: Mapping[str, Any],
-    files: Sequence[SourceFile], notes: Sequence[str],
+    files: Sequence[Mapping[str, Any]], notes: Sequence[str],
 ) -> None:  # fmt: skip
     """Write ``dataset.json``: what the data set is, and what was done to it."""
-    counts = {
-        split: {
-            label or "all": {"images": images, "patients": patients}
-            for label, (images, patients) in by_class.items()
-        }
-        for split, by_class in count(rows).items()
-    }
+    counted = count(rows)
+    counts = {split: counted.loc[split].to_dict("index") for split in SPLITS}
     facts = ("name", "task", "licence", "where", "citation")
     description = {
         "format": FORMAT,
         **{fact: getattr(spec, fact) for fact in facts},
         "counts": counts,
         "done": done,
-        "source": [file._asdict() for file in files],
+        "source": list(files),
         "notes": list(notes),
         "versions": {"python": platform.python_version(), **{n: version(n) for n in _SOFTWARE}},
     }

@@ -41,11 +41,10 @@ PIXELS_PER_INCH = 115
 
 @dataclass(frozen=True)
 class Report:
-    """Numbers and main table of the first kind of task, tables of others, notes, files written."""
+    """Numbers of the first kind of task, tables of results of each, notes, files written."""
 
     summary: Summary
-    table: lay.Table
-    others: list[lay.Table]
+    tables: list[lay.Table]
     remarks: list[str]
     files: list[Path]
 
@@ -85,23 +84,21 @@ def build_report(config: ReportConfig) -> Report:
     summary, rest = every[0], every[1:]
     notes = _noted(loaded)
     marks = {name: f" [{chr(97 + k % 26)}]" for k, name in enumerate(notes)}
-    main = lay.main_table(summary, marks)
     remarks = [f"{marks[name].strip()} {name}: {' '.join(notes[name])}" for name in marks]
     remarks += [*_notes(loaded), *lay.warnings(summary)]
-    main.notes.extend(remarks)
-    shown = [main, *_of_several(summary)]
-    if outer is not None and inner is not None:
-        outside = summarise(outer, _metric_of("classes", config.metric), **numbers)
-        shown += transfer_tables(summary, outside, train_sets, config.bootstrap, config.seed)
-    shown += subgroup_tables(summary, config.bootstrap, config.seed)
-    shown.append(lay.metrics_table(summary))
-    others = []
-    for one in rest:
-        results = replace(lay.main_table(one, marks), notes=lay.warnings(one))
-        tables = [results, *_of_several(one), lay.metrics_table(one)]
-        shown += [replace(table, title=_of_kind(table.title, one)) for table in tables]
-        others.append(results)
-        shown += subgroup_tables(one, config.bootstrap, config.seed)
+    shown, results = [], []
+    for one in every:
+        table = lay.main_table(one, marks)
+        told = [*table.notes, *remarks] if one is summary else lay.warnings(one)
+        tables = [replace(table, notes=told), *_of_several(one)]
+        if one is summary and outer is not None and inner is not None:
+            outside = summarise(outer, _metric_of("classes", config.metric), **numbers)
+            tables += transfer_tables(one, outside, train_sets, config.bootstrap, config.seed)
+        tables += [*subgroup_tables(one, config.bootstrap, config.seed), lay.metrics_table(one)]
+        results.append(tables[0])
+        if one is not summary:
+            tables = [replace(table, title=_of_kind(table.title, one)) for table in tables]
+        shown += tables
     told = [f"{name.removeprefix(f'{own}_to_')} (trained on {own})"
             for name, own in sorted(train_sets.items()) if inner is not None]  # fmt: skip
     methods = methods_paragraph(part, every, told, config.bootstrap, config.swaps)
@@ -143,9 +140,7 @@ def build_report(config: ReportConfig) -> Report:
     )
     place = config.output / "index.html"
     write_text(place, page)
-    return Report(
-        summary, main, others, remarks, [place, *(config.output / n for n in texts), *files]
-    )
+    return Report(summary, results, remarks, [place, *(config.output / n for n in texts), *files])
 
 
 def _metric_of(kind: str, asked: str | None) -> str:
@@ -304,7 +299,7 @@ def _write_figure(stem: Path, figure: Figure) -> tuple[bytes, list[Path]]:
 def say(report: Report, output: Path) -> None:
     """Print the main table and where everything lies."""
     console = wide_console(120)
-    for table in (report.table, *report.others):
+    for table in report.tables:
         console.print(lay.render_terminal(table))
     for note in report.remarks:
         console.print(f"- {note}", highlight=False, markup=False)

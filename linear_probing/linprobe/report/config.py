@@ -35,10 +35,7 @@ class ModelSettings:
 class ScoreSettings:
     """Scores."""
 
-    unit: Unit | None = flag(
-        "scored as one; by default image, or what mil pooled",
-        None,
-    )
+    unit: Unit | None = flag("scored as one; by default image, or what mil pooled", None)
     metric: str | None = flag(
         "metric of the main table (docs/statistics.md); by default balanced_accuracy, or what fits"
         " grades, labels or values",

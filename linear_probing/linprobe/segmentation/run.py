@@ -8,20 +8,15 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, distance_transform_edt
 
+from linprobe.datasets import list_data_sets
 from linprobe.features import Extractor, View, reading_processes
 from linprobe.report import tables as lay
 from linprobe.segmentation.config import SegmentConfig
 from linprobe.segmentation.figure import Example, draw_examples
 from linprobe.segmentation.heads import Tokens, predict, shrunk, train_head
-from linprobe.segmentation.masks import (
-    Labels,
-    Masked,
-    MaskedSet,
-    list_masked_sets,
-    read_masked_set,
-)
-from linprobe.segmentation.scores import dice, hausdorff_95
+from linprobe.segmentation.masks import TO_TRAIN, Labels, Masked, MaskedSet, read_masked_set
 from linprobe.statistics import FloatArray, bootstrap_interval
 from linprobe.store import FeatureStore
 from retfiner.common.bootstrap import count_units, resample
@@ -30,6 +25,7 @@ from retfiner.common.errors import InputError
 from retfiner.common.files import file_sha256, write_text
 from retfiner.vision import PATCH_TOKENS, Backbone, evaluation_transform, load_backbone
 
+Mask = NDArray[np.bool_]
 METRICS = {"dice": "Dice", "hd95": "HD95"}
 MEAN = "mean"
 RESAMPLES = 2000
@@ -54,7 +50,8 @@ def segment(config: SegmentConfig) -> str:
         InputError: If data or weights cannot be used, or training diverges.
     """
     data_sets = [
-        read_masked_set(path) for path in list_masked_sets(config.data_root, config.data_set)
+        read_masked_set(path)
+        for path in list_data_sets(config.data_root, config.data_set, having=TO_TRAIN)
     ]
     frames: list[pd.DataFrame] = []
     found: dict[str, dict[str, list[Labels]]] = {data.name: {} for data in data_sets}
@@ -103,6 +100,26 @@ def measure(config: SegmentConfig, backbone: Backbone, data: MaskedSet, name: st
         first = first or found
         rows.append(score(found, test, data.classes).assign(seed=seed))
     return Measured(pd.concat(rows, ignore_index=True), first)
+
+
+def dice(found: Mask, truth: Mask) -> float:
+    """Twice what is common over the sum of both (Dice, 1945); NaN where both are empty."""
+    total = int(found.sum()) + int(truth.sum())
+    return 2 * int((found & truth).sum()) / total if total else float("nan")
+
+
+def hausdorff_95(found: Mask, truth: Mask) -> float:
+    """95th percentile of the distances from each one's border to the other's, in pixels.
+
+    Distances of both directions are pooled, as MedPy's ``hd95`` does. NaN where one is empty: no
+    distance is the right one then, and Dice tells.
+    """
+    if not found.any() or not truth.any():
+        return float("nan")
+    borders = [mask & ~binary_erosion(mask) for mask in (found, truth)]
+    away = [distance_transform_edt(~border) for border in borders]
+    distances = np.concatenate([away[1][borders[0]], away[0][borders[1]]])
+    return float(np.percentile(distances, 95))
 
 
 def score(found: list[Labels], test: Masked, classes: list[str]) -> pd.DataFrame:

@@ -125,7 +125,7 @@ def test_one_report_has_a_table_of_each_kind(tmp_path):
     for said in ("Results: grades", "Results: values", "Mean absolute error", "PED (",
                  "Results: several labels an image"):  # fmt: skip
         assert said in page
-    assert len(report.others) == 3
+    assert len(report.tables) == 4
     again = read_table(tmp_path / "out" / "predictions.csv")
     assert set(again["task"]) == {"", "ordinal", "multilabel", "regression"}
 
