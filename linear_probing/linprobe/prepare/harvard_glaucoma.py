@@ -69,7 +69,9 @@ def find(folder: Path, options: Options) -> Listing:
 def _volumes(folder: Path, archives: list[PurePosixPath]) -> dict[PurePosixPath, Shape]:
     """Find the archives that hold B-scans, and their shapes."""
     shapes = {path: npz_shapes(folder / path).get(VOLUME, ()) for path in archives}
-    volumes = {path: shape for path, shape in shapes.items() if len(shape) == 3 and all(shape)}
+    volumes: dict[PurePosixPath, Shape] = {
+        path: shape for path, shape in shapes.items() if len(shape) == 3 and all(shape)
+    }
     if not volumes:
         raise InputError(
             f"There are no OCT volumes in {folder}",

@@ -83,8 +83,8 @@ def write_png(job: Job, folder: Path, *, zero_borders: bool) -> Written:
             remedy="see whether the disk is full; nothing of this data set is left behind",
         ) from error
     pixels = f"{image.shape[0]} {image.shape[1]} ".encode() + image.tobytes()
-    hashes = (hashlib.sha256(content).hexdigest() for content in (stream.getvalue(), pixels))
-    return Written(*hashes, border)
+    of_file, of_pixels = (hashlib.sha256(c).hexdigest() for c in (stream.getvalue(), pixels))
+    return Written(of_file, of_pixels, border)
 
 
 def write_images(

@@ -228,8 +228,8 @@ def reliability(probabilities: FloatArray, labels: IntArray) -> Reliability:
 def draw_calibration(summary: Summary) -> Drawing:
     """Draw accuracy against confidence."""
     n = len(summary.sets)
-    columns, legend = min(GRID_COLUMNS, n), 0.18 * (2 + len(summary.models))
-    figure = Figure(figsize=(2.4 * columns + 0.4, (2.4 + legend) * -(-n // columns) + 0.2))
+    columns, below = min(GRID_COLUMNS, n), 0.18 * (2 + len(summary.models))
+    figure = Figure(figsize=(2.4 * columns + 0.4, (2.4 + below) * -(-n // columns) + 0.2))
     for ax, one in zip(grid(figure, n, columns), summary.sets, strict=True):
         ax.plot([0, 1], [0, 1], color=LIGHT, linewidth=1, zorder=0)
         ax.set(xlim=(-0.02, 1.03), ylim=(-0.02, 1.03), aspect="equal", title=one.name)
