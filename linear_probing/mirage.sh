@@ -3,5 +3,6 @@
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)" && python="$here/../.venv/bin/python"
 [ -x "$python" ] || python=python3
-exec "$python" "$here/probe.py" --backbone MIRAGE --model MIRAGE --version refined --init_weights auto --ft_weights auto \
+ft=("$here"/_weights/best-model_MIRAGE_*_bscan.pth) # what extraction wrote
+exec "$python" "$here/probe.py" --backbone MIRAGE --model MIRAGE --version refined --init_weights MIRAGE-Large --ft_weights "${ft[@]}" \
   --data_root "$here/_data" --results "$here/__results" --feature_store "$here/_features" "$@"

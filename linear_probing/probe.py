@@ -11,6 +11,7 @@ form ends in the report.
 from __future__ import annotations
 
 import statistics
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,13 +28,12 @@ def main() -> None:
     """Parse the command line, probe, and say what came out."""
     from linprobe.config import ProbeConfig
     from linprobe.datasets import list_data_sets
-    from linprobe.find_weights import find_weights
     from retfiner.common.cli import parse
     from retfiner.common.progress import LOADING, progress
     from retfiner.vision.sniff import require_checkpoint_file
 
     config = parse(ProbeConfig, "Probe frozen backbones on labelled B-scans.")
-    config = find_weights(config, Path(__file__).resolve().parent)
+    config = _with_files(config)
     given = [Path(word.partition("=")[2]) for word in config.weights]
     for weights in (*given, config.init_weights, config.ft_weights):
         if weights is not None:
@@ -50,6 +50,25 @@ def main() -> None:
         _report(config, models, summaries, others)
     else:
         print(f"Next:    {_next_commands(config, models[0])}")
+
+
+def _with_files(config: ProbeConfig) -> ProbeConfig:
+    """Put the file that was downloaded in place of each name such as ``RETFound``.
+
+    Raises:
+        InputError: If published weights of that name are neither here nor in pretrained_weights.
+    """
+    from retfiner.vision.published.find import weights_at
+
+    home = Path(__file__).resolve().parent
+    folders = (home / "_weights", home.parent / "pretrained_weights")
+    base, refined = (
+        None if path is None else weights_at(path, folders)
+        for path in (config.init_weights, config.ft_weights)
+    )
+    pairs = (word.partition("=") for word in config.weights)
+    weights = [f"{n}={weights_at(Path(path).expanduser(), folders)}" for n, _, path in pairs]
+    return replace(config, init_weights=base, ft_weights=refined, weights=weights)
 
 
 def _others(config: ProbeConfig) -> list[str]:
@@ -87,7 +106,6 @@ def _report(
 
 def _next_commands(config: ProbeConfig, model: str) -> str:
     """Say how the other model is probed, unless it was, and both are compared."""
-    from linprobe.config import as_words
     from retfiner.common.commands import command
 
     name = model.rpartition("-")[0]
@@ -97,13 +115,16 @@ def _next_commands(config: ProbeConfig, model: str) -> str:
     own = name if len(list(config.results.glob(f"{name}-*"))) == 1 else model
     base, refined = (other_name, own) if config.ft_weights is not None else (own, other_name)
     unit = () if config.unit == "image" else ("--unit", config.unit)
-    words = ("--results", config.results, "--base", base, "--refined", refined, *unit)
-    report = command("linear_probing/report.py", *words)
+    named = ("--results", config.results, "--base", base, "--refined", refined, *unit)
+    report = command("linear_probing/report.py", *named)
     if probed:
         return report
-    weights = None if config.ft_weights is not None else Path("path/to/refined.pth")
-    again = replace(config, ft_weights=weights, version=None)
-    return f"{command('linear_probing/probe.py', *as_words(again))}\n         {report}"
+    words = sys.argv[1:]
+    for flag in ("--ft_weights", "--version"):
+        if flag in words:
+            del words[words.index(flag) : words.index(flag) + 2]
+    words += [] if config.ft_weights is not None else ["--ft_weights", "path/to/refined.pth"]
+    return f"{command('linear_probing/probe.py', *words)}\n         {report}"
 
 
 def _print_summary(summary: Summary) -> None:

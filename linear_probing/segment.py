@@ -13,8 +13,9 @@ from retfiner.common.errors import run_entry_point
 
 def main() -> None:
     """Parse the command line, run, and print the table."""
+    from linprobe.datasets import list_data_sets
     from linprobe.segmentation.config import SegmentConfig
-    from linprobe.segmentation.masks import list_masked_sets
+    from linprobe.segmentation.masks import TO_TRAIN
     from retfiner.common.cli import parse
     from retfiner.common.progress import LOADING, progress
     from retfiner.vision.sniff import require_checkpoint_file
@@ -22,7 +23,7 @@ def main() -> None:
     config = parse(SegmentConfig, "Train a segmentation head on frozen patch tokens.")
     for path in config.models.values():
         require_checkpoint_file(path)
-    list_masked_sets(config.data_root, config.data_set)
+    list_data_sets(config.data_root, config.data_set, having=TO_TRAIN)
     with progress(LOADING):  # torch, which a wrong path does not wait for
         from linprobe.segmentation.run import segment
 

@@ -3,5 +3,5 @@
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)" && python="$here/../.venv/bin/python"
 [ -x "$python" ] || python=python3
-exec "$python" "$here/probe.py" --backbone UrFound --model UrFound --version baseline --init_weights auto \
+exec "$python" "$here/probe.py" --backbone UrFound --model UrFound --version baseline --init_weights UrFound \
   --data_root "$here/_data" --results "$here/__results" --feature_store "$here/_features" "$@"

@@ -3,5 +3,7 @@
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)" && python="$here/../.venv/bin/python"
 [ -x "$python" ] || python=python3
-exec "$python" "$here/probe.py" --backbone VisionFM --model VisionFM --version refined --init_weights auto --ft_weights auto \
+ft=("$here"/_weights/best-model_VisionFM_*_bscan.pth) # what extraction wrote, or what was released
+[ -f "${ft[0]}" ] || ft=(RetFiner-V)
+exec "$python" "$here/probe.py" --backbone VisionFM --model VisionFM --version refined --init_weights VisionFM --ft_weights "${ft[@]}" \
   --data_root "$here/_data" --results "$here/__results" --feature_store "$here/_features" "$@"

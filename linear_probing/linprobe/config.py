@@ -44,14 +44,10 @@ class ModelSettings:
         metavar="NAME=PATH",
     )
     init_weights: Path | None = flag(
-        "checkpoint of the base model (.pth or .safetensors), its name (RETFound), or auto:"
-        " --backbone as downloaded",
-        None,
+        "checkpoint of the base model (.pth or .safetensors), or its name (RETFound)", None
     )
     ft_weights: Path | None = flag(
-        "checkpoint of the refined model, or auto: --backbone as extracted or downloaded; by"
-        " default the base model is probed",
-        None,
+        "checkpoint of the refined model, or its name; by default the base model is probed", None
     )
     backbone: str = flag(
         "name of the backbone, timm/<id>, or auto to read it off the base model's file", "auto"
@@ -152,11 +148,7 @@ class LinearSettings:
         "what counts as better, in balanced accuracy and, on a tie, in loss", 1e-3
     )
     batch_size: PositiveInt | None = flag(
-        "images in a batch; by default as the next two flags say", None
-    )
-    batch_size_max: PositiveInt = flag("largest batch, in images", 64)
-    batch_share: PositiveFloat = flag(
-        "the batch is the largest power of two not above this share of the images", 0.25
+        "images in a batch; by default the largest power of two in a quarter of them, to 64", None
     )
     init_std: NonNegativeFloat = flag("standard deviation of the initial weights", 2e-5)
 
@@ -173,14 +165,6 @@ class AugmentationSettings:
     online_augmentation: bool = flag(
         "a fresh augmentation each epoch instead of stored views, as published; slow", False
     )
-    view_seed: NonNegativeInt = flag("seed of the stored views", 0)
-    aug_flip: ClosedUnitInterval = flag("probability of a horizontal flip", 0.5)
-    aug_intensity: ClosedUnitInterval = flag("intensities times 1 - x to 1 + x", 0.2)
-    aug_affine: ClosedUnitInterval = flag("probability of an affine map", 0.9)
-    aug_rotation: NonNegativeFloat = flag("largest rotation in degrees", 10.0)
-    aug_translation: ClosedUnitInterval = flag("largest shift as a share of the side", 0.1)
-    aug_scale: ClosedUnitInterval = flag("scale 1 - x to 1 + x", 0.1)
-    aug_shear: NonNegativeFloat = flag("largest horizontal shear in degrees", 5.0)
 
 
 @dataclass(frozen=True)
@@ -264,7 +248,6 @@ def _flags(*settings: type) -> tuple[str, ...]:
     return tuple(field.name for group in settings for field in dataclasses.fields(group))
 
 
-_AUGMENTATION = tuple(n for n in _flags(AugmentationSettings) if n.startswith("aug_"))
 _OF_PROBE: dict[str, tuple[str, ...]] = {
     "linear": _flags(LinearSettings, AugmentationSettings),
     "knn": _flags(NeighbourSettings),
@@ -272,7 +255,7 @@ _OF_PROBE: dict[str, tuple[str, ...]] = {
     "prototype": _flags(PrototypeSettings),
     "attentive": _flags(AttentionSettings),
     "mil": _flags(AttentionSettings),
-    "finetune": (*_flags(FinetuneSettings), *_AUGMENTATION),
+    "finetune": _flags(FinetuneSettings),
 }
 """The flags that some kinds of probe know; given with another kind, they are an error."""
 _OF_ADAPT = {"full": (), "last": ("unfreeze_last",), "lora": ("lora_rank",)}
@@ -309,7 +292,7 @@ class ProbeConfig(
                 raise InputError(f"--{name} names something twice", got=" ".join(map(str, values)))
         self._refuse_stray(self.probe, "probe", _OF_PROBE)
         self._refuse_stray(self.adapt, "adapt", _OF_ADAPT)
-        checks = (*self._of_weights(), *self._of_data(), *self._of_probe(), *self._of_views())
+        checks = (*self._of_weights(), *self._of_data(), *self._of_probe())
         for wrong, message, got, expected in checks:
             if wrong:
                 raise InputError(message, got=got, expected=expected)
@@ -372,23 +355,13 @@ class ProbeConfig(
              f"--weight_decay {self.weight_decay}", "one of the two"),
             (published and self.probe != "linear", "--protocol is about the linear probe",
              f"--probe {self.probe}", None),
-            (self.batch_size is not None and self._set_among(("batch_size_max", "batch_share")),
-             "--batch_size leaves --batch_size_max and --batch_share without effect", None,
-             "the size or its rule"),
             (self.warmup_epochs >= self.epochs, warm_up,
              f"--warmup_epochs {self.warmup_epochs} of --epochs {self.epochs}",
              "a shorter warm-up"),
             (self.label_smoothing == 1, "--label_smoothing 1 leaves no label to learn", None,
              "below 1"),
-        )  # fmt: skip
-
-    def _of_views(self) -> _Checks:
-        stored = self.views is not None or self._is_set("view_seed")
-        stray = self._set_among((*_AUGMENTATION, "view_seed"))
-        return (
-            (self.online_augmentation and stored, "--online_augmentation stores no views",
-             "--views or --view_seed", "one of the two"),
-            (self.views == 0 and stray, f"{stray} would have no effect", "--views 0", None),
+            (self.online_augmentation and self.views is not None,
+             "--online_augmentation stores no views", "--views", "one of the two"),
         )  # fmt: skip
 
     def _set_among(self, names: Sequence[str]) -> str:
@@ -444,24 +417,6 @@ class ProbeConfig(
         settings["weight_decay"] = self.decay_of(backbone)
         if self.views is None:
             settings["views"] = "auto"
-        unused = {"batch_size"} if self.batch_size is None else {"batch_size_max", "batch_share"}
-        if self.online_augmentation:
-            unused |= {"views", "view_seed"}
-        elif self.views == 0:
-            unused |= {"view_seed", *_AUGMENTATION}
+        unused = {"batch_size"} if self.batch_size is None else set()
+        unused |= {"views"} if self.online_augmentation else set()
         return {name: value for name, value in settings.items() if name not in unused}
-
-
-def as_words(config: Any) -> list[str]:
-    """Return the words that ``parse`` makes a configuration of, defaults left out."""
-    words: list[str] = []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value == default_of(field):
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{field.name}" if value else f"--no_{field.name}")
-        else:
-            words += [] if field.metadata["positional"] else [f"--{field.name}"]
-            words += map(str, value if isinstance(value, list) else [value])
-    return words

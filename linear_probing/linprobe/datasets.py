@@ -104,10 +104,10 @@ class DataSet:
         return self.task in ("classes", "ordinal")
 
 
-def list_data_sets(data_root: Path, names: list[str], but: Sequence[str] = ()) -> list[Path]:
-    """Find the folders of data sets; with no name given, all that have a ``train`` folder.
-
-    ``but`` those are left out then.
+def list_data_sets(
+    data_root: Path, names: list[str], but: Sequence[str] = (), having: str = "train"
+) -> list[Path]:
+    """Find the folders of data sets; with no name given, all ``having`` a folder but some.
 
     Raises:
         InputError: If the folder or a data set does not exist, or there is none.
@@ -118,8 +118,8 @@ def list_data_sets(data_root: Path, names: list[str], but: Sequence[str] = ()) -
             expected=f"a folder with {_LAYOUT}",
             remedy=f"give it with --data_root; {_REMEDY}",
         )
-    present = sorted(path.parent.name for path in data_root.glob("*/train") if path.is_dir())
-    present = [name for name in present if name not in but]
+    every = sorted(path.name for path in data_root.iterdir() if (path / having).is_dir())
+    present = [name for name in every if name not in but]
     missing = [name for name in names if not (data_root / name).is_dir()]
     if missing or not present:
         raise InputError(
@@ -177,11 +177,13 @@ def read_data_set(folder: Path, wanted: Sequence[str] = SPLITS, least: int = 2) 
         digests = hash_files(paths, f"{folder.name}: reading {split}")
         names = [path.relative_to(folder / split).as_posix() for path in paths]
         splits[split] = Split(paths, labels, owners, digests, names)
+    every = [path for by_class in files.values() for paths in by_class.values() for path in paths]
+    images = [path for split in splits.values() for path in split.paths]
     return DataSet(
         folder.name,
         classes,
         splits,
-        [*_notes(classes, splits, by_name=not table), *_left_out(files, found, bare)],
+        [*_notes(classes, splits, by_name=not table), *_left_out(every, images, bare)],
         fingerprint_of(classes, splits),
     )
 
@@ -318,15 +320,9 @@ def _notes(classes: list[str], splits: dict[str, Split], *, by_name: bool) -> li
     return notes
 
 
-def _left_out(
-    files: dict[str, FilesByClass], found: dict[str, FilesByClass], bare: list[str]
-) -> list[str]:
+def _left_out(every: list[Path], images: list[Path], bare: list[str]) -> list[str]:
     """Say which files below the classes are no images, and which folders have none."""
     notes = [f"No class, as they hold no image: {shorten(bare)}."] * bool(bare)
-    kinds: Counter[str] = Counter()
-    for split, by_class in files.items():
-        for name, paths in by_class.items():
-            others = set(paths) - set(found[split][name])
-            kinds.update(path.suffix.lower() or "no suffix" for path in others)
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in set(every) - set(images))
     told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     return notes + [f"Left out, as no images of a known kind: {told}."] * bool(kinds)

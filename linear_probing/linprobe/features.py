@@ -7,9 +7,7 @@ depend on that and on the image's content alone: not on its place, the batch, or
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -96,7 +94,7 @@ class Extractor:
         """Give features by view, (V, N, F), computing and storing those that are not there yet.
 
         Raises:
-            InputError: If images cannot be read (they are named) or features cannot be stored.
+            InputError: If an image cannot be read or features cannot be stored.
         """
         keys = [
             feature_key(self.digest, self.method, view.transform, view.stream, split.digests)
@@ -154,45 +152,22 @@ class Extractor:
         """Read images in their order and show them: (B, C, S, S), B of them at once.
 
         Raises:
-            InputError: If images cannot be read; they are named.
+            InputError: If an image cannot be read.
         """
         loader = DataLoader(
-            _Shown(split, view),
-            batch_size=size,
-            num_workers=self.num_workers,
-            collate_fn=list,
+            _Shown(split, view), batch_size=size, num_workers=self.num_workers, collate_fn=list
         )
-        done = 0
         for shown in loader:
             for error in shown:
                 if isinstance(error, InputError):
-                    raise _unreadable(split.paths[done:]) from error
+                    raise error
             yield torch.stack(shown)
-            done += len(shown)
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode (B, C, S, S) images, (B, F), in the precision of the weights, never in less."""
         images = images.to(self.device, self._dtype)
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return self.backbone.features(images, self.method)
-
-
-def _unreadable(paths: Sequence[Path]) -> InputError:
-    """Name every image that cannot be read, not just the first."""
-
-    def look(path: Path) -> list[InputError]:
-        try:
-            read_bscan(path)
-        except InputError as error:
-            return [error]
-        return []
-
-    with ThreadPoolExecutor(8) as pool:
-        errors = [error for found in pool.map(look, paths) for error in found]
-    told = "\n  ".join(error.in_one_line for error in errors[:20])
-    more = f"and {len(errors) - 20} more" if len(errors) > 20 else None
-    remedy = "replace or remove them"
-    return InputError(f"{len(errors)} images cannot be used:\n  {told}", got=more, remedy=remedy)
 
 
 def reading_processes(requested: int | None, device: torch.device) -> int:

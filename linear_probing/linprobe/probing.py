@@ -15,7 +15,7 @@ import pandas as pd
 
 from linprobe.config import ProbeConfig
 from linprobe.datasets import SPLITS, DataSet, Split, list_data_sets, read_data_set
-from linprobe.external import check_label_map, external
+from linprobe.external import external
 from linprobe.features import Extractor, reading_processes
 from linprobe.fractions import draw_fraction, draw_shots
 from linprobe.leaks import TrainingPairs, check_splits, refuse
@@ -54,17 +54,8 @@ IDENTIFYING = ("weights", "data", "train_")
 class Summary:
     """The runs of one model on one data set with one share of the training images.
 
-    Attributes:
-        model: Its name.
-        data_set: Its name.
-        protocol: Fingerprint of the settings that all runs of a comparison share.
-        amount: How many training images.
-        metric: What the kind of task is judged by: balanced accuracy, for classes.
-        scores: Test score of each run, NaN where undefined.
-        chance: What guessing scores.
-        skipped: How many runs had been finished before.
-        seconds: Time spent, features included.
-        notes: What a reader must know.
+    ``protocol`` is the fingerprint of the settings that all runs of a comparison share; ``scores``
+    are of each run, NaN where undefined; ``skipped`` runs had been finished before.
     """
 
     model: str
@@ -166,7 +157,6 @@ def run_sweep(
     """
     folders = list_data_sets(config.data_root, config.data_set, config.external)
     others = [read_data_set(config.data_root / name, ("test",)) for name in config.external]
-    check_label_map(config.classes_of_external, others)
     store = FeatureStore(config.feature_store)
     pairs = None if config.train_csv is None else TrainingPairs(config.train_csv, store)
     models, summaries = [], []
@@ -300,7 +290,7 @@ def _table(sweep: Sweep, task: ProbingTask, protocol: str, run: Run) -> pd.DataF
 
 
 def _write(sweep: Sweep, task: ProbingTask, settings: dict[str, Any], run: Run) -> None:
-    """Write a run: its predictions, all about it, the learning curve, the head, the features."""
+    """Write a run: its predictions, all about it, the learning curve, the head."""
     data, root = task.data, sweep.config.results
     context = sweep.context(data, run)
     about = {"settings": settings, "context": context, "notes": data.notes}
@@ -316,10 +306,6 @@ def _write(sweep: Sweep, task: ProbingTask, settings: dict[str, Any], run: Run) 
             "image_size": sweep.probed.backbone.image_size,
         }
         files["head.pth"] = partial(save_torch, head)
-    tuned = sweep.config.probe == "finetune"  # whose features are no longer the backbone's
-    if run.seed == sweep.config.seeds[0] and not tuned:  # they are the same for all seeds
-        features = task.shown.numpy().astype(np.float16)
-        files["features.npy"] = lambda path: np.save(path, features)
     table = _table(sweep, task, _protocol(settings), run)
     try:
         write_run(root, table, about, files)

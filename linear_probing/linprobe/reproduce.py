@@ -7,9 +7,7 @@ that its scripts name two are in-house; the seven others are those below.
 from __future__ import annotations
 
 import csv
-import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +23,6 @@ PAPER = {"RETFound": 5.8, "UrFound": 3.9, "VisionFM": 2.1}
 TASKS = (
     "Duke_iAMD", "GAMMAv2", "Harvard_Glaucoma", "NEHUT2D", "Noor_Eye_Hospital", "OCTDL", "OCTID"
 )  # fmt: skip
-FEATURES_GB = 0.5
-"""What a model's features of all seven take: about 55,000 views of images, 2,048 numbers each."""
 MEAN = "Mean"
 
 Names = list[str]
@@ -79,13 +75,11 @@ def plan(config: ReproduceConfig) -> list[str]:
     """Write down the commands that lead to the table, those left out that are done already.
 
     Raises:
-        InputError: If weights, data sets or room on the disk are missing: all of it, with what
-            to do about each.
+        InputError: If weights or data sets are missing: all of it, with what to do about each.
     """
     missing: list[str] = []
     models = {name: _files(config, name, missing) for name in config.model}
     lines = _preparations(config, missing)
-    _require_room(config, models, missing)
     if missing:
         raise InputError(
             "This is missing for the table:\n  - " + "\n  - ".join(missing),
@@ -148,7 +142,11 @@ def table(config: ReproduceConfig) -> str:
                     remedy="run reproduce.sh without --table and with the same names",
                 )
             own = rows.get((base, f"own-{base}", data_set))
-            cells = [base, data_set, _score(released, "base_mean"), *_pair(released), *_pair(own)]
+            pairs = [
+                word for row in (released, own)
+                for word in (_score(row, "refined_mean"), _score(row, "change", "+"))
+            ]  # fmt: skip
+            cells = [base, data_set, _score(released, "base_mean"), *pairs]
             cells.append(f"{PAPER[base]:+.1f}" if data_set == MEAN else "")
             lines.append(f"| {' | '.join(cells)} |")
     text = "\n".join(lines) + "\n"
@@ -192,8 +190,7 @@ def _preparations(config: ReproduceConfig, missing: list[str]) -> list[str]:
             continue
         spec = find_spec(name)
         there = sorted(config.downloads.iterdir()) if config.downloads.is_dir() else []
-        starts = tuple(word.lower() for word in (name, spec.alias) if word)
-        sources = [shorter(path) for path in there if path.name.lower().startswith(starts)]
+        sources = [shorter(p) for p in there if p.name.lower().startswith(name.lower())]
         if sources:
             words = (name, "--source", *sources, "--output", shorter(config.data_root))
             lines.append(command("linear_probing/prepare_dataset.py", *words))
@@ -201,21 +198,6 @@ def _preparations(config: ReproduceConfig, missing: list[str]) -> list[str]:
             place = shorter(config.downloads / name)
             missing.append(f"{name}: download it from {spec.where} into {place}/")
     return lines
-
-
-def _require_room(
-    config: ReproduceConfig, models: Mapping[str, Mapping[str, Path]], missing: list[str]
-) -> None:
-    names = [name for files in models.values() for name in files]
-    new = sum(not any((config.output / "results").glob(f"{name}-*")) for name in names)
-    folder = next(path for path in (config.output, *config.output.absolute().parents)
-                  if path.is_dir())  # fmt: skip
-    free, needed = shutil.disk_usage(folder).free / 1e9, FEATURES_GB * new
-    if free < needed:
-        missing.append(
-            f"room for features in {shorter(folder)}: {free:.1f} GB are free, up to {needed:.1f} "
-            "needed; make room, or give --output on another disk"
-        )
 
 
 def _released(base: str) -> str:
@@ -237,12 +219,5 @@ def _flags(config: ReproduceConfig) -> list[str]:
     return words
 
 
-def _score(row: dict[str, str], column: str) -> str:
-    return f"{float(row[column]):.2f}"
-
-
-def _pair(row: dict[str, str] | None) -> list[str]:
-    """Give a refined model's score and its change."""
-    if row is None:
-        return ["", ""]
-    return [_score(row, "refined_mean"), f"{float(row['change']):+.2f}"]
+def _score(row: dict[str, str] | None, column: str, sign: str = "") -> str:
+    return "" if row is None else f"{float(row[column]):{sign}.2f}"

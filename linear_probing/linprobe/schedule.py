@@ -1,9 +1,8 @@
-"""The protocol's learning rate, batch size, early stopping and number of views: pure functions."""
+"""The protocol's learning rate, batch size and number of views: pure functions."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 
 def learning_rate_at(
@@ -33,27 +32,3 @@ def views_of(n_images: int, wanted: int = 8192, least: int = 2, most: int = 8) -
     of the time: docs/probing_and_data_sets.md has the measurements.
     """
     return min(most, max(least, math.ceil(wanted / n_images)))
-
-
-class Progress(NamedTuple):
-    """Where early stopping stands: the best epoch (from 1), its validation, epochs waited since."""
-
-    best_epoch: int = 0
-    score: float = -math.inf
-    loss: float = math.inf
-    waited: int = 0
-
-
-def advance(
-    progress: Progress, epoch: int, score: float, loss: float, *, min_delta: float, start: int
-) -> Progress:
-    """Take an epoch's validation balanced accuracy and loss into account.
-
-    Better is a balanced accuracy higher by more than ``min_delta`` or, on a tie (the same balanced
-    accuracy), a loss lower by more than ``min_delta``. The first ``start`` epochs can be the best
-    but are not waited for. ``best_epoch == epoch`` where this one is the best so far.
-    """
-    is_tie = math.isclose(score, progress.score, rel_tol=0.0, abs_tol=1e-9)
-    if score > progress.score + min_delta or (is_tie and loss < progress.loss - min_delta):
-        return Progress(epoch, score, loss, 0)
-    return progress._replace(waited=progress.waited + (epoch > start))

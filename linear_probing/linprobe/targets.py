@@ -14,14 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from linprobe.datasets import (
-    SPLITS,
-    DataSet,
-    Split,
-    fingerprint_of,
-    notes_on_absent,
-    read_data_set,
-)
+from linprobe.datasets import SPLITS, DataSet, Split, fingerprint_of, notes_on_absent, read_data_set
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.patients import TARGET, read_split_rows, row_of
 from retfiner.common.predictions import SEPARATOR

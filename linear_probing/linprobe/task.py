@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from linprobe.config import ProbeConfig
 from linprobe.datasets import DataSet
 from linprobe.features import Extractor, View
-from retfiner.vision import PATCH_TOKENS, Augmentation, augmented_transform, evaluation_transform
+from retfiner.vision import Augmentation, augmented_transform, evaluation_transform
 
 Rows = NDArray[np.int64]
 """Indices of training images."""
@@ -50,8 +50,7 @@ class ProbingTask:
     def __init__(self, data: DataSet, extractor: Extractor, config: ProbeConfig) -> None:
         self.data, self.extractor, self.config = data, extractor, config
         self.clean_view = View(evaluation_transform(extractor.backbone))
-        numbers = {f.name: getattr(config, f"aug_{f.name}") for f in fields(Augmentation)}
-        self.augmented = augmented_transform(extractor.backbone, Augmentation(**numbers))
+        self.augmented = augmented_transform(extractor.backbone, Augmentation())
         self._kept: dict[str, Tensor] = {}
 
     @property
@@ -77,13 +76,6 @@ class ProbingTask:
         return self._remember(split, split, [self.clean_view])[0]
 
     @property
-    def shown(self) -> Tensor:
-        """Give (N, F) features of the test images for a map: of patch tokens, their mean."""
-        test, width = self.clean("test"), self.extractor.backbone.width
-        tokens = self.extractor.method == PATCH_TOKENS
-        return test.unflatten(1, (-1, width)).float().mean(dim=1) if tokens else test
-
-    @property
     def n_views(self) -> int | None:
         """Number of stored augmented views a training image; None where none is stored."""
         online = self.config.online_augmentation
@@ -96,8 +88,7 @@ class ProbingTask:
         """
         if not self.n_views:
             return self.clean("train")[None]
-        seed = self.config.view_seed
-        views = [View(self.augmented, ("view", seed, k)) for k in range(self.n_views)]
+        views = [View(self.augmented, ("view", 0, k)) for k in range(self.n_views)]
         return self._remember("views", "train", views)
 
     def fresh(self, rows: Rows, seed: int, epoch: int) -> Tensor:

@@ -21,7 +21,6 @@ import torch
 from PIL import Image
 
 from linprobe.config import ProbeConfig
-from linprobe.prepare.tables import read_split
 from linprobe.prepare.tables import read_table as read_sheet
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
@@ -180,7 +179,6 @@ def table_target(rng: random.Random, folder: Path) -> None:
         lambda: read_manifest(path, on_bad_row="skip"),
         lambda: read_manifest(path),
         lambda: read_reports(path),
-        lambda: read_split(path),
         lambda: read_split_table(folder),
         lambda: read_sheet(path, ("image", "patient")),
     )

@@ -49,7 +49,7 @@ def make_predictions(
 
 
 def write_predictions(
-    root: Path, table: pd.DataFrame, notes: Iterable[str] = (), features: bool = False, **extra: Any
+    root: Path, table: pd.DataFrame, notes: Iterable[str] = (), **extra: Any
 ) -> Path:
     """Write predictions as a run whose settings are ``extra`` and what a run always has."""
     first = table.iloc[0]
@@ -66,9 +66,7 @@ def write_predictions(
     table = table.assign(protocol=fingerprint(protocol)[:16])
     context = {"device": "cpu", "notes_on_weights": [f"{first['model']} is small."]}
     about = {"settings": settings, "context": context, "notes": list(notes)}
-    scores = table[[name for name in table.columns if name.startswith("p_")]].to_numpy(np.float16)
-    files = {"features.npy": lambda path: np.save(path, np.tile(scores, 4))}
-    return write_run(root, table, about, files if features else None)
+    return write_run(root, table, about, None)
 
 
 def write_tree(
@@ -96,4 +94,4 @@ def write_tree(
                             train_images=int(100 * fraction),
                             train_patients=int(40 * fraction),
                         )
-                        write_predictions(root, table, features=seed == 0, **options)
+                        write_predictions(root, table, **options)

@@ -49,4 +49,4 @@ def test_it_is_fine_tuned(probe_of, adapt):
     tuning = Finetuning(ProbingTask(data, sweep.extractor, config), 0, np.arange(8))
     tuning._epoch(1)
     tuning._epoch(2)
-    assert len(tuning.watch.curve) == 2 and tuning.watch.progress.best_epoch
+    assert len(tuning.watch.curve) == 2 and tuning.watch.best_epoch

@@ -2,7 +2,8 @@
 
 import pytest
 
-from linprobe.schedule import Progress, advance, batch_size_of, learning_rate_at, views_of
+from linprobe.probes.watch import Watch
+from linprobe.schedule import batch_size_of, learning_rate_at, views_of
 
 PUBLISHED = {"peak": 1e-3, "lowest": 1e-8, "warmup": 10, "epochs": 1000}
 
@@ -51,12 +52,12 @@ def test_more_views_of_fewer_images(images, expected):
 
 def follow(values, start=20, patience=20, min_delta=1e-3):
     """Run early stopping over (score, loss) pairs; return best and last epoch."""
-    progress = Progress()
+    watch = Watch("--rate", patience, start=start, min_delta=min_delta)
     for epoch, (score, loss) in enumerate(values, start=1):
-        progress = advance(progress, epoch, score, loss, min_delta=min_delta, start=start)
-        if progress.waited >= patience:
-            return progress.best_epoch, epoch
-    return progress.best_epoch, None
+        watch.advance(epoch, score, loss)
+        if watch.is_over:
+            return watch.best_epoch, epoch
+    return watch.best_epoch, None
 
 
 def test_a_model_that_never_improves_stops_after_epoch_40():
@@ -73,15 +74,18 @@ def test_an_early_best_is_kept_though_not_waited_for():
 
 
 def test_what_counts_as_better():
-    state = Progress(best_epoch=3, score=0.5, loss=1.0, waited=2)
+    def state():
+        return Watch("--rate", 20, start=20, best_epoch=3, score=0.5, loss=1.0, waited=2)
 
     def is_better(score, loss):
-        return advance(state, 30, score, loss, min_delta=1e-3, start=20).best_epoch == 30
+        return state().advance(30, score, loss)
 
     assert is_better(0.502, 9.0)
     assert not is_better(0.5005, 0.1)  # neither better by 0.001 nor a tie
     assert is_better(0.5, 0.998)  # a tie, decided by the loss
     assert not is_better(0.5, 0.9995)
     assert not is_better(0.4, 0.1)
-    assert advance(state, 30, 0.4, 0.1, min_delta=1e-3, start=20).waited == 3
-    assert advance(state, 20, 0.4, 0.1, min_delta=1e-3, start=20).waited == 2
+    for epoch, waited in ((30, 3), (20, 2)):
+        watch = state()
+        watch.advance(epoch, 0.4, 0.1)
+        assert watch.waited == waited

@@ -13,8 +13,7 @@ from PIL import Image
 from linprobe.datasets import Split
 from linprobe.segmentation.heads import Tokens, build_head, predict, shrunk
 from linprobe.segmentation.masks import Masked, MaskedSet, read_masked_set
-from linprobe.segmentation.run import score, summarise
-from linprobe.segmentation.scores import dice, hausdorff_95
+from linprobe.segmentation.run import dice, hausdorff_95, score, summarise
 from retfiner.common.commands import REPOSITORY
 from retfiner.common.errors import InputError
 from retfiner.common.patients import Owner
@@ -188,7 +187,7 @@ def test_the_summary_is_the_mean_over_images_with_intervals_by_patient():
     assert cells["| Dice", "x"][:2] == ["40.0", "60.0"]
     assert cells["| Dice", "y"][:2] == ["50.0", "70.0"]
     assert cells["| Dice", "mean"][:2] == ["45.0", "65.0"]
-    assert cells["| Dice", "x"][2].startswith("+20.0 [+")
+    assert cells["| Dice", "x"][2].startswith("+20.0 (+")
     assert "4 test images; intervals of 95 % draw 2 patients" in "\n".join(lines)
 
 
@@ -220,7 +219,7 @@ def test_the_script_finds_what_is_plain_to_see_and_the_same_for_the_same_weights
     done = run(*words, "--output", tmp_path / "one")
     assert done.returncode == 0, done.stderr
     assert "8 test images; intervals of 95 % draw 4 patients" in done.stdout
-    assert "+0.0 [+0.0, +0.0]" in done.stdout, "the same weights differ in nothing"
+    assert "0.0 (0.0 to 0.0)" in done.stdout, "the same weights differ in nothing"
     rows = pd.read_csv(tmp_path / "one/segmentation.csv")
     assert rows.groupby("class")["dice"].mean().min() > 0.3, done.stdout
     assert len(rows) == 2 * 2 * 8 * 2

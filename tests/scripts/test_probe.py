@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from linprobe.datasets import read_data_set
-from linprobe.find_weights import PUBLISHED
 from retfiner.common.predictions import find_runs, make_table, read_run, write_run
+from retfiner.vision.published.find import entry_named
 from tests.helpers.probing_data import draw, write_data_set
 from tests.helpers.refinement import write_base_model
 
@@ -71,7 +71,7 @@ def test_from_images_to_the_report(material):
     assert [code for code, _, _ in outcomes] == [0, 0], outcomes
     [command] = re.findall(r"linear_probing/report\.py (.*)", outcomes[-1][1])
     assert command == "--results __results --base baseline/RETFound --refined refined/RETFound"
-    words = [*command.split(), "--map_points", 0, "--bootstrap", 50, "--swaps", 99]
+    words = [*command.split(), "--bootstrap", 50, "--swaps", 99]
     code, out, err = finish(start(material, sys.executable, PROBING / "report.py", *words))
     assert code == 0, err
     assert "OCTDL" in out
@@ -146,9 +146,10 @@ def test_scripts_are_short_executable_and_name_what_probe_knows(script):
     assert os.access(script, os.X_OK)
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     is_baseline = script.stem.endswith("_baseline")
-    assert ("--ft_weights auto" in text) is not is_baseline
+    assert ("--ft_weights" in text) is not is_baseline
     [backbone] = re.findall(r"--backbone (\w+)", text)
-    assert backbone in PUBLISHED and "--init_weights auto" in text
+    names = [*re.findall(r"--init_weights (\S+)", text), *re.findall(r"ft=\((\w\S+)\)", text)]
+    assert {entry_named(name).backbone for name in names} == {backbone}
     assert f"--version {'baseline' if is_baseline else 'refined'} " in text
 
 

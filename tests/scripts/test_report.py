@@ -47,14 +47,13 @@ def test_the_table_and_where_things_lie_are_printed(report):
         "predictions.csv",
         "table.md",
         "table.tex",
-        "table_document.tex",
     ]
 
 
 def test_every_figure_is_there_as_png_and_pdf(report):
     figures = report[0] / "figures"
     stems = {path.stem for path in figures.iterdir()}
-    assert stems == {"change", "scores", "confusion", "map", "calibration", "roc"}
+    assert stems == {"change", "scores", "confusion", "calibration"}
     for stem in stems:
         with Image.open(figures / f"{stem}.png") as image:
             assert min(image.size) > 300
@@ -66,7 +65,7 @@ def test_the_page_stands_alone(report):
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"https?:|//[a-z]|<link|<script|@import|url\(", page.split("base64,")[0])
     sources = re.findall(r'src="([^"]*)"', page)
-    assert len(sources) == 6
+    assert len(sources) == 4
     for source in sources:
         assert source.startswith("data:image/png;base64,")
         assert base64.b64decode(source.split(",")[1]).startswith(b"\x89PNG")
@@ -89,14 +88,13 @@ def test_the_same_runs_give_the_same_files(report, tmp_path):
         assert again.read_bytes() == path.read_bytes(), path.name
 
 
-def test_the_metric_can_be_chosen_and_the_map_left_out(report, tmp_path):
+def test_the_metric_can_be_chosen(report, tmp_path):
     done = run(
         tmp_path, "--results", str(report[0].parent), "--output", "auroc", "--metric", "auroc",
-        "--map_points", "0", "--base", "baseline/RETFound", "--refined", "refined/RETFound",
+        "--base", "baseline/RETFound", "--refined", "refined/RETFound",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "AUROC (%) on the test split" in done.stdout
-    assert not list((tmp_path / "auroc" / "figures").glob("map*"))
 
 
 def test_three_models_one_of_them_a_table_and_label_efficiency(tmp_path):
@@ -106,7 +104,7 @@ def test_three_models_one_of_them_a_table_and_label_efficiency(tmp_path):
         place = tmp_path / f"{name}.csv"
         theirs.drop(columns=["protocol", "probe", "data_version"]).to_csv(place, index=False)
     done = run(
-        tmp_path, "--results", "r", "--output", "out", "--map_points", "0",
+        tmp_path, "--results", "r", "--output", "out",
         "--base", "baseline/RETFound", "--refined", "refined/RETFound", "theirs",
         "--predictions", "Duke_iAMD.csv", "OCTID.csv", "--ordered", "OCTID=NORMAL,DR,CSR,MH,AMRD",
     )  # fmt: skip
@@ -128,7 +126,7 @@ def test_three_models_one_of_them_a_table_and_label_efficiency(tmp_path):
 
 
 def test_a_model_alone_and_the_tables_of_a_report_are_read_again(report, tmp_path):
-    alone = ["--base", "baseline/RETFound", "--map_points", "0"]
+    alone = ["--base", "baseline/RETFound"]
     done = run(tmp_path, "--results", str(report[0].parent), "--output", "one", *alone)
     assert done.returncode == 0, done.stderr
     again = run(
@@ -146,7 +144,6 @@ def test_a_model_alone_and_the_tables_of_a_report_are_read_again(report, tmp_pat
         (["--refined", "refined/UrFound"], "No predictions of a model called refined/UrFound"),
         (["--refined", "baseline/RETFound"], "named twice"),
         (["--refined", "refined/RETFound", "--metric", "accuracy"], "No such metric"),
-        (["--refined", "refined/RETFound", "--map_points", "-1"], "map_points"),
         (["--refined", "refined/RETFound", "--protocol", "0000"], "no such predictions"),
         (["--refined", "refined/RETFound", "--no_such_flag", "1"], "no_such_flag"),
     ],

@@ -43,9 +43,6 @@ class SplitSettings:
         "shares of train, val and test; by default the data set's, usually 0.5 0.25 0.25", None
     )
     seed: NonNegativeInt | None = flag("seed of the split; by default 0", None)
-    split_file: Path | None = flag(
-        "a split.csv to repeat exactly: columns image, class, patient, split", None
-    )
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class ImageSettings:
         "NEHUT2D: the B-scan's own label or the patient's diagnosis; by default bscan", None
     )
     slice_axis: Literal["first", "last"] | None = flag(
-        "Harvard_Glaucoma: axis that counts B-scans; by default the first, and a picture", None
+        "Harvard_Glaucoma: axis that counts B-scans; by default the first", None
     )
     labels: Path | None = flag(
         "folder: table with columns image, label, maybe patient; by default folders are classes",
@@ -107,11 +104,6 @@ class PrepareConfig(ImageSettings, SplitSettings, DownloadSettings):
                 "--split does not say how to divide a data set",
                 got=" ".join(f"{share:g}" for share in shares),
                 expected="three positive shares of train, val and test that add up to 1",
-            )
-        if self.split_file is not None and self.given("split", "seed"):
-            raise InputError(
-                "--split_file leaves --split and --seed without effect",
-                remedy="give the split or its rule",
             )
 
     def options(self) -> Options:

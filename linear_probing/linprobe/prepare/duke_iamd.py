@@ -1,26 +1,18 @@
 """Duke iAMD: intermediate AMD against controls, 384 volumes of SD-OCT.
 
-As downloaded (several archives)::
+As downloaded (several archives), MATLAB version 5 with ``images``: depth, A-scans, B-scans::
 
     AMD/Farsiu_Ophthalmology_2013_AMD_Subject_1001.mat ... 1269.mat
     Control/Farsiu_Ophthalmology_2013_Control_Subject_1001.mat ... 1115.mat
 
-Each file is MATLAB version 5 with ``images`` (512, 1000, 100): depth, A-scans, B-scans.
-
-- Label: AMD or Control, from the file's name; a class folder around it must not contradict it.
-- Patient: the subject number with the class, since both classes count from 1001. One volume each.
-- B-scans: the central one of each volume, index 50 of 100; ``--bscan`` takes others.
-- Split: ours, random by patient; the authors published none.
-
-Trap: files saved by MATLAB in version 7.3 are HDF5, which is an error that says how to save them.
-The terms of use were not found with the data: "research use" is what the page implies.
+Patients, traps and licence of this and all other sets: ``docs/data_sets.md``.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from linprobe.prepare.files import list_files
 from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options, bscans_of
@@ -36,7 +28,7 @@ def find(folder: Path, options: Options) -> Listing:
     """Find the B-scans that are wanted of each volume; of the files, headers alone are read.
 
     Raises:
-        InputError: If a file is damaged or no volume, or lies in the other class's folder.
+        InputError: If a file is damaged or no volume.
     """
     files = list_files(folder, (".mat",))
     bscans: list[BScan] = []
@@ -51,7 +43,7 @@ def find(folder: Path, options: Options) -> Listing:
         if len(shape) != 3:
             got = f"images of shape {shape}"
             raise InputError(f"{path} holds no volume", got=got, expected="(512, 1000, 100)")
-        label = _label(path, match[1])
+        label = "AMD" if match[1].casefold() == "amd" else "Control"
         name = f"{label}_{int(match[2])}"
         slices = slices_of_volume(folder, path, VARIABLE, 2, shape[2])
         bscans += bscans_of(slices, options.bscan, str(path), name, label, patient=name)
@@ -59,18 +51,6 @@ def find(folder: Path, options: Options) -> Listing:
     problem = "MATLAB files are not named like this data set's"
     remedy = "give the folder with the volumes of this data set alone"
     return Listing(bscans, [], [LeftOut(problem, unknown, len(files), remedy)], volumes)
-
-
-def _label(path: PurePosixPath, found: str) -> str:
-    label, other = CLASSES if found.casefold() == "amd" else reversed(CLASSES)
-    around = [part.casefold() for part in path.parts[:-1]]
-    if other.casefold() in around and label.casefold() not in around:
-        raise InputError(
-            f"{path} lies in the folder of the other class",
-            got=f"{label} by its name, {other} by its folder",
-            remedy="download the volumes again",
-        )
-    return label
 
 
 SPEC = DataSetSpec(

@@ -1,13 +1,16 @@
-"""Files of an unpacked download: at any depth, in an order that counts, by names that are safe."""
+"""Files of an unpacked download: at any depth, by content, by names that are safe."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.files import file_sha256
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 """How the name of an ordinary image file ends, in lower case."""
@@ -15,49 +18,37 @@ IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 TOLERATED = 0.05
 """Share of a table's rows or of a folder's files that may be unusable; more is a wrong download."""
 
-_DIGITS = re.compile(r"(\d+)")
-
-
-def is_clutter(path: PurePosixPath) -> bool:
-    """Say whether a file was left by an operating system and belongs to no data set."""
-    left = path.name.startswith("._") or path.name in (".DS_Store", "Thumbs.db", "desktop.ini")
-    return left or "__MACOSX" in path.parts
-
 
 def list_files(folder: Path, suffixes: Collection[str]) -> list[PurePosixPath]:
-    """List the files of some kinds below a folder, at any depth, in natural order.
+    """List the files of some kinds below a folder, at any depth, sorted.
 
     Paths are relative to it; what operating systems leave behind and what is hidden is left out.
     """
     found = []
     for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = Path(place).relative_to(folder).as_posix()
-        prefix = "" if below == "." else f"{below}/"
-        found += [prefix + name for name in names if name[name.rfind(".") :].lower() in suffixes]
-    paths = (PurePosixPath(path) for path in sorted(found, key=natural_key))
-    return [path for path in paths if not is_clutter(path)]
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        wanted = [n for n in names if n[n.rfind(".") :].lower() in suffixes and n[:2] != "._"]
+        found += [PurePosixPath(Path(place, name).relative_to(folder)) for name in wanted]
+    return sorted(found)
 
 
-def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Make a sort key that counts: ``Image 2`` before ``Image 10``."""
-    parts = (part for part in _DIGITS.split(text.casefold()) if part)
-    key = tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
-    return (*key, (2, 0, text))  # names that differ by case or leading zeros alone
-
-
-def last_integer(text: str) -> int | None:
-    """Read the last whole number in a name: 12 in ``AMD (3) Image (12)``."""
-    numbers = _DIGITS.findall(text)
-    return int(numbers[-1]) if numbers else None
+def identical_files(paths: Iterable[Path]) -> list[list[Path]]:
+    """Find groups of two or more files with the very same content; only equal sizes are read."""
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for path in paths:
+        by_size[path.stat().st_size].append(path)
+    by_hash: dict[str, list[Path]] = defaultdict(list)
+    for path in (path for same in by_size.values() if len(same) > 1 for path in same):
+        by_hash[file_sha256(path)].append(path)
+    return [same for same in by_hash.values() if len(same) > 1]
 
 
 def scan_order(paths: Iterable[PurePosixPath]) -> list[PurePosixPath]:
     """Sort the B-scans of a volume by the last number in their names, never as text."""
 
-    def key(path: PurePosixPath) -> tuple[int, tuple[tuple[int, int, str], ...]]:
-        number = last_integer(path.stem)
-        return (-1 if number is None else number, natural_key(str(path)))
+    def key(path: PurePosixPath) -> tuple[int, str]:
+        numbers = re.findall(r"\d+", path.stem)
+        return int(numbers[-1]) if numbers else -1, str(path)
 
     return sorted(paths, key=key)
 
@@ -75,13 +66,10 @@ def safe_stem(text: str) -> str:
 def unique_names(names: Sequence[str]) -> list[str]:
     """Number names that recur, in their order; case does not tell names apart."""
     taken: set[str] = set()
-    last: dict[str, int] = {}
     result = []
     for name in names:
-        chosen = name
-        while chosen.casefold() in taken:
-            last[name] = last.get(name, 1) + 1
-            chosen = f"{name}_{last[name]}"
+        numbered = (f"{name}_{k}" for k in itertools.count(2))
+        chosen = next(n for n in itertools.chain([name], numbered) if n.casefold() not in taken)
         taken.add(chosen.casefold())
         result.append(chosen)
     return result

@@ -9,23 +9,17 @@ As it lies::
                                                patient, eye, volume, sex, age, device,
                                                race, ethnicity
 
-- Label: the folder, or the table's column. With columns ``target_<name>`` (grades, values, several
-  labels an image) and no label, all pictures lie in one folder, and the table holds what they show.
-- Patient: the table's column; else what ``--patient_regex`` finds in a picture's path; else what a
-  known kind of name says; else the folder below the class. Where none does, the picture is divided
-  by itself, and that is said.
-- Split: random by patient, as of every data set here, or the folder's own.
-
-Traps that are looked for: classes that differ in their spelling alone, pictures that nobody can
-read, the same picture in two classes, and copies, also under another name or encoding, which stay
-in one split.
+With columns ``target_<name>`` (grades, values, several labels an image) and no label, all pictures
+lie in one folder, and the table holds what they show. The patient is the table's; else what
+``--patient_regex`` finds in a picture's path; else what a known kind of name says; else the folder
+below the class.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections import defaultdict
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -34,7 +28,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from linprobe.prepare.duplicates import Groups
 from linprobe.prepare.files import list_files, safe_stem, squeeze, tolerate
 from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
 from linprobe.prepare.splits import SPLIT_OF
@@ -89,9 +82,19 @@ def find(folder: Path, options: Options) -> Listing:
     if options.labels is None or labels != [ALL]:
         notes += _check_names(labels)
     bscans = [replace(bscan, label=bscan.label.strip()) for bscan in bscans]
-    notes += _in_several_classes([bscan for bscan in bscans if bscan.patient not in told])
+    by_name = [(b.patient or "", b.label) for b in bscans if b.patient not in told]
+    if several := in_several_classes(by_name):
+        notes.append(
+            f"{len(several)} patients, known by names alone, are in several classes "
+            f"({shorten(several, 3)}), and kept in one split: where numbers restart in each class, "
+            "a --patient_regex that takes the class in tells them apart."
+        )
     bscans, more = _readable_and_together(bscans)
-    return Listing(bscans, [*notes, *more, *_few(bscans)])
+    units = {(bscan.label, _unit(bscan)) for bscan in bscans}
+    counts = Counter(label for label, _ in sorted(units))
+    few = [f"{label} ({n})" for label, n in counts.items() if n < FEW_PATIENTS]
+    notes += [f"Classes of fewer than {FEW_PATIENTS} patients: {', '.join(few)}."] * bool(few)
+    return Listing(bscans, [*notes, *more])
 
 
 def _from_folders(folder: Path, files: list[PurePosixPath]) -> list[BScan]:
@@ -131,26 +134,25 @@ def _from_table(
         for name in {path.name, path.stem}:
             places[name] = None if name in places else path
     places |= {str(path): path for path in files}
-    found, absent = [], []
     cells = read_table(table, ("image",))
     targets = [name for name in cells if name.startswith(TARGET)]
     if "label" not in cells and not targets:
-        cells = read_table(table, ("image", "label"))
-    rows = cells.to_dict("records")
-    for row in rows:
-        image = row["image"].replace("\\", "/")
-        place = places.get(image) or places.get(PurePosixPath(image).name)
+        read_table(table, ("image", "label"))  # which says what is lacking
+    found, absent = [], []
+    for row in cells.to_dict("records"):
+        image = PurePosixPath(row["image"].replace("\\", "/"))
+        place = places.get(str(image)) or places.get(image.name)
         label = row.get("label", ALL).replace("/", "_")  # it becomes a folder
         if place is None or not label:
             absent.append(row["image"])
             continue
-        read = partial(read_gray, folder / place)
         about = {name: row[name] for name in ABOUT if row.get(name)}
         about |= {name: row[name] for name in targets}
-        patient = row.get("patient") or None
+        read, patient = partial(read_gray, folder / place), row.get("patient") or None
         found.append(BScan(place.stem, label, patient, str(place), read, about=about))
+    problem = f"rows of {table.name} have no picture or no label"
     remedy = "give the folder that the table's paths begin in, and a label for each"
-    notes = tolerate(f"rows of {table.name} have no picture or no label", absent, len(rows), remedy)
+    notes = tolerate(problem, absent, len(cells), remedy)
     left = len(files) - len({bscan.source for bscan in found})
     return found, [*notes, *[f"{left} pictures are not in {table.name}: left out."] * bool(left)]
 
@@ -170,18 +172,6 @@ def _with_patient(bscan: BScan, pattern: str | None) -> BScan:
             got=f"{pattern}: {error}",
             expected="a regular expression with one group, as (\\d+)_OD",
         ) from error
-
-
-def _in_several_classes(bscans: list[BScan]) -> list[str]:
-    """Point out patients, known by names alone, whose number may restart in each class."""
-    several = in_several_classes((bscan.patient or "", bscan.label) for bscan in bscans)
-    if not several:
-        return []
-    return [
-        f"{len(several)} patients, known by names alone, are in several classes "
-        f"({shorten(several, 3)}), and kept in one split: where numbers restart in each class, a "
-        "--patient_regex that takes the class in tells them apart."
-    ]
 
 
 def _check_names(labels: list[str]) -> list[str]:
@@ -204,6 +194,8 @@ def _check_names(labels: list[str]) -> list[str]:
 
 def _readable_and_together(bscans: list[BScan]) -> tuple[list[BScan], list[str]]:
     """Read every picture; leave out what nobody can read, and give copies one patient."""
+    from scipy.cluster.hierarchy import DisjointSet  # not for --list
+
     from retfiner.vision.images.perceptual import perceptual_hash, same_pairs
 
     def look(bscan: BScan) -> np.ndarray | None:
@@ -229,11 +221,11 @@ def _readable_and_together(bscans: list[BScan]) -> tuple[list[BScan], list[str]]
                 got=shorten([f"{kept[i].source} = {kept[k].source}" for i, k in torn], 5),
                 expected=f"each picture in one {what}",
             )
-    groups: Groups = Groups()
-    for i, k in pairs:
-        groups.join(_unit(kept[i]), _unit(kept[k]))
     if pairs:
-        kept = [replace(bscan, patient=groups.of(_unit(bscan))) for bscan in kept]
+        groups = DisjointSet(map(_unit, kept))
+        for i, k in pairs:
+            groups.merge(_unit(kept[i]), _unit(kept[k]))
+        kept = [replace(bscan, patient=groups[_unit(bscan)]) for bscan in kept]
         notes.append(
             f"{len(pairs)} pictures are copies of others, as they look: kept in one split."
         )
@@ -242,14 +234,3 @@ def _readable_and_together(bscans: list[BScan]) -> tuple[list[BScan], list[str]]
 
 def _unit(bscan: BScan) -> str:
     return bscan.patient or f"picture {bscan.source}"
-
-
-def _few(bscans: list[BScan]) -> list[str]:
-    """Point out classes of few patients."""
-    units: dict[str, set[str]] = defaultdict(set)
-    for bscan in bscans:
-        units[bscan.label].add(_unit(bscan))
-    few = [
-        f"{label} ({len(own)})" for label, own in sorted(units.items()) if len(own) < FEW_PATIENTS
-    ]
-    return [f"Classes of fewer than {FEW_PATIENTS} patients: {', '.join(few)}."] if few else []

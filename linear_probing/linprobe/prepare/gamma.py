@@ -1,21 +1,13 @@
 """GAMMA: glaucoma grades, 100 labelled samples with an OCT volume of a Topcon Maestro each.
 
-As downloaded, with the OCT in one of two layouts::
+As downloaded, with the OCT in one of two layouts, of which the raw volume counts::
 
     Glaucoma_grading/training/glaucoma_grading_training_GT.xlsx    data, non, early, mid_advanced
     Glaucoma_grading/training/multi-modality_images/0001/0001.jpg              fundus, not used
     Glaucoma_grading/training/multi-modality_images/0001/0001/<k>_image.jpg    256 B-scans, or
     Glaucoma_grading/training/multi-modality_images/0001/0001_Sequence/*_OCT_Iowa.mhd and .raw
 
-- Label: the one column of three that is 1. Samples of the test folders have none and are not used.
-- Patient: the sample. That two samples are of one patient cannot be excluded.
-- B-scans: the central one of each volume; ``--bscan`` takes others. Where both layouts are there,
-  the raw volume counts.
-- Split: ours, random by sample; the challenge published the labels of its training set alone.
-
-Traps: the fundus image lies beside the volume and is a JPEG as well. B-scans are in the order of
-their number, ``2_image`` before ``10_image``. The sheet names samples by bare numbers, the folders
-by four digits. The licence could not be checked against the data.
+The sheet names samples by bare numbers, the folders by four digits. Test folders have no labels.
 """
 
 from __future__ import annotations
@@ -106,13 +98,6 @@ def _sample_of(path: PurePosixPath) -> int | None:
 
 def _slices(folder: Path, paths: Sequence[PurePosixPath]) -> Slices:
     headers = [path for path in paths if path.suffix.lower() == ".mhd"]
-    if len(headers) > 1 or len({path.parent for path in paths} - {p.parent for p in headers}) > 1:
-        raise InputError(
-            "A sample has several OCT volumes",
-            got=shorten([str(path) for path in headers or paths], 3),
-            expected="one",
-            remedy="give one copy of the download",
-        )
     if headers:
         return slices_of_mhd(folder, headers[0])
     return slices_of_images(folder, scan_order(paths))
@@ -120,7 +105,6 @@ def _slices(folder: Path, paths: Sequence[PurePosixPath]) -> Slices:
 
 SPEC = DataSetSpec(
     name="GAMMAv2",
-    alias="GAMMA",
     task="no, early, or moderate to advanced glaucoma",
     classes=CLASSES,
     licence="CC BY-NC-ND (to be checked with the data)",

@@ -6,18 +6,11 @@ As downloaded, version 2 or 3, or from a mirror that added ``val``::
 
 or, as subsets are passed on, the four class folders without a split.
 
-- Label: the class folder.
-- Patient: the bare number in the file's name.
-- B-scans: single images.
-- Split: the download's own is kept; a missing ``val`` is taken from ``train``, by patient. Without
-  a split it is ours, random by patient. Shares are 80/10/10, as the set is large.
-
-Traps: 896 of 4,657 numbers recur in several classes. Whether they are the same patients is not
-published; they are taken to be, which can only make the split stricter. The own split has such
-numbers on both sides: of a patient in ``test`` nothing is kept in ``train`` and ``val``, of one in
-``val`` nothing in ``train``, and how much that was is said. Version 3 comes with chest X-rays whose
-normal ones are named just like normal B-scans, and a mirror holds everything twice; both are told
-apart. B-scans were rotated to level the retina, which left white borders; they are set to zero.
+896 of 4,657 patient numbers recur in several classes; each is taken for one patient, which can only
+make the split stricter. The own split has such numbers on both sides: of a patient in ``test``
+nothing is kept in ``train`` and ``val``, of one in ``val`` nothing in ``train``. Version 3 comes
+with chest X-rays whose normal ones are named just like normal B-scans, and a mirror holds
+everything twice.
 """
 
 from __future__ import annotations

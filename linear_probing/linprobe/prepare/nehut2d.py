@@ -5,17 +5,9 @@ As downloaded (an archive within an archive, and a table)::
     NEH_UT_2021RetinalOCTDataset/{NORMAL,DRUSEN,CNV}/<patient>/[OD|OS/]000_normal.jpg or .tif
     data_information.csv    Patient ID,Class,Eye,B-scan,Label,Directory
 
-- Label: with ``--label bscan``, the default, the B-scan's own (``Label``); with ``--label patient``
-  the patient's diagnosis (``Class``).
-- Patient: (Class, Patient ID), since the ids restart in each class.
-- B-scans: all, each with its label; ``--bscan`` does not apply.
-- Split: ours, random by patient; the authors published none.
-
-Traps: the table lists some files twice, writes some paths with backslashes, and differs from the
-disk by case (``NOrmal``). Patients with byte-identical B-scans, under other ids and even in other
-classes, are one patient here. 2,910 B-scans labelled normal are of patients with drusen or CNV, so
-that the two kinds of label differ. A table that is not in UTF-8 is an error that says so.
-The licence could not be checked against the data.
+``Label`` is the B-scan's, ``Class`` the patient's diagnosis; ids restart in each class. The table
+lists some files twice, writes some paths with backslashes, and differs from the disk by case.
+Patients with byte-identical B-scans, under other ids and even in other classes, are one here.
 """
 
 from __future__ import annotations
@@ -25,8 +17,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from linprobe.prepare.duplicates import Groups, identical_files
-from linprobe.prepare.files import IMAGES, by_key, find_file, list_files
+from linprobe.prepare.files import IMAGES, by_key, find_file, identical_files, list_files
 from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options
 from linprobe.prepare.tables import match, read_table
 from linprobe.prepare.volumes import read_gray
@@ -34,10 +25,11 @@ from retfiner.common.errors import InputError, shorten
 
 if TYPE_CHECKING:
     import pandas as pd
+    from scipy.cluster.hierarchy import DisjointSet
 
 CLASSES = ("NORMAL", "DRUSEN", "CNV")
 TABLE = "data_information.csv"
-COLUMNS = ("Patient ID", "Class", "Eye", "B-scan", "Label", "Directory")
+COLUMNS = ("Patient ID", "Class", "Label", "Directory")
 _AGAIN = "download archive and table again, from the same version"
 
 
@@ -51,12 +43,12 @@ def find(folder: Path, options: Options) -> Listing:
     table = find_file(folder, files, TABLE, f"download {TABLE} as well and give it with --source")
     images = by_key((p for p in files if p.suffix.lower() in IMAGES), _place)
     rows, notes, left_out = _rows(folder / table, images)
-    groups, merged = _patients(folder, rows)
+    people, merged = _patients(folder, rows)
     bscans = [
         BScan(
             name="_".join(_from_class(row.place).with_suffix("").parts),
             label=row.diagnosis if options.label == "patient" else row.label,
-            patient=groups.of(row.patient),
+            patient=people[row.patient],
             source=str(row.place),
             read=partial(read_gray, folder / row.place),
         )
@@ -91,7 +83,7 @@ def _rows(
 
     Columns are ``place``, ``label``, ``diagnosis`` and ``patient`` (with the class: ids restart).
     """
-    read = read_table(table, COLUMNS, exactly=True)
+    read = read_table(table, COLUMNS)
     keys = [_place(PurePosixPath(text.replace("\\", "/"))) for text in read["Directory"]]
     cells, left_out = match(read, "Directory", keys, images, TABLE, "image", _AGAIN)
     rows = cells[["place"]].assign(
@@ -121,38 +113,31 @@ def _rows(
     return once[~once["place"].isin(torn)], [note] * bool(again), left_out
 
 
-def _patients(folder: Path, rows: pd.DataFrame) -> tuple[Groups, list[str]]:
+def _patients(folder: Path, rows: pd.DataFrame) -> tuple[DisjointSet, list[str]]:
     """Join the patients that share a byte-identical B-scan or a folder."""
-    groups: Groups = Groups()
+    from scipy.cluster.hierarchy import DisjointSet  # not for --list
+
+    people, notes = DisjointSet(rows["patient"]), []
     owner = {folder / row.place: row.patient for row in rows.itertuples()}
-    diagnosis = dict(zip(rows["patient"], rows["diagnosis"], strict=True))
-    for patient in owner.values():
-        groups.of(patient)
-    n_identical, n_across = 0, 0
-    joined: set[str] = set()
-    for same in identical_files(list(owner)):
-        patients = list(dict.fromkeys(owner[path] for path in same))
-        if len(patients) > 1:
-            groups.join(*patients)
-            joined.update(patients)
-            n_identical += len(same)
-            n_across += len({diagnosis[patient] for patient in patients}) > 1
-    people = {groups.of(patient) for patient in joined}
-    notes = [
-        f"{n_identical} files that are byte-identical link {len(joined)} patients, who were "
-        f"merged to {len(people)}; {n_across} B-scans are in several classes."
-    ] * bool(joined)
-    places = ["/".join(_from_class(path).parts[:2]) for path in rows["place"]]
-    by_folder = rows.groupby(places)["patient"].unique()
+    same = [list(dict.fromkeys(owner[path] for path in s)) for s in identical_files(owner)]
+    folders = ["/".join(_from_class(path).parts[:2]) for path in rows["place"]]
+    by_folder = rows.groupby(folders)["patient"].unique()
     shared = by_folder[by_folder.map(len) > 1]
-    for ids in shared:
-        groups.join(*sorted(ids))
+    for group in (*same, *shared):
+        for other in group[1:]:
+            people.merge(group[0], other)
+    joined = {patient for group in same if len(group) > 1 for patient in group}
+    if joined:
+        notes.append(
+            f"Files that are byte-identical link {len(joined)} patients, who were merged to "
+            f"{len({people[patient] for patient in joined})}."
+        )
     if len(shared):
         notes.append(
             f"{len(shared)} folders hold B-scans of several patient ids, merged: "
             f"{shorten(list(shared.index))}."
         )
-    return groups, notes
+    return people, notes
 
 
 SPEC = DataSetSpec(

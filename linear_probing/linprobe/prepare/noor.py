@@ -6,18 +6,8 @@ As downloaded, in one of several layouts that are about; any depth is accepted::
     AMD/AMD (1)/Image (2).tiff
     Data/{AMD,DME,NORMAL}/<case>/*.TIFF
 
-- Label: the class folder.
-- Patient: the folder of the case, with the class, since each class counts from 1. Folders below it
-  are visits, volumes of the same patient.
-- B-scans: the central one of each volume, of 19 to 61; ``--bscan`` takes others.
-- Split: ours, random by patient; the authors published none.
-
-Traps: B-scans are in the order of the number in their name, ``Image 2`` before ``Image 10``. A
-class may lie in several folders (``AMD Part1``, ``AMD Part2``); cases of the same name in them are
-taken for one patient, which can only make the split stricter. A case is named like its class
-(``AMD (1)``), so that a name with a number is a case. Some images are PNG. A fundus image may lie
-among the B-scans: it is called so or is of another size, and left out and counted.
-The licence is not stated with the data.
+Cases of the same name in several folders of a class are taken for one patient, which can only make
+the split stricter. A case is named like its class (``AMD (1)``): a name with a number is a case.
 """
 
 from __future__ import annotations

@@ -3,17 +3,9 @@
 As downloaded (an archive and a table)::
 
     OCTDL/{AMD,DME,ERM,NO,RAO,RVO,VID}/<file>.jpg
-    OCTDL_labels.csv    file_name, disease, subcategory, condition, patient_id, ...
+    OCTDL_labels.csv    file_name (with or without .jpg), disease, condition, patient_id, ...
 
-- Label: ``disease`` of the table.
-- Patient: ``patient_id`` of the table; it is in the file names as well, ``dme_1132061_1``.
-- B-scans: single images.
-- Split: ours, random by patient. The authors' own, 70/10/20, is by image and has patients in
-  several parts; it is not used.
-
-Traps: ``file_name`` comes with or without ``.jpg``. Images that the table does not know, and rows
-without an image, are left out and counted; many of them are an error. A row that contradicts the
-folder of its image is an error.
+The authors' own split, 70/10/20, is by image and has patients in several parts; it is not used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""OCTID: five classes, about 570 B-scans of a Zeiss Cirrus HD-OCT.
+"""OCTID: five classes, about 570 B-scans of a Zeiss Cirrus HD-OCT, patients not published.
 
 As downloaded (an archive a class)::
 
@@ -7,15 +7,6 @@ As downloaded (an archive a class)::
     Central-serous-retinopathy-retinal-OCT-images/CSR1.jpeg ...
     Diabetic-Retinopathy-Retinal-OCT-Images/DR1.jpeg ...
     Macular-Hole-Retinal-OCT-images/MH1.jpeg ...
-
-- Label: the folder, or the beginning of the file's name where the folder is another one.
-- Patient: none is published. The split is by image, and a patient may be in several parts; what is
-  written says so.
-- B-scans: single images.
-- Split: ours, random by image.
-
-Trap: AMD images are named ``AMRD``. The published counts (206, 55, 102, 107, 102) could not be
-checked against the files. Mirrors disagree on the licence.
 """
 
 from __future__ import annotations
@@ -27,7 +18,6 @@ from pathlib import Path, PurePosixPath
 from linprobe.prepare.files import IMAGES, list_files, squeeze
 from linprobe.prepare.spec import BScan, DataSetSpec, LeftOut, Listing, Options
 from linprobe.prepare.volumes import read_gray
-from retfiner.common.errors import shorten
 
 CLASSES = ("AMD", "CSR", "DR", "MH", "NORMAL")
 _FOLDERS = {
@@ -44,7 +34,7 @@ _STEM = re.compile(r"([A-Za-z]+)[ _()-]*\d+\)?")
 def find(folder: Path, _options: Options) -> Listing:
     """Find the images of the five classes."""
     files = list_files(folder, IMAGES)
-    bscans, unknown, disagreeing = [], [], []
+    bscans, unknown = [], []
     for path in files:
         match = _STEM.fullmatch(path.stem)
         by_folder, by_stem = _label_of_folder(path), _STEMS.get(match[1].upper()) if match else None
@@ -52,15 +42,9 @@ def find(folder: Path, _options: Options) -> Listing:
         if label is None:
             unknown.append(str(path))
             continue
-        if by_folder and by_stem and by_folder != by_stem:
-            disagreeing.append(str(path))
         bscans.append(BScan(path.stem, label, None, str(path), partial(read_gray, folder / path)))
-    note = (
-        f"{len(disagreeing)} names contradict their folder, which counts: "
-        f"{shorten(disagreeing, 3)}."
-    )
     left_out = LeftOut("images belong to no class", unknown, len(files), "give this data set alone")
-    return Listing(bscans, [note] * bool(disagreeing), [left_out])
+    return Listing(bscans, [], [left_out])
 
 
 def _label_of_folder(path: PurePosixPath) -> str | None:

@@ -4,20 +4,11 @@ As downloaded (archives within an archive)::
 
     Prime_FULL/01-001/W0/OD/27.png                      patient, week, eye; 49 B-scans
     TREX DME/GILA/0234GOD/V1/OD/TREXW_000027.tif        arm, patient, visit, eye; 49 B-scans
-
     Biomarker_Clinical_Data_Images.csv                  of 9,408 B-scans; may be missing
 
-- Label: the study, DR for PRIME and DME for TREX. Of B-scans in the table, also 16 biomarkers
-  (several an image), visual acuity (BCVA) and central subfield thickness (CST).
-- Patient: the patient's folder, with the study.
-- B-scans: the central one of each eye and visit; ``--bscan`` takes others.
-- Split: ours, random by patient; the authors' splits are made for other tasks.
-
-Traps: a patient's folder in TREX is a number, a letter of the arm and the eye: ``0201GOD`` and
-``0201TOS`` are two eyes in two arms. The number alone is taken for the patient, which can only make
-the split stricter. Each eye's folder holds fundus images (``fundus_W0.png``) and arrays as well;
-only files named by a number, or ``TREX..._<number>``, are B-scans. They are PNG, TIFF or JPEG, and
-their order is that of the number. The table's paths begin with a slash, and some have another
+A patient's folder in TREX is a number, a letter of the arm and the eye; the number alone is taken
+for the patient, which can only make the split stricter. Only files named by a number, or
+``TREX..._<number>``, are B-scans. The table's paths begin with a slash, and some have another
 suffix than the file; an empty biomarker is unknown, not absent.
 """
 
@@ -25,7 +16,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -79,11 +69,8 @@ def find(folder: Path, options: Options) -> Listing:
     eyes = set()
     for volume, paths in volumes.items():
         assert volume is not None
-        ordered = _each_frame_once(paths)
-        if len(ordered) < len(paths):
-            notes.append(f"{volume.place} holds B-scans in two formats; each was taken once.")
         name = "_".join((volume.patient.partition("_")[0], *volume.words))
-        slices, place = slices_of_images(folder, ordered), str(volume.place)
+        slices, place = slices_of_images(folder, scan_order(paths)), str(volume.place)
         found = bscans_of(slices, options.bscan, place, name, volume.label, volume.patient)
         bscans += [replace(bscan, about=told.get(_key(bscan.source), {})) for bscan in found]
         eyes.add((volume.label, volume.patient, volume.eye))
@@ -123,14 +110,6 @@ def volume_of(path: PurePosixPath) -> Volume | None:
         patient = match[1] if match else patient
     study = "PRIME" if label == "DR" else "TREX"
     return Volume(label, f"{study}_{safe_stem(patient)}", eye.upper(), path.parent, words)
-
-
-def _each_frame_once(paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
-    """Sort B-scans; of one that is there in two formats, take the first by suffix."""
-    once: dict[str, PurePosixPath] = {}
-    for path in sorted(paths, key=lambda p: (IMAGES.index(p.suffix.lower()), str(p))):
-        once.setdefault(path.stem.casefold(), path)
-    return scan_order(once.values())
 
 
 SPEC = DataSetSpec(

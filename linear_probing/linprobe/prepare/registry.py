@@ -24,17 +24,16 @@ DATASETS: dict[str, DataSetSpec] = {file.SPEC.name: file.SPEC for file in _FILES
 
 
 def find_spec(name: str) -> DataSetSpec:
-    """Find a data set by its name, or by the one that the MIRAGE benchmark's archives have.
+    """Find a data set by its name.
 
     Raises:
         InputError: If there is no such data set.
     """
-    spec = next((spec for spec in DATASETS.values() if name in (spec.name, spec.alias)), None)
-    if spec is None or not name:
+    if name not in DATASETS:
         raise InputError(
             f"There is no data set {name}",
             got=name,
             expected=", ".join(DATASETS),
             remedy="for pictures of your own: prepare_dataset.py folder --source DIR",
         )
-    return spec
+    return DATASETS[name]

@@ -28,16 +28,7 @@ Slices = Sequence[tuple[str, Callable[[], GrayImage]]]
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose about how a download is read.
-
-    Attributes:
-        bscan: Which B-scans of a volume; of no effect, and refused, where there are no volumes.
-        label: NEHUT2D alone: the B-scan's own label or the patient's diagnosis.
-        slice_axis: Harvard_Glaucoma alone: the axis of a volume that counts B-scans; None is the
-            first, with a note.
-        labels: A folder of your own alone: the table that names pictures and their classes.
-        patient_regex: A folder of your own alone: its group finds the patient in a picture's path.
-    """
+    """What a user may choose about how a download is read: flags of ``prepare_dataset.py``."""
 
     bscan: BScanChoice = "central"
     label: Literal["bscan", "patient"] = "bscan"
@@ -126,7 +117,6 @@ class DataSetSpec:
 
     Attributes:
         name: As the probing scripts name it.
-        alias: What the MIRAGE benchmark's ready-made archives call it, where that is another name.
         task: What is told apart, in a few words.
         classes: Class names, as folders; where a download has none of one, that is an error.
         licence: Of the data.
@@ -155,7 +145,6 @@ class DataSetSpec:
     table: str = ""
     published: Mapping[str, int] = field(default_factory=dict)
     unit: str = "B-scans"
-    alias: str = ""
     volumes: bool = False
     zero_borders: bool = False
     split: tuple[float, float, float] = (0.5, 0.25, 0.25)

@@ -4,16 +4,8 @@ As downloaded (several archives)::
 
     Publication_Dataset/{AMD,DME,NORMAL}<n>/TIFFs/8bitTIFFs/001.tif ...
 
-- Label: the volume's folder.
-- Patient: the volume, of which there are 15 a class, a subject each.
-- B-scans: all, 3,231 as published; 45 central ones alone would teach nothing, so that ``--bscan``
-  does not apply.
-- Split: ours, random by patient; the authors published none.
-
-Traps: B-scans were rotated to level the retina, which left white borders; they are set to zero.
-Images elsewhere below a volume (not in ``8bitTIFFs``) are copies at another depth of gray values
-and are left out where ``8bitTIFFs`` is there.
-The terms of use were not found with the data: "research use" is what the page implies.
+All B-scans are used: 45 central ones alone would teach nothing. Images elsewhere below a volume are
+copies at another depth of gray values, left out where ``8bitTIFFs`` is there.
 """
 
 from __future__ import annotations

@@ -24,20 +24,9 @@ from retfiner.common.errors import InputError
 
 Shape = tuple[int, ...]
 
-_BROKEN = (
-    ArithmeticError, EOFError, LookupError, MemoryError, OSError, TypeError, ValueError,
-    RuntimeError,  # zipfile: a password, or a kind of compression it does not know
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+_BROKEN = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, TypeError, ValueError,
+           RuntimeError, zipfile.BadZipFile, zlib.error)  # fmt: skip
 _AGAIN = "download it again"
-MAX_VOLUME_BYTES = 2**32
-"""Most bytes of a volume that can only be read as a whole."""
-MAX_RATIO, MAX_SMALL_VOLUME = 100, 2**28
-"""A volume of more bytes than the latter that was packed tighter than the former is a bomb."""
-_MAT_BYTES = {"logical": 1, "single": 4, "double": 8} | {
-    f"{sign}int{8 * size}": size for sign in ("", "u") for size in (1, 2, 4, 8)
-}
-"""Bytes of a value, by what MATLAB calls its kind."""
 _FUNDUS = re.compile(r"(?<![a-z])(fundus|c?slo|ir|infrared|en[- _]?face)(?![a-z])", re.IGNORECASE)
 """What an image beside B-scans is called that is none."""
 
@@ -75,10 +64,8 @@ def _size_of(path: Path) -> tuple[int, int] | None:
     """Read width and height off an image's header; None where that fails: reading will say why."""
     from PIL import Image
 
-    from retfiner.vision.images.raster import FORMATS
-
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path) as image:
             return image.size
     except (*_BROKEN, SyntaxError, Image.DecompressionBombError):
         return None
@@ -121,21 +108,11 @@ def mat_shape(path: Path, variable: str) -> Shape:
     """
     from scipy.io import whosmat
 
-    found = {name: about for name, *about in _opened(path, partial(whosmat, str(path)))}
+    found = {name: shape for name, shape, _ in _opened(path, partial(whosmat, str(path)))}
     if variable not in found:
-        raise _no_member(path, variable, sorted(found))
-    shape, kind = found[variable]
-    # Cells and structs may lie in one another without end; how much values take, we can reckon.
-    size = math.prod(shape) * _MAT_BYTES.get(kind, 0)
-    most = min(MAX_VOLUME_BYTES, max(MAX_SMALL_VOLUME, MAX_RATIO * path.stat().st_size))
-    if kind not in _MAT_BYTES or size > most or min(shape, default=0) < 1:
-        raise InputError(
-            f"{path}: {variable} is no volume",
-            got=f"{kind} of shape {tuple(shape)}",
-            expected=f"numbers, at most {most:,} bytes of them",
-            remedy=_AGAIN,
-        )
-    return tuple(shape)
+        got = ", ".join(sorted(found)) or "other variables"
+        raise InputError(f"{path} has no {variable}", got=got, expected=variable, remedy=_AGAIN)
+    return tuple(found[variable])
 
 
 def npz_shapes(path: Path) -> dict[str, Shape]:
@@ -160,15 +137,8 @@ def read_slice(path: Path, name: str, axis: int, index: int) -> GrayImage:
     Raises:
         InputError: If the file cannot be read or the values are no gray values.
     """
-    volume = _volume(path, name, _opened(path, lambda: path.stat().st_mtime_ns))
-    if volume.ndim != 3 or index >= volume.shape[axis]:
-        raise InputError(
-            f"{path} has no B-scan {index}",
-            got=f"an array of shape {volume.shape}",
-            expected=f"three axes, and more than {index} along axis {axis}",
-            remedy=_AGAIN,
-        )
-    return as_gray(volume.take(index, axis=axis), f"{path}, {name}, B-scan {index}")
+    scan = _opened(path, lambda: read_array(path, name, path.stat().st_mtime_ns).take(index, axis))
+    return as_gray(scan, f"{path}, {name}, B-scan {index}")
 
 
 def slices_of_volume(folder: Path, path: PurePosixPath, name: str, axis: int, n: int) -> Slices:
@@ -176,42 +146,21 @@ def slices_of_volume(folder: Path, path: PurePosixPath, name: str, axis: int, n:
     return [(f"{path}#{k}", partial(read_slice, folder / path, name, axis, k)) for k in range(n)]
 
 
-def read_npz_words(path: Path, members: Sequence[str]) -> dict[str, str]:
-    """Read the single numbers and texts among members of a NumPy archive: 1.0 as "1".
+@lru_cache(maxsize=1)
+def read_array(path: Path, name: str, _modified: int = 0) -> NDArray[Any]:
+    """Read an array of a ``.mat`` file or ``.npz`` archive as it is; nothing is unpickled.
 
     Raises:
-        InputError: If the file cannot be read.
+        InputError: If the file cannot be read or has no such array.
     """
-    shapes = npz_shapes(path)
-    single = [name for name in members if math.prod(shapes.get(name, (0,))) == 1]
-    values = {name: _read_npz(path, name).reshape(-1)[0] for name in single}
-    return {
-        name: f"{float(value):g}" if value.dtype.kind in "biuf" else str(value)
-        for name, value in values.items()
-    }
-
-
-@lru_cache(maxsize=1)
-def _volume(path: Path, name: str, _modified: int) -> NDArray[Any]:
-    if path.suffix.lower() != ".mat":
-        return _read_npz(path, name)
-    from scipy.io import loadmat
-
-    mat_shape(path, name)
-    return np.asarray(_opened(path, lambda: loadmat(path, variable_names=[name])[name]))
-
-
-def _read_npz(path: Path, member: str) -> NDArray[Any]:
-    from retfiner.vision.images.arrays import read_archive_headers, require_memory
-
-    headers = read_archive_headers(path)
-    if member not in headers:
-        raise _no_member(path, member, list(headers))
-    require_memory(path, *headers[member])
 
     def load() -> NDArray[Any]:
+        if path.suffix.lower() == ".mat":
+            from scipy.io import loadmat
+
+            return np.asarray(loadmat(path, variable_names=[name])[name])
         with np.load(path, allow_pickle=False) as archive:
-            return np.asarray(archive[member])
+            return np.asarray(archive[name])
 
     return np.asarray(_opened(path, load))
 
@@ -222,6 +171,8 @@ def _opened(path: Path, read: Callable[[], Any]) -> Any:
 
     try:
         return read()
+    except InputError:
+        raise
     except NotImplementedError as error:  # what scipy says of HDF5
         raise InputError(
             f"{path} is a MATLAB file of version 7.3, which is not read here",
@@ -234,35 +185,12 @@ def _opened(path: Path, read: Callable[[], Any]) -> Any:
         raise InputError(f"{path} is no intact {kind}", got=got, remedy=_AGAIN) from error
 
 
-def _no_member(path: Path, member: str, there: list[str]) -> InputError:
-    got = ", ".join(there) or "other variables"
-    remedy = "give the files as downloaded"
-    return InputError(f"{path} has no {member}", got=got, expected=member, remedy=remedy)
-
-
-# ---- MetaImage: a text header, .mhd, and a file of bare values beside it
-
-_ELEMENTS = {"MET_UCHAR": "u1", "MET_CHAR": "i1", "MET_USHORT": "u2", "MET_SHORT": "i2",
-             "MET_UINT": "u4", "MET_INT": "i4", "MET_FLOAT": "f4", "MET_DOUBLE": "f8"}  # fmt: skip
-_PLAIN = {"NDims": "3", "ElementNumberOfChannels": "1", "CompressedData": "false",
-          "BinaryData": "true", "HeaderSize": "0"}  # fmt: skip
-"""What a header may say and still describe bare values of one volume."""
-_SIZE = re.compile(r"[1-9][0-9]{0,4}")
-"""Of a side: no scan has 100,000 values along one."""
-
-
-def mhd_shape(header: Path) -> Shape:
-    """Tell how many B-scans a MetaImage volume has, their height and width: (N, H, W).
-
-    Raises:
-        InputError: If the header is damaged or the file of values is missing.
-    """
-    return _read_header(header)[0]
+# ---- MetaImage: a text header, .mhd, and a file of bare bytes beside it
 
 
 def slices_of_mhd(folder: Path, header: PurePosixPath) -> Slices:
     """List the B-scans of a MetaImage volume, unread."""
-    count = mhd_shape(folder / header)[0]
+    (count, _, _), _ = _read_header(folder / header)
     return [(f"{header}#{k}", partial(read_mhd_slice, folder / header, k)) for k in range(count)]
 
 
@@ -270,53 +198,39 @@ def read_mhd_slice(header: Path, index: int) -> GrayImage:
     """Read one B-scan, (H, W), of a MetaImage volume; the rest of it stays on the disk.
 
     Raises:
-        InputError: If the volume cannot be read or its values are no gray values.
+        InputError: If the volume cannot be read.
     """
-    shape, kind, values = _read_header(header)
-    needed, size = math.prod(shape) * kind.itemsize, values.stat().st_size
-    if index >= shape[0] or size != needed:
+    shape, values = _read_header(header)
+    needed, size = math.prod(shape), values.stat().st_size
+    if size != needed:
         raise InputError(
-            f"{header} has no B-scan {index}" if index >= shape[0] else f"{header} is not intact",
-            got=f"{shape[0]} B-scans, {size:,} bytes in {values.name}",
+            f"{header} is not intact",
+            got=f"{size:,} bytes in {values.name}",
             expected=f"{needed:,} bytes, as the header says",
             remedy=_AGAIN,
         )
-    scan = np.memmap(values, kind, "r", shape=shape)[index]
-    return as_gray(np.array(scan), f"{header}, B-scan {index}")
+    return np.array(np.memmap(values, np.uint8, "r", shape=shape)[index])
 
 
-def _read_header(header: Path) -> tuple[Shape, np.dtype[Any], Path]:
-    """Read shape, type and place of the values; anything unusual is refused, not guessed at."""
-
-    def refuse(problem: str, got: str, expected: str) -> InputError:
-        remedy = f"{_AGAIN}; header and values belong into the same folder"
-        return InputError(f"{header} {problem}", got=got[:200], expected=expected, remedy=remedy)
-
+def _read_header(header: Path) -> tuple[Shape, Path]:
+    """Read shape (N, H, W) and place of the values of a volume that is not compressed."""
     try:
         lines = header.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise refuse("cannot be read", str(error), "a text of lines key = value") from error
-    pairs = [line.partition("=") for line in lines if "=" in line]
-    fields = {key.strip(): value.strip() for key, _, value in pairs}
-    sizes = fields.get("DimSize", "").split()
-    if len(fields) < len(pairs) or len(sizes) != 3 or not all(map(_SIZE.fullmatch, sizes)):
-        got = f"DimSize = {fields.get('DimSize', 'nothing')}, {len(pairs)} lines"
-        expected = "DimSize = <width> <height> <B-scans>, and nothing said twice"
-        raise refuse("does not describe a volume", got, expected)
-    odd = [f"{k} = {fields[k]}" for k, v in _PLAIN.items() if fields.get(k, v).lower() != v]
-    kind = fields.get("ElementType", "")
-    if odd or kind not in _ELEMENTS:
-        expected = f"bare values of one channel, one of {', '.join(_ELEMENTS)}"
-        raise refuse("describes no volume of gray values", f"{kind} {' '.join(odd)}", expected)
-    name = fields.get("ElementDataFile", "")
-    if name != Path(name).name or name in ("LIST", "LOCAL") or "%" in name:
-        got = f"ElementDataFile = {name}"
-        raise refuse("takes its values from elsewhere", got, "the name of a file beside it")
+        pairs = (line.partition("=") for line in lines)
+        fields = {key.strip(): value.strip() for key, _, value in pairs}
+        width, height, count = map(int, fields["DimSize"].split())
+        if fields["ElementType"] != "MET_UCHAR":
+            raise ValueError(f"ElementType {fields['ElementType']}")
+        name = fields["ElementDataFile"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{header} does not describe a volume",
+            got=error,
+            expected="DimSize = <width> <height> <B-scans>, MET_UCHAR and ElementDataFile",
+            remedy=_AGAIN,
+        ) from error
     values = header.parent / name
-    if not values.is_file():
-        got = f"no file {name}" if name else "no ElementDataFile"
-        raise InputError(f"The values of {header} are missing", got=got, remedy=_AGAIN)
-    orders = (fields.get(key, "") for key in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"))
-    order = ">" if any(said.lower() == "true" for said in orders) else "<"
-    width, height, count = map(int, sizes)
-    return (count, height, width), np.dtype(order + _ELEMENTS[kind]), values
+    if name != Path(name).name or not values.is_file():
+        raise InputError(f"The values of {header} are missing", got=f"no file {name} beside it",
+                         remedy=_AGAIN)  # fmt: skip
+    return (count, height, width), values

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -93,8 +94,7 @@ class Sets:
         return len(self.labels)
 
 
-@dataclass
-class Fitted:
+class Fitted(NamedTuple):
     """A model at its best epoch, how it came to it, and its peak learning rate."""
 
     model: nn.Module
@@ -119,7 +119,7 @@ def fit_best(
         InputError: If training diverges.
     """
     fitted = [fit(build(), train, val, rate, settings, draws(), device) for rate in rates]
-    return max(fitted, key=lambda one: (one.watch.progress.score, -one.watch.progress.loss))
+    return max(fitted, key=lambda one: (one.watch.score, -one.watch.loss))
 
 
 def fit(

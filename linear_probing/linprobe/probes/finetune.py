@@ -24,7 +24,7 @@ from linprobe.datasets import Split
 from linprobe.features import View
 from linprobe.probes.kinds import losses, outputs, targets
 from linprobe.probes.watch import Watch
-from linprobe.schedule import Progress, learning_rate_at
+from linprobe.schedule import learning_rate_at
 from linprobe.task import Outcome, ProbingTask, Rows
 from retfiner.common.files import save_torch
 from retfiner.common.predictions import fingerprint
@@ -35,6 +35,8 @@ from retfiner.vision.adaptation import add_lora, set_drop_path, unfreeze_last, v
 
 SAVE_EVERY = 300.0
 """Seconds between two states that an interrupted training goes on from."""
+WATCHED = ("best_epoch", "score", "loss", "waited", "curve")
+"""What of early stopping goes into such a state."""
 LORA_SCALE = 2.0
 """alpha / rank, the usual choice."""
 INIT_STD = 2e-5
@@ -191,8 +193,7 @@ class Finetuning:
             "model": self.model.trained(),
             "best": self.best,
             "optimiser": self.optimiser.state_dict(),
-            "progress": list(self.watch.progress),
-            "curve": self.watch.curve,
+            "watch": {name: getattr(self.watch, name) for name in WATCHED},
         }
         save_torch(state, self.place)
 
@@ -204,7 +205,8 @@ class Finetuning:
         self.model.restore(state["model"])
         self.best = {n: t.to(self.task.extractor.device) for n, t in state["best"].items()}
         self.optimiser.load_state_dict(state["optimiser"])
-        self.watch.curve, self.watch.progress = state["curve"], Progress(*state["progress"])
+        for name in WATCHED:
+            setattr(self.watch, name, state["watch"][name])
 
 
 def probe_finetune(task: ProbingTask, subsets: dict[int, Rows]) -> dict[int, Outcome]:

@@ -37,7 +37,7 @@ def head_settings(config: ProbeConfig, backbone: str) -> LinearSettings:
 
 def _linear_at_once(task: ProbingTask, subsets: dict[int, Rows], size: int) -> dict[int, Outcome]:
     config = task.config
-    batch = config.batch_size or batch_size_of(size, config.batch_size_max, config.batch_share)
+    batch = config.batch_size or batch_size_of(size)
     if batch > size:
         raise InputError(
             f"{task.data.name}: --batch_size {batch} is more than there are training images",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from linprobe.probes.kinds import CRITERION, LOSS
-from linprobe.schedule import Progress, advance
 from retfiner.common.errors import InputError
 from retfiner.common.metrics import compute_metric
 
@@ -19,7 +19,8 @@ CURVE = ("epoch", "learning_rate", "train_loss")
 class Watch:
     """Early stopping of one training: judges each epoch by validation, and keeps the curve.
 
-    ``rate`` is the flag of the learning rate, for the error of a training that diverges.
+    ``rate`` is the flag of the learning rate, for the error of a training that diverges. The first
+    ``start`` epochs can be the best but are not waited for.
     """
 
     rate: str
@@ -27,7 +28,10 @@ class Watch:
     kind: str = "classes"
     start: int = 0
     min_delta: float = 1e-3
-    progress: Progress = field(default_factory=Progress)
+    best_epoch: int = 0
+    score: float = -math.inf
+    loss: float = math.inf
+    waited: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
 
     def is_best(
@@ -50,17 +54,28 @@ class Watch:
         values = (epoch, rate, train_loss, loss, score)
         columns = (*CURVE, *(f"val_{name}" for name in names))
         self.curve.append(dict(zip(columns, values, strict=True)))
-        self.progress = advance(
-            self.progress, epoch, score, loss, min_delta=self.min_delta, start=self.start
-        )
-        return self.progress.best_epoch == epoch
+        return self.advance(epoch, score, loss)
+
+    def advance(self, epoch: int, score: float, loss: float) -> bool:
+        """Say whether an epoch (from 1) is the best so far.
+
+        Better is a score higher by more than ``min_delta`` or, on a tie (the same score), a loss
+        lower by more than ``min_delta``.
+        """
+        is_tie = math.isclose(score, self.score, rel_tol=0.0, abs_tol=1e-9)
+        better = score > self.score + self.min_delta
+        if better or (is_tie and loss < self.loss - self.min_delta):
+            self.best_epoch, self.score, self.loss, self.waited = epoch, score, loss, 0
+            return True
+        self.waited += epoch > self.start
+        return False
 
     @property
     def is_over(self) -> bool:
         """Whether it was waited long enough for a better epoch."""
-        return self.progress.waited >= self.patience
+        return self.waited >= self.patience
 
     @property
     def context(self) -> dict[str, Any]:
         """What was found, for the record of a run."""
-        return {"best_epoch": self.progress.best_epoch, "epochs_trained": len(self.curve)}
+        return {"best_epoch": self.best_epoch, "epochs_trained": len(self.curve)}

@@ -22,15 +22,13 @@ from linprobe.report.methods import methods_paragraph
 from linprobe.report.subgroups import subgroup_tables
 from linprobe.report.summary import MEAN, Summary, summarise
 from linprobe.report.transfer import transfer_tables
-from linprobe.statistics import FloatArray, data_sets_needed
-from linprobe.units import unit_names
+from linprobe.statistics import data_sets_needed
 from retfiner.common.console import wide_console
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import whole_file, write_text
 from retfiner.common.metrics import ALL_METRICS, MAIN_METRIC, VALUE_METRICS
-from retfiner.common.patients import Owner
-from retfiner.common.predictions import TABLE, read_table
+from retfiner.common.predictions import TABLE
 from retfiner.common.progress import track
 
 FIGURES = "figures"
@@ -43,19 +41,10 @@ PIXELS_PER_INCH = 115
 
 @dataclass(frozen=True)
 class Report:
-    """What a report holds.
-
-    Attributes:
-        summary: Its numbers, of the first kind of task.
-        table: Its main table.
-        others: Those of other kinds of tasks.
-        remarks: What a reader must know of just these numbers.
-        files: What was written, in the order of reading.
-    """
+    """Numbers of the first kind of task, tables of results of each, notes, files written."""
 
     summary: Summary
-    table: lay.Table
-    others: list[lay.Table]
+    tables: list[lay.Table]
     remarks: list[str]
     files: list[Path]
 
@@ -95,30 +84,27 @@ def build_report(config: ReportConfig) -> Report:
     summary, rest = every[0], every[1:]
     notes = _noted(loaded)
     marks = {name: f" [{chr(97 + k % 26)}]" for k, name in enumerate(notes)}
-    main = lay.main_table(summary, marks)
     remarks = [f"{marks[name].strip()} {name}: {' '.join(notes[name])}" for name in marks]
     remarks += [*_notes(loaded), *lay.warnings(summary)]
-    main.notes.extend(remarks)
-    shown = [main, *_of_several(summary)]
-    if outer is not None and inner is not None:
-        outside = summarise(outer, _metric_of("classes", config.metric), **numbers)
-        shown += transfer_tables(summary, outside, train_sets, config.bootstrap, config.seed)
-    shown += subgroup_tables(summary, config.bootstrap, config.seed)
-    shown.append(lay.metrics_table(summary))
-    others = []
-    for one in rest:
-        results = replace(lay.main_table(one, marks), notes=lay.warnings(one))
-        tables = [results, *_of_several(one), lay.metrics_table(one)]
-        shown += [replace(table, title=_of_kind(table.title, one)) for table in tables]
-        others.append(results)
-        shown += subgroup_tables(one, config.bootstrap, config.seed)
+    shown, results = [], []
+    for one in every:
+        table = lay.main_table(one, marks)
+        told = [*table.notes, *remarks] if one is summary else lay.warnings(one)
+        tables = [replace(table, notes=told), *_of_several(one)]
+        if one is summary and outer is not None and inner is not None:
+            outside = summarise(outer, _metric_of("classes", config.metric), **numbers)
+            tables += transfer_tables(one, outside, train_sets, config.bootstrap, config.seed)
+        tables += [*subgroup_tables(one, config.bootstrap, config.seed), lay.metrics_table(one)]
+        results.append(tables[0])
+        if one is not summary:
+            tables = [replace(table, title=_of_kind(table.title, one)) for table in tables]
+        shown += tables
     told = [f"{name.removeprefix(f'{own}_to_')} (trained on {own})"
             for name, own in sorted(train_sets.items()) if inner is not None]  # fmt: skip
     methods = methods_paragraph(part, every, told, config.bootstrap, config.swaps)
     texts = {
         "table.md": lay.render("tables.md", tables=shown),
         "table.tex": lay.render("tables.tex", tables=shown),
-        "table_document.tex": lay.render("document.tex"),
         "methods.txt": f"{methods}\n",
         "changes.csv": pd.concat(map(_changes, every)).to_csv(index=False),
         "metrics.csv": pd.concat(one.metrics.assign(task=one.kind) for one in every).to_csv(
@@ -129,12 +115,11 @@ def build_report(config: ReportConfig) -> Report:
     for name, text in texts.items():
         write_text(config.output / name, text)
     efficiency = _efficiency(kinds[summary.kind], summary.metric, numbers)
-    features = _features(part, summary) if config.map_points else {}
-    drawings = draw_all(summary, *efficiency, features, config.map_points, config.seed)
+    drawings = draw_all(summary, *efficiency)
     more = (
         one._replace(name=f"{one.name}_{other.kind}", title=_of_kind(one.title, other),
                      after=one.after and _of_kind(one.after, other))
-        for other in rest for one in draw_all(other, [], "", {}, 0, config.seed)
+        for other in rest for one in draw_all(other)
     )  # fmt: skip
     pictures, files = _draw(chain(drawings, more), config.output / FIGURES)
     page = lay.render(
@@ -155,9 +140,7 @@ def build_report(config: ReportConfig) -> Report:
     )
     place = config.output / "index.html"
     write_text(place, page)
-    return Report(
-        summary, main, others, remarks, [place, *(config.output / n for n in texts), *files]
-    )
+    return Report(summary, results, remarks, [place, *(config.output / n for n in texts), *files])
 
 
 def _metric_of(kind: str, asked: str | None) -> str:
@@ -304,30 +287,6 @@ def _changes(summary: Summary) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _features(loaded: Loaded, summary: Summary) -> dict[tuple[str, str], FloatArray]:
-    """Read the features of what was scored, in its order; of a unit, the mean of its images'."""
-    found: dict[tuple[str, str], FloatArray] = {}
-    images = {one.name: one.images for one in summary.sets}
-    for run in loaded.runs:
-        path, key = run["folder"] / "features.npy", (run["name"], run["data_set"])
-        if key in found or run["data_set"] not in images or not path.is_file():
-            continue
-        try:
-            values = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{path} cannot be read", got=error) from error
-        table = read_table(run["folder"] / TABLE)
-        if values.ndim != 2 or len(values) != len(table):
-            continue
-        owners = [Owner(*row) for row in table[["patient", "eye", "volume"]].to_numpy(str)]
-        names = table["image"] if loaded.item == "image" else unit_names(
-            loaded.item, table["image"], owners
-        )  # fmt: skip
-        means = pd.DataFrame(np.asarray(values, np.float64)).groupby(np.asarray(names)).mean()
-        found[key] = means.loc[images[run["data_set"]]].to_numpy()
-    return found
-
-
 def _write_figure(stem: Path, figure: Figure) -> tuple[bytes, list[Path]]:
     """Write a figure as PNG and PDF, without a date, so that the same runs give the same files."""
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
@@ -340,7 +299,7 @@ def _write_figure(stem: Path, figure: Figure) -> tuple[bytes, list[Path]]:
 def say(report: Report, output: Path) -> None:
     """Print the main table and where everything lies."""
     console = wide_console(120)
-    for table in (report.table, *report.others):
+    for table in report.tables:
         console.print(lay.render_terminal(table))
     for note in report.remarks:
         console.print(f"- {note}", highlight=False, markup=False)

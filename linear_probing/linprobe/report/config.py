@@ -35,10 +35,7 @@ class ModelSettings:
 class ScoreSettings:
     """Scores."""
 
-    unit: Unit | None = flag(
-        "scored as one; by default image, or what mil pooled",
-        None,
-    )
+    unit: Unit | None = flag("scored as one; by default image, or what mil pooled", None)
     metric: str | None = flag(
         "metric of the main table (docs/statistics.md); by default balanced_accuracy, or what fits"
         " grades, labels or values",
@@ -49,7 +46,7 @@ class ScoreSettings:
     )
     bootstrap: PositiveInt = flag("resamples of the patients behind the intervals", 1000)
     swaps: PositiveInt = flag("permutations behind the p-value of one data set", 1999)
-    seed: NonNegativeInt = flag("seed of resamples, permutations and maps", 0)
+    seed: NonNegativeInt = flag("seed of resamples and permutations", 0)
 
 
 @dataclass(frozen=True)
@@ -57,9 +54,6 @@ class OutputSettings:
     """Output."""
 
     output: Path = flag("folder to write the report to", Path("__results/report"))
-    map_points: NonNegativeInt = flag(
-        "most test images on a map of the features; 0 draws no map", 500
-    )
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import NDArray
 
-from linprobe.report.curves import (
-    FALSE_POSITIVE_RATES,
-    average_roc,
-    choose_images,
-    confusion_shares,
-    feature_map,
-    reliability,
-)
 from linprobe.report.scores import ScoredSet
 from linprobe.report.style import (
     GREY,
@@ -38,13 +32,14 @@ from linprobe.report.style import (
 )
 from linprobe.report.summary import MEAN, Change, Interval, Summary
 from linprobe.statistics import FloatArray, stars
-from retfiner.common.metrics import ALL_METRICS
+from retfiner.common.metrics import ALL_METRICS, make_sample
 
 COLUMN = 3.5
 """Width in inches of a column of print; panels beside one another take a page's two."""
 GRID_COLUMNS = 4
-FEWEST_MAPPED = 10
-"""With fewer images a map shows nothing."""
+RELIABILITY_BINS = 15
+"""As many equal-width bins as the expected calibration error has (Guo et al., 2017)."""
+IntArray = NDArray[np.integer[Any]]
 
 
 class Drawing(NamedTuple):
@@ -198,45 +193,46 @@ def draw_efficiency(points: Sequence[EfficiencyPoint], metric: str, word: str) -
     )
 
 
-def _panels(summary: Summary, legend: float = 0.0) -> tuple[Figure, list[Axes]]:
-    """Make a square panel for each data set, with so many inches for a legend below it."""
-    n = len(summary.sets)
-    columns = min(GRID_COLUMNS, n)
-    figure = Figure(figsize=(2.4 * columns + 0.4, (2.4 + legend) * -(-n // columns) + 0.2))
-    axes = grid(figure, n, columns)
-    for ax, one in zip(axes, summary.sets, strict=True):
-        ax.plot([0, 1], [0, 1], color=LIGHT, linewidth=1, zorder=0)
-        ax.set(xlim=(-0.02, 1.03), ylim=(-0.02, 1.03), aspect="equal", title=one.name)
-    return figure, axes
+def confusion_shares(tables: FloatArray, labels: IntArray) -> FloatArray:
+    """Share of each true class that was predicted as each, over (S, N, C) tables of all seeds.
+
+    Gives (C, C), true by predicted; rows sum to 1, or are NaN for a class without an image.
+    """
+    sample = make_sample(np.concatenate(tables), np.tile(labels, len(tables)))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sample.confusion[0] / sample.support[0, :, None])
 
 
-def draw_roc(summary: Summary) -> Drawing:
-    """Draw the mean ROC curves."""
-    figure, axes = _panels(summary)
-    for ax, one in zip(axes, summary.sets, strict=True):
-        for index, model in enumerate(summary.models):
-            traced = [average_roc(table, one.labels) for table in one.probabilities[model]]
-            known = [curve for curve in traced if curve is not None]
-            if known:
-                label = f"{shorten_name(model)} {one.values('auroc', model).mean():.1f}"
-                rates = (np.append(0.0, curve) for curve in (FALSE_POSITIVE_RATES,
-                                                             np.mean(known, axis=0)))  # fmt: skip
-                ax.plot(*rates, label=label, **model_style(index) | {"marker": ""})
-        ax.set(xlabel="False positive rate", ylabel="True positive rate")
-        ax.legend(title="AUROC (%)", fontsize=SMALL - 1, loc="lower right")
-    return Drawing(
-        "roc",
-        "ROC curves",
-        "One class against the rest, averaged over classes by their number of test images and over "
-        "seeds. The area below is the weighted AUROC.",
-        figure,
+class Reliability(NamedTuple):
+    """Mean confidence, accuracy and share of the images, of each bin (B,) that holds one."""
+
+    confidence: FloatArray
+    accuracy: FloatArray
+    share: FloatArray
+
+
+def reliability(probabilities: FloatArray, labels: IntArray) -> Reliability:
+    """Bin predictions by their confidence; bins are equally wide and closed on the right."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    bins = np.ceil(confidence * RELIABILITY_BINS).clip(1, RELIABILITY_BINS)
+    grouped = pd.DataFrame({"confidence": confidence, "right": right}).groupby(bins)
+    means = grouped.mean()
+    return Reliability(
+        means["confidence"].to_numpy(),
+        means["right"].to_numpy(np.float64),
+        grouped.size().to_numpy() / len(labels),
     )
 
 
 def draw_calibration(summary: Summary) -> Drawing:
     """Draw accuracy against confidence."""
-    figure, axes = _panels(summary, 0.18 * (2 + len(summary.models)))
-    for ax, one in zip(axes, summary.sets, strict=True):
+    n = len(summary.sets)
+    columns, below = min(GRID_COLUMNS, n), 0.18 * (2 + len(summary.models))
+    figure = Figure(figsize=(2.4 * columns + 0.4, (2.4 + below) * -(-n // columns) + 0.2))
+    for ax, one in zip(grid(figure, n, columns), summary.sets, strict=True):
+        ax.plot([0, 1], [0, 1], color=LIGHT, linewidth=1, zorder=0)
+        ax.set(xlim=(-0.02, 1.03), ylim=(-0.02, 1.03), aspect="equal", title=one.name)
         for index, model in enumerate(summary.models):
             tables = one.probabilities[model]
             curve = reliability(np.concatenate(tables), np.tile(one.labels, len(tables)))
@@ -297,77 +293,8 @@ def _draw_confusion(ax: Axes, shares: FloatArray, one: ScoredSet) -> None:
     ax.set(xlabel="Predicted", ylabel="True")
 
 
-def draw_values(summary: Summary) -> Drawing:
-    """Draw predicted against true values."""
-    n = len(summary.models)
-    figure = Figure(figsize=(2.6 * n + 0.4, 2.6 * len(summary.sets)))
-    axes = figure.subplots(len(summary.sets), n, squeeze=False)
-    for row, one in zip(axes, summary.sets, strict=True):
-        ends = [one.labels.min(), one.labels.max()]
-        for ax, (index, model) in zip(row, enumerate(summary.models), strict=True):
-            ax.plot(ends, ends, color=LIGHT, linewidth=1, zorder=0)
-            predicted = one.probabilities[model].mean(axis=0)[:, 0]
-            ax.plot(one.labels, predicted, alpha=0.7, markersize=3,
-                    **model_style(index) | {"linestyle": "none"})  # fmt: skip
-            told = f"R² {one.values('r2', model).mean():.2f}"
-            ax.set(xlabel=f"True {one.classes[0]}", ylabel="Predicted")
-            ax.set_title(f"{one.name}\n{shorten_name(model, 26)}, {told}")
-    return Drawing(
-        "values",
-        "Predicted values",
-        "Predicted against true value of each, the mean over seeds; on the line both are the same. "
-        "Predictions that hardly differ from one another were drawn to the mean.",
-        figure,
-    )
-
-
-def draw_maps(
-    summary: Summary, features: dict[tuple[str, str], FloatArray], points: int, seed: int
-) -> Drawing | None:
-    """Draw maps of the features of the test images, a row a data set; None where there are none.
-
-    ``features`` are (N, F) by model and data set, in the order of the images; ``points`` the most
-    images on a map, 0 for no map; ``seed`` is of the choice of images and of t-SNE.
-    """
-    mapped = [
-        one
-        for one in summary.sets
-        if points and len(one.images) >= FEWEST_MAPPED
-        and all((model, one.name) in features for model in summary.models)
-    ]  # fmt: skip
-    if not mapped:
-        return None
-    n = len(summary.models)
-    figure = Figure(figsize=(3.0 * n + 1.4, 2.9 * len(mapped)))
-    axes = figure.subplots(len(mapped), n, squeeze=False)
-    for row, one in zip(axes, mapped, strict=True):
-        chosen = choose_images(len(one.images), points, np.random.default_rng(seed))
-        for ax, model in zip(row, summary.models, strict=True):
-            laid_out = feature_map(features[model, one.name][chosen], seed)
-            for index, label in enumerate(one.classes):
-                own = laid_out[one.labels[chosen] == index]
-                ax.scatter(*own.T, s=14, linewidth=0.4, edgecolor="white",
-                           label=shorten_name(label), **class_style(index))  # fmt: skip
-            ax.set(xticks=[], yticks=[], title=f"{one.name}\n{shorten_name(model, 26)}")
-            ax.spines[:].set(visible=True, color=LIGHT)
-        row[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    return Drawing(
-        "map",
-        "Map of the features",
-        f"Frozen features of the test images (at most {points}) in two dimensions by t-SNE. Look "
-        "for classes that lie apart; sizes of groups and distances between far groups mean "
-        "nothing.",
-        figure,
-    )
-
-
 def draw_all(
-    summary: Summary,
-    efficiency: Sequence[EfficiencyPoint],
-    word: str,
-    features: dict[tuple[str, str], FloatArray],
-    map_points: int,
-    seed: int,
+    summary: Summary, efficiency: Sequence[EfficiencyPoint] = (), word: str = ""
 ) -> Iterator[Drawing]:
     """Draw every figure that the numbers allow, one at a time; arguments as of each."""
     with rc_context(STYLE):
@@ -379,9 +306,4 @@ def draw_all(
         if efficiency:
             yield draw_efficiency(efficiency, summary.metric, word)
         if summary.kind in ("classes", "ordinal"):
-            yield from (draw_calibration(summary), draw_confusion(summary), draw_roc(summary))
-        elif summary.kind == "regression":
-            yield draw_values(summary)
-        maps = draw_maps(summary, features, map_points, seed)
-        if maps is not None:
-            yield maps
+            yield from (draw_calibration(summary), draw_confusion(summary))

@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 from linprobe.statistics import FloatArray, swap_test
 from retfiner.common.bootstrap import resample
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.metrics import (
-    ALL_METRICS,
-    VALUE_METRICS,
-    Sample,
-    per_class,
-    weighted,
-)
+from retfiner.common.metrics import ALL_METRICS, VALUE_METRICS, Sample, per_class, weighted
 from retfiner.common.patients import GROUPS
 from retfiner.common.predictions import PROBABILITY, classes_of, task_of, truth_of
 

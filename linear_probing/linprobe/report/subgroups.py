@@ -1,4 +1,4 @@
-"""Scores by sex, age, device and so on, where the table has them, and the worst of each."""
+"""Scores by sex, age, device and ethnicity, where the table has them, and the worst of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from linprobe.report import tables as lay
 from linprobe.report.scores import ScoredSet
 from linprobe.report.summary import Interval, Summary
-from linprobe.report.tables import Cell, Line, Table
+from linprobe.report.tables import Line, Table
 from linprobe.statistics import FloatArray, bootstrap_interval
 from retfiner.common.metrics import ALL_METRICS
 from retfiner.common.patients import age_group
@@ -81,7 +81,7 @@ def subgroup_tables(summary: Summary, resamples: int, seed: int) -> list[Table]:
                 groups.append(score_group(one, name, known == name, summary, resamples, rng))
             missing, total = int((known == "").sum()), len(known)
             told = f"{column} (of {missing} of {total} not known)" if missing else column
-            lines.append(Line((Cell(told),), "heading"))
+            lines.append(Line((told,), "heading"))
             lines += [_line(group, one.unit) for group in groups]
             lines += _worst(groups, summary)
         if lines:
@@ -93,7 +93,7 @@ def _line(group: Group, unit: str) -> Line:
     name = f"{group.name} ({group.units} {unit}s{', few' if group.small else ''})"
     told = [lay.with_interval(*score) for score in group.scores]
     told += [lay.with_interval(*change, sign=True) for change in group.changes]
-    return Line((Cell(name), *map(Cell, told)))
+    return Line((name, *told))
 
 
 def _worst(groups: Sequence[Group], summary: Summary) -> list[Line]:
@@ -110,8 +110,8 @@ def _worst(groups: Sequence[Group], summary: Summary) -> list[Line]:
         spread = max(v for v, _ in column) - min(v for v, _ in column)
         change = k >= len(summary.models)
         text = lay.signed(worst, 1) if change else f"{worst:.1f}".replace("-", "−")
-        cells.append(Cell(f"{text} ({name}{'' if change else f'; gap {spread:.1f}'})"))
-    return [Line((Cell("Worst group"), *cells), "mean")]
+        cells.append(f"{text} ({name}{'' if change else f'; gap {spread:.1f}'})")
+    return [Line(("Worst group", *cells), "mean")]
 
 
 def _table(one: ScoredSet, summary: Summary, lines: list[Line]) -> Table:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from rich.table import Table as RichTable
@@ -41,19 +41,14 @@ _LATEX = {
 }
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One cell: its text and its emphasis."""
-
-    text: str
-    bold: bool = False
+class Bold(str):
+    """The text of a cell that stands out."""
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One line: ``heading`` (a single cell over all columns), ``body`` or ``mean``."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[str, ...]
     kind: str = "body"
 
 
@@ -90,6 +85,7 @@ def templates() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"latex": escape_latex, "markdown": escape_markdown}
+    environment.tests["bold"] = lambda text: isinstance(text, Bold)
     return environment
 
 
@@ -112,14 +108,13 @@ def render_terminal(table: Table) -> RichTable:
         laid.add_column(title, justify="left" if number == 0 else "right", no_wrap=number == 0)
     for line in table.lines:
         style = "bold" if line.kind == "heading" else ""
-        laid.add_row(*(Text(c.text, "bold" if c.bold else style) for c in line.cells))
+        laid.add_row(*(Text(c, "bold" if isinstance(c, Bold) else style) for c in line.cells))
     return laid
 
 
 def with_spread(mean: float, deviation: float) -> str:
     """Write ``mean ± deviation``; the mean alone where there is no deviation."""
-    text = f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f} ± {deviation:.2f}"
-    return text.replace("-", "−")
+    return f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f} ± {deviation:.2f}"
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -136,12 +131,14 @@ def interval_text(interval: Interval, sign: bool = True, digits: int = 2) -> str
     return f"{low} to {high}".replace("-", "−")
 
 
-def with_interval(value: float, interval: Interval, sign: bool = False, digits: int = 1) -> str:
-    """Write ``value (low to high)``; a dash where there is no value."""
+def with_interval(
+    value: float, interval: Interval = None, sign: bool = False, digits: int = 1
+) -> str:
+    """Write ``value (low to high)``, or the value alone; a dash where there is none."""
     if math.isnan(value):
         return "–"
     text = signed(value, digits) if sign else f"{value:.{digits}f}".replace("-", "−")
-    return f"{text} ({interval_text(interval, sign, digits)})"
+    return f"{text} ({interval_text(interval, sign, digits)})" if interval else text
 
 
 def p_text(p: float) -> str:
@@ -151,6 +148,10 @@ def p_text(p: float) -> str:
     return f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}".replace("-", "−")
 
 
+def _bold(text: str, wanted: bool) -> str:
+    return Bold(text) if wanted else text
+
+
 def main_table(summary: Summary, marks: dict[str, str]) -> Table:
     """Lay out each comparison by data set; of one model alone, its scores.
 
@@ -158,7 +159,7 @@ def main_table(summary: Summary, marks: dict[str, str]) -> Table:
     """
     lines: list[Line] = []
     for pair in summary.pairs:
-        lines.append(Line((Cell(f"{pair[0]} → {pair[1]}"),), "heading"))
+        lines.append(Line((f"{pair[0]} → {pair[1]}",), "heading"))
         lines += [_comparison(summary, change, marks) for change in summary.of_pair(pair)]
     columns: tuple[str, ...] = ("Data set", "Chance", *_heads(summary), "Change", "95 % interval",
                                 "p", "p (Holm)")  # fmt: skip
@@ -188,16 +189,17 @@ def _rows(summary: Summary) -> list[str]:
     return [*(one.name for one in summary.sets), MEAN]
 
 
-def _name_and_chance(summary: Summary, name: str, marks: dict[str, str]) -> tuple[Cell, Cell]:
+def _name_and_chance(summary: Summary, name: str, marks: dict[str, str]) -> tuple[str, str]:
     chance = summary.chance_on(name)
-    return Cell(f"{name}{marks.get(name, '')}"), Cell("–" if chance is None else f"{chance:.2f}")
+    return f"{name}{marks.get(name, '')}", "–" if chance is None else f"{chance:.2f}"
 
 
 def _score_line(summary: Summary, name: str, marks: dict[str, str]) -> Line:
     score = summary.scores[summary.models[0], name]
     text = (with_spread(score.mean, score.deviation), interval_text(score.interval, sign=False))
-    cells = (*_name_and_chance(summary, name, marks), *map(Cell, text))
-    return Line(cells, "mean" if name == MEAN else "body")
+    return Line(
+        (*_name_and_chance(summary, name, marks), *text), "mean" if name == MEAN else "body"
+    )
 
 
 def _comparison(summary: Summary, change: Change, marks: dict[str, str]) -> Line:
@@ -206,11 +208,11 @@ def _comparison(summary: Summary, change: Change, marks: dict[str, str]) -> Line
     winner = best(score.mean for score in scores)
     cells = (
         *_name_and_chance(summary, change.data_set, marks),
-        *(Cell(with_spread(s.mean, s.deviation), bold=s.mean == winner) for s in scores),
-        Cell(signed(change.change)),
-        Cell(interval_text(change.interval)),
-        Cell(p_text(change.p)),
-        Cell(f"{p_text(change.p_holm)}{stars(change.p_holm)}"),
+        *(_bold(with_spread(s.mean, s.deviation), s.mean == winner) for s in scores),
+        signed(change.change),
+        interval_text(change.interval),
+        p_text(change.p),
+        f"{p_text(change.p_holm)}{stars(change.p_holm)}",
     )
     return Line(cells, "mean" if change.data_set == MEAN else "body")
 
@@ -223,10 +225,9 @@ def leaderboard(summary: Summary) -> Table:
     lines = []
     for model in order:
         means = {name: summary.scores[model, name].mean for name in names}
-        scores = (Cell(f"{mean:.2f}", bold=mean == winners[n]) for n, mean in means.items())
+        scores = (_bold(f"{mean:.2f}", mean == winners[n]) for n, mean in means.items())
         interval = interval_text(summary.scores[model, MEAN].interval, sign=False)
-        rank = Cell(f"{summary.ranks[model]:.2f}")
-        lines.append(Line((Cell(model), *scores, Cell(interval), rank)))
+        lines.append(Line((model, *scores, interval, f"{summary.ranks[model]:.2f}")))
     columns = ("Model", *names, "95 % interval", "Mean rank")
     caption = f"All models: {ALL_METRICS[summary.metric].label}, best mean rank first."
     return Table("Leaderboard", caption, columns, lines, _told("ranks.txt", summary))
@@ -236,17 +237,17 @@ def pairwise_table(summary: Summary) -> Table:
     """Give the change of the mean from each model (line) to each other one (column)."""
     lines = []
     for line in summary.models:
-        cells = [Cell(line)]
+        cells = [line]
         for column in summary.models:
             change = summary.pairwise.get((line, column)) or summary.pairwise.get((column, line))
             if change is None:
-                cells.append(Cell("–"))
+                cells.append("–")
                 continue
             sign = 1 if change.base == line else -1
             ends = sorted(sign * end for end in change.interval or ())
             interval = (ends[0], ends[1]) if ends else None
             apart = bool(ends) and not ends[0] <= 0 <= ends[1]
-            cells.append(Cell(with_interval(sign * change.change, interval, True, 2), bold=apart))
+            cells.append(_bold(with_interval(sign * change.change, interval, True, 2), apart))
         lines.append(Line(tuple(cells)))
     caption = (
         "Change of the mean over data sets from the model of the line to that of the column, with "
@@ -263,7 +264,7 @@ def metrics_table(summary: Summary) -> Table:
     for name in dict.fromkeys(means["metric"]):
         rows = means[means["metric"] == name].set_index("model").loc[summary.models]
         told = (with_interval(r.value, (r.low, r.high), digits=2) for r in rows.itertuples())
-        lines.append(Line((Cell(ALL_METRICS[name].label), *map(Cell, told))))
+        lines.append(Line((ALL_METRICS[name].label, *told)))
     caption = "Every metric, mean over data sets and seeds, with its 95 % interval by patient."
     columns = ("Metric", *summary.models)
     return Table("Other metrics", caption, columns, lines, _told("metrics.txt", summary))
@@ -281,12 +282,12 @@ def class_tables(summary: Summary) -> list[Table]:
             continue
         lines = []
         for label, count in zip(one.classes, one.counts_of_classes(), strict=True):
-            lines.append(Line((Cell(f"{label} ({count} {summary.item}s)"),), "heading"))
+            lines.append(Line((f"{label} ({count} {summary.item}s)",), "heading"))
             for model in summary.models:
                 own = rows[(rows["class"] == label) & (rows["model"] == model)].set_index("metric")
                 found = own.loc[list(PER_CLASS)].itertuples()
                 told = (with_interval(r.value, (r.low, r.high)) for r in found)
-                lines.append(Line((Cell(model), *map(Cell, told))))
+                lines.append(Line((model, *told)))
         caption = f"{one.name}: each class against the rest (%)."
         tables.append(Table(one.name, caption, ("Class", *(labels[k] for k in PER_CLASS)), lines))
     return tables
@@ -298,7 +299,7 @@ def _table_of_values(name: str, what: str, rows: pd.DataFrame) -> Table:
     for model, own in rows.groupby("model", sort=False):
         told = (with_interval(r.value, (r.low, r.high), digits=2)
                 for r in own.set_index("metric").loc[list(VALUE_METRICS)].itertuples())  # fmt: skip
-        lines.append(Line((Cell(str(model)), *map(Cell, told))))
+        lines.append(Line((str(model), *told)))
     columns = ("Model", *(metric.label for metric in VALUE_METRICS.values()))
     return Table(name, f"{name}: {what}, the error in its own unit.", columns, lines)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from linprobe.report import tables as lay
 from linprobe.report.scores import ScoredSet
 from linprobe.report.summary import Summary
-from linprobe.report.tables import Cell, Line, Table
+from linprobe.report.tables import Line, Table
 from linprobe.statistics import FloatArray, bootstrap_interval
 from retfiner.common.bootstrap import resample
 from retfiner.common.metrics import ALL_METRICS, SPECIFICITY, WeightedSample
@@ -107,8 +107,8 @@ def _lines(
     inside = here.values("sensitivity", model).mean()
     rows += [("Sensitivity (%) at the threshold of inside", f"{inside:.1f}", found[0]),
              ("Specificity (%) there", f"≥ {100 * SPECIFICITY:.0f}", found[1])]  # fmt: skip
-    heading = Line((Cell(model),), "heading")
-    return [heading, *(Line(tuple(map(Cell, row))) for row in rows)]
+    heading = Line((model,), "heading")
+    return [heading, *map(Line, rows)]
 
 
 def _told(summary: Summary, data_set: str, model: str, metric: str) -> str:

@@ -23,17 +23,13 @@ from retfiner.vision.images import is_image_file
 
 Labels = NDArray[np.uint8]
 IMAGES, MASKS, INFO = "bscan", "semseg", "INFO.json"
+TO_TRAIN = f"train/{MASKS}"
 _LAYOUT = f"<data set>/{{{','.join(SPLITS)}}}/{{{IMAGES},{MASKS}}}/<image>.png"
 
 
 @dataclass(frozen=True)
 class Masked:
-    """The images of a split with their masks.
-
-    Attributes:
-        split: The images, all of one label.
-        masks: (H, W) number of the class of each pixel, as large as the file has it.
-    """
+    """The images of a split, and (H, W) numbers of each pixel's class, as large as the file is."""
 
     split: Split
     masks: list[Labels]
@@ -41,35 +37,11 @@ class Masked:
 
 @dataclass(frozen=True)
 class MaskedSet:
-    """A data set.
-
-    Attributes:
-        name: Its folder's name.
-        classes: Names of the classes; the first is the background.
-        splits: By ``train``, ``val`` and ``test``.
-    """
+    """A data set with its three splits; the first of its classes is the background."""
 
     name: str
     classes: list[str]
     splits: dict[str, Masked]
-
-
-def list_masked_sets(root: Path, names: list[str]) -> list[Path]:
-    """Find the folders of data sets; with no name given, all that have masks to train on.
-
-    Raises:
-        InputError: If one does not exist, or there is none.
-    """
-    present = sorted(p.parents[1].name for p in root.glob(f"*/train/{MASKS}") if p.is_dir())
-    missing = [name for name in names if name not in present]
-    if missing or not present:
-        raise InputError(
-            f"No data set for segmentation {'of this name ' if missing else ''}in {root}",
-            got=shorten(missing) or "none",
-            expected=f"one of {', '.join(present)}" if present else _LAYOUT,
-            remedy="correct --data_set or --data_root",
-        )
-    return [root / name for name in names or present]
 
 
 def read_masked_set(folder: Path) -> MaskedSet:

@@ -8,19 +8,15 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, distance_transform_edt
 
+from linprobe.datasets import list_data_sets
 from linprobe.features import Extractor, View, reading_processes
+from linprobe.report import tables as lay
 from linprobe.segmentation.config import SegmentConfig
 from linprobe.segmentation.figure import Example, draw_examples
 from linprobe.segmentation.heads import Tokens, predict, shrunk, train_head
-from linprobe.segmentation.masks import (
-    Labels,
-    Masked,
-    MaskedSet,
-    list_masked_sets,
-    read_masked_set,
-)
-from linprobe.segmentation.scores import dice, hausdorff_95
+from linprobe.segmentation.masks import TO_TRAIN, Labels, Masked, MaskedSet, read_masked_set
 from linprobe.statistics import FloatArray, bootstrap_interval
 from linprobe.store import FeatureStore
 from retfiner.common.bootstrap import count_units, resample
@@ -29,6 +25,7 @@ from retfiner.common.errors import InputError
 from retfiner.common.files import file_sha256, write_text
 from retfiner.vision import PATCH_TOKENS, Backbone, evaluation_transform, load_backbone
 
+Mask = NDArray[np.bool_]
 METRICS = {"dice": "Dice", "hd95": "HD95"}
 MEAN = "mean"
 RESAMPLES = 2000
@@ -53,7 +50,8 @@ def segment(config: SegmentConfig) -> str:
         InputError: If data or weights cannot be used, or training diverges.
     """
     data_sets = [
-        read_masked_set(path) for path in list_masked_sets(config.data_root, config.data_set)
+        read_masked_set(path)
+        for path in list_data_sets(config.data_root, config.data_set, having=TO_TRAIN)
     ]
     frames: list[pd.DataFrame] = []
     found: dict[str, dict[str, list[Labels]]] = {data.name: {} for data in data_sets}
@@ -104,6 +102,26 @@ def measure(config: SegmentConfig, backbone: Backbone, data: MaskedSet, name: st
     return Measured(pd.concat(rows, ignore_index=True), first)
 
 
+def dice(found: Mask, truth: Mask) -> float:
+    """Twice what is common over the sum of both (Dice, 1945); NaN where both are empty."""
+    total = int(found.sum()) + int(truth.sum())
+    return 2 * int((found & truth).sum()) / total if total else float("nan")
+
+
+def hausdorff_95(found: Mask, truth: Mask) -> float:
+    """95th percentile of the distances from each one's border to the other's, in pixels.
+
+    Distances of both directions are pooled, as MedPy's ``hd95`` does. NaN where one is empty: no
+    distance is the right one then, and Dice tells.
+    """
+    if not found.any() or not truth.any():
+        return float("nan")
+    borders = [mask & ~binary_erosion(mask) for mask in (found, truth)]
+    away = [distance_transform_edt(~border) for border in borders]
+    distances = np.concatenate([away[1][borders[0]], away[0][borders[1]]])
+    return float(np.percentile(distances, 95))
+
+
 def score(found: list[Labels], test: Masked, classes: list[str]) -> pd.DataFrame:
     """Score masks: a row for each image and class but the background."""
     rows = []
@@ -126,35 +144,23 @@ def summarise(rows: pd.DataFrame, data: MaskedSet, models: list[str]) -> str:
     patients = owners if all(owners) else None
     units = count_units(len(images), patients)
     drawn = f"{units} {'images: patients are not known' if patients is None else 'patients'}"
-    lines = [
-        f"## {data.name}",
-        "",
-        f"{len(images)} test images; intervals of 95 % draw {drawn}. Dice in percent, higher is "
-        "better; HD95 in pixels, lower is better; a class is scored where it is in the truth or "
-        "found, its distance where it is in both. Means over seeds.",
-        "",
-        _line(["score", "class", *models, *(f"change: {m}" for m in models[1:])]),
-        "|---|---|" + "---:|" * (2 * len(models) - 1),
-    ]
-    whole = np.ones((1, len(images)))
+    whole, lines = np.ones((1, len(images))), []
     for metric, title in METRICS.items():
         tables = {m: _images_by_class(own, m, metric, images, data.classes[1:]) for m in models}
         for number, label in enumerate([*data.classes[1:], MEAN]):
-            column = None if label == MEAN else number
-            values = [_shown(_mean(tables[m], column)(whole)[0, 0], ".1f") for m in models]
-            changes = [
-                _change(tables[models[0]], tables[m], column, patients, units) for m in models[1:]
-            ]
-            lines.append(_line([title, label, *values, *changes]))
-    return "\n".join(lines)
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _shown(value: float, spec: str) -> str:
-    return format(value, spec) if np.isfinite(value) else "–"
+            means = {m: _mean(t, None if label == MEAN else number) for m, t in tables.items()}
+            values = (lay.with_interval(mean(whole)[0, 0]) for mean in means.values())
+            changes = (_change(means[models[0]], means[m], patients, units, len(images))
+                       for m in models[1:])  # fmt: skip
+            lines.append(lay.Line((title, label, *values, *changes)))
+    caption = (
+        f"{len(images)} test images; intervals of 95 % draw {drawn}. Dice in percent, higher is "
+        "better; HD95 in pixels, lower is better; a class is scored where it is in the truth or "
+        "found, its distance where it is in both. Means over seeds."
+    )
+    columns = ("score", "class", *models, *(f"change: {m}" for m in models[1:]))
+    table = lay.Table(data.name, caption, columns, lines)
+    return f"## {data.name}\n\n{lay.render('tables.md', tables=[table]).strip()}"
 
 
 def _images_by_class(
@@ -183,24 +189,18 @@ def _weighted(values: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def _change(
-    base: FloatArray,
-    other: FloatArray,
-    column: int | None,
-    patients: list[str] | None,
-    units: int,
-) -> str:
+    of_base: partial[FloatArray], of_other: partial[FloatArray], patients: list[str] | None,
+    units: int, images: int,
+) -> str:  # fmt: skip
     """Say by how much a model differs, with its interval."""
-    of_base, of_other = _mean(base, column), _mean(other, column)
 
     def difference(weights: FloatArray) -> FloatArray:
         return of_other(weights) - of_base(weights)
 
-    point = difference(np.ones((1, len(base))))[0, 0]
-    draws = resample(difference, len(base), patients, RESAMPLES, np.random.default_rng(0))[0]
+    point = float(difference(np.ones((1, images)))[0, 0])
+    draws = resample(difference, images, patients, RESAMPLES, np.random.default_rng(0))[0]
     interval = bootstrap_interval(draws[np.isfinite(draws)], [[units]])
-    if interval is None or not np.isfinite(point):
-        return _shown(point, "+.1f")
-    return f"{point:+.1f} [{interval[0]:+.1f}, {interval[1]:+.1f}]"
+    return lay.with_interval(point, interval, sign=True)
 
 
 def _examples(test: Masked, found: dict[str, list[Labels]], count: int) -> list[Example]:

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from linprobe.prepare.files import (
     find_file,
-    last_integer,
+    identical_files,
     list_files,
-    natural_key,
     safe_stem,
     scan_order,
     squeeze,
@@ -30,30 +29,18 @@ def touch(folder, *names):
     return folder
 
 
-def test_files_of_a_kind_at_any_depth_in_natural_order(tmp_path):
+def test_files_of_a_kind_at_any_depth_and_no_clutter(tmp_path):
     touch(tmp_path, "b/10.TIF", "b/9.tif", "a.tif", "b/2.png", "no_suffix", "b/c/d/1.tif")
     touch(tmp_path, "__MACOSX/b/9.tif", "b/._9.tif", "b/.tif/x.txt")
     found = [str(path) for path in list_files(tmp_path, (".tif",))]
-    assert found == ["a.tif", "b/9.tif", "b/10.TIF", "b/c/d/1.tif"]
-
-
-def test_natural_order_counts():
-    names = ["Image 10", "Image 9", "image 2", "Image", "Image 010", "10", "9"]
-    assert sorted(names, key=natural_key) == [
-        "9",
-        "10",
-        "Image",
-        "image 2",
-        "Image 9",
-        "Image 010",
-        "Image 10",
-    ]
+    assert found == ["a.tif", "b/10.TIF", "b/9.tif", "b/c/d/1.tif"]
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, unique=True))
 def test_bscans_are_sorted_by_their_last_number(numbers):
     paths = [PurePosixPath(f"AMD (3)/scan7_{n}.tif") for n in numbers]
-    assert [last_integer(path.stem) for path in scan_order(paths)] == sorted(numbers)
+    found = [int(path.stem.rpartition("_")[2]) for path in scan_order(paths)]
+    assert found == sorted(numbers)
 
 
 def test_the_number_counts_whatever_stands_before_it():
@@ -62,9 +49,7 @@ def test_the_number_counts_whatever_stands_before_it():
     assert found == ["a.tif", "b_1.tif", "c 2.tif", "a (10).tif"]
 
 
-def test_numbers_and_words_in_names():
-    assert last_integer("AMD (3) Image (012)") == 12
-    assert last_integer("fundus") is None
+def test_words_in_names():
     assert squeeze("TREX_DME ") == squeeze("trex dme") == "trexdme"
 
 
@@ -108,3 +93,11 @@ def test_a_few_bad_rows_are_told_and_many_are_an_error():
     assert note == "1 of 20 rows are odd; left out: a."
     with pytest.raises(InputError, match="2 of 20 rows are odd"):
         tolerate("rows are odd", ["a", "b"], 20, "again")
+
+
+def test_identical_files_by_content_alone(tmp_path):
+    touch(tmp_path, "a", "b", "c", "d", "e")
+    for name, content in (("a", "x1"), ("b", "x2"), ("c", "x1"), ("d", "long"), ("e", "x1")):
+        (tmp_path / name).write_text(content)
+    found = identical_files([tmp_path / name for name in "edcba"])
+    assert [[path.name for path in group] for group in found] == [["e", "c", "a"]]

@@ -153,10 +153,6 @@ def test_what_a_table_knows_of_eyes_and_groups_goes_along(pictures, tmp_path):
     owners = [o for split in read_data_set(prepared.folder).splits.values() for o in split.owners]
     assert {(o.eye, o.sex) for o in owners} == {("OD", "F"), ("OS", "F")}
     assert {o.age for o in owners} == {"50 to 64", "65 to 79"}
-    again = run(
-        pictures, tmp_path / "again", labels=table, split_file=prepared.folder / "split.csv"
-    )
-    assert rows(again) == rows(prepared)
 
 
 def test_copies_stay_together_whatever_their_name_and_encoding(pictures, tmp_path):
@@ -177,7 +173,7 @@ def test_the_same_picture_in_two_classes_is_an_error(pictures, tmp_path):
         picture.save(pictures / "Normal" / "other.bmp")
     with pytest.raises(InputError, match=f"AMD/{first.name} = Normal/other.bmp"):
         run(pictures, tmp_path / "data")
-    assert not (tmp_path / "data").exists()
+    assert not list((tmp_path / "data").iterdir())
 
 
 def test_names_of_classes_are_compared(pictures, tmp_path):

@@ -72,21 +72,6 @@ def test_the_same_seed_splits_alike_and_another_does_not(octdl, tmp_path):
     assert splits("a2", seed=1) != splits("b2", seed=0)
 
 
-def test_somebodys_split_is_repeated_exactly(octdl, tmp_path):
-    first = run("OCTDL", octdl, tmp_path / "a", seed=5).folder
-    again = run("OCTDL", octdl, tmp_path / "b", split_file=first / "split.csv").folder
-    assert (again / "split.csv").read_bytes() == (first / "split.csv").read_bytes()
-
-
-def test_a_split_that_does_not_fit_is_refused(octdl, tmp_path):
-    first = run("OCTDL", octdl, tmp_path / "a").folder
-    file = first / "split.csv"
-    file.write_text(file.read_text().replace("amd_1132000_1", "amd_1132000_9"))
-    with pytest.raises(InputError, match="amd_1132000"):
-        run("OCTDL", octdl, tmp_path / "b", split_file=file)
-    assert not (tmp_path / "b" / "OCTDL").exists()
-
-
 def test_what_is_there_stays_without_overwrite(octdl, tmp_path):
     folder = run("OCTDL", octdl, tmp_path / "data").folder
     before = (folder / "split.csv").read_bytes()
@@ -116,21 +101,6 @@ def test_a_class_that_is_absent_is_an_error(octdl, tmp_path):
         image.unlink()
     with pytest.raises(InputError, match="RAO"):
         run("OCTDL", octdl, tmp_path / "data")
-
-
-def test_ready_made_splits_are_taken_byte_for_byte(tmp_path):
-    source = tmp_path / "GAMMA"
-    for number, (split, label) in enumerate(
-        (s, c) for s in ("train", "val", "test") for c in ("non", "early", "mid_advanced")
-    ):
-        downloads.write_image(source / split / label / f"{number:04d}.png", number)
-    archive = zipped(tmp_path / "GAMMA", tmp_path / "GAMMA.zip")
-    folder = run("GAMMA", archive, tmp_path / "data").folder
-    assert folder.name == "GAMMAv2"
-    for path in source.rglob("*.png"):
-        assert (folder / path.relative_to(source)).read_bytes() == path.read_bytes()
-    with pytest.raises(InputError, match="--seed would have no effect"):
-        run("GAMMA", archive, tmp_path / "other", seed=1)
 
 
 def test_flags_of_no_effect_are_refused(octdl, tmp_path):
@@ -167,3 +137,27 @@ def test_every_data_set_names_itself_and_can_be_found():
     assert all(sum(spec.split) == pytest.approx(1) for spec in DATASETS.values())
     with pytest.raises(InputError, match=r"no data set Foo[\s\S]*OCTDL"):
         find_spec("Foo")
+
+
+@pytest.mark.parametrize(
+    "split", [[0.5, 0.5], [0.5, 0.5, 0.0], [0.5, 0.3, 0.3], [1.5, -0.25, -0.25]]
+)
+def test_shares_that_make_no_split_are_refused(octdl, tmp_path, split):
+    with pytest.raises(InputError, match="three positive shares"):
+        run("OCTDL", octdl, tmp_path / "data", split=split)
+
+
+def test_what_was_done_is_described(octdl, tmp_path):
+    prepared = run(
+        "OCTDL", octdl, tmp_path / "data", zero_borders=True, split=[0.6, 0.2, 0.2], seed=3
+    )
+    about = json.loads((prepared.folder / "dataset.json").read_text())
+    assert about["done"]["split"] == {
+        "rule": "random by patient, stratified by class",
+        "shares": {"train": 0.6, "val": 0.2, "test": 0.2},
+        "seed": 3,
+    }
+    assert about["done"]["zeroed_borders"] == int((prepared.rows["border"] > 0).sum())
+    assert sum(about["counts"][s]["all"]["images"] for s in ("train", "val", "test")) == 56
+    assert about["source"] == [{"name": "download"}]
+    assert str(tmp_path) not in (prepared.folder / "dataset.json").read_text()

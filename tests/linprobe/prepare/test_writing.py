@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import shutil
 from functools import partial
@@ -12,17 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from linprobe.datasets import list_data_sets
-from linprobe.prepare.writing import (
-    Job,
-    _chunks,
-    check_target,
-    copy_file,
-    put_in_place,
-    work_folder,
-    write_images,
-    write_png,
-)
+from linprobe.prepare.volumes import read_gray
+from linprobe.prepare.writing import Job, Written, check_target, write_images
+from linprobe.prepare.writing import write_png as write_job
 from retfiner.common.errors import InputError
 from tests.helpers.disk import no_file_larger_than
 
@@ -36,17 +27,18 @@ def constant(path):
     return partial(np.load, path)
 
 
-def jobs_for(folder, count, **settings):
+def jobs_for(folder, count):
     folder.mkdir()
     jobs = []
     for index in range(count):
         path = folder / f"{index}.npy"
         np.save(path, pixels(index))
-        make = partial(
-            write_png, read=constant(path), zero_borders=False, source=path.name, **settings
-        )
-        jobs.append(Job(f"train/{'AB'[index % 2]}/{index}.png", make, path.name))
+        jobs.append(Job(f"train/{'AB'[index % 2]}/{index}.png", path.name, constant(path)))
     return jobs
+
+
+def write_png(path, *, read, source, zero_borders=False) -> Written:
+    return write_job(Job(path.name, source, read), path.parent, zero_borders=zero_borders)
 
 
 def test_a_png_holds_the_gray_values_and_its_hashes_are_true(tmp_path):
@@ -83,8 +75,8 @@ def test_what_is_no_bscan_is_named(tmp_path, image):
 def test_several_processes_write_what_one_does_in_the_same_order(tmp_path):
     jobs = jobs_for(tmp_path / "in", 40)
     np.save(tmp_path / "in" / "0.npy", pixels(0, (2000, 2000)))  # the first chunk is done last
-    one = write_images(jobs, tmp_path / "one", 1)
-    two = write_images(jobs, tmp_path / "two", 2)
+    one = write_images(jobs, tmp_path / "one", 1, zero_borders=False)
+    two = write_images(jobs, tmp_path / "two", 2, zero_borders=False)
     assert one == two
     assert len({result.sha256 for result in one}) == 40
     for job in jobs:
@@ -95,22 +87,20 @@ def test_several_processes_write_what_one_does_in_the_same_order(tmp_path):
 
 def test_an_error_in_another_process_says_what_it_says_in_this_one(tmp_path):
     jobs = jobs_for(tmp_path / "in", 30)
-    absent = tmp_path / "absent.png"
-    jobs[17] = Job("train/A/x.png", partial(copy_file, source=absent), "absent.png")
+    jobs[17] = Job("train/A/x.png", "absent", partial(read_gray, tmp_path / "absent.png"))
     said = []
     for workers in (1, 2):
-        with pytest.raises(InputError, match=r"absent\.png cannot be read") as caught:
-            write_images(jobs, tmp_path / f"out{workers}", workers)
+        with pytest.raises(InputError, match=r"absent\.png") as caught:
+            write_images(jobs, tmp_path / f"out{workers}", workers, zero_borders=False)
         said.append(str(caught.value))
     assert said[0] == said[1]
 
 
 def test_a_process_that_is_ended_from_outside_is_an_error_in_plain_words(tmp_path):
     jobs = jobs_for(tmp_path / "in", 20)
-    end = partial(write_png, read=partial(os._exit, 9), zero_borders=False, source="x")
-    jobs[5] = Job("train/A/x.png", end, "x")
+    jobs[5] = Job("train/A/x.png", "x", partial(os._exit, 9))
     with pytest.raises(InputError, match=r"(?s)ended from outside.*--num_workers"):
-        write_images(jobs, tmp_path / "out", 2)
+        write_images(jobs, tmp_path / "out", 2, zero_borders=False)
 
 
 def test_a_full_disk_is_said(tmp_path):
@@ -121,52 +111,11 @@ def test_a_full_disk_is_said(tmp_path):
         write_png(tmp_path / "a.png", read=lambda: pixels(0), zero_borders=False, source="a.tif")
 
 
-def test_a_volume_goes_to_one_process():
-    origins = ["a"] * 3 + ["b"] * 50 + [f"single{k}" for k in range(20)] + ["c"] * 600
-    jobs = [Job(f"{k}.png", print, origin) for k, origin in enumerate(origins)]
-    chunks = list(_chunks(jobs))
-    assert [job for chunk in chunks for job in chunk] == jobs
-    assert max(map(len, chunks)) == 512, "within bounds"
-    homes = {origin: sum(any(j.origin == origin for j in c) for c in chunks) for origin in "ab"}
-    assert homes == {"a": 1, "b": 1}
-    assert min(map(len, chunks[:-1])) >= 8
-
-
 def write_set(folder, value):
     for split in ("train", "val", "test"):
         (folder / split / "A").mkdir(parents=True)
         (folder / split / "A" / "a.png").write_text(value)
     return folder
-
-
-def test_the_work_folder_goes_and_is_never_taken_for_a_data_set(tmp_path):
-    output = tmp_path / "new" / "data"
-    with pytest.raises(KeyboardInterrupt), work_folder(output, "OCTID") as work:
-        write_set(work / "OCTID", "unfinished")
-        with pytest.raises(InputError, match="No data set in"):
-            list_data_sets(output, [])
-        raise KeyboardInterrupt
-    assert not (tmp_path / "new").exists(), "an output made for nothing goes as well"
-    output.mkdir(parents=True)
-    with work_folder(output, "OCTID"):
-        pass
-    assert output.is_dir(), "one that was there stays"
-
-
-def test_a_finished_data_set_replaces_the_old_one(tmp_path):
-    target = write_set(tmp_path / "OCTID", "old")
-    with work_folder(tmp_path, "OCTID") as work:
-        put_in_place(write_set(work / "OCTID", "new"), target)
-    assert (target / "train" / "A" / "a.png").read_text() == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["OCTID"]
-
-
-def test_the_old_one_comes_back_if_the_new_one_cannot_be_put_in_place(tmp_path):
-    target = write_set(tmp_path / "OCTID", "old")
-    with pytest.raises(FileNotFoundError), work_folder(tmp_path, "OCTID") as work:
-        put_in_place(work / "OCTID", target)
-    assert (target / "train" / "A" / "a.png").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["OCTID"]
 
 
 def test_what_may_be_replaced_and_what_not(tmp_path):
@@ -192,13 +141,3 @@ def test_output_and_source_within_each_other_are_refused(tmp_path, source):
     with pytest.raises(InputError, match="lie within each other"):
         check_target(tmp_path / "data" / "OCTID", [tmp_path / source], overwrite=True)
     check_target(tmp_path / "data" / "OCTID", [tmp_path / "data2"], overwrite=True)
-
-
-def test_a_copy_is_byte_for_byte(tmp_path):
-    stream = io.BytesIO()
-    Image.fromarray(pixels(0)).save(stream, "JPEG")
-    (tmp_path / "a.jpeg").write_bytes(stream.getvalue())
-    written = copy_file(tmp_path / "b.jpeg", source=tmp_path / "a.jpeg")
-    assert (tmp_path / "b.jpeg").read_bytes() == stream.getvalue()
-    assert written.sha256 == hashlib.sha256(stream.getvalue()).hexdigest()
-    assert written.pixels_sha256 is None

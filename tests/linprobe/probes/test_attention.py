@@ -85,7 +85,7 @@ def test_it_learns_which_instance_tells_the_class():
     train, val, test = (needles(60, seed) for seed in range(3))
     fitted = fit_best(build, train, val, [1e-5, 1e-2], numbers, draws, CPU)
     assert fitted.learning_rate == 1e-2
-    assert fitted.watch.progress.best_epoch <= len(fitted.watch.curve) <= 60
+    assert fitted.watch.best_epoch <= len(fitted.watch.curve) <= 60
     found = probabilities(fitted.model, test, 7)
     assert (found.argmax(1) == test.labels.numpy()).mean() > 0.9
     np.testing.assert_allclose(found, probabilities(fitted.model, test, 60), rtol=1e-5)

@@ -105,7 +105,7 @@ def test_one_report_has_a_table_of_each_kind(tmp_path):
     every(("ordinal", "multilabel", "regression")).to_csv(place, index=False)
     report = build_report(
         ReportConfig(base=["base"], refined=["good"], results=tmp_path / "none", bootstrap=100,
-                     predictions=[place], output=tmp_path / "out", swaps=99, map_points=0)
+                     predictions=[place], output=tmp_path / "out", swaps=99)
     )  # fmt: skip
     changes = pd.read_csv(tmp_path / "out" / "changes.csv").set_index("data_set")
     assert changes["metric"].drop_duplicates().tolist() == [
@@ -123,9 +123,9 @@ def test_one_report_has_a_table_of_each_kind(tmp_path):
     assert set(own["metric"]) == {"r2", "mae"}
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     for said in ("Results: grades", "Results: values", "Mean absolute error", "PED (",
-                 "Results: several labels an image", "Predicted values: values"):  # fmt: skip
+                 "Results: several labels an image"):  # fmt: skip
         assert said in page
-    assert len(report.others) == 3
+    assert len(report.tables) == 4
     again = read_table(tmp_path / "out" / "predictions.csv")
     assert set(again["task"]) == {"", "ordinal", "multilabel", "regression"}
 

@@ -83,6 +83,6 @@ def test_external_sets_stand_apart_from_those_that_were_trained_on(results):
 
 def test_external_sets_alone_are_the_main_table(results):
     config = ReportConfig(base=[MODELS[0]], refined=[MODELS[1]], results=results / "results",
-                          output=results / "report", bootstrap=50, swaps=99, map_points=0,
+                          output=results / "report", bootstrap=50, swaps=99,
                           data_set=["A_to_B"])  # fmt: skip
     assert [one.name for one in build_report(config).summary.sets] == ["A_to_B"]

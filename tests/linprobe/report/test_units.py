@@ -23,7 +23,7 @@ def write(config, **settings):
     for k, model in enumerate(MODELS):
         table = make_predictions(model, "OCTID", 0, strength=1 + k)
         table["patient"] = table["label"] + (table.groupby("label").cumcount() // 2).astype(str)
-        write_predictions(config.results, table, features=True, **settings)
+        write_predictions(config.results, table, **settings)
     return table
 
 
@@ -38,7 +38,6 @@ def test_patients_are_scored_by_the_mean_of_their_images(config):
         np.testing.assert_allclose(row, means.loc[name.removeprefix("patient ")])
     page = (config.output / "index.html").read_text(encoding="utf-8")
     assert "by patient (mean of its images" in page and " patients)</th>" in page
-    assert (config.output / "figures" / "map.png").is_file()  # of the features' means
 
 
 def test_what_was_pooled_by_one_unit_is_not_scored_by_another(config):

@@ -36,17 +36,8 @@ def test_labels_and_the_central_bscan_whatever_the_axis(tmp_path, axis, suffix, 
     assert told(listing, "patients: 4; published: 1000")
 
 
-def test_without_the_table_labels_come_from_the_archives(tmp_path):
-    listing = list_bscans(write_harvard(tmp_path, table=False), CENTRAL)
-    labels = [bscan.label for bscan in listing.bscans]
-    assert labels == ["Glaucoma", "NonGlaucoma", "NonGlaucoma", "Glaucoma"]
-    assert told(listing, "No data_summary.csv")
-
-
-@pytest.mark.parametrize("table", [True, False], ids=["table", "archives"])
-def test_age_sex_race_and_ethnicity_as_published(tmp_path, table):
-    """Words of the table, or numbers of the archives, of which -1 is unknown."""
-    listing = list_bscans(write_harvard(tmp_path, table=table), CENTRAL)
+def test_age_sex_race_and_ethnicity_as_published(tmp_path):
+    listing = list_bscans(write_harvard(tmp_path), CENTRAL)
     assert [dict(bscan.about) for bscan in listing.bscans] == [
         {"sex": "female", "race": "Asian", "age": "60.5", "target_age": "60.5"},
         {"sex": "male", "race": "Black", "ethnicity": "non-Hispanic", "age": "61.5",
@@ -75,6 +66,17 @@ def test_words_that_nobody_published_are_not_known(tmp_path):
     ]
 
 
+def test_a_picture_shows_a_slice_along_either_axis(tmp_path):
+    write_harvard(tmp_path, size=(12, 16), axis=0)
+    listing = list_bscans(tmp_path, Options(slice_axis="last"))
+    [(name, draw)] = listing.pictures.items()
+    picture, taken = draw(), listing.bscans[0].read()
+    assert name == "slice_axis.jpg" and picture.dtype == np.uint8 and taken.shape == (5, 12)
+    rows = np.flatnonzero((picture[:, :16] == pattern(2, (12, 16))[6]).all(1))
+    assert rows.size, "the B-scan along the first axis is in it"
+    assert any((picture[k : k + 5, :12] == taken).all() for k in range(len(picture) - 4))
+
+
 def test_all_bscans_in_order(tmp_path):
     options = Options(bscan="all", slice_axis="last")
     found = list_bscans(write_harvard(tmp_path, axis=2), options).bscans
@@ -94,36 +96,13 @@ def test_the_first_axis_counts_by_convention_whatever_the_shape(tmp_path, size):
     assert told(listing, "the last is the one that differs") == (size == (5, 12))
 
 
-def test_the_flag_decides_and_a_picture_shows_both(tmp_path):
+def test_the_flag_decides(tmp_path):
     write_harvard(tmp_path, size=(12, 16), axis=0)
     listing = list_bscans(tmp_path, Options(slice_axis="last"))
     bscan = listing.bscans[0]
     assert bscan.read().shape == (5, 12)
     assert bscan.source.endswith("#8")
     assert not told(listing, "first axis")
-    [(name, draw)] = listing.pictures.items()
-    picture = draw()
-    assert name == "slice_axis.jpg" and picture.dtype == np.uint8
-    rows = np.flatnonzero((picture[:, :16] == pattern(2, (12, 16))[6]).all(1))
-    assert rows.size, "the B-scan along the first axis is in it"
-    assert any((picture[k : k + 5, :12] == bscan.read()).all() for k in range(len(picture) - 4))
-
-
-@pytest.mark.parametrize("table", [None, "data_summary_glaucoma.csv"])
-def test_volumes_of_the_groups_other_data_sets_are_read_and_named(tmp_path, table):
-    write_harvard(tmp_path, table=False)
-    for path in (tmp_path / "Bscan").iterdir():
-        with np.load(path) as archive:
-            np.savez(path, oct_bscans=archive["bscans"], glaucoma=archive["glaucoma"])
-    if table:
-        rows = [(f"data_{k + 1:04d}.npz", ("no", "yes")[k % 2]) for k in range(4)]
-        write_csv(tmp_path / "ReadMe" / table, ("filename", "glaucoma"), rows)
-    listing = list_bscans(tmp_path, CENTRAL)
-    words = ["Glaucoma", "NonGlaucoma", "NonGlaucoma", "Glaucoma"]
-    labels = words if table is None else ["NonGlaucoma", "Glaucoma"] * 2
-    assert [bscan.label for bscan in listing.bscans] == labels
-    assert shows(listing.bscans[1], 102, (12, 12))
-    assert told(listing, "oct_bscans", "Harvard-GF or FairVision")
 
 
 def test_thickness_maps_alone_are_not_enough(tmp_path):

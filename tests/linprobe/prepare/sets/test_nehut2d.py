@@ -10,7 +10,7 @@ import pytest
 from linprobe.prepare.nehut2d import SPEC
 from linprobe.prepare.spec import Options
 from retfiner.common.errors import InputError
-from tests.helpers.downloads import NEHUT_HEADER, write_image, write_nehut
+from tests.helpers.downloads import write_image, write_nehut
 from tests.linprobe.prepare.sets.common import CENTRAL, by_name, patients_by_label, shows, told
 
 list_bscans = SPEC.list_bscans
@@ -103,7 +103,7 @@ def test_patients_with_identical_bscans_are_merged_across_ids_and_classes(tmp_pa
     assert chain == {"NORMAL-2"}
     assert patient["DRUSEN_1_OD_000_normal"] == patient["CNV_1_OD_000_normal"]
     assert len(set(patient.values())) == 3
-    assert told(listing, "6 files", "link 5 patients", "merged to 2", "3 B-scans are in several")
+    assert told(listing, "link 5 patients", "merged to 2")
 
 
 def test_files_of_equal_size_that_differ_in_one_byte_are_not_the_same(tmp_path):
@@ -135,7 +135,7 @@ def test_a_table_in_another_encoding(tmp_path):
     (tmp_path / TABLE).write_text(text, encoding="utf-16")
     assert len(list_bscans(tmp_path, CENTRAL).bscans) == 12
     (tmp_path / TABLE).write_bytes(text.replace("OD", "Ö").encode("latin-1"))
-    with pytest.raises(InputError, match=r"data_information\.csv is not in UTF-8"):
+    with pytest.raises(InputError, match=r"data_information\.csv cannot be read"):
         list_bscans(tmp_path, CENTRAL)
 
 
@@ -143,7 +143,7 @@ def test_the_header_must_be_as_published(tmp_path):
     write_nehut(tmp_path)
     text = (tmp_path / TABLE).read_text()
     (tmp_path / TABLE).write_text(text.replace("Patient ID", "Patient"))
-    with pytest.raises(InputError, match=", ".join(NEHUT_HEADER)):
+    with pytest.raises(InputError, match="it lacks Patient ID"):
         list_bscans(tmp_path, CENTRAL)
 
 

@@ -82,7 +82,7 @@ def test_a_missing_table_or_class(tmp_path):
         ("dme_1132011_2,DME", "dme_1132011_2,XYZ", "no class of this data set"),
         (",1132011,", ",,", "no class of this data set, or no patient"),
         ("file_name,disease", "name,disease", "does not have the columns"),
-        ("dme_1132011_2,DME", "dme_1132011_1,DME,x", "11 cells"),
+        ("dme_1132011_2,DME", "dme_1132011_1,DME,x", "cannot be read as a table"),
     ],
 )
 def test_a_table_that_does_not_fit(tmp_path, old, new, words):

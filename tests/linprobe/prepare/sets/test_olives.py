@@ -9,7 +9,7 @@ import pytest
 
 from linprobe.prepare.olives import BIOMARKERS, PATH, SPEC, TABLE
 from retfiner.common.errors import InputError
-from tests.helpers.downloads import write_image, write_olives
+from tests.helpers.downloads import write_olives
 from tests.linprobe.prepare.sets.common import ALL, CENTRAL, by_name, patients_by_label, shows, told
 
 list_bscans = SPEC.list_bscans
@@ -56,15 +56,6 @@ def test_folders_as_the_archives_within_the_archive_leave_them(tmp_path):
     (tmp_path / "OLIVES" / "TREX_DME").mkdir()
     shutil.move(tmp_path / "x" / "TREX DME", tmp_path / "OLIVES" / "TREX_DME" / "TREX DME")
     assert len(list_bscans(tmp_path / "OLIVES", CENTRAL).bscans) == 6
-
-
-def test_a_bscan_in_two_formats_counts_once(tmp_path):
-    place = write_olives(tmp_path) / "Prime_FULL/01-001/W0/OD"
-    for k in (0, 1):
-        write_image(place / f"{k}.tif", 77)
-    listing = list_bscans(tmp_path, CENTRAL)
-    assert shows(by_name(listing)["PRIME_01-001_W0_OD"], 2)
-    assert told(listing, "01-001/W0/OD", "two formats")
 
 
 def test_one_study_alone_is_an_error(tmp_path):

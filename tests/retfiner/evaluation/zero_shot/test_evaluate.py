@@ -146,7 +146,7 @@ def test_the_report_compares_a_zero_shot_model_with_probes(tmp_path):
     write_predictions(tmp_path, table)
     config = ReportConfig(
         base=["baseline/toy"], refined=["refined/toy", "zero_shot/toy"], results=tmp_path,
-        output=tmp_path / "r", bootstrap=50, swaps=99, map_points=0,
+        output=tmp_path / "r", bootstrap=50, swaps=99,
     )  # fmt: skip
     report = build_report(config)
     assert report.summary.models == ["baseline/toy", "refined/toy", "zero_shot/toy"]
