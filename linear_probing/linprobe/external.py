@@ -63,3 +63,19 @@ def external(ours: DataSet, theirs: DataSet, label_map: Mapping[str, str]) -> Da
         hashlib.sha256(content.encode()).hexdigest(),
         train_set=ours.name,
     )
+
+
+def check_label_map(label_map: Mapping[str, str], sets: list[DataSet]) -> None:
+    """Refuse a map of classes that no external data set has.
+
+    Raises:
+        InputError: If there is one; it is named.
+    """
+    known = {name for one in sets for name in one.classes}
+    unknown = sorted(set(label_map) - known)
+    if unknown:
+        raise InputError(
+            "--label_map names classes that no external data set has",
+            got=shorten(unknown),
+            expected=f"theirs=ours, of {shorten(sorted(known), 20)}",
+        )

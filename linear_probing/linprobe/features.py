@@ -7,7 +7,9 @@ depend on that and on the image's content alone: not on its place, the batch, or
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -152,15 +154,16 @@ class Extractor:
         """Read images in their order and show them: (B, C, S, S), B of them at once.
 
         Raises:
-            InputError: If an image cannot be read.
+            InputError: If images cannot be read; they are named.
         """
         loader = DataLoader(
             _Shown(split, view), batch_size=size, num_workers=self.num_workers, collate_fn=list
         )
+        done = 0
         for shown in loader:
-            for error in shown:
-                if isinstance(error, InputError):
-                    raise error
+            if any(isinstance(one, InputError) for one in shown):
+                raise _unreadable(split.paths[done:])
+            done += len(shown)
             yield torch.stack(shown)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -168,6 +171,24 @@ class Extractor:
         images = images.to(self.device, self._dtype)
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return self.backbone.features(images, self.method)
+
+
+def _unreadable(paths: Sequence[Path]) -> InputError:
+    """Name every image that cannot be read, not just the first."""
+
+    def look(path: Path) -> list[InputError]:
+        try:
+            read_bscan(path)
+        except InputError as error:
+            return [error]
+        return []
+
+    with ThreadPoolExecutor(8) as pool:
+        errors = [error for found in pool.map(look, paths) for error in found]
+    told = "\n  ".join(error.in_one_line for error in errors[:20])
+    more = f"and {len(errors) - 20} more" if len(errors) > 20 else None
+    remedy = "replace or remove them"
+    return InputError(f"{len(errors)} images cannot be used:\n  {told}", got=more, remedy=remedy)
 
 
 def reading_processes(requested: int | None, device: torch.device) -> int:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from linprobe.config import ProbeConfig
 from linprobe.datasets import SPLITS, DataSet, Split, list_data_sets, read_data_set
-from linprobe.external import external
+from linprobe.external import check_label_map, external
 from linprobe.features import Extractor, reading_processes
 from linprobe.fractions import draw_fraction, draw_shots
 from linprobe.leaks import TrainingPairs, check_splits, refuse
@@ -157,6 +157,7 @@ def run_sweep(
     """
     folders = list_data_sets(config.data_root, config.data_set, config.external)
     others = [read_data_set(config.data_root / name, ("test",)) for name in config.external]
+    check_label_map(config.classes_of_external, others)
     store = FeatureStore(config.feature_store)
     pairs = None if config.train_csv is None else TrainingPairs(config.train_csv, store)
     models, summaries = [], []

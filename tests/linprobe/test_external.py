@@ -41,6 +41,9 @@ def test_too_few_common_classes_and_wrong_maps_are_errors(both):
         external(ours, theirs, {})
     with pytest.raises(InputError, match="that A does not have"):
         external(ours, theirs, {"VID": "vitreous"})
+    config = small_probe(both, data_root=both, data_set=["A"], external=["B"], label_map=["X=AMD"])
+    with pytest.raises(InputError, match="no external data set has"):
+        run_sweep(config)
 
 
 def test_the_same_head_is_tested_inside_and_outside(both):

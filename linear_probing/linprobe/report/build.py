@@ -20,7 +20,7 @@ from linprobe.report.figures import Drawing, EfficiencyPoint, draw_all
 from linprobe.report.loading import Loaded, load
 from linprobe.report.methods import methods_paragraph
 from linprobe.report.subgroups import subgroup_tables
-from linprobe.report.summary import MEAN, Summary, summarise
+from linprobe.report.summary import MEAN, Summary, mean_scores, summarise
 from linprobe.report.transfer import transfer_tables
 from linprobe.statistics import data_sets_needed
 from retfiner.common.console import wide_console
@@ -220,13 +220,13 @@ def _efficiency(
                        for name in loaded.data_sets)  # fmt: skip
         if not complete or part.data_sets != loaded.data_sets:
             continue
-        summary = summarise(part, metric, **numbers)
-        for model in part.names:
-            counts = [one.trained_on[model] for one in summary.sets]
+        numbers = {name: value for name, value in numbers.items() if name != "swaps"}
+        sets, scores = mean_scores(part, metric, **numbers)
+        for model, score in scores.items():
+            counts = [one.trained_on[model] for one in sets]
             known = [count for count in counts if count is not None]
             if len(known) == len(counts):
                 words |= {word for _, word in known}
-                score = summary.scores[model, MEAN]
                 trained = float(np.mean([count for count, _ in known]))
                 points.append(EfficiencyPoint(model, trained, score.mean, score.interval))
     return points, words.pop() if len(words) == 1 else "patients or images"

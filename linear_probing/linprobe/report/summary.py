@@ -157,19 +157,7 @@ def summarise(
     Raises:
         InputError: If test images differ, or the metric exists nowhere.
     """
-    names = loaded.data_sets
-    every = [scored_set(loaded.at(n, loaded.main_amount), scales.get(n, ())) for n in names]
-    defined = [
-        one for one in every
-        if all(np.isfinite(one.values(metric, model)).all() for model in loaded.names)
-    ]  # fmt: skip
-    undefined = [one.name for one in every if one not in defined]
-    if not defined:
-        raise InputError(
-            f"{ALL_METRICS[metric].label} exists on none of the data sets.",
-            got=shorten(undefined),
-            remedy="choose another --metric, or say with --ordered which classes are a scale",
-        )
+    defined, undefined = _sets(loaded, metric, scales)
     draws: Draws = {}
     for one in track(defined, "intervals by patient", len(defined), "data set"):
         rng = np.random.default_rng(derive_seed(seed, "bootstrap", one.name))
@@ -186,6 +174,39 @@ def summarise(
         pooled={pair: _pooled(summary, pair) for pair in loaded.pairs},
         pairwise={p: _change(summary, draws, p, MEAN, len(every_two)) for p in every_two},
     )
+
+
+def mean_scores(
+    loaded: Loaded, metric: str, *, scales: Mapping[str, Sequence[str]], resamples: int, seed: int
+) -> tuple[list[ScoredSet], dict[str, Score]]:
+    """Compute what the models score on the mean over all data sets, and nothing else."""
+    sets, _ = _sets(loaded, metric, scales)
+    draws: Draws = {}
+    for one in sets:
+        rng = np.random.default_rng(derive_seed(seed, "bootstrap", one.name))
+        draws[one.name] = one.draws([metric], resamples, rng)
+    scores = _scores(sets, metric, draws)
+    return sets, {model: scores[model, MEAN] for model in loaded.names}
+
+
+def _sets(
+    loaded: Loaded, metric: str, scales: Mapping[str, Sequence[str]]
+) -> tuple[list[ScoredSet], list[str]]:
+    """Line up the data sets on which the metric exists; name the others."""
+    names = loaded.data_sets
+    every = [scored_set(loaded.at(n, loaded.main_amount), scales.get(n, ())) for n in names]
+    defined = [
+        one for one in every
+        if all(np.isfinite(one.values(metric, model)).all() for model in loaded.names)
+    ]  # fmt: skip
+    undefined = [one.name for one in every if one not in defined]
+    if not defined:
+        raise InputError(
+            f"{ALL_METRICS[metric].label} exists on none of the data sets.",
+            got=shorten(undefined),
+            remedy="choose another --metric, or say with --ordered which classes are a scale",
+        )
+    return defined, undefined
 
 
 def _names_of(one: ScoredSet) -> list[str]:
