@@ -115,7 +115,7 @@ def _draw_change(ax: Axes, change: Change, place: int, scale: float) -> None:
 
 def draw_scores(summary: Summary) -> Drawing:
     """Draw a dumbbell plot: what each model scores on each data set."""
-    names = [*(one.name for one in summary.sets), MEAN][::-1]
+    names = summary.rows[::-1]
     figure = Figure(figsize=(COLUMN, 0.3 * len(names) + 0.9))
     ax = figure.subplots()
     scores = {m: [summary.scores[m, name].mean for name in names] for m in summary.models}

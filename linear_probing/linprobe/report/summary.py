@@ -116,8 +116,14 @@ class Summary:
     metrics: pd.DataFrame
 
     def of_pair(self, pair: tuple[str, str]) -> list[Change]:
-        """Take the changes of one pair, the mean last."""
-        return [one for one in self.changes if (one.base, one.model) == pair]
+        """Take the changes of one pair by :attr:`rows`."""
+        own = (one for one in self.changes if (one.base, one.model) == pair)
+        return [one for one in own if one.data_set in self.rows]
+
+    @property
+    def rows(self) -> list[str]:
+        """Name what tables and figures show: the data sets, and MEAN where there are several."""
+        return [*(one.name for one in self.sets), *[MEAN] * (len(self.sets) > 1)]
 
     @property
     def kind(self) -> str:

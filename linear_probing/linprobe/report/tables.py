@@ -165,7 +165,7 @@ def main_table(summary: Summary, marks: dict[str, str]) -> Table:
                                 "p", "p (Holm)")  # fmt: skip
     if not summary.pairs:
         columns = ("Data set", "Chance", "Score", "95 % interval")
-        lines = [_score_line(summary, name, marks) for name in _rows(summary)]
+        lines = [_score_line(summary, name, marks) for name in summary.rows]
     info, by = ALL_METRICS[summary.metric], ""
     if summary.item != "image":
         by = f" by {summary.item} (mean of its images' probabilities, or as its probe pooled them)"
@@ -183,10 +183,6 @@ def _heads(summary: Summary) -> list[str]:
         found.pop() if len(found) == 1 and max(map(len, found)) <= LONGEST_HEAD else word
         for found, word in zip(sides, ("Base", "Model"), strict=False)
     ]
-
-
-def _rows(summary: Summary) -> list[str]:
-    return [*(one.name for one in summary.sets), MEAN]
 
 
 def _name_and_chance(summary: Summary, name: str, marks: dict[str, str]) -> tuple[str, str]:
@@ -219,7 +215,7 @@ def _comparison(summary: Summary, change: Change, marks: dict[str, str]) -> Line
 
 def leaderboard(summary: Summary) -> Table:
     """Rank all models by their mean over data sets."""
-    order, names = sorted(summary.models, key=summary.ranks.__getitem__), _rows(summary)
+    order, names = sorted(summary.models, key=summary.ranks.__getitem__), summary.rows
     best = max if ALL_METRICS[summary.metric].higher_is_better else min
     winners = {n: best(summary.scores[m, n].mean for m in order) for n in names}
     lines = []
