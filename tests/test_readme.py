@@ -313,6 +313,7 @@ def small_quickstart(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_on_what_the_quickstart_makes(small_quickstart):
     ran = small_quickstart / "ran.ipynb"
     subprocess.run(
@@ -341,6 +342,7 @@ def test_links_in_the_notebook_lead_somewhere():
         assert not anchor or anchor in headings(path.read_text(encoding="utf-8")), name
 
 
+@pytest.mark.slow
 def test_the_picture_of_the_readme_is_drawn(small_quickstart):
     quickstart, output = small_quickstart / "quickstart", small_quickstart / "overview.png"
     header = ["data_set", "base_mean", "refined_mean"]

@@ -80,8 +80,8 @@ def test_ages_are_grouped(age, group):
 
 
 def test_groups_are_read_and_no_age_finer_than_they_are(tmp_path):
-    text = "image,patient,sex,age,device\na.png,1, F ,67,Cirrus\nb.png,2,,,\n"
+    text = "image,patient,sex,age,device,race\na.png,1, F ,67,Cirrus,Asian\nb.png,2,,,,\n"
     (tmp_path / "split.csv").write_text(text)
     found = read_split_table(tmp_path)
-    assert found["a.png"][3:] == ("F", "65 to 79", "Cirrus", "")
-    assert found["b.png"][3:] == ("", "", "", "")
+    assert found["a.png"][3:] == ("F", "65 to 79", "Cirrus", "Asian", "")
+    assert found["b.png"][3:] == ("", "", "", "", "")

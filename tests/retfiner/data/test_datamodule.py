@@ -258,6 +258,7 @@ def test_batches_are_the_same_with_workers(material, transform, tmp_path):
             assert torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
 
 
+@pytest.mark.slow
 def test_spawned_workers_read_a_data_set_from_a_file(material, transform, tmp_path):
     """What macOS and Windows do: nothing of this process is there but what was pickled."""
     config = own(material, "Whole", tmp_path, num_workers=1, worker_start="spawn")
@@ -339,7 +340,7 @@ def test_python_exits_where_workers_wait_for_more(then):
         [sys.executable, "-c", UNFINISHED + then],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "4\n", "")

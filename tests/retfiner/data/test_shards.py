@@ -191,6 +191,7 @@ def test_what_a_tar_lacks_is_said_before_training(tables, tmp_path):
 # -- what is trained -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_of_shards_is_the_run_of_files_to_the_bit(forks, material, tables, server, tmp_path):
     loose = run(forks, material, tmp_path / "a", train_csv=tables / "loose")
     wanted = (loose / "metrics.csv").read_bytes()

@@ -96,6 +96,7 @@ def test_a_run_that_was_cut_off_goes_on(material, tmp_path, monkeypatch, capsys)
         embed(material.weights, data, output)
 
 
+@pytest.mark.slow
 def test_devices_share_the_work_and_give_the_same(material, tmp_path):
     data = material.csv.parent / "images"
     words = ["--model", material.weights, "--data", data, "--output", tmp_path / "two.parquet",

@@ -19,6 +19,7 @@ with lock_run_folder(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_a_run_is_held_by_one_process_until_it_ends_however_it_ends(tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path)],

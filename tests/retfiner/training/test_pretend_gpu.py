@@ -85,7 +85,9 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", ["as published", *(pytest.param(w, marks=pytest.mark.slow) for w in list(WAYS)[1:])]
+)
 def test_steps_train_everything_and_wait_for_nothing(gpu, way):
     module = make_module(gpu, **WAYS[way])
     optimiser = optimiser_of(module, clips=True)
@@ -105,6 +107,7 @@ def test_steps_train_everything_and_wait_for_nothing(gpu, way):
     assert all(p.grad.dtype == torch.float32 for p in trained.values())
 
 
+@pytest.mark.slow
 def test_float16_waits_for_nothing_either(gpu):
     module, scaler = make_module(gpu), torch.amp.GradScaler("cuda")
     optimiser = optimiser_of(module, scaler=scaler)

@@ -20,6 +20,7 @@ def run(code):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asks",
     [
