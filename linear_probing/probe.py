@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,12 +120,20 @@ def _next_commands(config: ProbeConfig, model: str) -> str:
     report = command("linear_probing/report.py", *named)
     if probed:
         return report
-    words = sys.argv[1:]
-    for flag in ("--ft_weights", "--version"):
-        if flag in words:
-            del words[words.index(flag) : words.index(flag) + 2]
+    words = _without(sys.argv[1:], ("--ft_weights", "--version"))
     words += [] if config.ft_weights is not None else ["--ft_weights", "path/to/refined.pth"]
     return f"{command('linear_probing/probe.py', *words)}\n         {report}"
+
+
+def _without(words: list[str], flags: Sequence[str]) -> list[str]:
+    """Leave flags out of a command line, with their values, however often they are given."""
+    kept, is_value = [], False
+    for word in words:
+        if is_value or word.partition("=")[0] in flags:
+            is_value = not is_value and "=" not in word
+        else:
+            kept.append(word)
+    return kept
 
 
 def _print_summary(summary: Summary) -> None:

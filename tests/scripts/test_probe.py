@@ -224,6 +224,12 @@ def test_labels_grades_and_values_of_a_table_end_in_one_report(material, tmp_pat
     assert code == 2 and "Only tasks of classes go with --probe prototype" in err
 
 
+def test_flags_are_left_out_of_the_next_command_however_they_are_written():
+    without = runpy.run_path(str(PROBING / "probe.py"))["_without"]
+    words = ["--version", "refined", "--views", "4", "--ft_weights=a b.pth", "--version", "mine"]
+    assert without(words, ("--ft_weights", "--version")) == ["--views", "4"]
+
+
 def test_zero_shot_stands_in_the_same_leaderboard(material, tmp_path):
     """A run as evaluate.py writes it: no training images, one seed, numbered patients."""
     data = read_data_set(material / "_data" / "OCTID")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -63,25 +62,15 @@ def build_report(config: ReportConfig) -> Report:
                   config.protocol).by_unit(config.unit)  # fmt: skip
     inner, outer, train_sets = loaded.divided()
     part = inner or loaded
-    unknown = sorted(config.scales.keys() - set(loaded.table["data_set"]))
-    if unknown:
-        raise InputError("--ordered names other data sets", got=shorten(unknown),
-                         expected=", ".join(loaded.data_sets))  # fmt: skip
+    _check_scales(config, loaded)
     numbers: dict[str, Any] = {
-        "scales": config.scales, "resamples": config.bootstrap, "swaps": config.swaps,
-        "seed": config.seed,
+        "scales": config.scales, "resamples": config.bootstrap, "seed": config.seed,
     }  # fmt: skip
+    tested = {**numbers, "swaps": config.swaps}
     kinds = part.by_kind()
-    metrics = {kind: _metric_of(kind, config.metric) for kind in kinds}
-    if config.metric is not None and config.metric not in metrics.values():
-        label = ALL_METRICS[config.metric].label
-        raise InputError(
-            f"{label} exists on none of the data sets.",
-            got=shorten(loaded.data_sets),
-            remedy="choose another --metric",
-        )
-    every = [summarise(own, metrics[kind], **numbers) for kind, own in kinds.items()]
-    summary, rest = every[0], every[1:]
+    metrics = _metrics_of(kinds, config.metric, loaded)
+    every = [summarise(own, metrics[kind], **tested) for kind, own in kinds.items()]
+    summary = every[0]
     notes = _noted(loaded)
     marks = {name: f" [{chr(97 + k % 26)}]" for k, name in enumerate(notes)}
     remarks = [f"{marks[name].strip()} {name}: {' '.join(notes[name])}" for name in marks]
@@ -92,7 +81,7 @@ def build_report(config: ReportConfig) -> Report:
         told = [*table.notes, *remarks] if one is summary else lay.warnings(one)
         tables = [replace(table, notes=told), *_of_several(one)]
         if one is summary and outer is not None and inner is not None:
-            outside = summarise(outer, _metric_of("classes", config.metric), **numbers)
+            outside = summarise(outer, _metric_of("classes", config.metric), **tested)
             tables += transfer_tables(one, outside, train_sets, config.bootstrap, config.seed)
         tables += [*subgroup_tables(one, config.bootstrap, config.seed), lay.metrics_table(one)]
         results.append(tables[0])
@@ -115,20 +104,14 @@ def build_report(config: ReportConfig) -> Report:
     for name, text in texts.items():
         write_text(config.output / name, text)
     efficiency = _efficiency(kinds[summary.kind], summary.metric, numbers)
-    drawings = draw_all(summary, *efficiency)
-    more = (
-        one._replace(name=f"{one.name}_{other.kind}", title=_of_kind(one.title, other),
-                     after=one.after and _of_kind(one.after, other))
-        for other in rest for one in draw_all(other)
-    )  # fmt: skip
-    pictures, files = _draw(chain(drawings, more), config.output / FIGURES)
+    pictures, files = _draw(_drawings(every, efficiency), config.output / FIGURES)
     page = lay.render(
         "page.html",
         title=_title(summary),
         lead=f"{', '.join(summary.models)} on {', '.join(part.data_sets)}.",
         warnings=[f"{name}: {n}" for name, told in notes.items() for n in told if _LEAK.search(n)],
         cards=[
-            {**card, "title": _of_kind(card["title"], one) if rest else card["title"]}
+            {**card, "title": _of_kind(card["title"], one) if every[1:] else card["title"]}
             for one in every
             for card in _cards(one)
         ],
@@ -141,6 +124,36 @@ def build_report(config: ReportConfig) -> Report:
     place = config.output / "index.html"
     write_text(place, page)
     return Report(summary, results, remarks, [place, *(config.output / n for n in texts), *files])
+
+
+def _check_scales(config: ReportConfig, loaded: Loaded) -> None:
+    unknown = sorted(config.scales.keys() - set(loaded.table["data_set"]))
+    if unknown:
+        raise InputError("--ordered names other data sets", got=shorten(unknown),
+                         expected=", ".join(loaded.data_sets))  # fmt: skip
+
+
+def _metrics_of(kinds: Iterable[str], asked: str | None, loaded: Loaded) -> dict[str, str]:
+    """Choose the metric of each kind of task; the one asked for has to fit one of them."""
+    metrics = {kind: _metric_of(kind, asked) for kind in kinds}
+    if asked is not None and asked not in metrics.values():
+        raise InputError(
+            f"{ALL_METRICS[asked].label} exists on none of the data sets.",
+            got=shorten(loaded.data_sets),
+            remedy="choose another --metric",
+        )
+    return metrics
+
+
+def _drawings(
+    every: Sequence[Summary], efficiency: tuple[Sequence[EfficiencyPoint], str]
+) -> Iterator[Drawing]:
+    """Draw the figures of each kind of task; those behind the first say which they are of."""
+    yield from draw_all(every[0], *efficiency)
+    for other in every[1:]:
+        for one in draw_all(other):
+            yield one._replace(name=f"{one.name}_{other.kind}", title=_of_kind(one.title, other),
+                               after=one.after and _of_kind(one.after, other))  # fmt: skip
 
 
 def _metric_of(kind: str, asked: str | None) -> str:
@@ -220,7 +233,6 @@ def _efficiency(
                        for name in loaded.data_sets)  # fmt: skip
         if not complete or part.data_sets != loaded.data_sets:
             continue
-        numbers = {name: value for name, value in numbers.items() if name != "swaps"}
         sets, scores = mean_scores(part, metric, **numbers)
         for model, score in scores.items():
             counts = [one.trained_on[model] for one in sets]
