@@ -20,56 +20,63 @@ from retfiner.text.tokenizer import as_report_list
 Array = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """Where each word of a report looks in an image; g x g patches, row 0 at the top.
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """A report as it was read over an image, or an exam.
 
     Attributes:
-        image: (H, W) the B-scan in [0, 1]; of a fundus photograph (H, W, 3).
         report: The text, white space as in training.
         words: Its W words that the model has read.
         unread: Its words behind the cut.
-        attention: (W, g, g) cross-attention of each word.
-        weighted: (W, g, g) cross-attention weighted by its gradient of the match score.
-        rollout: (g, g) attention rollout of the image alone.
         layer: The cross-attention layer, from 0.
-        match: Probability that image and report match; not calibrated.
+        match: Probability that image, or exam, and report match; not calibrated.
     """
 
-    image: Array
     report: str
     words: list[Word]
     unread: list[Word]
-    attention: Array
-    weighted: Array
-    rollout: Array
     layer: int
     match: float
 
 
-@dataclass(frozen=True)
-class ExamExplanation:
-    """At which of the K images of an exam each word of a report looks, and where in them.
+@dataclass(frozen=True, kw_only=True)
+class Explanation(_Reading):
+    """Where each word of a report looks in an image; g x g patches, row 0 at the top.
+
+    Beside what is said of the reading: ``report``, ``words``, ``unread``, ``layer``, ``match``.
 
     Attributes:
-        images: K images as in :class:`Explanation`, which also has what is not said here.
+        image: (H, W) the B-scan in [0, 1]; of a fundus photograph (H, W, 3).
+        attention: (W, g, g) cross-attention of each word.
+        weighted: (W, g, g) cross-attention weighted by its gradient of the match score.
+        rollout: (g, g) attention rollout of the image alone.
+    """
+
+    image: Array
+    attention: Array
+    weighted: Array
+    rollout: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamExplanation(_Reading):
+    """At which of the K images of an exam each word of a report looks, and where in them.
+
+    Beside what is said of the reading, as in :class:`Explanation`.
+
+    Attributes:
+        images: K images as there.
         names: What each of them is called.
         attention: (W, K, g, g) cross-attention of each word.
         weighted: (W, K, g, g) cross-attention weighted by its gradient of the match score.
         rollout: (K, g, g) attention rollout of each image alone.
-        match: Probability that exam and report match; not calibrated.
     """
 
     images: list[Array]
     names: list[str]
-    report: str
-    words: list[Word]
-    unread: list[Word]
     attention: Array
     weighted: Array
     rollout: Array
-    layer: int
-    match: float
 
     def shares(self, weighted: bool = True) -> Array:
         """Say how each word's map is shared out among the images: (W, K), a word's sum to 1.
