@@ -14,10 +14,10 @@ from retfiner.vision.images.kinds import seen_kind
 from retfiner.vision.images.read_as import OCT
 
 FIRST_LOOKS = 1_000
-"""Files of a large table that training looks at before it looks at all of them."""
+"""Files of many that are looked at before all of them are."""
 
 
-def see_kinds(images: Iterable[ImageAddress], first: int | None = None) -> dict[Path, str]:
+def see_kinds(images: Iterable[ImageAddress], first: int | None = FIRST_LOOKS) -> dict[Path, str]:
     """Say of each file which kind of image it holds, as far as it says so itself.
 
     Of more files than ``first``, so many are looked at, spread over all, and the others only where

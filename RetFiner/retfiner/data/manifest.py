@@ -22,7 +22,7 @@ from retfiner.data.exams import (
     gather,
 )
 from retfiner.data.file_looks import look_at_each
-from retfiner.data.kinds import FIRST_LOOKS, describe_kinds, is_unnamed, see_kinds, with_kinds
+from retfiner.data.kinds import describe_kinds, is_unnamed, see_kinds, with_kinds
 from retfiner.data.pair_table import (
     Columns,
     PairTable,
@@ -149,7 +149,7 @@ def _checked(
         )
     unnamed = [content.address for row in kept if is_unnamed(row)
                for content in contents.get(row.image, [Content(row.image)])]  # fmt: skip
-    kinds = see_kinds(unnamed, FIRST_LOOKS)
+    kinds = see_kinds(unnamed)
     table.notes += describe_kinds(kinds)
     exams = None
     if columns.group is None:

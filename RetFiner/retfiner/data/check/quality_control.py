@@ -102,7 +102,7 @@ def check_pairs(
         problems += find_mixed_reports(rows)
         exams = len({row.group for row in rows})
         notes.append(f"{exams:,} exams, written as a row for each of their {len(rows):,} images")
-    kinds = see_kinds(row.image for row in rows if row.name and is_unnamed(row))
+    kinds = see_kinds((row.image for row in rows if row.name and is_unnamed(row)), first=None)
     rows = with_kinds(rows, kinds)
     notes += describe_kinds(kinds)
     problems += find_unusable_rows(rows)
