@@ -23,11 +23,10 @@ def main() -> None:
     from linprobe.prepare import folder
     from linprobe.prepare.prepare import prepare
     from linprobe.prepare.registry import DATASETS, find_spec
-    from linprobe.prepare.show import WIDTH, show_prepared, table_of_data_sets
-    from retfiner.common.console import wide_console
+    from linprobe.prepare.show import list_of_data_sets, show_prepared
 
     if config.list or config.name is None:
-        wide_console(WIDTH).print(table_of_data_sets(DATASETS.values()))
+        print(list_of_data_sets(DATASETS.values()))
         return
     if config.name == folder.NAME:
         show_prepared(prepare(config, folder.spec_of(config.source[0].resolve().stem)))

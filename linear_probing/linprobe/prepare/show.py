@@ -3,51 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
-from rich import box
-from rich.table import Column, Table
 
 from linprobe.prepare.spec import DataSetSpec, GrayImage
 from linprobe.prepare.tables import SPLITS, count
 from linprobe.prepare.volumes import read_slice
 from retfiner.common.commands import command
-from retfiner.common.console import wide_console
 
 if TYPE_CHECKING:
     from linprobe.prepare.prepare import Prepared
 
-WIDTH = 140
-"""Letters of a line in a log file, which a table of data sets needs."""
 
+def list_of_data_sets(specs: Iterable[DataSetSpec]) -> str:
+    """List data sets: name, task, classes, licence, and where to download.
 
-def table_of_data_sets(specs: Iterable[DataSetSpec]) -> Table:
-    """List data sets: name, task, classes, licence, and where to download."""
-    # An address that is broken over lines cannot be copied.
-    columns = (Column(title, overflow="fold") for title in ("task", "classes", "licence", "where"))
-    table = Table(Column("name", no_wrap=True), *columns, box=box.SIMPLE_HEAD)
-    for spec in specs:
-        table.add_row(spec.name, spec.task, ", ".join(spec.classes), spec.licence, spec.where)
-    return table
+    A line each: a name or an address that is broken over lines cannot be copied.
+    """
+    return "\n\n".join(
+        "\n    ".join(
+            (f"{spec.name}: {spec.task}", ", ".join(spec.classes), spec.licence, spec.where)
+        )
+        for spec in specs
+    )
 
 
 def show_prepared(prepared: Prepared) -> None:
     """Print counts, notes, and what to do next."""
-    out = wide_console(WIDTH)
-    say = partial(out.print, markup=False, highlight=False, soft_wrap=True)
     counts = count(prepared.rows).unstack("split")
     known = [what for what in ("images", "patients") if (counts[what] >= 0).all(axis=None)]
-    say(counts[[(what, split) for what in known for split in SPLITS]].to_string())
+    print(counts[[(what, split) for what in known for split in SPLITS]].to_string())
     for note in prepared.notes:
-        say(f"note: {note}")
+        print(f"note: {note}")
     words = ("--init_weights", "path/to/base.pth", "--data_root", prepared.folder.parent,
              "--data_set", prepared.folder.name)  # fmt: skip
-    say(f"\nWritten: {prepared.folder} (images, split.csv, dataset.json)")
-    say(f"Next:    {command('linear_probing/probe.py', *words)}")
+    print(f"\nWritten: {prepared.folder} (images, split.csv, dataset.json)")
+    print(f"Next:    {command('linear_probing/probe.py', *words)}")
 
 
 def picture_of_axes(path: Path, name: str, shape: tuple[int, ...], taken: int) -> GrayImage:
