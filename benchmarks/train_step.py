@@ -2,6 +2,7 @@
 
     python benchmarks/train_step.py --batch_size 16                  # ours
     python benchmarks/train_step.py --batch_size 16 --naive          # beside the published way
+    python benchmarks/train_step.py --batch_size 16 --naive --profile    # and what takes the time
     python benchmarks/train_step.py --batch_size 16 --compile --gradient_checkpointing
     python benchmarks/train_step.py --batch_size 64 --chunk_size 16  # --contrast_batch 64
     python benchmarks/train_step.py --batch_size 4 --exam_images 8   # beside 4 single images
@@ -21,6 +22,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +35,7 @@ from measuring import Clock, give_memory_back, peak_memory
 from naive_step import NaiveStep
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig
 
@@ -55,6 +58,11 @@ SHAPES = {
     "vit_large": (1024, 24, 16),
 }
 """Width, blocks and heads."""
+KINDS = {
+    "matrix products": ("mm", "addmm", "bmm", "baddbmm", "mkldnn_conv", "convolution_backward"),
+    "attention": ("_scaled_dot_product",),
+}
+"""Beginnings of the names of what a profile adds up; the rest is what is neither."""
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -86,6 +94,7 @@ class BenchmarkConfig:
         "measure a step of as many exams of so many images beside ours", None
     )
     channels_last: bool = flag("measure a channels-last patch embedding beside ours", False)
+    profile: bool = flag("say what a step of each way spends time on, by kind of operation", False)
     steps: PositiveInt = flag("measured steps", 5)
     warmup: PositiveInt = flag("steps before", 2)
     output: Path | None = flag("JSON file to write", None)
@@ -414,6 +423,27 @@ def main() -> None:
     # The same work in fewer operations is not worse: the share is of what a way itself computes.
     results = {name: way.summary(flops[name], peak) for name, way in ways.items()}
     report(config, results, peak, differences)
+    for name, way in ways.items() if config.profile else []:
+        print_profile(name, way)
+
+
+def print_profile(name: str, way: Stepper) -> None:
+    """Print what a step on a CPU spends on matrix products, on attention and on what is neither."""
+    batch = way.batch(0)
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        way.step(0, batch)
+    spent: dict[str, float] = defaultdict(float)
+    rest = []
+    for one in profiler.key_averages():
+        seconds, operation = one.self_cpu_time_total / 1e6, one.key.removeprefix("aten::")
+        kind = next((kind for kind, names in KINDS.items() if operation.startswith(names)), "rest")
+        spent[kind] += seconds
+        if kind == "rest":
+            rest.append((seconds, f"{operation} {seconds:.2f} ({one.count})"))
+    shares = ", ".join(f"{kind} {seconds:.2f}" for kind, seconds in spent.items())
+    print(f"{name}, seconds of one step: {shares}")
+    most = sorted(rest, reverse=True)[:8]
+    print("        of the rest (and how many): " + ", ".join(text for _, text in most))
 
 
 def report(
