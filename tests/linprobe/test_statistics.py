@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from linprobe.statistics import (
-    bootstrap_interval,
     critical_difference,
     data_sets_needed,
     detectable_difference,
@@ -21,30 +20,42 @@ from linprobe.statistics import (
     stars,
     swap_test,
 )
+from retfiner.common.bootstrap import Units, bootstrap_interval
 from retfiner.common.errors import InputError
 
 
 def test_the_interval_is_as_wide_as_students_for_normal_draws():
     draws = stats.norm(3, 2).ppf((np.arange(200_000) + 0.5) / 200_000)
-    low, high = bootstrap_interval(draws, [[10]])
+    low, high = bootstrap_interval(draws, [Units(10, [10])])
     half = 2 * np.sqrt(10 / 9) * stats.t.ppf(0.975, 9)
     assert (low, high) == pytest.approx((3 - half, 3 + half), abs=1e-2)
-    for counts, n in (([[10, 10]], 20), ([[10], [10]], 10)):  # 9 degrees of freedom each
-        low, high = bootstrap_interval(draws, counts)
+    two = [Units(10, [10])] * 2
+    for units, n in (([Units(20, [10, 10])], 20), (two, 10)):  # 9 degrees of freedom each
+        low, high = bootstrap_interval(draws, units)
         half = 2 * np.sqrt(n / (n - 1)) * stats.t.ppf(0.975, 18)
         assert (low, high) == pytest.approx((3 - half, 3 + half), abs=1e-2)
-    low, high = bootstrap_interval(draws, [[8, 10**9]])  # the rare class alone counts
+    low, high = bootstrap_interval(draws, [Units(10**9, [8, 10**9])])  # the rare class alone counts
     half = 2 * stats.t.ppf(0.975, 7)
     assert (low, high) == pytest.approx((3 - half, 3 + half), abs=1e-2)
-    assert bootstrap_interval(draws, [[10**6]]) == pytest.approx(
+    low, high = bootstrap_interval(draws, [Units(10, [10, 10])])  # each patient has both classes
+    half = 2 * np.sqrt(10 / 9) * stats.t.ppf(0.975, 9)
+    assert (low, high) == pytest.approx((3 - half, 3 + half), abs=1e-2)
+    assert bootstrap_interval(draws, [Units(10**6, [10**6])]) == pytest.approx(
         tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-3
     )
 
 
 def test_no_interval_without_units_or_finite_draws():
-    assert bootstrap_interval(np.ones(5), [[1]]) is None
-    assert bootstrap_interval(np.ones(0), [[9]]) is None
-    assert bootstrap_interval(np.array([1.0, np.nan]), [[9]]) is None
+    assert bootstrap_interval(np.ones(5), [Units(1, [1, 1, 1])]) is None  # a patient of all classes
+    assert bootstrap_interval(np.ones(0), [Units(9, [9])]) is None
+    assert bootstrap_interval(np.array([1.0, np.nan]), [Units(9, [9])]) is None
+
+
+def test_intervals_that_hold_together_reach_beyond_the_resamples():
+    draws, confidence = np.random.default_rng(0).normal(size=1000), 1 - 0.05 / 435
+    low, high = bootstrap_interval(draws, [Units(10**6, [10**6])], confidence)
+    assert low < draws.min() and draws.max() < high
+    assert (high - low) / 2 == pytest.approx(stats.norm.ppf(0.5 + confidence / 2), rel=0.1)
 
 
 def test_swaps_of_a_mean_are_the_sign_flips_of_its_units():

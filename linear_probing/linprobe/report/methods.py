@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
+
 from linprobe.report import tables as lay
 from linprobe.report.loading import Loaded
 from linprobe.report.summary import Summary
@@ -36,7 +38,7 @@ def methods_paragraph(
          "what": "" if one.kind == "classes" else f"{lay.WORDS[one.kind]}: "}
         for one in every
     ]  # fmt: skip
-    several = len(summaries) > 1
+    several, most = len(summaries) > 1, max(len(one.sets) for one in summaries)
     metrics = [
         ALL_METRICS[one.metric].phrase + f" (of {lay.WORDS[one.kind]})" * several
         for one in summaries
@@ -55,7 +57,8 @@ def methods_paragraph(
         amounts=loaded.amounts or [""],
         metrics=metrics,
         kinds_of_task={one.kind for one in every},
-        seeds=trained.groupby("amount")["seed"].nunique().max() if len(trained) else 1,
+        seeds=_seeds(trained),
+        means=most if most > 1 else 0,
         units=sorted({f"{one.unit}s" for one in every}),
         resamples=resamples,
         swaps=swaps,
@@ -64,6 +67,13 @@ def methods_paragraph(
         weights=[f"{name} {found}" for name, found in weights.items()],
     )
     return " ".join(text.split())
+
+
+def _seeds(trained: pd.DataFrame) -> str:
+    """Say how many seeds were averaged; nothing where there is only one."""
+    counts = trained.groupby(["name", "amount"])["seed"].nunique()
+    few, many = (int(counts.min()), int(counts.max())) if len(counts) else (1, 1)
+    return "" if many == 1 else f"{few} to {many}" if few < many else str(many)
 
 
 def _values(records: list[dict[str, Any]], name: str) -> list[str]:
