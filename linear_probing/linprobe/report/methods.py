@@ -43,7 +43,9 @@ def methods_paragraph(
         ALL_METRICS[one.metric].phrase + f" (of {lay.WORDS[one.kind]})" * several
         for one in summaries
     ]
-    weights = {run["name"]: run["settings"]["weights_sha256"][:16] for run in loaded.runs}
+    told = loaded.table.groupby("name", sort=False)[["probe", "weights"]].first()
+    probed = {run["name"] for run in loaded.runs if "probe" in run["settings"]}
+    others = {name: probe for name, probe in told["probe"].items() if name not in probed}
     trained = loaded.table[loaded.table["train_images"] != 0]
     text = lay.render(
         "methods.txt",
@@ -64,7 +66,9 @@ def methods_paragraph(
         swaps=swaps,
         outside=outside,
         versions=[f"{name} {found}" for name, found in versions.items() if found],
-        weights=[f"{name} {found}" for name, found in weights.items()],
+        weights=[f"{name} {found}" for name, found in told["weights"].items() if found],
+        zero_shot=[name for name, probe in others.items() if probe == "zero_shot"],
+        brought=[name for name, probe in others.items() if probe != "zero_shot"],
     )
     return " ".join(text.split())
 

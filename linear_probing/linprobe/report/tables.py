@@ -104,8 +104,11 @@ def render_terminal(table: Table) -> RichTable:
     """Lay a table out for a terminal."""
     laid = RichTable(title=Text(table.caption), title_justify="left", title_style="",
                      header_style="bold", box=None, pad_edge=False)  # fmt: skip
-    for number, title in enumerate(table.columns):
-        laid.add_column(title, justify="left" if number == 0 else "right", no_wrap=number == 0)
+    names = [line.cells[0] for line in table.lines if line.kind != "heading"]
+    widest = max([24, *map(len, names)])  # headings, which span on a page, wrap here
+    laid.add_column(table.columns[0], max_width=widest, overflow="fold")
+    for title in table.columns[1:]:
+        laid.add_column(title, justify="right", no_wrap=True)
     for line in table.lines:
         style = "bold" if line.kind == "heading" else ""
         laid.add_row(*(Text(c, "bold" if isinstance(c, Bold) else style) for c in line.cells))
