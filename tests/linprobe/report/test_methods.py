@@ -1,5 +1,6 @@
 """The methods paragraph says what the runs' records say."""
 
+import pandas as pd
 import pytest
 
 from linprobe.report.loading import load
@@ -60,6 +61,18 @@ def test_every_other_probe_is_described(tmp_path, settings, said):
     text = paragraph(tmp_path, "patient", settings)
     assert said in text
     assert "Probabilities of the images of each patient were averaged." in text
+
+
+def test_how_other_predictions_came_about_is_said(tmp_path):
+    write_predictions(tmp_path, make_predictions("ours", "OCTID", 0, strength=1))
+    others = [make_predictions(name, "OCTID", 0, strength=1, probe=probe)
+              for name, probe in (("words", "zero_shot"), ("theirs", ""))]  # fmt: skip
+    pd.concat(others).to_csv(tmp_path / "t.csv", index=False)
+    loaded = load(tmp_path, [tmp_path / "t.csv"], [("ours", "words"), ("ours", "theirs")])
+    numbers = {"scales": {}, "resamples": 20, "swaps": 9, "seed": 0}
+    text = methods_paragraph(loaded, [summarise(loaded, "auroc", **numbers)], [], 20, 9)
+    assert "words classified without labels, by the cosine" in text
+    assert "Predictions of theirs were brought along." in text
 
 
 def test_what_neighbours_vote_on_was_not_trained(tmp_path):
