@@ -32,13 +32,11 @@ from linprobe.report.style import (
 )
 from linprobe.report.summary import MEAN, Change, Interval, Summary
 from linprobe.statistics import FloatArray, stars
-from retfiner.common.metrics import ALL_METRICS, make_sample
+from retfiner.common.metrics import ALL_METRICS, ECE_BINS, make_sample
 
 COLUMN = 3.5
 """Width in inches of a column of print; panels beside one another take a page's two."""
 GRID_COLUMNS = 4
-RELIABILITY_BINS = 15
-"""As many equal-width bins as the expected calibration error has (Guo et al., 2017)."""
 IntArray = NDArray[np.integer[Any]]
 
 
@@ -205,26 +203,16 @@ def confusion_shares(tables: FloatArray, labels: IntArray) -> FloatArray:
         return np.asarray(sample.confusion[0] / sample.support[0, :, None])
 
 
-class Reliability(NamedTuple):
-    """Mean confidence, accuracy and share of the images, of each bin (B,) that holds one."""
+def reliability(probabilities: FloatArray, labels: IntArray) -> pd.DataFrame:
+    """Bin predictions by their confidence; bins are equally wide and closed on the right.
 
-    confidence: FloatArray
-    accuracy: FloatArray
-    share: FloatArray
-
-
-def reliability(probabilities: FloatArray, labels: IntArray) -> Reliability:
-    """Bin predictions by their confidence; bins are equally wide and closed on the right."""
+    Gives mean ``confidence``, ``accuracy`` and ``share`` of the images of each that holds one.
+    """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
-    bins = np.ceil(confidence * RELIABILITY_BINS).clip(1, RELIABILITY_BINS)
-    grouped = pd.DataFrame({"confidence": confidence, "right": right}).groupby(bins)
-    means = grouped.mean()
-    return Reliability(
-        means["confidence"].to_numpy(),
-        means["right"].to_numpy(np.float64),
-        grouped.size().to_numpy() / len(labels),
-    )
+    bins = np.ceil(confidence * ECE_BINS).clip(1, ECE_BINS)
+    grouped = pd.DataFrame({"confidence": confidence, "accuracy": right}).groupby(bins)
+    return grouped.mean().assign(share=grouped.size() / len(labels))
 
 
 def draw_calibration(summary: Summary) -> Drawing:

@@ -8,12 +8,9 @@ from typing import Any
 import pandas as pd
 
 from linprobe.report import tables as lay
-from linprobe.report.loading import Loaded
+from linprobe.report.loading import OF_BACKBONE, OF_WEIGHTS_AND_DATA, Loaded
 from linprobe.report.summary import Summary
 from retfiner.common.metrics import ALL_METRICS
-
-_OF_RUN = ("weights_sha256", "data_sha256", "data_task", "train_fraction", "train_shots",
-           "backbone", "image_size", "representation_method", "weight_decay")  # fmt: skip
 
 
 def methods_paragraph(
@@ -25,8 +22,9 @@ def methods_paragraph(
     """
     settings = [run["settings"] for run in loaded.runs]
     probes: list[dict[str, Any]] = []
+    own = OF_WEIGHTS_AND_DATA + OF_BACKBONE
     for one in settings:
-        shared = {k: v for k, v in one.items() if k not in _OF_RUN}
+        shared = {k: v for k, v in one.items() if not k.startswith(own)}
         if "probe" in one and shared not in probes:
             probes.append(shared)
     versions = {name: _all([run["versions"] for run in loaded.runs], name, " and ")

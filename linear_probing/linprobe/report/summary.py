@@ -20,7 +20,6 @@ from linprobe.statistics import (
     mean_ranks,
     sign_flip_test,
     signed_rank,
-    standard_deviation,
 )
 from retfiner.common.bootstrap import Units, bootstrap_interval
 from retfiner.common.errors import InputError, shorten
@@ -54,7 +53,7 @@ class Score:
     @property
     def deviation(self) -> float:
         """Standard deviation over seeds; NaN for one."""
-        return standard_deviation(self.values)
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else float("nan")
 
 
 @dataclass(frozen=True)
