@@ -127,7 +127,7 @@ def score_study(task: tuple[int, int, dict[str, float]]) -> list[bool]:
     scored = draw_set(rng, patients, 3, {"one": 0.3})
     values, draws = scored.observed([*truths], "one"), scored.draws([*truths], 500, rng)
     ends = {m: interval_of(m, values[m], draws[m]["one"], [scored.drawn]) for m in truths}
-    return [ends[m][0] <= truth <= ends[m][1] for m, truth in truths.items()]
+    return [end is not None and end[0] <= truths[m] <= end[1] for m, end in ends.items()]
 
 
 def null_study(task: tuple[int, int, float, int]) -> dict[str, float]:

@@ -80,11 +80,11 @@ def find(folder: Path, options: Options) -> Listing:
     ]
     missed = [bscan.source for bscan in bscans if options.patient_regex and not bscan.patient]
     if missed:
-        told = f"--patient_regex finds no patient in {len(missed)} of {len(bscans)} pictures"
+        problem = f"--patient_regex finds no patient in {len(missed)} of {len(bscans)} pictures"
         if len(missed) == len(bscans):
-            raise InputError(told, got=f"{options.patient_regex} in {shorten(missed, 3)}",
+            raise InputError(problem, got=f"{options.patient_regex} in {shorten(missed, 3)}",
                              remedy="correct it")  # fmt: skip
-        notes.append(f"{told} ({shorten(missed, 3)}): each is one by itself.")
+        notes.append(f"{problem} ({shorten(missed, 3)}): each is one by itself.")
     labels = sorted({bscan.label for bscan in bscans})
     if options.labels is None or labels != [ALL]:
         notes += _check_names(labels)

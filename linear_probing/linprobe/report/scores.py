@@ -211,7 +211,7 @@ def scored_set(table: pd.DataFrame, order: Sequence[str] = ()) -> ScoredSet:
     for part in firsts:
         _check_patients(data_set, reference, part)
     units, unit, without = _units(reference)
-    groups = {}
+    groups: dict[str, list[str]] = {}
     for name in (name for name in GROUPS if name in table):
         known = [part[name].fillna("").astype(str).tolist() for part in firsts]
         fullest = max(known, key=lambda values: sum(map(bool, values)))
