@@ -22,15 +22,16 @@ from scipy.stats import t
 from linprobe.report.scores import ScoredSet
 from linprobe.statistics import (
     FloatArray,
-    bootstrap_interval,
     critical_difference,
     holm,
     mean_ranks,
     sign_flip_test,
     signed_rank,
 )
+from retfiner.common.bootstrap import bootstrap_interval
 from retfiner.common.cli import flag, parse
 from retfiner.common.errors import run_entry_point
+from retfiner.common.metrics import METRICS, interval_of
 from retfiner.common.numbers import PositiveInt
 
 
@@ -115,8 +116,18 @@ def coverage_study(task: tuple[int, int, int, float, float, float]) -> list[bool
     number, patients, classes, gain, prevalence, truth = task
     rng = np.random.default_rng([1, number, patients, classes])
     scored = draw_set(rng, patients, classes, {"base": 0.0, "other": gain}, prevalence)
-    ends = bootstrap_interval(draws_of(scored, rng), [scored.units_of_classes])
+    ends = bootstrap_interval(draws_of(scored, rng), [scored.drawn])
     return [low <= truth <= high for low, high in (ends, over_seeds(change_of(scored)))]
+
+
+def score_study(task: tuple[int, int, dict[str, float]]) -> list[bool]:
+    """One model: does the interval of each of its scores hold the truth?"""
+    number, patients, truths = task
+    rng = np.random.default_rng([4, number, patients])
+    scored = draw_set(rng, patients, 3, {"one": 0.3})
+    values, draws = scored.observed([*truths], "one"), scored.draws([*truths], 500, rng)
+    ends = {m: interval_of(m, values[m], draws[m]["one"], [scored.drawn]) for m in truths}
+    return [end is not None and end[0] <= truths[m] <= end[1] for m, end in ends.items()]
 
 
 def null_study(task: tuple[int, int, float, int]) -> dict[str, float]:
@@ -137,7 +148,7 @@ def null_study(task: tuple[int, int, float, int]) -> dict[str, float]:
         found["any data set, after Holm"] = min(holm(p)) < 0.05
         draws = [draws_of(one, rng) for one in sets]
         mean = np.mean([one[: min(map(len, draws))] for one in draws], axis=0)
-        low, high = bootstrap_interval(mean, [one.units_of_classes for one in sets])
+        low, high = bootstrap_interval(mean, [one.drawn for one in sets])
         found["interval of the mean without 0"] = not low <= 0 <= high
     return found
 
@@ -152,7 +163,7 @@ def rank_study(task: tuple[int, int]) -> list[bool]:
     draws = [one.draws([METRIC], 1000, rng)[METRIC] for one in sets]
     shortest = min(len(one["a"]) for one in draws)
     means = {model: np.mean([one[model][:shortest] for one in draws], axis=0) for model in gains}
-    pairs, units = list(combinations(gains, 2)), [one.units_of_classes for one in sets]
+    pairs, units = list(combinations(gains, 2)), [one.drawn for one in sets]
     ends = [bootstrap_interval(means[b] - means[a], units, 1 - 0.05 / len(pairs)) for a, b in pairs]
     return [bool(np.ptp(mean_ranks(scores)) > critical_difference(5, n_sets)),
             any(not low <= 0 <= high for low, high in ends)]  # fmt: skip
@@ -179,6 +190,15 @@ def main() -> None:
                 held = np.array(pool.map(coverage_study, tasks, chunksize=20))
                 row = (classes, f"× {prevalence}", patients, *map(percent, held.T))
                 print(f"| {' | '.join(map(str, row))} |", flush=True)
+        print("\nCoverage of 95 % intervals of a model's scores, three classes (%)\n")
+        metrics = [name for name, metric in METRICS.items() if not metric.ordered]
+        many = draw_set(np.random.default_rng(0), 20_000, 3, {"one": 0.3})
+        truths = many.observed(metrics, "one")
+        for patients in (40, 120):
+            tasks = [(k, patients, truths) for k in studies]
+            held = np.array(pool.map(score_study, tasks, chunksize=20))
+            for name, column in zip(metrics, held.T, strict=True):
+                print(f"| {patients} patients | {name} | {percent(column)} |", flush=True)
         print("\nFalse positives at 5 % (%)\n")
         for n_sets, spread, swaps in ((7, 0.0, 999), (4, 0.0, 0), (7, 0.3, 0), (10, 0.3, 0)):
             found = pool.map(

@@ -10,6 +10,7 @@ form ends in the report.
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -137,18 +138,19 @@ def _without(words: list[str], flags: Sequence[str]) -> list[str]:
 
 
 def _print_summary(summary: Summary) -> None:
+    from linprobe.report.tables import with_spread
     from retfiner.common.metrics import ALL_METRICS
 
     metric = ALL_METRICS[summary.metric]
     scores = [metric.scale * score for score in summary.scores]
-    mean = statistics.fmean(scores)
-    spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
+    spread = statistics.stdev(scores) if len(scores) > 1 else math.nan
+    score = with_spread(statistics.fmean(scores), spread, metric.digits)
     share = f", {summary.amount}" if str(summary.amount) else ""
     done = f", {summary.skipped} of them finished before" if summary.skipped else ""
     runs = f"{len(scores)} seeds" if len(scores) > 1 else "1 run"
     other = "" if summary.metric == "balanced_accuracy" else f"{metric.axis} "
     print(
-        f"{summary.model} on {summary.data_set}{share}: {other}{mean:.2f}{spread} "
+        f"{summary.model} on {summary.data_set}{share}: {other}{score} "
         f"(chance {metric.scale * summary.chance:.1f}; {runs}{done}), {summary.seconds:.1f} s",
         flush=True,
     )

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from linprobe.units import unit_names
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
 from retfiner.common.patients import Owner, in_several_classes, owner_of, read_split_table
@@ -62,8 +63,7 @@ class Split:
     @property
     def units(self) -> list[str]:
         """What belongs together: a patient's images, and each image of an unknown one."""
-        pairs = zip(self.owners, self.names, strict=True)
-        return [f"patient {o.patient}" if o.patient else f"image {name}" for o, name in pairs]
+        return unit_names("patient", self.names, self.owners)
 
     def subset(self, rows: NDArray[np.int64]) -> Split:
         """Take some of the images, in the order given."""

@@ -211,7 +211,13 @@ def _probe_amount(sweep: Sweep, task: ProbingTask, amount: Amount) -> Summary:
         _write(sweep, task, settings, Run(seed, amount, subsets[seed], outcome))
     metric, truth = MAIN_METRIC[data.task], data.splits["test"].labels
     guessed = chance(truth, len(data.classes), data.task)[metric]
-    tables = [by_unit(read_run(place(seed))[0], config.unit)[0] for seed in seeds]
+    tables, notes = [read_run(place(seed))[0] for seed in seeds], data.notes
+    try:
+        tables = [by_unit(table, config.unit)[0] for table in tables]
+    except InputError as error:
+        if data.task == "classes":
+            raise
+        notes = [*notes, f"{error.problem}: scored by image."]
     return Summary(
         sweep.model,
         data.name,
@@ -222,7 +228,7 @@ def _probe_amount(sweep: Sweep, task: ProbingTask, amount: Amount) -> Summary:
         math.nan if guessed is None else guessed,
         len(finished),
         time.perf_counter() - start,
-        data.notes,
+        notes,
     )
 
 

@@ -6,10 +6,12 @@ that its scripts name two are in-house; the seven others are those below.
 
 from __future__ import annotations
 
-import csv
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from retfiner.common.cli import flag
 from retfiner.common.commands import REPOSITORY, command, shorter
@@ -123,12 +125,9 @@ def table(config: ReproduceConfig) -> str:
     path = config.output / "report" / "changes.csv"
     if not path.is_file():
         raise InputError(f"There is no {path}", remedy="run reproduce.sh without --table first")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = {  # of classes alone: each kind of task has a mean of its own
-            (r["base"], r["refined"], r["data_set"]): r
-            for r in csv.DictReader(file)
-            if r["task"] == "classes"
-        }
+    changes = pd.read_csv(path)  # of classes alone: each kind of task has a mean of its own
+    keys = ["base", "refined", "data_set"]
+    rows = changes[changes["task"] == "classes"].set_index(keys).to_dict("index")
     lines = [
         "| Model | Data set | Base | Released | Change | Own | Change | Paper, mean of seven |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
@@ -219,5 +218,5 @@ def _flags(config: ReproduceConfig) -> list[str]:
     return words
 
 
-def _score(row: dict[str, str] | None, column: str, sign: str = "") -> str:
-    return "" if row is None else f"{float(row[column]):{sign}.2f}"
+def _score(row: dict[Any, Any] | None, column: str, sign: str = "") -> str:
+    return "" if row is None else f"{row[column]:{sign}.2f}"

@@ -1,4 +1,4 @@
-"""Statistics as pure functions of arrays: intervals by patient, tests over data sets, ranks.
+"""Statistics as pure functions of arrays: tests of patients and of data sets, ranks.
 
 ``benchmarks/error_rates.py`` measures what they promise: coverage and false-positive rates.
 """
@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, permutation_test, rankdata, studentized_range, t
+from scipy.stats import norm, permutation_test, rankdata, studentized_range, wilcoxon
 
 from retfiner.common.bootstrap import BLOCK_ELEMENTS
-from retfiner.common.errors import InputError
 
 FloatArray = NDArray[np.float64]
 DECIMALS = 12
@@ -22,35 +21,6 @@ DECIMALS = 12
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 MOST_FLIPS = 2**16
 """Sign flips that are all gone through; of more (17 data sets), so many are drawn."""
-
-
-def bootstrap_interval(
-    draws: FloatArray, units: Sequence[Sequence[int]], confidence: float = 0.95
-) -> tuple[float, float] | None:
-    """Expanded percentile interval of a statistic (Hesterberg, 2015), for means over classes.
-
-    The plain percentile interval is too narrow for few units, as a normal interval with the
-    variance of n is. So its tails are those that make it as wide as Student's t does. Each class
-    of n units adds 1 / n to the variance, from which Satterthwaite (1946) has the degrees of
-    freedom. The bootstrap sees (N - 1) / N of it, for all N units of a data set: within a class
-    (n - 1) / n, but it also draws how many units the class has. Of a single class this is
-    Hesterberg's interval; for many units it is the plain one.
-
-    ``draws`` (R,) is the statistic on resamples of the units; ``units`` says, for each data set
-    that it is a mean over, how many each class has (1 counts as 2). None with fewer than two units
-    or without finite draws.
-    """
-    if sum(map(sum, units)) < 2 or not len(draws) or not np.isfinite(draws).all():
-        return None
-    n = np.array([max(count, 2) for counts in units for count in counts], dtype=np.float64)
-    share = np.concatenate([np.full(len(counts), len(counts) ** -2.0) for counts in units]) / n
-    freedom = share.sum() ** 2 / (share**2 / (n - 1)).sum()
-    seen = np.concatenate([np.full(len(counts), 1 - 1 / max(sum(counts), 2)) for counts in units])
-    unseen = share.sum() / (share * seen).sum()
-    wide = np.sqrt(unseen) * t.ppf(0.5 + confidence / 2, freedom)
-    tail = float(norm.cdf(-wide))
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def swap_test(
@@ -103,35 +73,20 @@ def data_sets_needed(alpha: float = 0.05) -> int:
 
 
 class SignedRank(NamedTuple):
-    """A Wilcoxon signed-rank test: its exact two-sided p-value, and of how many differences."""
+    """A Wilcoxon signed-rank test: its two-sided p-value, and of how many differences."""
 
     p: float
     n: int
 
 
 def signed_rank(differences: ArrayLike) -> SignedRank:
-    """Test whether paired differences are symmetric about zero (Wilcoxon, 1945).
+    """Test whether paired differences are symmetric about zero (Wilcoxon, 1945), as SciPy does.
 
-    Exact for any number of pairs, also with ties: the distribution of the rank sum over all 2^n
-    signs, given the observed ranks. Differences of zero are left out.
-
-    Raises:
-        InputError: If a difference is not finite.
+    Exact for up to 50 without ties, else by the normal approximation; zeros are left out.
     """
     values = np.round(np.asarray(differences, dtype=np.float64).ravel(), DECIMALS)
-    if not np.isfinite(values).all():
-        raise InputError("A paired difference is not finite.", got=values.tolist())
     values = values[values != 0]
-    if not len(values):
-        return SignedRank(1.0, 0)
-    doubled = np.rint(2 * rankdata(np.abs(values))).astype(np.int64)  # midranks are halves
-    distribution = np.ones(1)
-    for rank in doubled:
-        distribution = np.pad(distribution, (0, rank)) + np.pad(distribution, (rank, 0))
-        distribution /= 2
-    observed = int(doubled[values > 0].sum())
-    lower, upper = distribution[: observed + 1].sum(), distribution[observed:].sum()
-    return SignedRank(min(1.0, 2.0 * float(min(lower, upper))), len(values))
+    return SignedRank(float(wilcoxon(values).pvalue) if len(values) else 1.0, len(values))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -180,9 +135,3 @@ def detectable_difference(images_of_class: Iterable[int], discordance: float = 0
     counts = np.asarray(list(images_of_class), dtype=np.float64)
     error = np.sqrt((discordance / counts).sum()) / len(counts)
     return float((norm.ppf(0.975) + norm.ppf(0.8)) * error)
-
-
-def standard_deviation(values: ArrayLike) -> float:
-    """Sample standard deviation (n - 1); NaN for fewer than two values."""
-    sample = np.asarray(values, dtype=np.float64)
-    return float(sample.std(ddof=1)) if len(sample) > 1 else float("nan")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.patients import Owner
-from retfiner.common.predictions import IDENTITY, PROBABILITY
+from retfiner.common.predictions import IDENTITY, PROBABILITY, task_of
 
 _COARSER = {"image": (), "volume": (), "eye": ("volume",), "patient": ("volume", "eye")}
 """Columns that a unit's images need not share."""
@@ -37,8 +37,9 @@ def unit_names(unit: str, images: Iterable[str], owners: Iterable[Owner]) -> lis
 def by_unit(table: pd.DataFrame, unit: str) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     """Average the probabilities of each unit's images, for each run in a table of predictions.
 
-    Units with images of several classes have no class of their own and are left out. Gives the
-    table, a row a unit whose name stands for ``image``; and notes by data set.
+    Units with images of several classes have no class of their own and are left out, and so are
+    tasks of labels, grades or values that are those of images. Gives the table, a row a unit whose
+    name stands for ``image``; and notes by data set.
 
     Raises:
         InputError: If no image's unit is known, or most units have images of several classes.
@@ -47,12 +48,21 @@ def by_unit(table: pd.DataFrame, unit: str) -> tuple[pd.DataFrame, dict[str, lis
         return table, {}
     owners = [Owner(*row) for row in table[["patient", "eye", "volume"]].to_numpy(str)]
     named = table.assign(unit=unit_names(unit, table["image"], owners))
-    kept, notes = [], {}
+    kept, notes, refused = [], {}, []
     for data_set, rows in named.groupby("data_set", sort=False):
         classes = rows.groupby("unit")["label"].nunique()
         mixed = sorted(classes.index[classes > 1])
-        notes[str(data_set)] = _notes(str(data_set), unit, rows, mixed)
+        try:
+            notes[str(data_set)] = _notes(str(data_set), unit, rows, mixed)
+        except InputError as error:  # a column of a data set that can be scored all the same
+            if task_of(rows) == "classes":
+                raise
+            refused.append(error)
+            notes[str(data_set)] = [f"Left out: {error.problem}."]
+            continue
         kept.append(rows[~rows["unit"].isin(mixed)])
+    if not kept:
+        raise refused[0]
     rows = pd.concat(kept)
     keys = [name for name in (*IDENTITY, "name") if name in rows]
     run = rows.groupby(keys, sort=False, dropna=False).ngroup().rename("run")

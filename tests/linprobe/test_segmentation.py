@@ -200,7 +200,7 @@ def test_masks_are_scored_by_image_and_class():
     rows = score([found], Masked(split, [truth]), ["none", "x", "y"]).set_index("class")
     assert rows.loc["x", "dice"] == 1 and rows.loc["x", "hd95"] == 0
     assert rows.loc["y", "dice"] == 0 and np.isnan(rows.loc["y", "hd95"])
-    assert rows["pixels"].tolist() == [16, 4] and set(rows["patient"]) == {"p"}
+    assert rows["pixels"].tolist() == [16, 4] and set(rows["patient"]) == {"0"}  # no name
 
 
 def run(*words):

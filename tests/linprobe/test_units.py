@@ -68,6 +68,11 @@ def test_labels_of_images_are_no_labels_of_units():
     owners = [Owner(str(k // 2)) for k in range(6)]
     with pytest.raises(InputError, match="labelled by image"):
         by_unit(predictions([0, 1, 0, 1, 1, 1], owners=owners), "patient")
+    of_images = predictions([0, 1, 0, 1, 1, 1], owners=owners, data_set="set_grade")
+    whole = predictions([0, 0, 1, 1, 1, 1], owners=owners).assign(task="")
+    found, notes = by_unit(pd.concat([whole, of_images.assign(task="ordinal")]), "patient")
+    assert set(found["data_set"]) == {"set"}  # a column of images does not stop their classes
+    assert notes["set_grade"][0].startswith("Left out: set_grade is labelled by image")
 
 
 def test_a_unit_that_nobody_knows_is_an_error():

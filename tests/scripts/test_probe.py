@@ -201,7 +201,7 @@ def test_labels_grades_and_values_of_a_table_end_in_one_report(material, tmp_pat
              "--data_root", tmp_path / "_data", "--results", tmp_path / "r"]  # fmt: skip
     code, out, err = finish(probe(material, *words))
     assert code == 0, err
-    for said in (r"mine on Toy_depth: R² 0\.\d\d \(chance 0\.0; 1 run\)",
+    for said in (r"mine on Toy_depth: R² 0\.\d\d\d \(chance 0\.0; 1 run\)",
                  r"mine on Toy_stage: Quadratic kappa \(%\) \d\d\.\d\d",
                  r"mine on Toy_labels: AUROC \(%\) \d\d\.\d\d \(chance 50\.0",
                  "note: Read as values: a regression."):  # fmt: skip

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from retfiner.common.bootstrap import FloatArray
+from retfiner.common.bootstrap import FloatArray, Units, bootstrap_interval
 from retfiner.common.errors import InputError
 
 IntArray = NDArray[np.int64]
@@ -323,6 +323,11 @@ class Metric:
         return f"{self.label} (%)" if self.scale == 100 else self.label
 
     @property
+    def digits(self) -> int:
+        """How many decimals of it are shown."""
+        return 2 if self.scale == 100 else 3
+
+    @property
     def phrase(self) -> str:
         """Its name within a sentence: what is no abbreviation begins with a small letter."""
         return self.label[0].lower() + self.label[1:] if self.label[1].islower() else self.label
@@ -427,6 +432,20 @@ def chance(
         "brier": 1 - guess,
         "ece": None,
     }
+
+
+def interval_of(
+    name: str, value: float, draws: FloatArray, units: Sequence[Units]
+) -> tuple[float, float] | None:
+    """Give the 95 % interval of a metric's value from resamples (R,), both as shown.
+
+    Of a biased metric the sample shows about as much too much as resamples do of the sample: twice
+    that is taken off them. The value stays within.
+    """
+    if name not in ALL_METRICS or not ALL_METRICS[name].biased:
+        return bootstrap_interval(draws, units)
+    ends = bootstrap_interval((draws - 2 * (draws.mean() - value)).clip(0), units)
+    return ends and (min(ends[0], value), max(ends[1], value))
 
 
 def make_sample(probabilities: ArrayLike, labels: ArrayLike) -> WeightedSample:

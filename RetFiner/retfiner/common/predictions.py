@@ -216,15 +216,18 @@ def _check(table: pd.DataFrame, where: str) -> None:
     if unknown or not fits or task not in MAIN_METRIC:
         raise InputError(
             f"{where}: labels and probabilities do not fit together",
-            got=f"labels {shorten(unknown)}" if unknown else f"a column for {shorten(classes)}",
+            got=f"labels {shorten(unknown)}, " * bool(unknown) + f"columns for {shorten(classes)}",
             expected=_EXPECTED.get(task, "a column p_<class> for each of two or more classes"),
         )
     right = np.isfinite(scores) & (value | (scores >= 0) & (scores <= 1 + 1e-3))
     if not (value or several):
         right &= abs(scores.sum(axis=1, keepdims=True) - 1) <= 1e-3
     if not right.all():
+        row = table.loc[~right.all(axis=1)].iloc[0]
+        told = ", ".join(f"{_column(name)} {row[_column(name)]:.6g}" for name in classes[:8])
         raise InputError(
             f"{where}: the predictions are not probabilities",
+            got=f"of image {row['image']}, {row['model']}: {told}",
             expected="finite values from 0 to 1 whose rows sum to 1",
             remedy="apply a softmax; values that are not finite mean that training diverged",
         )

@@ -78,6 +78,13 @@ def find(folder: Path, options: Options) -> Listing:
         bscan if bscan.patient in told else _with_patient(bscan, options.patient_regex)
         for bscan in bscans
     ]
+    missed = [bscan.source for bscan in bscans if options.patient_regex and not bscan.patient]
+    if missed:
+        problem = f"--patient_regex finds no patient in {len(missed)} of {len(bscans)} pictures"
+        if len(missed) == len(bscans):
+            raise InputError(problem, got=f"{options.patient_regex} in {shorten(missed, 3)}",
+                             remedy="correct it")  # fmt: skip
+        notes.append(f"{problem} ({shorten(missed, 3)}): each is one by itself.")
     labels = sorted({bscan.label for bscan in bscans})
     if options.labels is None or labels != [ALL]:
         notes += _check_names(labels)

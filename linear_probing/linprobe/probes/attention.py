@@ -148,42 +148,27 @@ def fit(
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=decay)
     watch = Watch("--attention_lr", settings.attention_patience, train.kind)
     best = copy.deepcopy(model)
-    for epoch in track(range(1, epochs + 1), "training attention, at most", unit="epoch"):
-        loss, rate = _train_epoch(model, optimiser, train, peak, epoch, settings, draws)
+    for epoch in track(range(epochs), "training attention, at most", unit="epoch"):
+        batches = torch.randperm(len(train), generator=draws).split(settings.attention_batch)
+        total, rate = 0.0, peak
+        for step, batch in enumerate(batches):
+            done = epoch + step / len(batches)
+            rate = learning_rate_at(done, peak=peak, lowest=0.0, warmup=0, epochs=epochs)
+            optimiser.param_groups[0]["lr"] = rate
+            sets, there = train.take(batch)
+            logits = model(sets.to(device), there.to(device))
+            wanted = targets(train.kind, train.labels[batch].to(device), logits.shape[1], 0.0)
+            loss = losses(train.kind, logits, wanted.to(logits)).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += float(loss.detach()) * len(batch) / len(train)
         scores = probabilities(model, val, settings.attention_batch)
-        if watch.is_best(rate, loss, scores, val.labels.numpy()):
+        if watch.is_best(rate, total, scores, val.labels.numpy()):
             best.load_state_dict(model.state_dict())
         elif watch.is_over:
             break
     return Fitted(best, peak, watch)
-
-
-def _train_epoch(
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    train: Sets,
-    peak: float,
-    epoch: int,
-    settings: AttentionSettings,
-    draws: torch.Generator,
-) -> tuple[float, float]:
-    """Train for an epoch; return the mean loss and the last learning rate."""
-    device, epochs = next(model.parameters()).device, settings.attention_epochs
-    batches = torch.randperm(len(train), generator=draws).split(settings.attention_batch)
-    total, rate = 0.0, peak
-    for step, batch in enumerate(batches):
-        done = epoch - 1 + step / len(batches)
-        rate = learning_rate_at(done, peak=peak, lowest=0.0, warmup=0, epochs=epochs)
-        optimiser.param_groups[0]["lr"] = rate
-        sets, there = train.take(batch)
-        logits = model(sets.to(device), there.to(device))
-        wanted = targets(train.kind, train.labels[batch].to(device), logits.shape[1], 0.0)
-        loss = losses(train.kind, logits, wanted.to(logits)).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        total += float(loss.detach()) * len(batch) / len(train)
-    return total, rate
 
 
 def probabilities(model: nn.Module, sets: Sets, batch: int) -> np.ndarray:

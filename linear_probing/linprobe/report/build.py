@@ -21,7 +21,6 @@ from linprobe.report.methods import methods_paragraph
 from linprobe.report.subgroups import subgroup_tables
 from linprobe.report.summary import MEAN, Summary, mean_scores, summarise
 from linprobe.report.transfer import transfer_tables
-from linprobe.statistics import data_sets_needed
 from retfiner.common.console import wide_console
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.faults import explained_faults
@@ -133,7 +132,7 @@ def _check_scales(config: ReportConfig, loaded: Loaded) -> None:
                          expected=", ".join(loaded.data_sets))  # fmt: skip
 
 
-def _metrics_of(kinds: Iterable[str], asked: str | None, loaded: Loaded) -> dict[str, str]:
+def _metrics_of(kinds: dict[str, Loaded], asked: str | None, loaded: Loaded) -> dict[str, str]:
     """Choose the metric of each kind of task; the one asked for has to fit one of them."""
     metrics = {kind: _metric_of(kind, asked) for kind in kinds}
     if asked is not None and asked not in metrics.values():
@@ -141,6 +140,13 @@ def _metrics_of(kinds: Iterable[str], asked: str | None, loaded: Loaded) -> dict
             f"{ALL_METRICS[asked].label} exists on none of the data sets.",
             got=shorten(loaded.data_sets),
             remedy="choose another --metric",
+        )
+    if asked == "mae" and len(kinds["regression"].data_sets) > 1:
+        raise InputError(
+            "Errors in different units have no mean, and --metric mae fits one data set only",
+            got=shorten(kinds["regression"].data_sets),
+            remedy="choose one with --data_set, or leave --metric out: R² has no unit, and each "
+            "data set's error stands under Each class",
         )
     return metrics
 
@@ -194,27 +200,28 @@ def _title(summary: Summary) -> str:
 
 def _cards(summary: Summary) -> list[dict[str, str]]:
     """Say the result of each comparison in a line; of a model alone, its mean."""
+    info, digits = ALL_METRICS[summary.metric], ALL_METRICS[summary.metric].digits
     if not summary.pairs:
         [model] = summary.models
         score = summary.scores[model, MEAN]
-        text = f"95 % interval {lay.interval_text(score.interval, sign=False)}"
-        return [{"title": model, "number": f"{score.mean:.2f}", "text": text}]
-    unit = " points" if ALL_METRICS[summary.metric].scale == 100 else ""
+        text = f"95 % interval {lay.interval_text(score.interval, False, digits)}"
+        return [{"title": model, "number": lay.number(score.mean, digits), "text": text}]
+    unit = " points" if info.scale == 100 else ""
     n, cards = len(summary.sets), []
     for pair in summary.pairs:
         mean = summary.of_pair(pair)[-1]
-        base, other = (summary.scores[model, MEAN].mean for model in pair)
+        base, other = (lay.number(summary.scores[m, MEAN].mean, digits) for m in pair)
         word = "p (Holm)" if len(summary.pairs) > 1 else "p"
         test = f"{word} over {n} data sets = {lay.p_text(mean.p_holm)}"
-        if summary.too_few:
+        if n < summary.needed:
             these = f"these {n} data sets" if n > 1 else "this data set"
             test = f"whether it helps beyond {these} cannot be tested with fewer than "
-            test += str(data_sets_needed())
+            test += str(summary.needed)
         cards.append({
             "title": f"{pair[0]} → {pair[1]}",
-            "number": f"{lay.signed(mean.change)}{unit}",
-            "text": f"{base:.2f} to {other:.2f} on average; 95 % interval by patient "
-            f"{lay.interval_text(mean.interval)}; {test}",
+            "number": f"{lay.number(mean.change, digits, True)}{unit}",
+            "text": f"{base} to {other} on average; 95 % interval by {summary.unit} "
+            f"{lay.interval_text(mean.interval, True, digits)}; {test}",
         })  # fmt: skip
     return cards
 

@@ -32,13 +32,11 @@ from linprobe.report.style import (
 )
 from linprobe.report.summary import MEAN, Change, Interval, Summary
 from linprobe.statistics import FloatArray, stars
-from retfiner.common.metrics import ALL_METRICS, make_sample
+from retfiner.common.metrics import ALL_METRICS, ECE_BINS, make_sample
 
 COLUMN = 3.5
 """Width in inches of a column of print; panels beside one another take a page's two."""
 GRID_COLUMNS = 4
-RELIABILITY_BINS = 15
-"""As many equal-width bins as the expected calibration error has (Guo et al., 2017)."""
 IntArray = NDArray[np.integer[Any]]
 
 
@@ -90,7 +88,8 @@ def draw_changes(summary: Summary) -> Drawing:
     return Drawing(
         "change",
         "Change on each data set",
-        "Compared model minus base, seeds averaged. Line: 95 % bootstrap interval by patient. "
+        "Compared model minus base, seeds averaged. Line: 95 % bootstrap interval by "
+        f"{summary.unit}. "
         "Diamond: mean over data sets. Stars: p (Holm) of the table; the mean's needs enough data "
         f"sets. {'More' if info.higher_is_better else 'Less'} is better.",
         figure,
@@ -116,7 +115,8 @@ def _draw_change(ax: Axes, change: Change, place: int, scale: float) -> None:
 def draw_scores(summary: Summary) -> Drawing:
     """Draw a dumbbell plot: what each model scores on each data set."""
     names = summary.rows[::-1]
-    figure = Figure(figsize=(COLUMN, 0.3 * len(names) + 0.9))
+    legend = 0.09 * len(summary.models)  # two columns, above
+    figure = Figure(figsize=(COLUMN, 0.3 * len(names) + 0.8 + legend))
     ax = figure.subplots()
     scores = {m: [summary.scores[m, name].mean for name in names] for m in summary.models}
     values = np.array(list(scores.values()))
@@ -167,9 +167,9 @@ def draw_ranks(summary: Summary) -> Drawing:
 
 def draw_efficiency(points: Sequence[EfficiencyPoint], metric: str, word: str) -> Drawing:
     """Draw a metric against how many patients, or images, probes were trained on."""
-    figure = Figure(figsize=(COLUMN, 3.0))
-    ax = figure.subplots()
     models = list(dict.fromkeys(point.model for point in points))
+    figure = Figure(figsize=(COLUMN, 2.8 + 0.09 * len(models)))
+    ax = figure.subplots()
     for index, model in enumerate(models):
         own = [point for point in points if point.model == model]
         shift = 1.03 ** (index - (len(models) - 1) / 2)  # side by side, not over each other
@@ -188,7 +188,7 @@ def draw_efficiency(points: Sequence[EfficiencyPoint], metric: str, word: str) -
         "label_efficiency",
         "Label efficiency",
         f"Mean over the data sets against the number of labelled {word} really used. Bars: 95 % "
-        "bootstrap interval by patient. Marks are set slightly apart to be told apart.",
+        "bootstrap interval. Marks are set slightly apart to be told apart.",
         figure,
     )
 
@@ -203,26 +203,16 @@ def confusion_shares(tables: FloatArray, labels: IntArray) -> FloatArray:
         return np.asarray(sample.confusion[0] / sample.support[0, :, None])
 
 
-class Reliability(NamedTuple):
-    """Mean confidence, accuracy and share of the images, of each bin (B,) that holds one."""
+def reliability(probabilities: FloatArray, labels: IntArray) -> pd.DataFrame:
+    """Bin predictions by their confidence; bins are equally wide and closed on the right.
 
-    confidence: FloatArray
-    accuracy: FloatArray
-    share: FloatArray
-
-
-def reliability(probabilities: FloatArray, labels: IntArray) -> Reliability:
-    """Bin predictions by their confidence; bins are equally wide and closed on the right."""
+    Gives mean ``confidence``, ``accuracy`` and ``share`` of the images of each that holds one.
+    """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
-    bins = np.ceil(confidence * RELIABILITY_BINS).clip(1, RELIABILITY_BINS)
-    grouped = pd.DataFrame({"confidence": confidence, "right": right}).groupby(bins)
-    means = grouped.mean()
-    return Reliability(
-        means["confidence"].to_numpy(),
-        means["right"].to_numpy(np.float64),
-        grouped.size().to_numpy() / len(labels),
-    )
+    bins = np.ceil(confidence * ECE_BINS).clip(1, ECE_BINS)
+    grouped = pd.DataFrame({"confidence": confidence, "accuracy": right}).groupby(bins)
+    return grouped.mean().assign(share=grouped.size() / len(labels))
 
 
 def draw_calibration(summary: Summary) -> Drawing:
@@ -259,13 +249,17 @@ def draw_calibration(summary: Summary) -> Drawing:
 
 
 def draw_confusion(summary: Summary) -> Drawing:
-    """Draw confusion matrices in percent of each true class, a row a data set."""
-    heights = [max(2, len(one.classes)) for one in summary.sets]
-    width = (0.34 * max(heights) + 1.5) * len(summary.models)
+    """Draw confusion matrices in percent of each true class, a row a data set and four models."""
+    columns = min(GRID_COLUMNS, len(summary.models))
+    rows = -(-len(summary.models) // columns)
+    heights = [max(2, len(one.classes)) for one in summary.sets for _ in range(rows)]
+    width = (0.34 * max(heights) + 1.5) * columns
     figure = Figure(figsize=(width, sum(0.34 * max(3, h) + 1.4 for h in heights)))
-    axes = figure.subplots(len(heights), len(summary.models), squeeze=False, height_ratios=heights)
-    for row, one in zip(axes, summary.sets, strict=True):
-        for ax, model in zip(row, summary.models, strict=True):
+    axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
+    for block, one in zip(axes.reshape(len(summary.sets), -1), summary.sets, strict=True):
+        for ax in block[len(summary.models) :]:
+            ax.set_visible(False)
+        for ax, model in zip(block, summary.models, strict=False):
             _draw_confusion(ax, confusion_shares(one.probabilities[model], one.labels), one)
             ax.set_title(f"{one.name}\n{shorten_name(model, 26)}")
     return Drawing(

@@ -139,7 +139,9 @@ def load(
     runs = [read_about(folder) | {"folder": folder} for folder in find_runs(results)]
     known = {run["folder"].resolve() / TABLE for run in runs}
     others = [read_table(path) for path in tables_at(tables) if path.resolve() not in known]
-    foreign = pd.concat([pd.DataFrame(columns=["model", "weights", "data_set"]), *others])
+    foreign = (
+        pd.concat(others) if others else pd.DataFrame(columns=["model", "weights", "data_set"])
+    )
     given = list(dict.fromkeys([*alone, *(name for pair in pairs for name in pair)]))
     keys = {name: _find_model(name, runs, foreign, results) for name in given}
     models = [model for model, _ in keys.values()]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
+
 from linprobe.report import tables as lay
-from linprobe.report.loading import Loaded
+from linprobe.report.loading import OF_BACKBONE, OF_WEIGHTS_AND_DATA, Loaded
 from linprobe.report.summary import Summary
 from retfiner.common.metrics import ALL_METRICS
-
-_OF_RUN = ("weights_sha256", "data_sha256", "data_task", "train_fraction", "train_shots",
-           "backbone", "image_size", "representation_method", "weight_decay")  # fmt: skip
 
 
 def methods_paragraph(
@@ -23,8 +22,9 @@ def methods_paragraph(
     """
     settings = [run["settings"] for run in loaded.runs]
     probes: list[dict[str, Any]] = []
+    own = OF_WEIGHTS_AND_DATA + OF_BACKBONE
     for one in settings:
-        shared = {k: v for k, v in one.items() if k not in _OF_RUN}
+        shared = {k: v for k, v in one.items() if not k.startswith(own)}
         if "probe" in one and shared not in probes:
             probes.append(shared)
     versions = {name: _all([run["versions"] for run in loaded.runs], name, " and ")
@@ -36,12 +36,14 @@ def methods_paragraph(
          "what": "" if one.kind == "classes" else f"{lay.WORDS[one.kind]}: "}
         for one in every
     ]  # fmt: skip
-    several = len(summaries) > 1
+    several, most = len(summaries) > 1, max(len(one.sets) for one in summaries)
     metrics = [
         ALL_METRICS[one.metric].phrase + f" (of {lay.WORDS[one.kind]})" * several
         for one in summaries
     ]
-    weights = {run["name"]: run["settings"]["weights_sha256"][:16] for run in loaded.runs}
+    told = loaded.table.groupby("name", sort=False)[["probe", "weights"]].first()
+    probed = {run["name"] for run in loaded.runs if "probe" in run["settings"]}
+    others = {name: probe for name, probe in told["probe"].items() if name not in probed}
     trained = loaded.table[loaded.table["train_images"] != 0]
     text = lay.render(
         "methods.txt",
@@ -55,15 +57,25 @@ def methods_paragraph(
         amounts=loaded.amounts or [""],
         metrics=metrics,
         kinds_of_task={one.kind for one in every},
-        seeds=trained.groupby("amount")["seed"].nunique().max() if len(trained) else 1,
+        seeds=_seeds(trained),
+        means=most if most > 1 else 0,
         units=sorted({f"{one.unit}s" for one in every}),
         resamples=resamples,
         swaps=swaps,
         outside=outside,
         versions=[f"{name} {found}" for name, found in versions.items() if found],
-        weights=[f"{name} {found}" for name, found in weights.items()],
+        weights=[f"{name} {found}" for name, found in told["weights"].items() if found],
+        zero_shot=[name for name, probe in others.items() if probe == "zero_shot"],
+        brought=[name for name, probe in others.items() if probe != "zero_shot"],
     )
     return " ".join(text.split())
+
+
+def _seeds(trained: pd.DataFrame) -> str:
+    """Say how many seeds were averaged; nothing where there is only one."""
+    counts = trained.groupby(["name", "amount"])["seed"].nunique()
+    few, many = (int(counts.min()), int(counts.max())) if len(counts) else (1, 1)
+    return "" if many == 1 else f"{few} to {many}" if few < many else str(many)
 
 
 def _values(records: list[dict[str, Any]], name: str) -> list[str]:

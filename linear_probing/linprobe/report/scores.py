@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from linprobe.statistics import FloatArray, swap_test
-from retfiner.common.bootstrap import resample
+from retfiner.common.bootstrap import Units, resample
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.metrics import ALL_METRICS, VALUE_METRICS, Sample, per_class, weighted
 from retfiner.common.patients import GROUPS
@@ -62,6 +62,11 @@ class ScoredSet:
     def n_units(self) -> int:
         """Number of units."""
         return len(set(self.units))
+
+    @property
+    def drawn(self) -> Units:
+        """Number of units in all and of each class, as intervals need them."""
+        return Units(self.n_units, self.units_of_classes)
 
     @property
     def units_of_classes(self) -> list[int]:
@@ -190,23 +195,27 @@ def scored_set(table: pd.DataFrame, order: Sequence[str] = ()) -> ScoredSet:
     if kind == "ordinal":
         classes = sorted(classes, key=float)
     columns = [f"{PROBABILITY}{name}" for name in classes]
-    reference: pd.DataFrame | None = None
+    firsts: list[pd.DataFrame] = []
     probabilities, trained_on = {}, {}
     for name, rows in table.groupby("name", sort=False):
         by_seed = [part.sort_values("image") for _, part in rows.groupby("seed")]
+        firsts.append(by_seed[0])
         for part in by_seed:
-            reference = part if reference is None else reference
-            _check_same(data_set, reference, part, columns)
+            _check_same(data_set, firsts[0], part, columns)
         scores = np.stack([part[columns].to_numpy(np.float64) for part in by_seed])
         if all(np.array_equal(scores[0], other) for other in scores):
             scores = scores[:1]  # nothing is random about it, and it counts once
         probabilities[str(name)] = scores
         trained_on[str(name)] = _trained_on(rows)
-    assert reference is not None  # a table has rows
+    reference = max(firsts, key=lambda part: tuple((part[name] != "").sum() for name in UNITS[:2]))
+    for part in firsts:
+        _check_patients(data_set, reference, part)
     units, unit, without = _units(reference)
-    known = (name for name in GROUPS if name in reference)
-    texts = {name: reference[name].fillna("").astype(str).tolist() for name in known}
-    groups = {name: values for name, values in texts.items() if any(values)}
+    groups: dict[str, list[str]] = {}
+    for name in (name for name in GROUPS if name in table):
+        known = [part[name].fillna("").astype(str).tolist() for part in firsts]
+        fullest = max(known, key=lambda values: sum(map(bool, values)))
+        groups |= {name: fullest} if any(fullest) else {}
     return ScoredSet(
         data_set, classes, bool(order) or kind == "ordinal", reference["image"].tolist(),
         truth_of(reference, classes), units, unit, without, probabilities, trained_on,
@@ -235,6 +244,18 @@ def _check_same(
             got=f"{len(other)} images of {shorten(sorted(set(other['label'])))}",
             expected=f"the {len(one)} of {_who(one)}, with the same labels and classes",
             remedy="probe both models on the same data",
+        )
+
+
+def _check_patients(data_set: str, one: pd.DataFrame, other: pd.DataFrame) -> None:
+    """Refuse models whose tables group the images by patient differently, under any names."""
+    pairs = zip(one["patient"], other["patient"], strict=True)
+    both = {pair for pair in pairs if all(pair)}
+    if any(len(set(names)) < len(both) for names in zip(*both, strict=True)):
+        raise InputError(
+            f"Patients of {data_set} differ between {_who(one)} and {_who(other)}",
+            expected="the same images of each patient, whatever it is called",
+            remedy="correct the column patient of one, or leave it empty: others' are taken then",
         )
 
 

@@ -13,7 +13,7 @@ from linprobe.report import tables as lay
 from linprobe.report.scores import ScoredSet
 from linprobe.report.summary import Interval, Summary
 from linprobe.report.tables import Line, Table
-from linprobe.statistics import FloatArray, bootstrap_interval
+from retfiner.common.bootstrap import FloatArray, bootstrap_interval
 from retfiner.common.metrics import ALL_METRICS
 from retfiner.common.patients import age_group
 from retfiner.common.seeds import derive_seed
@@ -57,7 +57,7 @@ def score_group(
     values = {model: float(part.values(metric, model).mean()) for model in summary.models}
 
     def interval(draws: FloatArray) -> Interval:
-        return bootstrap_interval(draws, [fewest])
+        return bootstrap_interval(draws, [part.drawn])
 
     return Group(
         name,
@@ -82,17 +82,18 @@ def subgroup_tables(summary: Summary, resamples: int, seed: int) -> list[Table]:
             missing, total = int((known == "").sum()), len(known)
             told = f"{column} (of {missing} of {total} not known)" if missing else column
             lines.append(Line((told,), "heading"))
-            lines += [_line(group, one.unit) for group in groups]
+            digits = ALL_METRICS[summary.metric].digits - 1
+            lines += [_line(group, one.unit, digits) for group in groups]
             lines += _worst(groups, summary)
         if lines:
             tables.append(_table(one, summary, lines))
     return tables
 
 
-def _line(group: Group, unit: str) -> Line:
+def _line(group: Group, unit: str, digits: int) -> Line:
     name = f"{group.name} ({group.units} {unit}s{', few' if group.small else ''})"
-    told = [lay.with_interval(*score) for score in group.scores]
-    told += [lay.with_interval(*change, sign=True) for change in group.changes]
+    told = [lay.with_interval(*score, digits=digits) for score in group.scores]
+    told += [lay.with_interval(*change, True, digits) for change in group.changes]
     return Line((name, *told))
 
 
@@ -101,7 +102,8 @@ def _worst(groups: Sequence[Group], summary: Summary) -> list[Line]:
     judged = [group for group in groups if not group.small]
     if len(judged) < 2:
         return []
-    best = 1 if ALL_METRICS[summary.metric].higher_is_better else -1
+    info = ALL_METRICS[summary.metric]
+    best, digits = (1 if info.higher_is_better else -1), info.digits - 1
     columns = [[(v, g.name) for g in judged for v, _ in [(*g.scores, *g.changes)[k]]]
                for k in range(len(summary.models) + len(summary.pairs))]  # fmt: skip
     cells = []
@@ -109,16 +111,16 @@ def _worst(groups: Sequence[Group], summary: Summary) -> list[Line]:
         worst, name = min(column, key=lambda pair: best * pair[0])
         spread = max(v for v, _ in column) - min(v for v, _ in column)
         change = k >= len(summary.models)
-        text = lay.signed(worst, 1) if change else f"{worst:.1f}".replace("-", "−")
-        cells.append(f"{text} ({name}{'' if change else f'; gap {spread:.1f}'})")
+        text = lay.number(worst, digits, change)
+        cells.append(f"{text} ({name}{'' if change else f'; gap {spread:.{digits}f}'})")
     return [Line(("Worst group", *cells), "mean")]
 
 
 def _table(one: ScoredSet, summary: Summary, lines: list[Line]) -> Table:
     notes = [
-        "Intervals: bootstrap of the group's patients. No test is made and nothing is starred: of "
-        "many groups, some differ by chance.",
-        f"few: some class of the data set has fewer than {lay.FEW_UNITS} patients in the group; "
+        f"Intervals: bootstrap of the group's {one.unit}s. No test is made and nothing is starred: "
+        "of many groups, some differ by chance.",
+        f"few: some class of the data set has fewer than {lay.FEW_UNITS} {one.unit}s in the group; "
         "such groups are not judged as the worst. Gap: best group minus worst.",
     ]
     arrows = (f"{base} → {model}" for base, model in summary.pairs)

@@ -14,17 +14,16 @@ from linprobe.report.scores import ScoredSet, scored_set
 from linprobe.statistics import (
     FloatArray,
     SignedRank,
-    bootstrap_interval,
     critical_difference,
     data_sets_needed,
     holm,
     mean_ranks,
     sign_flip_test,
     signed_rank,
-    standard_deviation,
 )
+from retfiner.common.bootstrap import Units, bootstrap_interval
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.metrics import ALL_METRICS, PER_CLASS, chance
+from retfiner.common.metrics import ALL_METRICS, PER_CLASS, chance, interval_of
 from retfiner.common.progress import track
 from retfiner.common.seeds import derive_seed
 
@@ -54,7 +53,7 @@ class Score:
     @property
     def deviation(self) -> float:
         """Standard deviation over seeds; NaN for one."""
-        return standard_deviation(self.values)
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else float("nan")
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,7 @@ class Summary:
         critical: How far two of them must lie apart; NaN where there is nothing to rank.
         undefined: Data sets on which the main metric does not exist.
         metrics: Every metric, of each model and data set: a row each.
+        swaps: Permutations behind the p of a data set.
     """
 
     metric: str
@@ -114,6 +114,7 @@ class Summary:
     critical: float
     undefined: list[str]
     metrics: pd.DataFrame
+    swaps: int
 
     def of_pair(self, pair: tuple[str, str]) -> list[Change]:
         """Take the changes of one pair by :attr:`rows`."""
@@ -131,9 +132,19 @@ class Summary:
         return self.sets[0].kind
 
     @property
-    def too_few(self) -> bool:
-        """Say whether no test over so few data sets could fall below 0.05."""
-        return len(self.sets) < data_sets_needed()
+    def unit(self) -> str:
+        """What is drawn and swapped: patient, or what else, where not all are known."""
+        return " or ".join(sorted({one.unit for one in self.sets}, reverse=True))
+
+    @property
+    def needed(self) -> int:
+        """Number of data sets from which on a mean's p, corrected, can fall below 0.05."""
+        return data_sets_needed(0.05 / max(1, len(self.pairs)))
+
+    @property
+    def lowest(self) -> float:
+        """The lowest corrected p that a single data set can have, of so many tests."""
+        return min(1.0, len(self.pairs) * len(self.sets) / (self.swaps + 1))
 
     def chance_on(self, data_set: str) -> float | None:
         """Say what guessing scores, on a data set or on the mean over them."""
@@ -171,7 +182,7 @@ def summarise(
     summary = Summary(
         metric, loaded.names, loaded.item, defined, loaded.pairs,
         _scores(defined, metric, draws), [], {}, {}, *_ranks(defined, metric), undefined,
-        pd.DataFrame(_metric_rows(defined, draws)),
+        pd.DataFrame(_metric_rows(defined, draws)), swaps,
     )  # fmt: skip
     every_two = list(combinations(loaded.names, 2))
     return replace(
@@ -229,17 +240,8 @@ def _mean_draws(draws: Draws, metric: str, model: str) -> FloatArray:
     return np.asarray(np.mean([one[:shortest] for one in found], axis=0))
 
 
-def _units(sets: Sequence[ScoredSet], data_set: str) -> list[list[int]]:
-    return [one.units_of_classes for one in sets if data_set in (MEAN, one.name)]
-
-
-def _interval(
-    metric: str, value: float, drawn: FloatArray, units: Sequence[Sequence[int]]
-) -> Interval:
-    """Give the interval of a score; where resamples are biased, that is taken off them."""
-    if metric in ALL_METRICS and ALL_METRICS[metric].biased:
-        drawn = drawn + value - drawn.mean()
-    return bootstrap_interval(drawn, units)
+def _units(sets: Sequence[ScoredSet], data_set: str) -> list[Units]:
+    return [one.drawn for one in sets if data_set in (MEAN, one.name)]
 
 
 def _draws_on(draws: Draws, metric: str, model: str, data_set: str) -> FloatArray:
@@ -257,7 +259,7 @@ def _scores(sets: Sequence[ScoredSet], metric: str, draws: Draws) -> dict[tuple[
         mean = np.mean(by_set if equal else [[v.mean()] for v in by_set], axis=0)
         for name, values in [*zip((s.name for s in sets), by_set, strict=True), (MEAN, mean)]:
             drawn = _draws_on(draws, metric, model, name)
-            interval = _interval(metric, float(np.mean(values)), drawn, _units(sets, name))
+            interval = interval_of(metric, float(np.mean(values)), drawn, _units(sets, name))
             scores[model, name] = Score(np.asarray(values), interval)
     return scores
 
@@ -331,7 +333,7 @@ def _metric_row(
     model: str, sets: Sequence[ScoredSet], data_set: str, name: str, value: float, drawn: FloatArray
 ) -> dict[str, object]:
     kind, _, label = name.partition("/")
-    interval = _interval(name, value, drawn, _units(sets, MEAN))
+    interval = interval_of(name, value, drawn, _units(sets, MEAN))
     low, high = interval or (float("nan"),) * 2
     return {"model": model, "data_set": data_set, "metric": kind, "class": label, "value": value,
             "low": low, "high": high, "units": sum(one.n_units for one in sets)}  # fmt: skip

@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from linprobe.report.summary import MEAN, Change, Interval, Summary
-from linprobe.statistics import data_sets_needed, stars
+from linprobe.statistics import stars
 from retfiner.common.metrics import ALL_METRICS, PER_CLASS, VALUE_METRICS
 
 if TYPE_CHECKING:
@@ -104,31 +104,34 @@ def render_terminal(table: Table) -> RichTable:
     """Lay a table out for a terminal."""
     laid = RichTable(title=Text(table.caption), title_justify="left", title_style="",
                      header_style="bold", box=None, pad_edge=False)  # fmt: skip
-    for number, title in enumerate(table.columns):
-        laid.add_column(title, justify="left" if number == 0 else "right", no_wrap=number == 0)
+    names = [line.cells[0] for line in table.lines if line.kind != "heading"]
+    widest = max([24, *map(len, names)])  # headings, which span on a page, wrap here
+    laid.add_column(table.columns[0], max_width=widest, overflow="fold")
+    for title in table.columns[1:]:
+        laid.add_column(title, justify="right", no_wrap=True)
     for line in table.lines:
         style = "bold" if line.kind == "heading" else ""
         laid.add_row(*(Text(c, "bold" if isinstance(c, Bold) else style) for c in line.cells))
     return laid
 
 
-def with_spread(mean: float, deviation: float) -> str:
+def number(value: float, digits: int = 2, sign: bool = False) -> str:
+    """Write a number, with a sign if it is a change, and a true minus if it is negative."""
+    text = f"{value:{'+' * sign}.{digits}f}"
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
+
+
+def with_spread(mean: float, deviation: float, digits: int = 2) -> str:
     """Write ``mean ± deviation``; the mean alone where there is no deviation."""
-    return f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f} ± {deviation:.2f}"
-
-
-def signed(value: float, digits: int = 2) -> str:
-    """Write a change with its sign, a true minus for a negative one."""
-    text = f"{value:+.{digits}f}"
-    return text[1:] if float(text) == 0 else text.replace("-", "−")
+    text = number(mean, digits)
+    return text if math.isnan(deviation) else f"{text} ± {deviation:.{digits}f}"
 
 
 def interval_text(interval: Interval, sign: bool = True, digits: int = 2) -> str:
     """Write an interval as ``low to high``; a dash where there is none."""
     if interval is None or math.isnan(interval[0]):
         return "–"
-    low, high = (signed(end, digits) if sign else f"{end:.{digits}f}" for end in interval)
-    return f"{low} to {high}".replace("-", "−")
+    return " to ".join(number(end, digits, sign) for end in interval)
 
 
 def with_interval(
@@ -137,7 +140,7 @@ def with_interval(
     """Write ``value (low to high)``, or the value alone; a dash where there is none."""
     if math.isnan(value):
         return "–"
-    text = signed(value, digits) if sign else f"{value:.{digits}f}".replace("-", "−")
+    text = number(value, digits, sign)
     return f"{text} ({interval_text(interval, sign, digits)})" if interval else text
 
 
@@ -187,12 +190,16 @@ def _heads(summary: Summary) -> list[str]:
 
 def _name_and_chance(summary: Summary, name: str, marks: dict[str, str]) -> tuple[str, str]:
     chance = summary.chance_on(name)
-    return f"{name}{marks.get(name, '')}", "–" if chance is None else f"{chance:.2f}"
+    return f"{name}{marks.get(name, '')}", "–" if chance is None else number(
+        chance, ALL_METRICS[summary.metric].digits
+    )
 
 
 def _score_line(summary: Summary, name: str, marks: dict[str, str]) -> Line:
     score = summary.scores[summary.models[0], name]
-    text = (with_spread(score.mean, score.deviation), interval_text(score.interval, sign=False))
+    digits = ALL_METRICS[summary.metric].digits
+    text = (with_spread(score.mean, score.deviation, digits),
+            interval_text(score.interval, False, digits))  # fmt: skip
     return Line(
         (*_name_and_chance(summary, name, marks), *text), "mean" if name == MEAN else "body"
     )
@@ -200,13 +207,17 @@ def _score_line(summary: Summary, name: str, marks: dict[str, str]) -> Line:
 
 def _comparison(summary: Summary, change: Change, marks: dict[str, str]) -> Line:
     scores = [summary.scores[model, change.data_set] for model in (change.base, change.model)]
-    best = max if ALL_METRICS[summary.metric].higher_is_better else min
-    winner = best(score.mean for score in scores)
+    info = ALL_METRICS[summary.metric]
+    means = [round(score.mean, info.digits) for score in scores]  # what looks alike is alike
+    winner = max(means) if info.higher_is_better else min(means)
     cells = (
         *_name_and_chance(summary, change.data_set, marks),
-        *(_bold(with_spread(s.mean, s.deviation), s.mean == winner) for s in scores),
-        signed(change.change),
-        interval_text(change.interval),
+        *(
+            _bold(with_spread(s.mean, s.deviation, info.digits), mean == winner)
+            for s, mean in zip(scores, means, strict=True)
+        ),
+        number(change.change, info.digits, True),
+        interval_text(change.interval, True, info.digits),
         p_text(change.p),
         f"{p_text(change.p_holm)}{stars(change.p_holm)}",
     )
@@ -216,13 +227,15 @@ def _comparison(summary: Summary, change: Change, marks: dict[str, str]) -> Line
 def leaderboard(summary: Summary) -> Table:
     """Rank all models by their mean over data sets."""
     order, names = sorted(summary.models, key=summary.ranks.__getitem__), summary.rows
-    best = max if ALL_METRICS[summary.metric].higher_is_better else min
-    winners = {n: best(summary.scores[m, n].mean for m in order) for n in names}
+    info = ALL_METRICS[summary.metric]
+    best = max if info.higher_is_better else min
+    means = {(m, n): round(summary.scores[m, n].mean, info.digits) for m in order for n in names}
+    winners = {n: best(means[m, n] for m in order) for n in names}
     lines = []
     for model in order:
-        means = {name: summary.scores[model, name].mean for name in names}
-        scores = (_bold(f"{mean:.2f}", mean == winners[n]) for n, mean in means.items())
-        interval = interval_text(summary.scores[model, MEAN].interval, sign=False)
+        scores = (_bold(number(means[model, n], info.digits), means[model, n] == winners[n])
+                  for n in names)  # fmt: skip
+        interval = interval_text(summary.scores[model, MEAN].interval, False, info.digits)
         lines.append(Line((model, *scores, interval, f"{summary.ranks[model]:.2f}")))
     columns = ("Model", *names, "95 % interval", "Mean rank")
     caption = f"All models: {ALL_METRICS[summary.metric].label}, best mean rank first."
@@ -231,7 +244,7 @@ def leaderboard(summary: Summary) -> Table:
 
 def pairwise_table(summary: Summary) -> Table:
     """Give the change of the mean from each model (line) to each other one (column)."""
-    lines = []
+    lines, digits = [], ALL_METRICS[summary.metric].digits
     for line in summary.models:
         cells = [line]
         for column in summary.models:
@@ -243,12 +256,12 @@ def pairwise_table(summary: Summary) -> Table:
             ends = sorted(sign * end for end in change.interval or ())
             interval = (ends[0], ends[1]) if ends else None
             apart = bool(ends) and not ends[0] <= 0 <= ends[1]
-            cells.append(_bold(with_interval(sign * change.change, interval, True, 2), apart))
+            cells.append(_bold(with_interval(sign * change.change, interval, True, digits), apart))
         lines.append(Line(tuple(cells)))
     caption = (
         "Change of the mean over data sets from the model of the line to that of the column, with "
-        f"intervals by patient that hold for all {len(summary.pairwise)} pairs together at 95 % "
-        "(Bonferroni: wider than those of the results); bold where one does not hold 0."
+        f"intervals by {summary.unit} that hold for all {len(summary.pairwise)} pairs together at "
+        "95 % (Bonferroni: wider than those of the results); bold where one does not hold 0."
     )
     return Table("Every pair", caption, ("From \\ to", *summary.models), lines)
 
@@ -259,9 +272,13 @@ def metrics_table(summary: Summary) -> Table:
     lines = []
     for name in dict.fromkeys(means["metric"]):
         rows = means[means["metric"] == name].set_index("model").loc[summary.models]
-        told = (with_interval(r.value, (r.low, r.high), digits=2) for r in rows.itertuples())
-        lines.append(Line((ALL_METRICS[name].label, *told)))
-    caption = "Every metric, mean over data sets and seeds, with its 95 % interval by patient."
+        info = ALL_METRICS[name]
+        told = (with_interval(r.value, (r.low, r.high), False, info.digits)
+                for r in rows.itertuples())  # fmt: skip
+        lines.append(Line((info.label, *told)))
+    caption = (
+        f"Every metric, mean over data sets and seeds, with its 95 % interval by {summary.unit}."
+    )
     columns = ("Metric", *summary.models)
     return Table("Other metrics", caption, columns, lines, _told("metrics.txt", summary))
 
@@ -293,7 +310,7 @@ def _table_of_values(name: str, what: str, rows: pd.DataFrame) -> Table:
     """Give R² and error of the predicted values of a data set."""
     lines = []
     for model, own in rows.groupby("model", sort=False):
-        told = (with_interval(r.value, (r.low, r.high), digits=2)
+        told = (with_interval(r.value, (r.low, r.high), digits=3)
                 for r in own.set_index("metric").loc[list(VALUE_METRICS)].itertuples())  # fmt: skip
         lines.append(Line((str(model), *told)))
     columns = ("Model", *(metric.label for metric in VALUE_METRICS.values()))
@@ -303,8 +320,8 @@ def _table_of_values(name: str, what: str, rows: pd.DataFrame) -> Table:
 def _told(template: str, summary: Summary) -> list[str]:
     """Say what a template has to say of a summary."""
     fewest = ((one, min(one.units_of_classes)) for one in summary.sets)
-    rare = [f"{one.name} ({n} {one.unit}s)" for one, n in fewest if n < FEW_UNITS]
-    numbers = {"needed": data_sets_needed(), "few": FEW_UNITS, "rare": rare}
+    rare = [f"{one.name} ({n} {one.unit}{'s' * (n > 1)})" for one, n in fewest if n < FEW_UNITS]
+    numbers = {"few": FEW_UNITS, "rare": rare}
     metric = ALL_METRICS[summary.metric]
     return notes_of(template, summary=summary, metric=metric, p_text=p_text, **numbers)
 

@@ -12,8 +12,7 @@ from linprobe.report import tables as lay
 from linprobe.report.scores import ScoredSet
 from linprobe.report.summary import Summary
 from linprobe.report.tables import Line, Table
-from linprobe.statistics import FloatArray, bootstrap_interval
-from retfiner.common.bootstrap import resample
+from retfiner.common.bootstrap import FloatArray, bootstrap_interval, resample
 from retfiner.common.metrics import ALL_METRICS, SPECIFICITY, WeightedSample
 from retfiner.common.seeds import derive_seed
 
@@ -55,17 +54,20 @@ def transferred(
 
     Averaged over seeds, with intervals by the other set's patients; the thresholds stand.
     """
-    limits = [thresholds(table, here.labels) for table in here.probabilities[model]]
+    order = [here.classes.index(name) for name in there.classes]
+    limits = [thresholds(table, here.labels)[order] for table in here.probabilities[model]]
+    tables = there.probabilities[model]
+    seeds = range(max(len(limits), len(tables)))  # one where nothing turned out to be random
+    pairs = [(limits[k % len(limits)], tables[k % len(tables)]) for k in seeds]
 
     def of(weights: FloatArray) -> FloatArray:
-        pairs = zip(limits, there.probabilities[model], strict=True)
         values = [at_thresholds(t, WeightedSample(p, there.labels, weights)) for t, p in pairs]
         return np.mean(values, axis=0)
 
     values = of(np.ones((1, len(there.labels))))[:, 0]
     drawn = resample(of, len(there.labels), there.units, resamples, generator)
-    units = [there.units_of_classes]
-    return [(float(v), bootstrap_interval(d, units)) for v, d in zip(values, drawn, strict=True)]
+    moved = zip(values, drawn, strict=True)
+    return [(float(value), bootstrap_interval(draws, [there.drawn])) for value, draws in moved]
 
 
 def transfer_tables(
@@ -84,12 +86,12 @@ def transfer_tables(
     tables = [] if inner is None else [results]  # else it is the main table
     for there in outer.sets:
         here = known.get(train_sets.get(there.name, ""))
-        if here is not None and inner is not None:
+        if inner is not None and here is not None and {*here.classes} == {*there.classes}:
             rng = np.random.default_rng(derive_seed(seed, "transfer", there.name))
             lines = []
             for model in outer.models:
                 lines += _lines(inner, outer, here, there, model, resamples, rng)
-            tables.append(_table(here.name, there.name, lines))
+            tables.append(_table(here.name, there.name, there.unit, lines))
     return tables
 
 
@@ -115,10 +117,11 @@ def _told(summary: Summary, data_set: str, model: str, metric: str) -> str:
     rows = summary.metrics
     rows = rows[(rows["data_set"] == data_set) & (rows["model"] == model)]
     [row] = rows[(rows["metric"] == metric) & (rows["class"] == "")].itertuples()
-    return lay.with_interval(row.value, (row.low, row.high))
+    digits = ALL_METRICS[metric].digits - 1
+    return lay.with_interval(row.value, (row.low, row.high), False, digits)
 
 
-def _table(here: str, there: str, lines: Sequence[Line]) -> Table:
+def _table(here: str, there: str, unit: str, lines: Sequence[Line]) -> Table:
     other = there.removeprefix(f"{here}_to_")
     limit = f"{100 * SPECIFICITY:.0f} % specificity"
     return Table(
@@ -128,5 +131,5 @@ def _table(here: str, there: str, lines: Sequence[Line]) -> Table:
         ("Model", "Inside", "Outside"),
         list(lines),
         ["Sensitivity and specificity: one class against the rest, averaged by support and over "
-         "seeds. Intervals by patient, the thresholds held."],
+         f"seeds. Intervals by {unit}, the thresholds held."],
     )  # fmt: skip

@@ -17,12 +17,13 @@ from linprobe.segmentation.config import SegmentConfig
 from linprobe.segmentation.figure import Example, draw_examples
 from linprobe.segmentation.heads import Tokens, predict, shrunk, train_head
 from linprobe.segmentation.masks import TO_TRAIN, Labels, Masked, MaskedSet, read_masked_set
-from linprobe.statistics import FloatArray, bootstrap_interval
 from linprobe.store import FeatureStore
-from retfiner.common.bootstrap import count_units, resample
+from linprobe.units import unit_names
+from retfiner.common.bootstrap import FloatArray, Units, bootstrap_interval, resample
 from retfiner.common.devices import resolve_device
 from retfiner.common.errors import InputError
 from retfiner.common.files import file_sha256, write_text
+from retfiner.common.predictions import numbered
 from retfiner.vision import PATCH_TOKENS, Backbone, evaluation_transform, load_backbone
 
 Mask = NDArray[np.bool_]
@@ -125,12 +126,13 @@ def hausdorff_95(found: Mask, truth: Mask) -> float:
 def score(found: list[Labels], test: Masked, classes: list[str]) -> pd.DataFrame:
     """Score masks: a row for each image and class but the background."""
     rows = []
-    units = zip(found, test.masks, test.split.names, test.split.owners, strict=True)
-    for mask, truth, image, owner in units:
+    patients = numbered([owner.patient for owner in test.split.owners])
+    units = zip(found, test.masks, test.split.names, patients, strict=True)
+    for mask, truth, image, patient in units:
         for number, name in enumerate(classes[1:], 1):
             pair = mask == number, truth == number
             rows.append({
-                "image": image, "patient": owner.patient, "class": name, "dice": dice(*pair),
+                "image": image, "patient": patient, "class": name, "dice": dice(*pair),
                 "hd95": hausdorff_95(*pair), "pixels": int(pair[1].sum()),
             })  # fmt: skip
     return pd.DataFrame(rows)
@@ -139,18 +141,23 @@ def score(found: list[Labels], test: Masked, classes: list[str]) -> pd.DataFrame
 def summarise(rows: pd.DataFrame, data: MaskedSet, models: list[str]) -> str:
     """Write a data set's table: each class and their mean, and what changes against the base."""
     own = rows[rows["data_set"] == data.name]
-    images = [name for name in data.splits["test"].split.names if (own["image"] == name).any()]
-    owners = [owner.patient for owner in data.splits["test"].split.owners]
-    patients = owners if all(owners) else None
-    units = count_units(len(images), patients)
-    drawn = f"{units} {'images: patients are not known' if patients is None else 'patients'}"
+    test = data.splits["test"].split
+    images, unknown = test.names, sum(not owner.patient for owner in test.owners)
+    units = np.unique(unit_names("patient", images, test.owners), return_inverse=True)[1]
+    drawn = f"{len(set(units))} patients"
+    if unknown:
+        known = unknown < len(images)
+        drawn = f"{len(set(units))} {'patients or ' * known}images: {unknown} have no known patient"
     whole, lines = np.ones((1, len(images))), []
     for metric, title in METRICS.items():
         tables = {m: _images_by_class(own, m, metric, images, data.classes[1:]) for m in models}
         for number, label in enumerate([*data.classes[1:], MEAN]):
             means = {m: _mean(t, None if label == MEAN else number) for m, t in tables.items()}
             values = (lay.with_interval(mean(whole)[0, 0]) for mean in means.values())
-            changes = (_change(means[models[0]], means[m], patients, units, len(images))
+            of = slice(None) if label == MEAN else [number]
+            scored = {m: np.isfinite(table[:, of]) for m, table in tables.items()}
+            base = models[0]
+            changes = (_change(means[base], means[m], scored[base] | scored[m], units)
                        for m in models[1:])  # fmt: skip
             lines.append(lay.Line((title, label, *values, *changes)))
     caption = (
@@ -189,17 +196,25 @@ def _weighted(values: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def _change(
-    of_base: partial[FloatArray], of_other: partial[FloatArray], patients: list[str] | None,
-    units: int, images: int,
+    of_base: partial[FloatArray], of_other: partial[FloatArray],
+    scored: NDArray[np.bool_], units: NDArray[np.intp],
 ) -> str:  # fmt: skip
-    """Say by how much a model differs, with its interval."""
+    """Say by how much a model differs, with its interval.
+
+    ``scored`` (N, C) are the images with a score of each class, ``units`` (N,) whose they are.
+    """
+    counts = [len(set(units[column])) for column in scored.T if column.any()]
+    if not counts:
+        return "–"
 
     def difference(weights: FloatArray) -> FloatArray:
         return of_other(weights) - of_base(weights)
 
-    point = float(difference(np.ones((1, images)))[0, 0])
-    draws = resample(difference, images, patients, RESAMPLES, np.random.default_rng(0))[0]
-    interval = bootstrap_interval(draws[np.isfinite(draws)], [[units]])
+    point = float(difference(np.ones((1, len(units))))[0, 0])
+    names = list(map(str, units))
+    draws = resample(difference, len(units), names, RESAMPLES, np.random.default_rng(0))[0]
+    total = len(set(units[scored.any(axis=1)]))
+    interval = bootstrap_interval(draws[np.isfinite(draws)], [Units(total, counts)])
     return lay.with_interval(point, interval, sign=True)
 
 

@@ -63,6 +63,11 @@ def test_patients_whose_numbers_may_restart_in_each_class_are_told(pictures, tmp
     write(pictures / "AMD" / "pat07-99.png", 99)
     by_number = run(pictures, tmp_path / "number", patient_regex=r"pat(\d+)-")
     assert any("1 patients, known by names alone, are in several" in n for n in by_number.notes)
+    write(pictures / "AMD" / "odd.png", 98)
+    odd = " ".join(run(pictures, tmp_path / "odd", patient_regex=r"pat(\d+)-").notes)
+    assert "--patient_regex finds no patient in 1 of 26 pictures (AMD/odd.png): each is" in odd
+    assert "1 patients, known by names alone, are in several" in odd
+    (pictures / "AMD" / "odd.png").unlink()
     by_class = run(pictures, tmp_path / "class", patient_regex=r"([^/]+/pat\d+)-")
     assert len({row["patient"] for row in rows(by_class)}) == 13
     assert not any("several classes" in note for note in by_class.notes)
@@ -203,6 +208,7 @@ def test_what_cannot_be_read_is_counted_and_much_of_it_an_error(pictures, tmp_pa
     [
         ({"patient_regex": "("}, "--patient_regex cannot be used"),
         ({"patient_regex": "pat"}, "--patient_regex cannot be used"),
+        ({"patient_regex": r"case(\d+)"}, "--patient_regex finds no patient in 24 of 24"),
         ({"label": "patient"}, "--label would have no effect"),
         ({"bscan": "all"}, "--bscan would have no effect"),
     ],

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 
-from linprobe.report.figures import (
-    confusion_shares,
-    reliability,
-)
+from linprobe.report.figures import confusion_shares, draw_confusion, draw_scores, reliability
+from linprobe.report.loading import load
+from linprobe.report.style import STYLE
+from linprobe.report.summary import summarise
 from retfiner.common.metrics import compute_metric
+from tests.helpers.probing_runs import make_predictions, write_predictions
 
 
 def draw(n=400, n_classes=4, seed=0, ties=False):
@@ -17,6 +19,20 @@ def draw(n=400, n_classes=4, seed=0, ties=False):
     logits[np.arange(n), labels] += 1.0
     logits = np.round(logits) if ties else logits
     return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), labels
+
+
+def test_thirty_models_leave_room_for_their_scores(tmp_path):
+    names = [f"m{k}" for k in range(30)]
+    for name in names:
+        write_predictions(tmp_path, make_predictions(name, "OCTID", 0, strength=1.0, n=20))
+    loaded = load(tmp_path, [], [(names[0], name) for name in names[1:]])
+    numbers = {"scales": {}, "resamples": 5, "swaps": 1, "seed": 0}
+    summary = summarise(loaded, "balanced_accuracy", **numbers)
+    with rc_context(STYLE):
+        figure = draw_scores(summary).figure
+        figure.draw_without_rendering()
+    assert figure.axes[0].get_window_extent().height / figure.dpi > 0.2  # inches a data set
+    assert draw_confusion(summary).figure.get_figwidth() < 15
 
 
 def test_confusion_hand_worked():

@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 from linprobe.report.build import build_report
 from linprobe.report.config import ReportConfig
 from linprobe.report.scores import scored_set
-from linprobe.statistics import bootstrap_interval
+from retfiner.common.bootstrap import bootstrap_interval
 from retfiner.common.errors import InputError
 from retfiner.common.predictions import make_table, read_table
 from tests.helpers.probing_runs import make_predictions
@@ -71,7 +71,7 @@ def test_scores_and_intervals_of_values_are_those_of_plain_loops_by_patient():
                                 for each in predicted]))  # fmt: skip
     np.testing.assert_allclose(drawn["mae"]["good"], by_hand)
     assert one.units_of_classes == [N // 2]
-    low, high = bootstrap_interval(np.array(by_hand), [one.units_of_classes])
+    low, high = bootstrap_interval(np.array(by_hand), [one.drawn])
     assert low < one.values("mae", "good").mean() < high
     assert not one.exists("auroc") and np.isnan(one.values("auroc", "good")).all()
 
@@ -135,6 +135,12 @@ def test_a_metric_of_values_alone_needs_values(tmp_path):
     every(()).to_csv(place, index=False)
     common = {"base": ["base"], "refined": ["good"], "results": tmp_path / "none"}
     with pytest.raises(InputError, match="Mean absolute error exists on none"):
+        build_report(ReportConfig(**common, predictions=[place], output=tmp_path / "o",
+                                  metric="mae"))  # fmt: skip
+    values = every(("regression",))
+    values = values[values["task"] == "regression"]
+    pd.concat([values, values.assign(data_set="E")]).to_csv(place, index=False)
+    with pytest.raises(InputError, match="different units"):
         build_report(ReportConfig(**common, predictions=[place], output=tmp_path / "o",
                                   metric="mae"))  # fmt: skip
 

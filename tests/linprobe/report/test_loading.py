@@ -97,5 +97,6 @@ def test_predictions_of_another_model_need_only_a_table(tmp_path):
     table[["model", "data_set", "image", "label", *scores]].to_csv(tmp_path / "t.csv", index=False)
     loaded = load(tmp_path / "r", [tmp_path / "t.csv"], [*PAIR, ("baseline/RETFound", "theirs")])
     assert loaded.names[-1] == "theirs"
+    assert loaded.table["seed"].dtype.kind == "i"  # a seed 0, none of 0.0
     with pytest.raises(InputError, match=r"No predictions of a model(.|\n)*theirs"):
         load(tmp_path / "r", [tmp_path / "t.csv"], [("theirs", "ours")])

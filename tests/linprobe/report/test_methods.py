@@ -1,10 +1,12 @@
 """The methods paragraph says what the runs' records say."""
 
+import pandas as pd
 import pytest
 
 from linprobe.report.loading import load
 from linprobe.report.methods import methods_paragraph
 from linprobe.report.summary import summarise
+from retfiner.common.predictions import make_table
 from tests.helpers.probing_runs import make_predictions, write_predictions
 
 MODELS = ("baseline/M", "refined/M")
@@ -35,7 +37,7 @@ def test_a_linear_probe(tmp_path):
         "AdamW (learning rate 0.001, weight decay 0.01, label smoothing 0.1, 10 epochs of warm-up, "
         "half-cosine decay over at most 1000 epochs)",
         "on stored augmented views of each image.",
-        "The metric is AUROC, averaged over 1 seed.",
+        "The metric is AUROC. Intervals are",
         "of 20 bootstrap resamples of the test set's patients",
         "(9 permutations)",
         "Software: retfiner ",
@@ -59,6 +61,35 @@ def test_every_other_probe_is_described(tmp_path, settings, said):
     text = paragraph(tmp_path, "patient", settings)
     assert said in text
     assert "Probabilities of the images of each patient were averaged." in text
+
+
+def test_how_other_predictions_came_about_is_said(tmp_path):
+    write_predictions(tmp_path, make_predictions("ours", "OCTID", 0, strength=1))
+    others = [make_predictions(name, "OCTID", 0, strength=1, probe=probe)
+              for name, probe in (("words", "zero_shot"), ("theirs", ""))]  # fmt: skip
+    pd.concat(others).to_csv(tmp_path / "t.csv", index=False)
+    loaded = load(tmp_path, [tmp_path / "t.csv"], [("ours", "words"), ("ours", "theirs")])
+    numbers = {"scales": {}, "resamples": 20, "swaps": 9, "seed": 0}
+    text = methods_paragraph(loaded, [summarise(loaded, "auroc", **numbers)], [], 20, 9)
+    assert "words classified without labels, by the cosine" in text
+    assert "Predictions of theirs were brought along." in text
+
+
+def test_what_neighbours_vote_on_was_not_trained(tmp_path):
+    """Labels and values are described as trained only where something trains."""
+    about = {"learning_rate": 1e-3, "probe": "linear", "neighbours": 20, "knn_temperature": 0.07}
+    for probe, trained in (("linear", True), ("knn", False)):
+        for model in MODELS:
+            table = make_table([[1.0], [3.0]] * 4, [1.0, 2.5] * 4, ["age"], task="regression",
+                               model=model, data_set="D_age", weights="w" + model[0], probe=probe,
+                               image=[f"{k}.png" for k in range(8)])  # fmt: skip
+            write_predictions(tmp_path / probe, table, **about | {"probe": probe})
+        loaded = load(tmp_path / probe, [], [MODELS])
+        numbers = {"scales": {}, "resamples": 20, "swaps": 9, "seed": 0}
+        text = methods_paragraph(loaded, [summarise(loaded, "r2", **numbers)], [], 20, 9)
+        assert ("trained on by squared error" in text) == trained
+        assert "sign flips" not in text  # one data set: nothing was tested over data sets
+        assert "8 test images). " in text  # drawn as images: not "images of 8 images"
 
 
 def test_what_a_mil_probe_pooled_is_said_and_nothing_was_averaged(tmp_path):

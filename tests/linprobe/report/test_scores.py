@@ -83,6 +83,17 @@ def test_what_is_drawn_where_patients_are_missing():
     assert scored_set(table.assign(patient="")).unit == "image"
 
 
+def test_patients_that_one_model_knows_are_drawn_for_all():
+    table = predictions("a", "b", n=20, sex="F")
+    ours, theirs = (table[table["name"] == name] for name in "ab")
+    for others in (theirs.assign(patient="", sex=""), theirs.assign(patient="P" + theirs.patient)):
+        one = scored_set(pd.concat([others, ours]))
+        assert (one.unit, one.n_units, set(one.groups["sex"])) == ("patient", 10, {"F"})
+    apart = theirs.assign(patient=theirs["image"])
+    with pytest.raises(InputError, match="Patients of Noor_Eye_Hospital differ"):
+        scored_set(pd.concat([ours, apart]))
+
+
 def test_ordered_classes_are_said_and_needed_for_kappa():
     table = predictions("a")
     assert np.isnan(scored_set(table).values("quadratic_kappa", "a")).all()

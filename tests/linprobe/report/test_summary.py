@@ -31,7 +31,7 @@ def test_changes_are_seed_averaged_and_the_mean_is_over_data_sets(summary):
     assert mean.data_set == MEAN
     assert mean.change == pytest.approx(np.mean([one.change for one in single]))
     assert mean.p == sign_flip_test([one.change for one in single]) == 0.25  # three data sets
-    assert summary.too_few
+    assert summary.needed == 6
     width = [one.interval[1] - one.interval[0] for one in (*single, mean)]
     assert width[-1] < min(width[:-1])  # three data sets tell more than one
 
@@ -92,6 +92,8 @@ def test_ranks_and_pairs_of_several_models(tmp_path):
         summary.scores["c", MEAN].mean - summary.scores["b", MEAN].mean
     )
     assert summarise(loaded, "loss", **NUMBERS).ranks == summary.ranks  # lower is better
+    assert summary.needed == 7  # of two comparisons, Holm's correction doubles the smaller p
+    assert summary.lowest == 4 / 100  # the least p of 99 swaps, in one of four tests
 
 
 def test_a_metric_that_exists_nowhere_is_refused(tmp_path):

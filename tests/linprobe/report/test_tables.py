@@ -4,11 +4,12 @@ import io
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 from rich.console import Console
 
 from linprobe.report import tables as lay
 from linprobe.report.loading import load
-from linprobe.report.summary import summarise
+from linprobe.report.summary import Score, summarise
 from linprobe.report.tables import Bold, Line, Table
 from tests.helpers.probing_runs import write_tree
 
@@ -96,7 +97,7 @@ def test_html_is_well_formed_and_escaped():
 
 
 def test_numbers_as_text():
-    assert [lay.signed(v) for v in (1.234, -0.5, 0.001, -0.001)] == [
+    assert [lay.number(v, sign=True) for v in (1.234, -0.5, 0.001, -0.001)] == [
         "+1.23",
         "−0.50",
         "0.00",
@@ -105,6 +106,19 @@ def test_numbers_as_text():
     assert [lay.p_text(p) for p in (0.0625, 5.7e-6, float("nan"))] == ["0.0625", "5.7e−06", "–"]
     assert lay.interval_text((-1.0, 2.0)) == "−1.00 to +2.00"
     assert lay.interval_text(None) == "–"
+    assert lay.with_spread(-0.001, 0.004) == "0.00 ± 0.00"
+    assert lay.with_interval(-0.0154, (-0.0249, -0.003), True, 3) == "−0.015 (−0.025 to −0.003)"
+
+
+def test_what_looks_alike_is_bold_alike(tmp_path):
+    write_tree(tmp_path, n=30, data_sets=("OCTID",))
+    pair = ("baseline/RETFound", "refined/RETFound")
+    numbers = {"scales": {}, "resamples": 20, "swaps": 9, "seed": 0}
+    summary = summarise(load(tmp_path, [], [pair]), "balanced_accuracy", **numbers)
+    for k, model in enumerate(pair):
+        summary.scores[model, "OCTID"] = Score(np.array([70.001 + 0.001 * k]), None)
+    [_, line] = lay.main_table(summary, {}).lines
+    assert [isinstance(cell, lay.Bold) for cell in line.cells[2:4]] == [True, True]
 
 
 def test_the_main_table_says_what_it_cannot_bear(tmp_path):

@@ -13,6 +13,7 @@ from retfiner.common.metrics import make_sample
 from tests.helpers.probing_runs import make_predictions, write_predictions
 
 MODELS = ("baseline/M", "refined/M")
+CLASSES = ["AMD", "DME", "NORMAL"]
 
 
 def test_the_lowest_threshold_of_enough_specificity():
@@ -49,6 +50,18 @@ def test_thresholds_stay_where_they_were_found():
     again = transferred(here, here, "m", 10, np.random.default_rng(0))
     assert again[0][0] == pytest.approx(here.values("sensitivity", "m")[0])
     assert again[1][0] >= 95
+
+
+def test_thresholds_go_by_the_class_and_a_model_without_randomness_inside_by_every_seed_outside():
+    here = scored_set(make_predictions("m", "A", 0, strength=2).assign(name="m"), CLASSES[::-1])
+    outside = [make_predictions("m", "BB", seed, strength=2).assign(name="m") for seed in (0, 1, 2)]
+    there = scored_set(pd.concat(outside))
+    assert (len(here.probabilities["m"]), len(there.probabilities["m"])) == (1, 3)
+    limits = thresholds(here.probabilities["m"][0], here.labels)[::-1]
+    expected = [at_thresholds(limits, make_sample(p, there.labels))[0][0]
+                for p in there.probabilities["m"]]  # fmt: skip
+    found = transferred(here, there, "m", 20, np.random.default_rng(0))
+    assert found[0][0] == pytest.approx(np.mean(expected))
 
 
 @pytest.fixture

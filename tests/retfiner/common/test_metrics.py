@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from retfiner.common.bootstrap import Units
 from retfiner.common.errors import InputError
 from retfiner.common.metrics import (
     ECE_BINS,
@@ -15,10 +16,18 @@ from retfiner.common.metrics import (
     WeightedSample,
     chance,
     compute_metric,
+    interval_of,
     make_sample,
     per_class,
     weighted,
 )
+
+
+def test_what_resamples_show_too_much_of_is_taken_off_twice():
+    draws, units = np.linspace(8, 12, 1001), [Units(10**6, [10**6])]  # on average 10
+    assert interval_of("auroc", 9.0, draws, units) == pytest.approx((8.1, 11.9))
+    assert interval_of("ece", 9.0, draws, units) == pytest.approx((6.1, 9.9))
+    assert interval_of("ece", 5.0, draws, units) == (0.0, 5.0)  # no less than 0, and its value
 
 
 def draw(seed, n=60, n_classes=4, ties=False):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from retfiner.common.bootstrap import FloatArray, count_units, resample
+from retfiner.common.bootstrap import FloatArray, Units, count_units, resample
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.metrics import METRICS, WeightedSample, make_sample
+from retfiner.common.metrics import METRICS, WeightedSample, interval_of, make_sample
 
 SCORED = {name: metric.of for name, metric in METRICS.items() if not metric.ordered}
 """Those that need no ordered classes, by name."""
@@ -24,9 +25,8 @@ def evaluate(
     generator: np.random.Generator,
     patients: Sequence[str] | None = None,
     resamples: int = 1000,
-    confidence: float = 0.95,
 ) -> dict[str, Any]:
-    """Score a test split: every metric, recall of each class, and percentile bootstrap intervals.
+    """Score a test split: every metric, recall of each class, and bootstrap intervals of 95 %.
 
     Args:
         probabilities: (N, C), rows sum to 1.
@@ -36,7 +36,6 @@ def evaluate(
         generator: Draws the resamples.
         patients: (N,) whose images are drawn together; None draws every image by itself.
         resamples: How many; 0 leaves the intervals out.
-        confidence: Coverage of the intervals.
 
     Returns:
         ``values``, ``intervals`` (a pair, or None where undefined),
@@ -55,7 +54,7 @@ def evaluate(
         )
     values = {name: _finite(metric(sample)[0]) for name, metric in SCORED.items()}
     absent = [name for name, count in zip(classes, sample.support[0], strict=True) if count == 0]
-    intervals, bootstrap, notes = _bootstrap(sample, generator, patients, resamples, confidence)
+    intervals, bootstrap, notes = _bootstrap(sample, generator, patients, resamples)
     if absent:
         notes.insert(
             0,
@@ -84,7 +83,6 @@ def _bootstrap(
     generator: np.random.Generator,
     patients: Sequence[str] | None,
     resamples: int,
-    confidence: float,
 ) -> tuple[dict[str, list[float] | None], dict[str, Any], list[str]]:
     """Draw the resamples; return intervals, how they were made, and notes.
 
@@ -98,7 +96,6 @@ def _bootstrap(
         "used": kept,
         "unit": "image" if patients is None else "patient",
         "units": units,
-        "confidence": confidence,
     }
     notes = []
     if kept < resamples:
@@ -111,10 +108,12 @@ def _bootstrap(
         if resamples:
             notes.append("Too few patients or images a class for a bootstrap interval.")
         return intervals, bootstrap, notes
-    tail = (1.0 - confidence) / 2
+    owned = set(zip(sample.labels.tolist(), patients or range(len(sample.labels)), strict=True))
+    of_classes = list(Counter(label for label, _ in owned).values())
     for name, drawn in draws.items():
-        if np.isfinite(drawn).all():
-            intervals[name] = [float(edge) for edge in np.quantile(drawn, [tail, 1.0 - tail])]
+        value = float(SCORED[name](sample)[0])
+        ends = interval_of(name, value, drawn, [Units(units, of_classes)])
+        intervals[name] = None if ends is None else list(ends)
     return intervals, bootstrap, notes
 
 

@@ -69,11 +69,11 @@ def test_the_interval_of_a_share_is_the_binomial_one():
 
 
 def test_images_of_one_patient_are_drawn_together():
-    # 20 patients with 10 identical images each: sqrt(10) times wider than by image
+    # 200 patients with 10 identical images each: sqrt(10) times wider than by image
     rng = np.random.default_rng(0)
-    probabilities = np.repeat(draw(20, seed=3)[0], 10, axis=0)
-    labels = np.repeat(rng.integers(2, size=20), 10)
-    patients = np.repeat([f"p{k}" for k in range(20)], 10).tolist()
+    probabilities = np.repeat(draw(200, seed=3)[0], 10, axis=0)
+    labels = np.repeat(rng.integers(2, size=200), 10)
+    patients = np.repeat([f"p{k}" for k in range(200)], 10).tolist()
     widths = {}
     for unit, given in (("image", None), ("patient", patients)):
         result = evaluate(
@@ -82,7 +82,7 @@ def test_images_of_one_patient_are_drawn_together():
         low, high = result["intervals"]["loss"]
         widths[unit] = high - low
         assert result["bootstrap"]["unit"] == unit
-        assert result["bootstrap"]["units"] == (200 if given is None else 20)
+        assert result["bootstrap"]["units"] == (2000 if given is None else 200)
     assert widths["patient"] / widths["image"] == pytest.approx(np.sqrt(10), rel=0.15)
 
 
