@@ -15,6 +15,16 @@ def checkpoint_of(path: Path) -> Path:
     return path
 
 
+def not_downloaded(start: bytes) -> str | None:
+    """Say what a file that begins so is in place of a download; None if it is no such thing."""
+    text = start.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "a web page (often a login or quota page saved in place of the download)"
+    if text.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer; the file itself was never fetched"
+    return None
+
+
 def require_checkpoint_file(path: Path) -> None:
     """Refuse early, and in plain words, what is no checkpoint at all.
 
@@ -29,13 +39,11 @@ def require_checkpoint_file(path: Path) -> None:
         )
     with path.open("rb") as file:
         start = file.read(512)
-    text = start.lstrip().lower()
+    other = not_downloaded(start)
     if not start:
         found = "an empty file"
-    elif text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        found = "a web page (often a login or quota page saved in place of the download)"
-    elif text.startswith(b"version https://git-lfs"):
-        found = "a Git LFS pointer; the file itself was never fetched"
+    elif other is not None:
+        found = other
     elif path.suffix.lower() != ".safetensors" and not start.startswith((b"PK\x03\x04", b"\x80")):
         found = f"a file that begins with {start[:12]!r}"
     else:
