@@ -77,7 +77,7 @@ def _of_scans(config: PreparePairsConfig, folder: Path) -> tuple[PreparePairsCon
             remedy="--match patient joins by patient alone; --match patient=MRN names a column",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    names = ["image", "report", "patient_id", "exam"]
+    names = ["image", "report", "patient_id", "eye", "exam"]
     for rows, header, name in (
         (joined.rows, names, JOINED),
         (joined.unmatched, ["file_or_row", "reason"], UNMATCHED),

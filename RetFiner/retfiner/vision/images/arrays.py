@@ -6,8 +6,8 @@ Nothing is ever unpickled. What an array means follows from its shape:
 - (N, H, W) of any other last axis, (N, H, W, 1), (N, H, W, 3), (N, H, W, 4): N B-scans.
 
 Of more than three axes those of length 1 say nothing, as in PyTorch's (1, 1, H, W). The axis that
-counts B-scans comes first: (H, W, N) cannot be told from (N, H, W). Where the shape makes one wonder
-there is a note, and ``#axis=last`` reads the other way. Colour comes last.
+counts B-scans comes first: (H, W, N) cannot be told from (N, H, W). Where the shape makes one
+wonder there is a note, and ``#axis=last`` reads the other way. Colour comes last.
 """
 
 import io
