@@ -245,10 +245,12 @@ def test_days_are_read_in_one_way_or_not_at_all(tmp_path):
 
 @pytest.mark.parametrize(
     "cell",
-    ["2021-03-31T09:30:00Z", "2021/3/31", "20210331", "202103310930", "20210331093000",
-     "2021年3月31日", "31.03.2021 09:30", "31.3.21", "31 March 2021", "31-Mar-2021", "31. März 2021", "Mar 31, 2021",
-     "March 31st, 2021"],
-)  # fmt: skip
+    [
+        *("2021-03-31T09:30:00Z", "2021/3/31", "2021年3月31日", "31.03.2021 09:30", "31.3.21"),
+        *("20210331", "202103310930", "20210331093000"),
+        *("31 March 2021", "31-Mar-2021", "31. März 2021", "Mar 31, 2021", "March 31st, 2021"),
+    ],
+)
 def test_days_as_clinics_write_them(cell, tmp_path):
     assert _read_days([cell], tmp_path) == ["2021-03-31"]
     assert _read_days([cell, "31.02.2021", "2021111"], tmp_path)[1:] == ["", ""]
