@@ -106,7 +106,14 @@ def read_resumed_run(path: Path) -> ResumedRun:
     Raises:
         InputError: If it is none that a run can go on from.
     """
-    raw = read_checkpoint(path)
+    try:
+        raw = read_checkpoint(path)
+    except InputError as error:
+        said = str(error).partition("\n  remedy")[0]
+        best = path.with_name("best-model.ckpt")
+        kept = f"; {best} holds its best weights so far" if best.is_file() else ""
+        remedy = f"begin a new run, without --resume{kept}"
+        raise InputError(said, remedy=remedy) from error
     absent = sorted(_NEEDED - raw.content.keys())
     if not isinstance(raw.metadata.get("settings"), Mapping) or absent:
         raise _not_resumable(path, f"no {', '.join(absent)}" if absent else "no settings")
@@ -120,10 +127,12 @@ _NEEDED = frozenset({KEY, "state_dict", "optimizer_states", "lr_schedulers", "lo
 
 
 def _not_resumable(path: Path, got: str) -> InputError:
+    last = path.with_name("last.ckpt")
     return InputError(
         f"{path} cannot be resumed",
         got=f"a checkpoint without what a run goes on from: {got}",
         expected="last.ckpt as train.py writes it",
+        remedy=f"--resume {last}" if last != path and last.is_file() else None,
     )
 
 
@@ -185,6 +194,7 @@ def differences(stored: Mapping[str, Any], description: Mapping[str, Any]) -> li
     free = FREE_ON_RESUME | (_chosen(stored) & _chosen(description))
     if old.get("train_csv") is not None and new["train_csv"] is not None:
         free |= TABLES
+    free |= new.keys() - old.keys() - set(description.get("given", ()))  # of a later version
     differing = [
         f"--{key} was {old.get(key)!r}, now {new[key]!r}"
         for key in new
