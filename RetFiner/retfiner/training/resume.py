@@ -39,6 +39,7 @@ class ResumedRun:
         epochs: Epochs done.
         waited: Epochs since the validation loss last fell.
         has_ended: Whether the run came to its own end.
+        metrics_csv: The rows of ``metrics.csv`` when it was written.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class ResumedRun:
     epochs: int
     waited: int
     has_ended: bool
+    metrics_csv: str
 
     @property
     def folder(self) -> Path:
@@ -57,6 +59,22 @@ class ResumedRun:
         """What its recipe chose, by name; other numbers of epochs would now choose otherwise."""
         settings = self.description["settings"]
         return {key: settings[key] for key in _chosen(self.description) - FREE_ON_RESUME}
+
+    def require_results(self) -> None:
+        """Make sure that a finished run's results are there, and write its rows where they are not.
+
+        Raises:
+            InputError: If its refined model is gone.
+        """
+        if not (self.folder / "best-model.ckpt").is_file():
+            raise InputError(
+                f"the run in {self.folder} is finished, and its refined model is gone",
+                got="no best-model.ckpt",
+                remedy="put it back, or begin a new run without --resume",
+            )
+        path, rows = self.folder / "metrics.csv", self.metrics_csv.encode()
+        if not path.is_file() or not path.read_bytes().startswith(rows):
+            path.write_bytes(rows)
 
     def is_finished(self, max_epochs: int, patience: int) -> bool:
         """Say whether nothing is left to do under these settings."""
@@ -145,6 +163,7 @@ def _resumed(path: Path, raw: RawCheckpoint) -> ResumedRun:
         epochs=int(raw.content["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"]),
         waited=int(waited[0]) if waited else 0,
         has_ended=bool(own["finished"]),
+        metrics_csv=str(own["metrics_csv"]),
     )
 
 

@@ -54,6 +54,19 @@ def test_a_finished_run_is_reported_and_left_as_it_is(material, copy, capsys):
     assert "loss, sum" in said
 
 
+def test_what_is_lost_of_a_finished_run_is_restored_or_said(material, copy):
+    rows = (copy / "metrics.csv").read_bytes()
+    for damage in (b"\xef\xff\0", None):
+        (copy / "metrics.csv").unlink() if damage is None else (copy / "metrics.csv").write_bytes(
+            damage
+        )
+        refine(auto(material, copy))
+        assert (copy / "metrics.csv").read_bytes() == rows
+    (copy / "best-model.ckpt").unlink()
+    with pytest.raises(InputError, match="its refined model is gone"):
+        refine(auto(material, copy))
+
+
 def test_more_epochs_are_more_to_do_also_in_a_moved_folder(material, copy):
     score = torch.load(copy / "last.ckpt", weights_only=True)["callbacks"]
     (best,) = (s["best_model_score"] for s in score.values() if "best_model_score" in s)
