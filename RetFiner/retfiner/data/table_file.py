@@ -211,8 +211,8 @@ def _lacks_columns(
     missing = [column for column in columns if plain_name(column) not in known]
     by = "" if parted is None or len(first) < 2 else f" parted by {parted}"
     remedy = (
-        "name yours with --image_column, --report_column, --patient_column, --slice_column"
-        " (--patient_column none if patients are not known)"
+        "name yours with --image_column, --report_column, --patient_column, --slice_column,"
+        " --group_column (--patient_column none if patients are not known)"
     )
     if not any(name.strip() for name in first):
         got = "an empty file"

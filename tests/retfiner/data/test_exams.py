@@ -15,7 +15,7 @@ from retfiner.data.datamodule import pairs_of_tables
 from retfiner.data.exams import Slices, contents_of, eye_of, kind_of
 from retfiner.data.fingerprint import describe_data
 from retfiner.data.manifest import read_splits
-from retfiner.data.pair_table import Columns
+from retfiner.data.pair_table import Columns, PairRow, Problem, count_problems, read_pairs
 from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
 from retfiner.data.report_parts import draw_sentences, findings_of
 from retfiner.data.sampler import Draw
@@ -316,3 +316,20 @@ def test_a_folder_of_dicom_is_read_series_by_series_and_what_is_no_image_left_ou
     (tmp_path / "visit" / "._0.dcm").write_bytes(b"\0\5\x16\7")
     found = contents_of(ImageAddress(tmp_path / "visit"))
     assert [content.address.path.stem for content in found] == ["4", "2", "0", "5", "3", "1"]
+
+
+def test_exams_are_told_apart_as_patients_are_and_eyes_that_are_none_are_said(tmp_path):
+    for number in range(6):
+        write_image(tmp_path / f"{number}.png", number)
+    visits, eyes = ("1", "1.0", "01", "2", "2", "2"), ("OD", "L", "", "?", "o.d.", "rechts")
+    rows = [[f"{n}.png", "Finding.", f"p{n // 3}", visits[n], eyes[n], ""] for n in range(6)]
+    table = read_pairs(write_csv(tmp_path / "t.csv", rows, HEADER), Columns(group="exam"))
+    assert len({row.group for row in table.rows}) == 2
+    assert any("1 cells of the column of eyes name none" in warning for warning in table.warnings)
+
+
+def test_a_row_with_a_volume_is_named_once(tmp_path):
+    row = PairRow(tmp_path / "t.csv", 7, "a", ImageAddress(tmp_path / "a.npy"), "x", "p")
+    found = [Problem(n, "image", "black", "", True) for n in range(9)]
+    [count] = count_problems(found, [row] * 9, Columns())
+    assert (count.rows, count.first) == (9, ["7"])

@@ -57,9 +57,9 @@ def test_a_finished_run_is_reported_and_left_as_it_is(material, copy, capsys):
 def test_what_is_lost_of_a_finished_run_is_restored_or_said(material, copy):
     rows = (copy / "metrics.csv").read_bytes()
     for damage in (b"\xef\xff\0", None):
-        (copy / "metrics.csv").unlink() if damage is None else (copy / "metrics.csv").write_bytes(
-            damage
-        )
+        (copy / "metrics.csv").unlink()
+        if damage is not None:
+            (copy / "metrics.csv").write_bytes(damage)
         refine(auto(material, copy))
         assert (copy / "metrics.csv").read_bytes() == rows
     (copy / "best-model.ckpt").unlink()
