@@ -173,10 +173,13 @@ def _read_all(folder: Path, but: set[Path]) -> tuple[list[_Volume], list[tuple[s
 def _read_one(path: Path) -> list[tuple[_Volume, tuple[str, int]]] | str:
     """Read the volumes of a file, each with its series and number if it is one image of DICOM."""
     try:
+        place = slice_of(path) if is_dicom(path) else ("", 0)
+        if place is None:
+            return "DICOM file without an image"  # a list of contents, a document
         scans = read_scans(path)
         kind = seen_kind(ImageAddress(path))
-        is_slice = len(scans) == 1 and scans[0].bscans == 1 and is_dicom(path)
-        place = (slice_of(path) if is_slice else None) or ("", 0)
+        if scans[0].bscans > 1:
+            place = ("", 0)
     except InputError as error:  # what was got may hold a name, a remedy never does
         return UNREADABLE + (f": {error.remedy}" if error.remedy else "")
     found = []
