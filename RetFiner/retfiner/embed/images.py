@@ -31,8 +31,8 @@ def list_images(data: Path, image_column: str, root: Path | None) -> list[Embedd
         InputError: If there are none.
     """
     if data.is_dir():
-        images = map(ImageAddress, list_image_files(data))
-        found = [EmbeddedImage(image) for image in _as_seen(images)]
+        files = map(ImageAddress, list_image_files(data))
+        found = [EmbeddedImage(image) for image in _as_seen(files)]
     elif data.suffix.lower() in TABLES:
         found = _of_table(data, image_column, root)
     else:

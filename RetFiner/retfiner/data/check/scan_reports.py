@@ -23,7 +23,7 @@ from retfiner.common.progress import track
 from retfiner.data.check.structured_reports import read_structured_reports
 from retfiner.data.patient_ids import patient_key
 from retfiner.data.report_text import read_report
-from retfiner.data.table_file import Table, read_table
+from retfiner.data.table_file import Table, read_table_or
 from retfiner.vision.images import ImageAddress, list_image_files
 from retfiner.vision.images.dicom import is_dicom
 from retfiner.vision.images.headers import eye_of, read_scans, slice_of
@@ -102,7 +102,10 @@ def join(
     if reports.is_dir():
         table, files = read_structured_reports(reports, columns, report_column)
     else:
-        table = _read_reports(reports, columns, report_column, encoding)
+        match = ",".join(f"{key}=NAME" for key in columns)
+        remedy = f"say what yours are called: --match {match} --report_column NAME"
+        names = [report_column, *columns.values()]
+        table = read_table_or(remedy, reports, names, encoding=encoding)
     keys = _keys_of(table, columns, reports)
     found, unmatched = _read_all(scans, {path.resolve() for path in files})
     by_key: dict[Key, list[int]] = defaultdict(list)
@@ -137,20 +140,6 @@ def join(
     notes = [f"{len(found):,} scans, {len(keys):,} reports: {len(exams):,} exams matched"]
     notes += [f"not matched, {reason}: {n:,}" for reason, n in reasons.most_common()]
     return Joined(rows, unmatched, notes + table.notes)
-
-
-def _read_reports(
-    path: Path, columns: dict[str, str], report_column: str, encoding: str | None
-) -> Table:
-    try:
-        return read_table(path, [report_column, *columns.values()], (), encoding)
-    except InputError as error:
-        said, is_lacking, _ = str(error).partition("\n  remedy:   name yours")
-        if not is_lacking:
-            raise
-        match = ",".join(f"{key}=NAME" for key in columns)
-        remedy = f"say what yours are called: --match {match} --report_column NAME"
-        raise InputError(said, remedy=remedy) from None
 
 
 def _read_all(folder: Path, but: set[Path]) -> tuple[list[_Volume], list[tuple[str, str]]]:

@@ -146,11 +146,12 @@ def is_image_file(path: Path) -> bool:
 
 
 def list_image_files(folder: Path) -> list[Path]:
-    """List the image files in a folder and below, in order; hidden ones are none."""
+    """List the image files in a folder and below, in order, without hidden ones and DICOMDIR."""
     return sorted(
         path
         for path in folder.rglob("*")
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.name.upper() != "DICOMDIR"
         and is_image_file(path)
     )
 

@@ -227,4 +227,5 @@ def test_hidden_files_are_left_out_of_a_folder(tmp_path):
     (tmp_path / "b" / "._a.npy").write_bytes(b"\0\5\x16\7")
     (tmp_path / ".trash").mkdir()
     np.save(tmp_path / ".trash" / "a.npy", VOLUME[0])
+    write_dicom(tmp_path / "DICOMDIR", dicom(VOLUME[0]))
     assert list_image_files(tmp_path) == [tmp_path / "b" / "a.npy"]
