@@ -35,6 +35,9 @@ _ADDRESS = re.compile(r"<\S+ object at 0x[0-9a-fA-F]+>")
 """An object of Python in a message: nothing to a user, and another one in each run."""
 
 
+WHICH_ONE = "nothing says which one"
+
+
 class VolumeError(InputError):
     """A file of several B-scans was given where one image is needed."""
 
@@ -110,7 +113,7 @@ class ImageFile(ABC):
         """
         if index is None and self.count > 1:
             raise VolumeError(
-                f"{self.path} holds {self.count} B-scans, and nothing says which one",
+                f"{self.path} holds {self.count} B-scans, and {WHICH_ONE}",
                 got="a path alone",
                 expected=f"an index from 0 to {self.count - 1}",
                 remedy=f"write {self.path.name}#{self.count // 2}, for example, or give a column "
