@@ -57,10 +57,10 @@ def seen_kind(image: ImageAddress) -> str:
     path = image.path
     if image.is_in_tar or url_of(path) is not None:
         return ""
-    if path.suffix.lower() in VENDORS:
+    reader = reader_by_content(path) or reader_of(path)
+    if path.suffix.lower() in VENDORS and reader not in (DICOM, RASTER):
         return OCT
     try:
-        reader = reader_by_content(path) or reader_of(path)
         if reader is DICOM:
             with translated(path):
                 return _stated(path)
