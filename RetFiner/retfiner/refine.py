@@ -412,6 +412,8 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
         run = None if run is None else read_resumed_run(run.path)  # now that it is ours
         if run is not None and run.is_finished(recipe.max_epochs, recipe.patience):
             rank_zero_print(f"The run in {folder} is finished: {run.epochs} epochs.")
+            if is_rank_zero():
+                run.require_results()
             return report(folder, batches, monitors[0])
         trainer = build_trainer(
             hardware,

@@ -20,7 +20,7 @@ from retfiner.data.linked import number_linked
 from retfiner.data.pair_table import PairRow, Problem, as_kind
 from retfiner.vision.images import ImageAddress, count_images, is_image_file, why_unusable
 from retfiner.vision.images.dicom import is_dicom
-from retfiner.vision.images.headers import eye_of
+from retfiner.vision.images.headers import eye_of, slice_of
 
 SlicesName = Literal["central", "even", "random"]
 
@@ -161,29 +161,29 @@ def _content_of(file: ImageAddress) -> Content:
 
 
 def _files_in(folder: ImageAddress) -> list[ImageAddress]:
-    """List the images of a folder: DICOM by their number in the series, others by name."""
-    paths = sorted((p for p in folder.path.iterdir() if is_image_file(p)), key=_natural)
+    """List the images of a folder: DICOM by series and their number in it, others by name."""
+    visible = (path for path in folder.path.iterdir() if not path.name.startswith("."))
+    paths = sorted(filter(is_image_file, visible), key=_natural)
+    if all(is_dicom(path) for path in paths):
+        paths = _in_series(paths)
     if not paths:
         raise InputError(
             f"{folder.path} is a folder without images", expected="image files, one a B-scan"
         )
-    if all(is_dicom(path) for path in paths):
-        paths.sort(key=_instance_number)
     return [replace(folder, path=path) for path in paths]
+
+
+def _in_series(paths: Sequence[Path]) -> list[Path]:
+    """Sort DICOM files, without those that hold no image: a DICOMDIR, a report."""
+    places = {path: found for path in paths if (found := slice_of(path)) is not None}
+    series = list(dict.fromkeys(uid for uid, _ in places.values()))
+    return sorted(places, key=lambda path: (series.index(places[path][0]), places[path][1]))
 
 
 def _natural(path: Path) -> list[object]:
     """Sort 2.png before 10.png."""
     parts = re.split(r"(\d+)", path.name)
     return [int(part) if number % 2 else part for number, part in enumerate(parts)]
-
-
-def _instance_number(path: Path) -> int:
-    import pydicom
-
-    tags = ["InstanceNumber"]
-    header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags, force=True)
-    return int(header.get("InstanceNumber") or 0)
 
 
 def find_mixed_reports(rows: Sequence[PairRow]) -> list[Problem]:

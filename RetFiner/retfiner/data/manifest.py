@@ -36,6 +36,7 @@ from retfiner.data.pair_table import (
 from retfiner.data.patient_ids import PatientIds, shared_patients
 from retfiner.data.report_parts import keep_findings
 from retfiner.vision.images import ImageAddress, why_unusable
+from retfiner.vision.images.image_file import WHICH_ONE
 from retfiner.vision.images.read_as import OCT
 
 OnBadRow = Literal["error", "skip"]
@@ -129,12 +130,15 @@ def _checked(
     found += find_mixed_reports(rows) if columns.group is not None else []
     problems, contents = _why_left_out(table, found, columns.group is not None)
     if problems and on_bad_row == "error":
+        whole = columns.group is None and any(WHICH_ONE in reason for _, reason in problems)
+        advice = "if one report is of all B-scans, --group_column COLUMN names its exam; or "
         raise InputError(
             f"{len(problems)} of {len(rows)} rows of {table.source} cannot be used",
             got="\n            ".join(f"row {row}: {reason}" for row, reason in problems[:8])
             + (f"\n            ... and {len(problems) - 8} more" if len(problems) > 8 else ""),
             expected="an existing image, a report with words and a patient in every row",
             remedy=(table.advice and f"{table.advice}; or ")
+            + advice * whole
             + "mend these rows; --image_root names the folder that paths are relative to; "
             "--on_bad_row skip leaves such rows out",
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from retfiner.common.errors import InputError
+from retfiner.common.errors import InputError, shorten
 from retfiner.data.encoding import misread, misread_as_western
 from retfiner.data.image_places import ImagePlaces
 from retfiner.data.patient_ids import (
@@ -30,6 +30,7 @@ from retfiner.data.report_text import (
 )
 from retfiner.data.table_file import read_table
 from retfiner.vision.images import AS_SAID, ImageAddress, ReadAs, count_images
+from retfiner.vision.images.headers import eye_of
 from retfiner.vision.images.read_as import FUNDUS
 from retfiner.vision.images.remote import local_copy, local_path
 
@@ -212,6 +213,7 @@ def read_pairs(
     groups = None
     if columns.group is not None:  # of a patient: visit 1 of one is not visit 1 of another
         named = [tidy(cell) for cell in cells[columns.group]]
+        named = same_spelling(named, reading.patient_ids)  # spreadsheets damage both alike
         owners = spellings or [""] * len(named)
         groups = [
             f"{o}\n{n}" if n else f"\n\n{i}"
@@ -219,6 +221,7 @@ def read_pairs(
         ]
         cells[EXAM] = named
     eyes = next((cells[name] for name in EYE_COLUMNS if name in cells), None)
+    strange = [eye for eye in eyes or () if eye.strip() and not eye_of(eye)]
     kept = [name for name in KEPT_COLUMNS if name in cells]
     rows = [
         PairRow(
@@ -246,6 +249,11 @@ def read_pairs(
     if patients is not None:
         done.warnings += _judge_names(rows, patients, reading.patient_ids)
     done.warnings += _judge_reports(rows)
+    if strange:
+        done.warnings.append(
+            f"{len(strange)} cells of the column of eyes name none, and count as empty: "
+            f"{shorten(sorted(set(strange)), 4)}; OD, OS and OU are known"
+        )
     return done
 
 
@@ -516,7 +524,8 @@ def count_problems(
     several = len({row.file for row in rows}) > 1
     counts = []
     for (kind, column, is_left_out), indices in rows_with.items():
-        first = [rows[index] for index in list(indices)[:FIRST_ROWS]]
-        labels = [f"{r.file.name} {r.number}" if several else str(r.number) for r in first]
+        # A row that names a volume is there once an image.
+        first = list(dict.fromkeys((rows[i].file, rows[i].number) for i in indices))[:FIRST_ROWS]
+        labels = [f"{file.name} {number}" if several else str(number) for file, number in first]
         counts.append(ProblemCount(kind, column, len(indices), is_left_out, labels))
     return sorted(counts, key=lambda count: (not count.left_out, -count.rows))

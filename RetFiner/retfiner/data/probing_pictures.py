@@ -18,7 +18,7 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.common.patients import owner_of, read_split_table
 from retfiner.common.progress import track
 from retfiner.data.manifest import Manifest
-from retfiner.vision.images import ImageAddress, is_image_file, iter_images, read_image
+from retfiner.vision.images import ImageAddress, iter_images, list_image_files, read_image
 from retfiner.vision.images.perceptual import Bits, perceptual_hash, same_images
 
 SPLITS = ("train", "val", "test")
@@ -44,7 +44,7 @@ class ProbingPictures(NamedTuple):
         """
         folders = [root / split for split in SPLITS if (root / split).is_dir()]  # of one data set
         folders += sorted(path for split in SPLITS for path in root.glob(f"*/{split}"))
-        files = [p for folder in folders for p in sorted(folder.rglob("*")) if is_image_file(p)]
+        files = [p for folder in folders for p in list_image_files(folder)]
         if not files:
             raise InputError(
                 f"{root} holds no probing data set",

@@ -89,6 +89,9 @@ class _Opened:
     notes: list[str] = field(default_factory=list)
 
 
+_NAME_COLUMNS = "name yours with"
+
+
 def read_table(
     path: Path, columns: Sequence[str], optional: Sequence[str] = (), encoding: str | None = None
 ) -> Table:
@@ -119,6 +122,27 @@ def read_table(
             raise InputError(f"{path} is no table", got=kind, expected="a CSV, .xlsx or .parquet",
                              remedy="save the table as CSV UTF-8")  # fmt: skip
     return _read_csv(path, columns, optional, encoding)
+
+
+def read_table_or(
+    remedy: str,
+    path: Path,
+    columns: Sequence[str],
+    optional: Sequence[str] = (),
+    encoding: str | None = None,
+) -> Table:
+    """Read a table whose columns are named by other flags, if any, than those of pairs.
+
+    Raises:
+        InputError: As :func:`read_table`; of a column that is missing with this remedy.
+    """
+    try:
+        return read_table(path, columns, optional, encoding)
+    except InputError as error:
+        said, is_lacking, _ = str(error).partition(f"\n  remedy:   {_NAME_COLUMNS}")
+        if not is_lacking:
+            raise
+        raise InputError(said, remedy=remedy) from None
 
 
 @contextlib.contextmanager
@@ -211,8 +235,8 @@ def _lacks_columns(
     missing = [column for column in columns if plain_name(column) not in known]
     by = "" if parted is None or len(first) < 2 else f" parted by {parted}"
     remedy = (
-        "name yours with --image_column, --report_column, --patient_column, --slice_column"
-        " (--patient_column none if patients are not known)"
+        f"{_NAME_COLUMNS} --image_column, --report_column, --patient_column, --slice_column,"
+        " --group_column (--patient_column none if patients are not known)"
     )
     if not any(name.strip() for name in first):
         got = "an empty file"

@@ -12,7 +12,7 @@ from retfiner.data.image_places import ImagePlaces
 from retfiner.data.kinds import see_kinds
 from retfiner.data.pair_table import EXAM, MODALITY, SLICE_COLUMN, as_kind, locate_images
 from retfiner.data.table_file import read_table
-from retfiner.vision.images import ImageAddress, count_images, is_image_file
+from retfiner.vision.images import ImageAddress, count_images, list_image_files
 
 TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet")
 
@@ -31,8 +31,8 @@ def list_images(data: Path, image_column: str, root: Path | None) -> list[Embedd
         InputError: If there are none.
     """
     if data.is_dir():
-        paths = [path for path in sorted(data.rglob("*")) if is_image_file(path)]
-        found = [EmbeddedImage(image) for image in _as_seen(map(ImageAddress, paths))]
+        files = map(ImageAddress, list_image_files(data))
+        found = [EmbeddedImage(image) for image in _as_seen(files)]
     elif data.suffix.lower() in TABLES:
         found = _of_table(data, image_column, root)
     else:

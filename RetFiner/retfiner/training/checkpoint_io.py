@@ -42,8 +42,12 @@ class AtomicCheckpointIO(CheckpointIO):
                 f"{path} cannot be written" + (": the disk is full" if is_disk_full(error) else ""),
                 got=str(error).split("\n", maxsplit=1)[0],
                 expected="room for a whole checkpoint beside the last one",
-                remedy="make room; the last checkpoint stays as it is, and the run goes on from it "
-                "with --resume",
+                remedy="make room; "
+                + (
+                    "the last checkpoint stays as it is, and the run goes on from it with --resume"
+                    if Path(path).with_name("last.ckpt").is_file()
+                    else "there is no checkpoint of this run yet: begin it again"
+                ),
             ) from error
 
     def load_checkpoint(

@@ -8,7 +8,7 @@ from pathlib import Path
 from retfiner.common.cli import flag
 from retfiner.common.errors import InputError
 from retfiner.common.numbers import PositiveFloat, PositiveInt
-from retfiner.vision.images import is_image_file
+from retfiner.vision.images import list_image_files
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def image_files(folder: Path) -> list[Path]:
     Raises:
         InputError: If there are none.
     """
-    paths = sorted(path for path in folder.rglob("*") if is_image_file(path))
+    paths = list_image_files(folder)
     if not paths:
         raise InputError(
             f"{folder} holds too few images",

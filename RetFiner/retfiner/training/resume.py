@@ -39,6 +39,7 @@ class ResumedRun:
         epochs: Epochs done.
         waited: Epochs since the validation loss last fell.
         has_ended: Whether the run came to its own end.
+        metrics_csv: The rows of ``metrics.csv`` when it was written.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class ResumedRun:
     epochs: int
     waited: int
     has_ended: bool
+    metrics_csv: str
 
     @property
     def folder(self) -> Path:
@@ -57,6 +59,22 @@ class ResumedRun:
         """What its recipe chose, by name; other numbers of epochs would now choose otherwise."""
         settings = self.description["settings"]
         return {key: settings[key] for key in _chosen(self.description) - FREE_ON_RESUME}
+
+    def require_results(self) -> None:
+        """Make sure that a finished run's results are there, and write its rows where they are not.
+
+        Raises:
+            InputError: If its refined model is gone.
+        """
+        if not (self.folder / "best-model.ckpt").is_file():
+            raise InputError(
+                f"the run in {self.folder} is finished, and its refined model is gone",
+                got="no best-model.ckpt",
+                remedy="put it back, or begin a new run without --resume",
+            )
+        path, rows = self.folder / "metrics.csv", self.metrics_csv.encode()
+        if not path.is_file() or not path.read_bytes().startswith(rows):
+            path.write_bytes(rows)
 
     def is_finished(self, max_epochs: int, patience: int) -> bool:
         """Say whether nothing is left to do under these settings."""
@@ -106,7 +124,14 @@ def read_resumed_run(path: Path) -> ResumedRun:
     Raises:
         InputError: If it is none that a run can go on from.
     """
-    raw = read_checkpoint(path)
+    try:
+        raw = read_checkpoint(path)
+    except InputError as error:
+        said = str(error).partition("\n  remedy")[0]
+        best = path.with_name("best-model.ckpt")
+        kept = f"; {best} holds its best weights so far" if best.is_file() else ""
+        remedy = f"begin a new run, without --resume{kept}"
+        raise InputError(said, remedy=remedy) from error
     absent = sorted(_NEEDED - raw.content.keys())
     if not isinstance(raw.metadata.get("settings"), Mapping) or absent:
         raise _not_resumable(path, f"no {', '.join(absent)}" if absent else "no settings")
@@ -120,10 +145,12 @@ _NEEDED = frozenset({KEY, "state_dict", "optimizer_states", "lr_schedulers", "lo
 
 
 def _not_resumable(path: Path, got: str) -> InputError:
+    last = path.with_name("last.ckpt")
     return InputError(
         f"{path} cannot be resumed",
         got=f"a checkpoint without what a run goes on from: {got}",
         expected="last.ckpt as train.py writes it",
+        remedy=f"--resume {last}" if last != path and last.is_file() else None,
     )
 
 
@@ -136,6 +163,7 @@ def _resumed(path: Path, raw: RawCheckpoint) -> ResumedRun:
         epochs=int(raw.content["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"]),
         waited=int(waited[0]) if waited else 0,
         has_ended=bool(own["finished"]),
+        metrics_csv=str(own["metrics_csv"]),
     )
 
 
@@ -185,6 +213,7 @@ def differences(stored: Mapping[str, Any], description: Mapping[str, Any]) -> li
     free = FREE_ON_RESUME | (_chosen(stored) & _chosen(description))
     if old.get("train_csv") is not None and new["train_csv"] is not None:
         free |= TABLES
+    free |= new.keys() - old.keys() - set(description.get("given", ()))  # of a later version
     differing = [
         f"--{key} was {old.get(key)!r}, now {new[key]!r}"
         for key in new

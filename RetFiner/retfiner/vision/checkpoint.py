@@ -113,7 +113,7 @@ def _filled(
     spec: BackboneSpec, state: State, image_size: int, heads: int, path: Path | str
 ) -> nn.Module:
     """Build an encoder and fill it with copies of weights: none missing or left over."""
-    _check_channels(spec, state, path)
+    _check_weights(spec, state, path)
     with torch.device("meta"):  # no time and memory for weights that are replaced at once
         encoder = spec.architecture.build(state, image_size, heads)
     state = spec.architecture.resize(state, image_size)
@@ -182,13 +182,20 @@ def _number_of_heads(
     )
 
 
-def _check_channels(spec: BackboneSpec, state: State, path: Path | str) -> None:
+def _check_weights(spec: BackboneSpec, state: State, path: Path | str) -> None:
     for key, weight in state.items():
         if not weight.is_floating_point():
             raise InputError(
                 f"{path}: {key} is no floating-point weight",
                 got=str(weight.dtype),
                 expected="float32 or half precision, not quantised",
+            )
+        if not weight.sum(dtype=torch.float64).isfinite():
+            raise InputError(
+                f"{path}: {key} holds values that are no numbers",
+                got="NaN or infinity, as after a training that diverged",
+                expected="finite weights",
+                remedy="give an earlier checkpoint, or download it again",
             )
         patches = key.endswith(("patch_embed.proj.weight", "input_adapters.bscan.proj.weight"))
         channels = weight.shape[1] if weight.ndim > 1 else 0

@@ -14,8 +14,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from retfiner.common.errors import InputError, Stopped
-from retfiner.vision.sniff import require_checkpoint_file
+from retfiner.common.errors import InputError, Stopped, shorten
+from retfiner.vision.sniff import is_safetensors, require_checkpoint_file
 
 MAX_SHARING = 4
 """How many times its file's bytes the tensors of a checkpoint may make, sharing some of them."""
@@ -38,7 +38,7 @@ class RawCheckpoint:
 
 
 def read_checkpoint(path: Path | str) -> RawCheckpoint:
-    """Read a ``.safetensors`` file or one written by ``torch.save``, onto the CPU.
+    """Read safetensors or what ``torch.save`` wrote, whatever the file is called, onto the CPU.
 
     Only tensors, plain Python values and ``argparse.Namespace`` (which MAE-like training code
     stores) are unpickled; anything else in the file is refused, never executed.
@@ -49,7 +49,9 @@ def read_checkpoint(path: Path | str) -> RawCheckpoint:
     """
     path = Path(path)
     require_checkpoint_file(path)
-    if path.suffix.lower() == ".safetensors":
+    with path.open("rb") as file:
+        start = file.read(16)
+    if is_safetensors(start) or path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     content = _unpickle(path)
     _require_held(content, path)
@@ -71,6 +73,7 @@ def _unpickle(path: Path) -> Any:
         if archive:
             with zipfile.ZipFile(path) as packed:
                 size = sum(info.file_size for info in packed.infolist())
+                _require_torchs(packed.namelist(), path)
             if size > path.stat().st_size:  # torch packs nothing
                 found = f"an archive of {size:,} bytes in a file of {path.stat().st_size:,}"
                 raise _damaged(path, found)
@@ -90,6 +93,22 @@ def _unpickle(path: Path) -> Any:
         ) from error
     except Exception as error:  # a damaged archive or pickle makes torch.load raise any kind
         raise _damaged(path, str(error).split("\n", maxsplit=1)[0]) from error
+
+
+def _require_torchs(names: list[str], path: Path) -> None:
+    """Refuse archives that ``torch.save`` did not write."""
+    if any(name.endswith("/constants.pkl") for name in names):
+        found, remedy = "a model in TorchScript", "save the state_dict() of torch.jit.load(...)"
+    elif not any(name.endswith("data.pkl") for name in names):
+        found, remedy = f"an archive of {shorten(names)}", "unpack it"
+    else:
+        return
+    raise InputError(
+        f"{path} is no checkpoint",
+        got=found,
+        expected="a .safetensors file or one written by torch.save",
+        remedy=remedy,
+    )
 
 
 def _require_held(content: Any, path: Path) -> None:

@@ -33,7 +33,8 @@ SINGLE, DISTILLED = ("", "model", "state_dict", "model_state_dict"), ("teacher",
 """Entries of a checkpoint that hold one network's weights ("" for a flat file), or one of two."""
 
 
-_CONVOLUTIONS = re.compile(r"(?:conv1|stem\.\d|layer1|stages|features\.0)\.")
+_CONVOLUTIONS = re.compile(r"(?:conv1|stem\.\d|layer1|stages|features\.0|.*\.running_mean$)")
+_LANGUAGE = ("word_embeddings.weight", "wte.weight", "embed_tokens.weight")
 
 
 def is_plain_vit(state: Iterable[str]) -> bool:
@@ -61,7 +62,15 @@ def unsupported_kind(state: State) -> str | None:
         "an encoder with the keys of OpenAI's CLIP or of open_clip": any(
             "resblocks." in key for key in state
         ),
-        "a convolutional network": any(_CONVOLUTIONS.match(key) for key in state),
+        "the image encoder of a CLIP of transformers": "embeddings.class_embedding" in state,
+        "a convolutional network": not has_patches
+        and "cls_token" not in state
+        and any(_CONVOLUTIONS.match(key) for key in state),
+        "a language model": any(key.endswith(_LANGUAGE) for key in state),
+        "adapters (LoRA) without the weights they adapt": bool(state)
+        and all(".lora_" in key for key in state),
+        "the decoder of a masked autoencoder alone": bool(state)
+        and all(key.startswith((DECODER, "mask_token")) for key in state),
         "a vision transformer without a class token": has_patches and "cls_token" not in state,
         "a vision transformer without learned positions": has_patches and "pos_embed" not in state,
     }

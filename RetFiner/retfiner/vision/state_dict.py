@@ -4,6 +4,7 @@ The order fits every published layout: unwrap, strip prefixes, drop what only tr
 What then is left over is the loader's business, never silently ignored.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from retfiner.vision.checkpoint_file import OWN_KEY, RawCheckpoint
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
 """Where training code puts averaged weights; beside raw ones they are taken, as timm takes them."""
+
+_AVERAGED_NAME = re.compile(r"(?<![a-z])(?:ema|teacher)(?![a-z])")
+"""In the name that an owner gave an encoder: it averages another one."""
 
 WRAPPERS = ("model", "teacher", "student", "state_dict", "model_state_dict")
 """Where training code puts the weights; the first one found wins, hence teacher over student."""
@@ -48,7 +52,7 @@ TRAINING_ONLY = (
 )
 """Beginnings of keys that served pretraining alone."""
 
-HEADS = ("head.", "head_dist.", "proj.")
+HEADS = ("head.", "heads.", "head_dist.", "proj.", "classifier.", "fc.", "mlp_head.")
 """Beginnings of keys after the encoder: classifiers, and the projection to the text width."""
 
 
@@ -95,11 +99,18 @@ def unwrap(raw: RawCheckpoint) -> Unwrapped:
     return Unwrapped(part or wrapper, state, (*notes, *chosen))
 
 
-def _entry(content: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], list[str]]:
-    """Find the top-level entry with the weights, and say so where averaged ones lie beside."""
+def _entry(content: Mapping[str, Any], levels: int = 2) -> tuple[str, Mapping[str, Any], list[str]]:
+    """Find the entry with the weights, and say so where averaged ones lie beside.
+
+    An entry may hold another one, as a Lightning module's ``state_dict`` that of its ``model``.
+    """
     found = [name for name in (*AVERAGED, *WRAPPERS) if _holds_tensors(content.get(name))]
     if not found and not _holds_tensors(content):
         found = [str(name) for name, inner in content.items() if _holds_encoder(inner)]
+    inner = [value for value in content.values() if isinstance(value, Mapping) and levels]
+    if not found and not _holds_tensors(content):
+        deeper = [entry for value in inner if (entry := _entry(value, levels - 1))[1] is not value]
+        return deeper[0] if len(deeper) == 1 else ("", content, [])
     if not found:
         return "", content, []
     taken, others = found[0], found[1:]
@@ -130,18 +141,18 @@ def _one_encoder(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor], list
     names = sorted(
         {key.removesuffix(end) for key in state for end in ENCODER_KEYS if _is_at_end(key, end)}
     )
-    if not names or "" in names:
+    if names in ([], [""]):
         return "", state, []
     if len(names) > 1:
-        teachers = [name for name in names if "teacher" in name or "ema" in name.split(".")]
+        teachers = [name for name in names if _AVERAGED_NAME.search(name)]
         if len(teachers) != 1:
             raise InputError(
                 "The checkpoint holds several encoders",
-                got=", ".join(f"{name}*" for name in names),
+                got=", ".join(f"{name or '(no name) '}*" for name in names),
                 expected="one encoder, or one of a teacher",
                 remedy="save the one to be used alone: torch.save(encoder.state_dict(), ...)",
             )
-        others = ", ".join(f"{name}*" for name in names if name != teachers[0])
+        others = ", ".join(f"{name or '(no name) '}*" for name in names if name != teachers[0])
         notes = [f"of several encoders the weights of {teachers[0]}* are taken, not {others}"]
     else:
         teachers, notes = names, []

@@ -5,24 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pydicom.dataset import Dataset
 
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
 from retfiner.data.batch import Collate
 from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
 from retfiner.data.datamodule import pairs_of_tables
-from retfiner.data.exams import Slices, eye_of, kind_of
+from retfiner.data.exams import Slices, contents_of, eye_of, kind_of
 from retfiner.data.fingerprint import describe_data
 from retfiner.data.manifest import read_splits
-from retfiner.data.pair_table import Columns
+from retfiner.data.pair_table import Columns, PairRow, Problem, count_problems, read_pairs
 from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
 from retfiner.data.report_parts import draw_sentences, findings_of
 from retfiner.data.sampler import Draw
 from retfiner.text.tokenizer import train_tokenizer
 from retfiner.vision import EvaluationTransform
 from retfiner.vision.exams import marks_of
-from retfiner.vision.images import read_image
-from tests.helpers.image_files import dicom, write_dicom
+from retfiner.vision.images import ImageAddress, read_image
+from tests.helpers.image_files import bscans, dicom, write_dicom
 from tests.helpers.refinement import damage_in_the_middle, write_csv, write_image
 
 HEADER = ("image", "report", "patient_id", "exam", "eye", "modality")
@@ -303,3 +304,32 @@ def test_equal_reports_say_the_same_and_validation_is_fixed():
     assert collate.part_of(LONG) == collate.part_of(LONG)
     assert len({collate.part_of(LONG, epoch) for epoch in range(8)}) > 2
     assert Collate(tokenizer, 12, (3, 32, 32)).part_of(LONG) == LONG
+
+
+def test_a_folder_of_dicom_is_read_series_by_series_and_what_is_no_image_left_out(tmp_path):
+    for i in range(6):
+        image = dicom(bscans(6)[i], SeriesInstanceUID=f"1.2.{i % 2}", InstanceNumber=6 - i)
+        write_dicom(tmp_path / "visit" / f"{i}.dcm", image)
+    report = Dataset()
+    report.file_meta, report.Modality = dicom(bscans(1)[0]).file_meta, "SR"
+    write_dicom(tmp_path / "visit" / "DICOMDIR", report)
+    (tmp_path / "visit" / "._0.dcm").write_bytes(b"\0\5\x16\7")
+    found = contents_of(ImageAddress(tmp_path / "visit"))
+    assert [content.address.path.stem for content in found] == ["4", "2", "0", "5", "3", "1"]
+
+
+def test_exams_are_told_apart_as_patients_are_and_eyes_that_are_none_are_said(tmp_path):
+    for number in range(6):
+        write_image(tmp_path / f"{number}.png", number)
+    visits, eyes = ("1", "1.0", "01", "2", "2", "2"), ("OD", "L", "", "?", "o.d.", "rechts")
+    rows = [[f"{n}.png", "Finding.", f"p{n // 3}", visits[n], eyes[n], ""] for n in range(6)]
+    table = read_pairs(write_csv(tmp_path / "t.csv", rows, HEADER), Columns(group="exam"))
+    assert len({row.group for row in table.rows}) == 2
+    assert any("1 cells of the column of eyes name none" in warning for warning in table.warnings)
+
+
+def test_a_row_with_a_volume_is_named_once(tmp_path):
+    row = PairRow(tmp_path / "t.csv", 7, "a", ImageAddress(tmp_path / "a.npy"), "x", "p")
+    found = [Problem(n, "image", "black", "", True) for n in range(9)]
+    [count] = count_problems(found, [row] * 9, Columns())
+    assert (count.rows, count.first) == (9, ["7"])

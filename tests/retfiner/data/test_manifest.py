@@ -105,7 +105,7 @@ def bad_rows(folder):
     (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:-30])
     (folder / "cut.jpg").write_bytes((folder / "good.jpg").read_bytes()[:-30])
     (folder / "page.png").write_text("<!doctype html><title>Please log in</title>" * 9)
-    (folder / "scan.xyz").write_bytes((folder / "good.png").read_bytes())
+    (folder / "scan.xyz").write_bytes(b"of no kind that is known" * 9)
     (folder / "folder.png").mkdir()
     rows = [
         ["good.png", "cyst", "p1"],

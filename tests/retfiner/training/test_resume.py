@@ -54,6 +54,19 @@ def test_a_finished_run_is_reported_and_left_as_it_is(material, copy, capsys):
     assert "loss, sum" in said
 
 
+def test_what_is_lost_of_a_finished_run_is_restored_or_said(material, copy):
+    rows = (copy / "metrics.csv").read_bytes()
+    for damage in (b"\xef\xff\0", None):
+        (copy / "metrics.csv").unlink()
+        if damage is not None:
+            (copy / "metrics.csv").write_bytes(damage)
+        refine(auto(material, copy))
+        assert (copy / "metrics.csv").read_bytes() == rows
+    (copy / "best-model.ckpt").unlink()
+    with pytest.raises(InputError, match="its refined model is gone"):
+        refine(auto(material, copy))
+
+
 def test_more_epochs_are_more_to_do_also_in_a_moved_folder(material, copy):
     score = torch.load(copy / "last.ckpt", weights_only=True)["callbacks"]
     (best,) = (s["best_model_score"] for s in score.values() if "best_model_score" in s)
@@ -131,8 +144,28 @@ def test_names_are_no_patterns(tmp_path):
 
 def test_a_damaged_checkpoint_is_an_error_not_a_new_run(material, copy):
     (copy / "last.ckpt").write_bytes((copy / "last.ckpt").read_bytes()[:1000])
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match="damaged") as caught:
         refine(auto(material, copy))
+    assert f"{copy / 'best-model.ckpt'} holds its best weights" in str(caught.value)
+
+
+def test_another_checkpoint_of_a_run_leads_to_the_one_it_goes_on_from(copy):
+    with pytest.raises(InputError, match=f"--resume {copy / 'last.ckpt'}"):
+        read_resumed_run(copy / "best-model.ckpt")
+
+
+def test_a_setting_of_a_later_version_stops_no_run_unless_it_is_given(copy):
+    now = read_resumed_run(copy / "last.ckpt").description
+    earlier = now | {"settings": {k: v for k, v in now["settings"].items() if k != "max_alike"}}
+    assert differences(earlier, now) == []
+    given = now | {"given": [*now["given"], "max_alike"]}
+    assert differences(earlier, given) == ["--max_alike was None, now 0.3"]
+
+
+def test_rows_that_cannot_be_read_are_restored_from_the_checkpoint(material, copy):
+    (copy / "metrics.csv").write_bytes(b"\xef\xff\0" * 99)
+    refine(auto(material, copy, max_epochs=2))
+    assert len([loss for loss in column(copy, "val/loss") if loss is not None]) == 3
 
 
 # -- the same data ---------------------------------------------------------------------------------

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+import zipfile
+
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import (
     Dinov2Config,
     Dinov2Model,
@@ -181,3 +185,99 @@ def test_another_grid_of_positions_is_said(tmp_path):
     assert "128 x 128" in note
     assert "--image_size 128" in note
     assert load(tmp_path, {"model": large}, image_size=128).notes == ()
+
+
+@pytest.mark.parametrize("outer", ["checkpoint", "state_dict", "module"])
+def test_an_entry_in_an_entry(tmp_path, outer):
+    assert holds(load(tmp_path, {outer: {"model": PLAIN, "step": 3}, "epoch": 3}), PLAIN)
+    with pytest.raises(InputError, match="no weights"):
+        load(tmp_path, {"a": {"model": PLAIN}, "b": {"model": OTHER}})
+
+
+def test_averaged_weights_in_one_entry_with_the_raw_ones(tmp_path):
+    state = prefixed("model.", OTHER) | prefixed("ema_model.module.", PLAIN)
+    backbone = load(tmp_path, {"state_dict": state})
+    assert holds(backbone, PLAIN)
+    assert "ema_model.module.*" in backbone.notes[0]
+
+
+@pytest.mark.parametrize("head", ["classifier", "fc", "mlp_head.0", "heads.head"])
+def test_classifiers_by_other_names_are_left_out(tmp_path, head):
+    state = PLAIN | {f"{head}.weight": torch.ones(5, WIDTH), f"{head}.bias": torch.ones(5)}
+    assert holds(load(tmp_path, {"model": state}), PLAIN)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(InputError, match="no numbers"):
+            load(tmp_path, PLAIN | {"norm.weight": torch.full((WIDTH,), value)})
+
+
+def test_safetensors_by_any_name(tmp_path):
+    save_file(PLAIN, tmp_path / "RETFound.pth")
+    backbone = load_backbone(tmp_path / "RETFound.pth", image_size=SIZE, num_heads=HEADS)
+    assert holds(backbone, PLAIN)
+    torch.save(PLAIN, tmp_path / "RETFound.safetensors")
+    with pytest.raises(InputError, match=r"rename it: RETFound\.pth"):
+        load_backbone(tmp_path / "RETFound.safetensors")
+
+
+def script(path):
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.save(torch.jit.script(torch.nn.ReLU()), path)
+
+
+def packed(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("RETFound.pth", b"x")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "found"),
+    [
+        ("a.pth", script, "TorchScript"),
+        ("a.zip", packed, "an archive of RETFound.pth"),
+        ("a.pth.gz", lambda path: path.write_bytes(b"\x1f\x8b" + bytes(9)), "unpack it"),
+        ("a.onnx", lambda path: path.write_bytes(b"\x08\x07"), "ONNX"),
+        ("a-00001-of-00002.bin", lambda path: path.write_bytes(b"PK\x03\x04"), "several parts"),
+    ],
+)
+def test_what_others_write_is_named(tmp_path, name, write, found):
+    write(tmp_path / name)
+    with pytest.raises(InputError, match="is no checkpoint") as caught:
+        load_backbone(tmp_path / name)
+    assert found in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("inside", "remedy"),
+    [
+        ("model.safetensors", "give the file in it"),
+        ("model.safetensors.index.json", "join the parts"),
+        ("__0_0.distcp", "dcp_to_torch"),
+        ("global_step9/mp_rank_00_model_states.pt", "zero_to_fp32.py"),
+    ],
+)
+def test_a_folder_is_told_what_to_give(tmp_path, inside, remedy):
+    (tmp_path / inside).parent.mkdir(exist_ok=True)
+    (tmp_path / inside).touch()
+    with pytest.raises(InputError, match="a folder") as caught:
+        load_backbone(tmp_path)
+    assert remedy in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ({"embeddings.word_embeddings.weight": torch.ones(9, 8)}, "a language model"),
+        ({"embeddings.class_embedding": torch.ones(8)}, "CLIP of transformers"),
+        ({"conv_stem.weight": torch.ones(8), "bn.running_mean": torch.ones(8)}, "convolutional"),
+        ({"model.blocks.0.attn.qkv.lora_A.weight": torch.ones(4, 8)}, "LoRA"),
+        ({"decoder_embed.weight": torch.ones(4, 8)}, "the decoder of a masked autoencoder"),
+    ],
+)
+def test_kinds_without_patches_are_named(tmp_path, state, kind):
+    with pytest.raises(InputError, match="cannot be used") as caught:
+        load(tmp_path, state)
+    assert kind in str(caught.value)

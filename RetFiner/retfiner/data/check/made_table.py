@@ -13,6 +13,7 @@ from retfiner.data.check.config import PreparePairsConfig
 from retfiner.data.check.scan_reports import join, parse_match
 from retfiner.data.public import PUBLIC_SETS
 from retfiner.data.public.spec import AS_PUBLISHED, Pair, as_table
+from retfiner.vision.images.reading import PACKED
 
 PUBLISHED, PANELS = "published.csv", "panels"
 JOINED, UNMATCHED = "joined.csv", "unmatched.csv"
@@ -77,7 +78,7 @@ def _of_scans(config: PreparePairsConfig, folder: Path) -> tuple[PreparePairsCon
             remedy="--match patient joins by patient alone; --match patient=MRN names a column",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    names = ["image", "report", "patient_id", "exam"]
+    names = ["image", "report", "patient_id", "eye", "exam"]
     for rows, header, name in (
         (joined.rows, names, JOINED),
         (joined.unmatched, ["file_or_row", "reason"], UNMATCHED),
@@ -97,6 +98,13 @@ def _read(name: str, path: Path, images: Path, modality: str) -> tuple[list[Pair
             f"there is no {path}", expected=f"{PUBLIC_SETS[name].layout}",
             remedy=f"download it: {PUBLIC_SETS[name].where}",
         )  # fmt: skip
+    if path.is_file() and path.suffix.lower() in (*PACKED, ".tar"):
+        raise InputError(
+            f"{path} is packed",
+            got=path.suffix,
+            expected=PUBLIC_SETS[name].layout,
+            remedy="unpack it, and give the folder",
+        )
     found, notes = PUBLIC_SETS[name].read(path, images)
     pairs = [pair for pair in found if modality in ("all", pair.modality)]
     if len(pairs) < len(found):

@@ -53,7 +53,11 @@ def prepare_pairs(config: PreparePairsConfig) -> Summary:
     if config.text_encoder is not None:
         require_tokenizer(config.text_encoder)
     with made_table(config) as (made, notes):
-        return _prepare(made, notes)
+        try:
+            return _prepare(made, notes)
+        except InputError:  # what was left out is often why
+            print("\n".join(f"Note:           {note}" for note in notes))
+            raise
 
 
 def _prepare(config: PreparePairsConfig, notes: list[str]) -> Summary:

@@ -14,6 +14,7 @@ import secrets
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,21 +23,42 @@ from retfiner.common.progress import track
 from retfiner.data.check.structured_reports import read_structured_reports
 from retfiner.data.patient_ids import patient_key
 from retfiner.data.report_text import read_report
-from retfiner.data.table_file import Table, read_table
-from retfiner.vision.images import is_image_file
-from retfiner.vision.images.headers import Scan, eye_of, read_scans
+from retfiner.data.table_file import Table, read_table_or
+from retfiner.vision.images import ImageAddress, list_image_files
+from retfiner.vision.images.dicom import is_dicom
+from retfiner.vision.images.headers import eye_of, read_scans, slice_of
+from retfiner.vision.images.kinds import seen_kind
+from retfiner.vision.images.read_as import OCT
 
 KEYS = ("patient", "eye", "date")
 UNREADABLE = "file that cannot be read"
 Key = tuple[str, ...]
-_ISO = re.compile(r"((?:19|20)\d\d)[-./]?(\d{1,2})[-./]?(\d{1,2})(?:[ T].*)?")
-_DAY_FIRST = re.compile(r"(\d{1,2})([-./])(\d{1,2})\2((?:19|20)\d\d)(?: .*)?")
+_ISO = re.compile(r"((?:19|20)\d\d)(?:[-./年](\d{1,2})[-./月](\d{1,2})日?(?:[ T].*)?"
+                  r"|(\d\d)(\d\d)(?:\d{4}(?:\d\d)?)?(?:[ T.].*)?)")  # fmt: skip
+_DAY_FIRST = re.compile(r"(\d{1,2})([-./])(\d{1,2})\2((?:19|20)\d\d)(?:[ ,].*)?"
+                        r"|(\d{1,2})([./])(\d{1,2})\6(\d\d)(?:[ ,].*)?")  # fmt: skip
+_IN_WORDS = re.compile(r"(\d{1,2})[. -]*([^\W\d]{3,})[., -]*((?:19|20)\d\d)(?:[ ,].*)?"
+                       r"|([^\W\d]{3,})\.? ?(\d{1,2})(?:st|nd|rd|th)?,? ((?:19|20)\d\d)"
+                       r"(?:[ ,].*)?")  # fmt: skip
+_MONTHS = ("jan", "feb fév fev", "mar mär mrz", "apr avr", "may mai", "jun juin", "jul juil",
+           "aug août aout", "sep", "oct okt", "nov", "dec dez déc")  # fmt: skip
+"""How names of months begin in English, German and French."""
+
+
+class _Volume(NamedTuple):
+    """Images that were taken together: B-scans of a file, or a DICOM series of single ones."""
+
+    images: tuple[str, ...]
+    patient: str
+    eye: str
+    day: str
+    kind: str
 
 
 class Joined(NamedTuple):
-    """Pairs as rows of image, report, patient and exam; what did not match: file or row, reason."""
+    """Pairs as rows of image, report, patient, eye and exam; what did not match, and why."""
 
-    rows: list[tuple[str, str, str, str]]
+    rows: list[tuple[str, str, str, str, str]]
     unmatched: list[tuple[str, str]]
     notes: list[str]
 
@@ -80,7 +102,10 @@ def join(
     if reports.is_dir():
         table, files = read_structured_reports(reports, columns, report_column)
     else:
-        table = read_table(reports, [report_column, *columns.values()], (), encoding)
+        match = ",".join(f"{key}=NAME" for key in columns)
+        remedy = f"say what yours are called: --match {match} --report_column NAME"
+        names = [report_column, *columns.values()]
+        table = read_table_or(remedy, reports, names, encoding=encoding)
     keys = _keys_of(table, columns, reports)
     found, unmatched = _read_all(scans, {path.resolve() for path in files})
     by_key: dict[Key, list[int]] = defaultdict(list)
@@ -91,44 +116,77 @@ def join(
     secret = None if key_file is None else _secret(key_file)
     rows, used = [], set()
     exams: dict[Key, str] = {}
-    for scan in found:
-        key = _key(columns, scan.patient, scan.eye, scan.day)
-        why = _why_not(key, by_key, columns)
+    cells = table.cells[report_column]
+    with_bscans = {_key(columns, *volume[1:4]) for volume in found if volume.kind == OCT}
+    for volume in found:
+        key = _key(columns, *volume[1:4])
+        why = _why_not(key, by_key, columns, cells)
+        if not why and bscan == "central" and volume.kind not in ("", OCT) and key in with_bscans:
+            why = "image of another kind beside B-scans, which --bscan all takes"
         if why:
-            unmatched.append((f"{scan.path}#{scan.first}", why))
+            unmatched.append((volume.images[0], why))
             continue
-        (i,) = by_key[key]
-        used.add(i)
+        used.update(by_key[key])
         exam = exams.setdefault(key, f"exam-{len(exams) + 1:05d}")
-        patient = scan.patient if secret is None else _pseudonym(secret, scan.patient)
-        report = read_report(table.cells[report_column][i]).text
-        rows += [(image, report, patient, exam) for image in _images(scan, bscan)]
-    lone = [i for i in range(len(keys)) if i not in used]
+        patient = volume.patient if secret is None else _pseudonym(secret, volume.patient)
+        report = read_report(cells[by_key[key][0]]).text
+        taken = volume.images if bscan == "all" else [volume.images[len(volume.images) // 2]]
+        rows += [(image, report, patient, volume.eye, exam) for image in taken]
     names = list(map(str, files)) or [f"row {row}" for row in table.rows]
-    unmatched += [(names[i], "report without a scan") for i in lone]
+    unmatched += [
+        (names[i], _why_alone(key, columns)) for i, key in enumerate(keys) if i not in used
+    ]
     reasons = Counter(reason.partition(":")[0] for _, reason in unmatched)
     notes = [f"{len(found):,} scans, {len(keys):,} reports: {len(exams):,} exams matched"]
     notes += [f"not matched, {reason}: {n:,}" for reason, n in reasons.most_common()]
     return Joined(rows, unmatched, notes + table.notes)
 
 
-def _read_all(folder: Path, but: set[Path]) -> tuple[list[Scan], list[tuple[str, str]]]:
-    paths = sorted(p for p in folder.rglob("*") if is_image_file(p)) if folder.is_dir() else []
+def _read_all(folder: Path, but: set[Path]) -> tuple[list[_Volume], list[tuple[str, str]]]:
+    paths = list_image_files(folder) if folder.is_dir() else []
     paths = [path for path in paths if path.resolve() not in but]
     if not paths:
         raise InputError(f"{folder} holds no scan", expected="a folder with DICOM, E2E, VOL, ...")
-
-    def read(path: Path) -> list[Scan] | str:
-        try:
-            return read_scans(path)
-        except InputError as error:  # what was got may hold a name, a remedy never does
-            return UNREADABLE + (f": {error.remedy}" if error.remedy else "")
-
     with ThreadPoolExecutor(4) as pool:
-        read_ones = list(track(pool.map(read, paths), "reading headers", len(paths), "file"))
-    scans = [scan for ones in read_ones if not isinstance(ones, str) for scan in ones]
+        read_ones = list(track(pool.map(_read_one, paths), "reading headers", len(paths), "file"))
+    volumes: dict[object, list[tuple[int, _Volume]]] = defaultdict(list)
+    for number, found in enumerate(read_ones):
+        for volume, (series, place) in [] if isinstance(found, str) else found:
+            name = (series, *volume[1:]) if series else (number, volume.images[0])
+            volumes[name].append((place, volume))
+    whole = [_joined([volume for _, volume in sorted(v, key=_place)]) for v in volumes.values()]
     pairs = zip(paths, read_ones, strict=True)
-    return scans, [(str(path), why) for path, why in pairs if isinstance(why, str)]
+    return whole, [(str(path), why) for path, why in pairs if isinstance(why, str)]
+
+
+def _read_one(path: Path) -> list[tuple[_Volume, tuple[str, int]]] | str:
+    """Read the volumes of a file, each with its series and number if it is one image of DICOM."""
+    try:
+        place = slice_of(path) if is_dicom(path) else ("", 0)
+        if place is None:
+            return "DICOM file without an image"  # a list of contents, a document
+        scans = read_scans(path)
+        kind = seen_kind(ImageAddress(path))
+        if scans[0].bscans > 1:
+            place = ("", 0)
+    except InputError as error:  # what was got may hold a name, a remedy never does
+        return UNREADABLE + (f": {error.remedy}" if error.remedy else "")
+    found = []
+    for scan in scans:
+        file, whole = str(path.absolute()), scan.first == 0 and scan.bscans == 1
+        indices = range(scan.first, scan.first + scan.bscans)
+        images = (file,) if whole else tuple(f"{file}#{index}" for index in indices)
+        eye = "" if scan.eye == "OU" else scan.eye  # no scan is of both
+        found.append((_Volume(images, scan.patient, eye, scan.day, kind), place))
+    return found
+
+
+def _place(member: tuple[int, _Volume]) -> int:
+    return member[0]
+
+
+def _joined(volumes: list[_Volume]) -> _Volume:
+    return volumes[0]._replace(images=tuple(i for volume in volumes for i in volume.images))
 
 
 def _keys_of(table: Table, columns: dict[str, str], reports: Path) -> list[Key]:
@@ -153,12 +211,14 @@ def _each_eye(key: Key, columns: dict[str, str]) -> list[Key]:
     return [(key[0], eye, *key[2:]) for eye in ("OD", "OS")]
 
 
-def _why_not(key: Key, by_key: dict[Key, list[int]], columns: dict[str, str]) -> str:
+def _why_not(
+    key: Key, by_key: dict[Key, list[int]], columns: dict[str, str], cells: Sequence[str]
+) -> str:
     lacking = [name for name, value in zip(columns, key, strict=True) if not value]
     if lacking:
         return f"scan whose header does not say the {' and '.join(lacking)}"
     reports = by_key.get(key, [])
-    if len(reports) == 1:
+    if len({cells[i].strip() for i in reports}) == 1:
         return ""
     if reports:
         return "scan with several reports"
@@ -166,23 +226,23 @@ def _why_not(key: Key, by_key: dict[Key, list[int]], columns: dict[str, str]) ->
     return f"scan without a report of this {list(columns)[known]}"
 
 
-def _images(scan: Scan, bscan: str) -> list[str]:
-    if scan.bscans == 1 and scan.first == 0:
-        return [str(scan.path.absolute())]
-    central = scan.first + scan.bscans // 2
-    taken = [central] if bscan == "central" else range(scan.first, scan.first + scan.bscans)
-    return [f"{scan.path.absolute()}#{index}" for index in taken]
+def _why_alone(key: Key, columns: dict[str, str]) -> str:
+    lacking = [name for name, value in zip(columns, key, strict=True) if not value]
+    if lacking:
+        return f"report whose {' and '.join(lacking)} is empty or not understood"
+    return "report without a scan"
 
 
 def _read_days(cells: Sequence[str], source: Path) -> list[str]:
     """Read days; whether 3/4 is in March or April is told by the column as a whole.
 
     Raises:
-        InputError: If nothing tells it, or a cell is no day.
+        InputError: If nothing tells it, or no cell is a day.
     """
     slashed = [m for cell in cells if (m := _DAY_FIRST.fullmatch(cell.strip()))]
-    first = any(int(m[1]) > 12 for m in slashed) or any(m[2] == "." for m in slashed)
-    second = any(int(m[3]) > 12 for m in slashed)
+    parts = [(m[1] or m[5], m[2] or m[6], m[3] or m[7]) for m in slashed]
+    first = any(int(one) > 12 for one, *_ in parts) or any(sign == "." for _, sign, _ in parts)
+    second = any(int(two) > 12 for *_, two in parts)
     if slashed and first == second:
         raise InputError(
             f"days in {source} can be read in two ways",
@@ -190,19 +250,38 @@ def _read_days(cells: Sequence[str], source: Path) -> list[str]:
             expected="day first or month first throughout, or 2021-03-31",
             remedy="write the column as 2021-03-31",
         )
-    days = []
-    for cell in cells:
-        iso, other = _ISO.fullmatch(cell.strip()), _DAY_FIRST.fullmatch(cell.strip())
-        if iso:
-            days.append(f"{iso[1]}-{int(iso[2]):02d}-{int(iso[3]):02d}")
-        elif other:
-            day, month = (other[1], other[3]) if first else (other[3], other[1])
-            days.append(f"{other[4]}-{int(month):02d}-{int(day):02d}")
-        else:
-            days.append("")
+    days = [_read_day(cell.strip(), first) for cell in cells]
     if cells and not any(days):
-        raise InputError(f"no cell of the date column of {source} is a day", expected="2021-03-31")
+        sample = next((cell for cell in cells if cell.strip()), "")
+        raise InputError(
+            f"no cell of the date column of {source} is a day",
+            got=re.sub(r"[^\W\d]", "x", re.sub(r"\d", "9", sample[:40])) or "empty cells",
+            expected="2021-03-31, 31.3.2021, 3/31/2021 or 31 March 2021",
+            remedy="format the column as a date in the spreadsheet, and save the table anew",
+        )
     return days
+
+
+def _read_day(cell: str, day_first: bool) -> str:
+    """Read a day as ISO 8601 has it; nothing for what is none."""
+    if iso := _ISO.fullmatch(cell):
+        parts = iso[1], iso[2] or iso[4], iso[3] or iso[5]
+    elif other := _DAY_FIRST.fullmatch(cell):
+        one, two = other[1] or other[5], other[3] or other[7]
+        day, month = (one, two) if day_first else (two, one)
+        parts = other[4] or f"20{other[8]}", month, day
+    elif words := _IN_WORDS.fullmatch(cell):
+        name = (words[2] or words[4]).casefold()
+        months = (
+            n for n, starts in enumerate(_MONTHS, 1) if name.startswith(tuple(starts.split()))
+        )
+        parts = words[3] or words[6], str(next(months, 0)), words[1] or words[5]
+    else:
+        return ""
+    try:
+        return date(*map(int, parts)).isoformat()
+    except ValueError:
+        return ""
 
 
 def _secret(path: Path) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.data.pair_table import KEPT_COLUMNS
-from retfiner.data.table_file import plain_name, read_table
+from retfiner.data.table_file import plain_name, read_table_or
 from retfiner.vision.images import READERS
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def read_columns(path: Path, columns: list[str], optional: list[str]) -> dict[st
     Raises:
         InputError: If a column is missing, or a row's cells cannot be told apart.
     """
-    table = read_table(path, columns, optional)
+    remedy = "give the set as published; a table of your own goes to --csv, with --image_column"
+    table = read_table_or(remedy, path, columns, optional)
     if table.broken:
         row, why = next(iter(table.broken.items()))
         raise InputError(f"{len(table.broken)} rows of {path} are broken", got=f"row {row}: {why}")

@@ -11,7 +11,7 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
 from retfiner.common.patients import Owner, owner_in_name, owner_of, read_split_table
 from retfiner.common.progress import track
-from retfiner.vision.images import READERS, is_image_file
+from retfiner.vision.images import READERS, list_image_files
 
 SPLITS = ("train", "val", "test")
 
@@ -80,7 +80,7 @@ def read_image_folder(folder: Path, split: str | None) -> ImageFolder:
             expected="a folder for each class, below train, val and test where there are splits",
         )
     base = folder / split if split is not None else folder
-    by_class = [_images(base / name) for name in classes]
+    by_class = [list_image_files(base / name) for name in classes]
     paths = [path for images in by_class for path in images]
     if not paths:
         raise InputError(f"there is no image in {base}", expected=f"{', '.join(READERS)} files")
@@ -95,14 +95,3 @@ def read_image_folder(folder: Path, split: str | None) -> ImageFolder:
 
 def _class_folders(root: Path) -> list[Path]:
     return [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
-
-
-def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []  # a class that this split lacks
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and is_image_file(path)
-    )

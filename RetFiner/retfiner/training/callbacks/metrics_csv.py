@@ -19,7 +19,7 @@ class _AppendingWriter(ExperimentWriter):
     def _check_log_dir_exists(self) -> None:
         path = Path(self.metrics_file_path)
         if path.is_file():
-            with path.open(newline="") as file:
+            with path.open(newline="", errors="replace") as file:  # a checkpoint restores it
                 self.metrics_keys = next(csv.reader(file), [])
 
 

@@ -12,6 +12,7 @@ from retfiner.vision.images.reading import (
     count_images,
     is_image_file,
     iter_images,
+    list_image_files,
     open_images,
     read_image,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "count_images",
     "is_image_file",
     "iter_images",
+    "list_image_files",
     "open_images",
     "read_image",
     "why_unusable",

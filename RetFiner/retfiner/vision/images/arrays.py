@@ -5,8 +5,9 @@ Nothing is ever unpickled. What an array means follows from its shape:
 - (H, W), (H, W, 1), (H, W, 3), (H, W, 4): one image;
 - (N, H, W) of any other last axis, (N, H, W, 1), (N, H, W, 3), (N, H, W, 4): N B-scans.
 
-The axis that counts B-scans comes first: (H, W, N) cannot be told from (N, H, W). Where the shape
-makes one wonder there is a note, and ``#axis=last`` reads the other way. Colour comes last.
+Of more than three axes those of length 1 say nothing, as in PyTorch's (1, 1, H, W). The axis that
+counts B-scans comes first: (H, W, N) cannot be told from (N, H, W). Where the shape makes one
+wonder there is a note, and ``#axis=last`` reads the other way. Colour comes last.
 """
 
 import io
@@ -85,6 +86,11 @@ def layout_of(shape: tuple[int, ...], axis: str | None = None) -> Layout | None:
     return Layout(*sides, is_stack=True) if len(sides) == 3 else None
 
 
+def plain_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Leave out axes of length 1 where there are more than three."""
+    return tuple(side for side in shape if side != 1) if len(shape) > 3 else shape
+
+
 def read_array_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     """Read the header of an array, however long it says it is, in bounded memory.
 
@@ -127,7 +133,7 @@ def _require_layout(
         raise unusable(path, "Python objects, which would have to be unpickled", "numbers")
     layout = layout_of(shape, read_as.axis)
     if layout is None:
-        channels_first = len(shape) == 4 and shape[1] in (1, 3, 4)
+        channels_first = len(shape) == 4 and shape[1] in (3, 4)
         remedy = "save np.moveaxis(values, 1, -1): colour comes last" if channels_first else None
         raise unusable(path, f"shape {shape}", SHAPES, remedy)
     require_size(path, layout.images, layout.height, layout.width)
@@ -153,7 +159,11 @@ class _Stack(ImageFile):
         self._look_at_axes(shape)
 
     def values(self) -> NDArray[Any]:
-        """Return the array, mapped into memory where that can be done."""
+        """Return the array, mapped into memory where that can be done, in its plain shape."""
+        array = self._array()
+        return array.reshape(plain_shape(array.shape))
+
+    def _array(self) -> NDArray[Any]:
         raise NotImplementedError
 
     def _decode(self, index: int) -> GrayImage:
@@ -186,6 +196,9 @@ class _Stack(ImageFile):
         if self.layout.is_stack and shape[2] <= shape[1] and shape[2] < 2 * shape[0]:
             kind = "first axis of an array taken for B-scans, and the last may be meant"
             self.notes.append(Note(kind, f"shape {shape}; --read_as axis=first or axis=last says"))
+        elif self.layout.is_stack and 2 * shape[1] <= shape[0]:
+            kind = "first axis of an array taken for B-scans, and the middle one may be meant"
+            self.notes.append(Note(kind, f"shape {shape}; if so, save np.moveaxis(values, 1, 0)"))
 
     def place(self, index: int | None) -> int:
         """Check which image is wanted; see :meth:`ImageFile.place`."""
@@ -212,13 +225,13 @@ class ArrayFile(_Stack):
         with translated(path, INTACT), path.open("rb") as file:
             shape, dtype, begin = read_array_header(file, path)
             size = file.seek(0, 2)
-        layout = _require_layout(shape, dtype, path, read_as)
+        layout = _require_layout(plain_shape(shape), dtype, path, read_as)
         needed = begin + math.prod(shape) * dtype.itemsize
         if size < needed:
             raise unusable(path, f"{size:,} bytes: the file is cut", f"{needed:,} bytes")
-        super().__init__(path, layout, shape, dtype, read_as)
+        super().__init__(path, layout, plain_shape(shape), dtype, read_as)
 
-    def values(self) -> NDArray[Any]:
+    def _array(self) -> NDArray[Any]:
         """Map the array into memory."""
         mapped: NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
         return mapped
@@ -242,7 +255,10 @@ class ArchiveFile(_Stack):
     intact = INTACT
 
     def __init__(self, path: Path, member: str | None = None, read_as: ReadAs = AS_SAID) -> None:
-        headers = read_archive_headers(path)
+        headers = {
+            name: array._replace(shape=plain_shape(array.shape))
+            for name, array in read_archive_headers(path).items()
+        }
         arrays = [name for name, (shape, *_) in headers.items() if len(shape) > 1]
         numbers = [name for name in arrays if headers[name].dtype.kind in "biuf"]
         candidates = [name for name in numbers if layout_of(headers[name].shape) is not None]
@@ -264,7 +280,7 @@ class ArchiveFile(_Stack):
         self._unpacked: NDArray[Any] | None = None
         super().__init__(path, layout, array.shape, array.dtype, read_as)
 
-    def values(self) -> NDArray[Any]:
+    def _array(self) -> NDArray[Any]:
         """Unpack the array, once."""
         if self._unpacked is None:
             with translated(self.path, INTACT), np.load(self.path, allow_pickle=False) as archive:

@@ -106,7 +106,7 @@ class DicomFile(ImageFile):
             lacking = [name for name in NEEDED if self._header.get(name) is None]
             if lacking:
                 raise unusable(path, f"a header without {', '.join(lacking)}", "an image's header")
-            count = get_nr_frames(self._header, warn=False)
+            count = int(get_nr_frames(self._header, warn=False))
             self._header.NumberOfFrames = count  # where it was empty or 0
             require_size(path, count, self._header.Rows, self._header.Columns)
             self._syntax = self._header.file_meta.TransferSyntaxUID

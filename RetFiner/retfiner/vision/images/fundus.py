@@ -60,9 +60,19 @@ def shows_fundus(picture: NDArray[np.uint8]) -> bool:
     return bool(bright[~inside].mean() < 1 - DISC and red > 1.1 * green and green > blue)
 
 
+VIVID, MARKED = 100, 5e-4
+"""Difference of channels that a JPEG of a gray picture never has, and the share of pixels with it
+from which they are a line or an arrow: a line across a B-scan is 0.2 %."""
+
+
 def is_coloured(rgb: NDArray[np.uint8]) -> bool:
     """Say whether (H, W, 3) values of 8 bits are a colour picture, not gray ones stored as one."""
     return has_colours(rgb[::8, ::8])
+
+
+def has_coloured_marks(rgb: NDArray[np.uint8]) -> bool:
+    """Say whether some pixels of (H, W, 3) values of 8 bits are in colours that no camera gives."""
+    return bool((np.ptp(rgb, axis=-1) > VIVID).mean() > MARKED)
 
 
 def has_colours(few: NDArray[np.uint8]) -> bool:

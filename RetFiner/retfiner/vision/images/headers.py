@@ -26,12 +26,19 @@ if TYPE_CHECKING:
 
 EYES: Mapping[str, str] = {
     **dict.fromkeys(
-        ["od", "r", "re", "right", "rechts", "ra", "droit", "droite", "右", "右眼"], "OD"
+        ["od", "r", "re", "right", "rechts", "rechtes", "ra", "droit", "droite", "derecho",
+         "destro", "右", "右眼"], "OD"
     ),
-    **dict.fromkeys(["os", "l", "le", "la", "left", "links", "gauche", "左", "左眼"], "OS"),
-    **dict.fromkeys(["ou", "b", "both", "beide", "beidseits", "双眼", "雙眼"], "OU"),
-}
+    **dict.fromkeys(
+        ["os", "l", "le", "la", "left", "links", "linkes", "gauche", "izquierdo", "sinistro",
+         "左", "左眼"], "OS"
+    ),
+    **dict.fromkeys(
+        ["ou", "b", "both", "beide", "beidseits", "bilateral", "双眼", "雙眼"], "OU"
+    ),
+}  # fmt: skip
 """How files and tables call the eyes; OU is both."""
+_EYE = re.compile(r"^(ojo|occhio|œil|oeil) | (eyes?|augen?)$")
 _EPOCH = datetime(1601, 1, 1)
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
 _CIRRUS = re.compile(r"(.+?)_.*_(\d{1,2})-(\d{1,2})-(\d{4})_.*_(OD|OS)_", re.IGNORECASE)
@@ -80,7 +87,7 @@ def read_scans(path: Path) -> list[Scan]:
 
 def eye_of(text: str) -> str:
     """Return OD, OS or OU for what means it, and nothing for what does not."""
-    return EYES.get(text.strip().rstrip(".").casefold().removesuffix(" eye"), "")
+    return EYES.get(_EYE.sub("", text.strip().replace(".", "").casefold()), "")
 
 
 def _of_dicom(path: Path) -> tuple[str, str, str]:
@@ -91,16 +98,48 @@ def _of_dicom(path: Path) -> tuple[str, str, str]:
 
 def about_dicom(header: Dataset) -> tuple[str, str, str]:
     """Read patient, eye and day off a DICOM header; empty where it does not say them."""
-    eye = header.get("ImageLaterality") or header.get("Laterality") or ""
-    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in (header.get(name) or [])[:1]:
-            anatomy = group.get("FrameAnatomySequence") or []
-            eye = eye or (anatomy[0].get("FrameLaterality") if anatomy else "") or ""
-    names = ("AcquisitionDateTime", "AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate")
-    days = (str(header.get(name) or "")[:8] for name in names)
-    found = next((_DATE.fullmatch(day) for day in days if _DATE.fullmatch(day)), None)
+    names = ("AcquisitionDateTime", "AcquisitionDate", "StudyDate", "SeriesDate", "ContentDate")
+    days = [str(header.get(name) or "") for name in names]  # the last is that of writing
+    found = [match for day in days if (match := _DATE.fullmatch(day[:8]) or _DATE.match(day))]
     patient = str(header.get("PatientID") or "").strip()
-    return patient, eye_of(str(eye)), "-".join(found.groups()) if found else ""
+    return patient, _laterality(header), "-".join(found[0].groups()) if found else ""
+
+
+def _laterality(header: Dataset) -> str:
+    """Read the eye off where DICOM has it: the image, the frames, the series, the region."""
+    frames = [
+        item.get("FrameLaterality")
+        for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+        for group in header.get(name) or []
+        for item in group.get("FrameAnatomySequence") or []
+    ]
+    regions = [
+        modifier.get("CodeMeaning")
+        for region in header.get("AnatomicRegionSequence") or []
+        for modifier in region.get("AnatomicRegionModifierSequence") or []
+    ]
+    places = [header.get("ImageLaterality")], frames, [header.get("Laterality")], regions
+    for place in places:
+        eyes = {eye for word in place if (eye := eye_of(str(word or "")))}
+        if eyes:
+            return eyes.pop() if len(eyes) == 1 else "OU"
+    return ""
+
+
+def slice_of(path: Path) -> tuple[str, int] | None:
+    """Read the series of a DICOM file and its number in it; None if it holds no image.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    from pydicom import dcmread
+
+    tags = ["SeriesInstanceUID", "InstanceNumber", "Rows"]
+    with translated(path):
+        header = dcmread(path, stop_before_pixels=True, specific_tags=tags, force=True)
+        if header.get("Rows") is None:
+            return None
+        return str(header.get("SeriesInstanceUID") or ""), int(header.get("InstanceNumber") or 0)
 
 
 def _of_vol(path: Path) -> tuple[str, str, str]:

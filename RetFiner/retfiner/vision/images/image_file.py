@@ -4,6 +4,7 @@ Values are scaled by what their type can hold, never by the image's own maximum,
 B-scan stays dark. Where a file does not say what its user knows, :class:`ReadAs` says it.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,13 @@ MAX_VOLUME_PIXELS = 2**32
 
 B-scans are read one by one, so this bounds what a damaged header can make us believe, not memory.
 """
+
+
+_ADDRESS = re.compile(r"<\S+ object at 0x[0-9a-fA-F]+>")
+"""An object of Python in a message: nothing to a user, and another one in each run."""
+
+
+WHICH_ONE = "nothing says which one"
 
 
 class VolumeError(InputError):
@@ -105,7 +113,7 @@ class ImageFile(ABC):
         """
         if index is None and self.count > 1:
             raise VolumeError(
-                f"{self.path} holds {self.count} B-scans, and nothing says which one",
+                f"{self.path} holds {self.count} B-scans, and {WHICH_ONE}",
                 got="a path alone",
                 expected=f"an index from 0 to {self.count - 1}",
                 remedy=f"write {self.path.name}#{self.count // 2}, for example, or give a column "
@@ -149,7 +157,8 @@ def translated(path: Path, expected: str = ImageFile.intact) -> Iterator[None]:
             "fewer processes with --num_workers, or a smaller file",
         ) from error
     except Exception as error:
-        raise unusable(path, str(error) or type(error).__name__, expected) from error
+        said = _ADDRESS.sub("its data", str(error)) or type(error).__name__
+        raise unusable(path, said, expected) from error
 
 
 def require_size(path: Path, count: int, height: int, width: int) -> None:

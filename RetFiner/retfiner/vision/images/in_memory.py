@@ -10,7 +10,7 @@ from PIL import Image
 
 from retfiner.common.errors import InputError
 from retfiner.vision.images import ImageAddress, read_image
-from retfiner.vision.images.arrays import SHAPES, layout_of
+from retfiner.vision.images.arrays import SHAPES, layout_of, plain_shape
 from retfiner.vision.images.image_file import GrayImage
 from retfiner.vision.images.raster import gray
 from retfiner.vision.images.scaling import from_array
@@ -26,6 +26,7 @@ def as_image_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
         InputError: If there is none.
     """
     if isinstance(images, np.ndarray):
+        images = images.reshape(plain_shape(images.shape))
         layout = layout_of(images.shape)
         if layout is None:
             raise InputError("An array cannot be an image", got=images.shape, expected=SHAPES)
@@ -53,6 +54,7 @@ def to_grayscale(image: ImageLike) -> GrayImage:
         InputError: If it cannot be read, or its values mean nothing we know.
     """
     if isinstance(image, np.ndarray):
+        image = image.reshape(plain_shape(image.shape))
         layout = layout_of(image.shape)
         if layout is None or layout.is_stack:
             raise InputError(

@@ -24,7 +24,7 @@ from retfiner.vision.images.fundus import has_colours, shows_fundus
 from retfiner.vision.images.image_file import translated
 from retfiner.vision.images.raster import opened
 from retfiner.vision.images.read_as import FUNDUS, OCT
-from retfiner.vision.images.reading import DICOM, RASTER, reader_of
+from retfiner.vision.images.reading import DICOM, RASTER, reader_by_content, reader_of
 from retfiner.vision.images.remote import url_of
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ def seen_kind(image: ImageAddress) -> str:
     path = image.path
     if image.is_in_tar or url_of(path) is not None:
         return ""
-    if path.suffix.lower() in VENDORS:
+    reader = reader_by_content(path) or reader_of(path)
+    if path.suffix.lower() in VENDORS and reader not in (DICOM, RASTER):
         return OCT
     try:
-        reader = reader_of(path)
         if reader is DICOM:
             with translated(path):
                 return _stated(path)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from retfiner.vision.images import tiff
-from retfiner.vision.images.fundus import is_coloured
+from retfiner.vision.images.fundus import has_coloured_marks, is_coloured
 from retfiner.vision.images.image_file import GrayImage, ImageFile, Note, translated, unusable
 from retfiner.vision.images.png import significant_bits, used_bits
 from retfiner.vision.images.read_as import AS_SAID, FUNDUS, ReadAs
@@ -27,6 +27,7 @@ MOVING = ("PNG", "GIF", "WEBP")
 COLOURED = ("P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
 """Pillow's modes of colour pictures."""
 COLOURS_LOST = "colours become gray; fundus in a column modality would keep them"
+COLOURED_MARKS = "coloured marks on a gray picture, as on a screenshot: they become gray, and stay"
 
 
 class RasterFile(ImageFile):
@@ -107,13 +108,16 @@ class RasterFile(ImageFile):
         return gray(image, self.path, self.read_as.bits, self._significant)
 
     def notes_on(self, image: GrayImage) -> list[Note]:
-        """Return the notes, and one on colours that were not kept."""
+        """Return the notes, and one on colours that were not kept, or drawn upon it."""
         found = super().notes_on(image)
         if self._coloured is not None and self.read_as.modality is None:
             with opened(self._source(), self.path) as picture:
                 picture.seek(self._coloured)
-                if is_coloured(rgb(picture)):
-                    found.append(Note(COLOURS_LOST))
+                colours = rgb(picture)
+            if is_coloured(colours):
+                found.append(Note(COLOURS_LOST))
+            elif has_coloured_marks(colours):
+                found.append(Note(COLOURED_MARKS))
         return found
 
 

@@ -10,7 +10,7 @@ from retfiner.common.errors import InputError
 from retfiner.vision.images import e2e, topcon, vol
 from retfiner.vision.images.address import ImageAddress
 from retfiner.vision.images.arrays import ArchiveFile, ArrayFile
-from retfiner.vision.images.dicom import DicomFile, is_dicom
+from retfiner.vision.images.dicom import DicomFile, begins_as_dicom
 from retfiner.vision.images.fundus import crop_to_disc
 from retfiner.vision.images.image_file import GrayImage, ImageFile, translated, unusable
 from retfiner.vision.images.png import SIGNATURE
@@ -19,9 +19,15 @@ from retfiner.vision.images.read_as import FUNDUS
 from retfiner.vision.images.tar import TarImage
 from retfiner.vision.images.zeiss import ImgFile
 
-RASTER_STARTS = (SIGNATURE, b"\xff\xd8", b"II", b"MM", b"BM", b"GIF8", b"RIFF", b"\xff\x4f",
-                 b"\x00\x00\x00\x0c")  # fmt: skip
+RASTER_STARTS = (SIGNATURE, b"\xff\xd8\xff", b"II*\0", b"II+\0", b"MM\0*", b"MM\0+", b"BM", b"GIF8",
+                 b"RIFF", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP")  # fmt: skip
 """PNG, JPEG, TIFF, bitmap and what else the name of an image may hide: Pillow goes by content."""
+
+SHARED_STARTS = (b"BM", b"RIFF", b"PK\x03\x04")
+"""Beginnings that text, videos and documents have as well: such files are images by name alone."""
+
+HEAD = 160
+"""Bytes at a file's beginning in which every kind of image shows itself."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +56,10 @@ READERS: Mapping[str, Reader] = {
 }
 """File name suffix -> how such files are read; to read another format, add a line.
 
-DICOM files are known by their content as well, whatever their suffix.
+Where the suffix is none of these, or wrong, the content decides.
 """
 
-PACKED = (".gz", ".bz2", ".xz", ".zip")
+PACKED = (".gz", ".tgz", ".bz2", ".xz", ".zip", ".7z", ".rar")
 OTHER_VOLUMES = (".nii", ".nrrd", ".mha", ".mhd", ".hdr", ".mat", ".h5", ".hdf5")
 """What is brought often and not read: files packed by themselves, and other formats of volumes."""
 
@@ -97,8 +103,23 @@ _recent = _Recent()
 
 
 def reader_of(path: Path) -> Reader | None:
-    """Find a file's reader by its suffix, or DICOM's by its content; None if it is of no kind."""
-    return READERS.get(path.suffix.lower()) or (DICOM if is_dicom(path) else None)
+    """Find a file's reader by its suffix, or else by its content; None if it is of no kind."""
+    return READERS.get(path.suffix.lower()) or reader_by_content(path)
+
+
+def reader_by_content(path: Path) -> Reader | None:
+    """Find a file's reader by what it begins with, whatever its name."""
+    try:
+        if not path.is_file():  # opening a named pipe would wait for ever
+            return None
+        with path.open("rb") as file:
+            start = file.read(HEAD)
+    except (OSError, ValueError):  # the latter: a name that no file can have
+        return None
+    if begins_as_dicom(start):
+        return DICOM
+    begun = (r for r in READERS.values() if start.startswith(r.starts))
+    return None if start.startswith(SHARED_STARTS) else next(begun, None)
 
 
 def unknown_kind(path: Path) -> InputError:
@@ -107,6 +128,8 @@ def unknown_kind(path: Path) -> InputError:
     is_packed = last.lower() in PACKED
     kind = before[-1].lower() if is_packed else last.lower()
     remedy = "unpack it" if is_packed else "convert it to PNG, or a volume to .npy or a TIFF stack"
+    if kind == ".tar" and not is_packed:
+        remedy = f"name an image in it: {path.name}#scan.png; or unpack it"
     if kind in OTHER_VOLUMES:
         remedy = "save the volume as .npy, (B-scans, depth, A-scans), or as a TIFF stack"
     return InputError(
@@ -120,6 +143,17 @@ def unknown_kind(path: Path) -> InputError:
 def is_image_file(path: Path) -> bool:
     """Say whether a path is a file that :func:`read_image` would try to read."""
     return path.is_file() and reader_of(path) is not None
+
+
+def list_image_files(folder: Path) -> list[Path]:
+    """List the image files in a folder and below, in order, without hidden ones and DICOMDIR."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.name.upper() != "DICOMDIR"
+        and is_image_file(path)
+    )
 
 
 def open_images(image: ImageAddress | Path | str) -> ImageFile:
@@ -141,9 +175,10 @@ def open_images(image: ImageAddress | Path | str) -> ImageFile:
         try:
             return _recent.get(address, reader)
         except InputError:
-            if reader is DICOM or not is_dicom(path):
+            other = reader_by_content(path)
+            if other in (None, reader):
                 raise
-            return _recent.get(address, DICOM)
+            return _recent.get(address, other)
     except OSError as error:  # gone, or no longer to be read, since it was looked for
         raise unusable(path, error.strerror or str(error), "a file that can be read") from error
 

@@ -93,7 +93,9 @@ def unit_floats(values: NDArray[Any], path: Path) -> NDArray[np.float32]:
     low, high = values.min(), values.max()
     if not (low >= -step and high <= 1 + step):  # nor NaN
         remedy = "scale them by what is white in them, not by each image's own maximum"
-        if low > -0.1 and high < 1.1:
+        if not np.isfinite([low, high]).all():
+            remedy = "replace what is no number: np.nan_to_num(values, nan=0, posinf=1, neginf=0)"
+        elif low > -0.1 and high < 1.1:
             remedy = "save values.clip(0, 1)"
         elif low >= 0 and high <= 255:
             remedy = "divide by 255 if that is white, or save values.astype('uint8')"

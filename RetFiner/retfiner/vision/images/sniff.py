@@ -8,16 +8,19 @@ from pathlib import Path
 
 from retfiner.common.errors import InputError
 from retfiner.vision.images.address import ImageAddress
-from retfiner.vision.images.dicom import begins_as_dicom
 from retfiner.vision.images.png import SIGNATURE
-from retfiner.vision.images.reading import RASTER, READERS, open_images, reader_of, unknown_kind
+from retfiner.vision.images.reading import (
+    HEAD,
+    open_images,
+    reader_by_content,
+    reader_of,
+    unknown_kind,
+)
 from retfiner.vision.images.tar import require_member
+from retfiner.vision.sniff import not_downloaded
 
 PNG, JPEG = (SIGNATURE, b"IEND\xaeB`\x82"), (b"\xff\xd8", b"\xff\xd9")
 """First and last bytes of files whose end says whether they are whole."""
-
-HEAD = 160
-"""Bytes at a file's beginning in which every kind of image shows itself."""
 
 TAIL, LONG_TAIL = 64, 65536
 """Bytes at a file's end among which its end mark is looked for; some writers append to it."""
@@ -80,18 +83,11 @@ def _judge(path: Path, start: bytes, end: bytes, size: int) -> str | None:
         return f"{path} is empty"
     if reader is None:
         return unknown_kind(path).in_one_line
-    if reader.starts and not start.startswith(reader.starts) and not begins_as_dicom(start):
-        return f"{path} is no image: it begins with {start[:8]!r}{_rename(start)}"
+    is_other = reader.starts and not start.startswith(reader.starts)
+    if is_other and reader_by_content(path) is None:
+        other = not_downloaded(start)
+        return f"{path} is no image: it begins with {start[:8]!r}" + (f", {other}" if other else "")
     return f"{path} ends too early: the file is cut" if _lacks_end(start, end) else None
-
-
-def _rename(start: bytes) -> str:
-    """Advise to rename a file that begins as another kind does."""
-    suffix = next((s for s, reader in READERS.items() if start.startswith(reader.starts)), None)
-    if suffix is None or len(start) <= 8:
-        return ""
-    kind = "a picture" if READERS[suffix] is RASTER else suffix
-    return f", as {kind} does: rename it"
 
 
 def _lacks_end(start: bytes, end: bytes) -> bool:

@@ -130,8 +130,13 @@ def unknown_layout(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
             directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+            end = file.seek(0, 2)
+            if directory.next >= end:
+                return f"{end:,} bytes: the file is cut before its list of contents"
             file.seek(directory.next)
             directory.load(file)
+            if not directory:
+                return None
         bits, kind = directory.get(BITS, (1,)), _first(directory.get(SAMPLE_FORMAT), 1)
     except Exception:  # Pillow raises many kinds
         return None

@@ -1,17 +1,20 @@
 """Scans by their headers, joined with an export of reports: what matches, what does not, why."""
 
 import struct
+import warnings
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from pydicom.dataset import Dataset
 
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
 from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
-from retfiner.data.check.scan_reports import _read_days
-from retfiner.vision.images.headers import eye_of, read_scans
+from retfiner.data.check.scan_reports import _read_days, join
+from retfiner.vision.images.headers import about_dicom, eye_of, read_scans
 from tests.helpers.image_files import (
     as_deep,
     dicom,
@@ -87,6 +90,40 @@ def test_what_headers_say(tmp_path):
     cube = write_img(tmp_path / name, as_deep(np.zeros((200, 2, 200), np.uint8)))
     assert read_scans(cube)[0][1:] == (0, 200, "CZMI1", "OD", "2019-02-28")
     assert [eye_of(word) for word in ("R.", "links", "双眼", "x")] == ["OD", "OS", "OU", ""]
+    words = ("O.D.", "left eye", "beide Augen", "Rechtes Auge", "ojo izquierdo", "1")
+    assert [eye_of(word) for word in words] == ["OD", "OS", "OU", "OD", "OS", ""]
+
+
+def coded(meaning):
+    code = Dataset()
+    code.CodeMeaning = meaning
+    return code
+
+
+def framed(*eyes):
+    groups = []
+    for eye in eyes:
+        anatomy, group = Dataset(), Dataset()
+        anatomy.FrameLaterality = eye
+        group.FrameAnatomySequence = [anatomy]
+        groups.append(group)
+    return groups
+
+
+def test_eye_and_day_wherever_dicom_has_them():
+    region = coded("Retina")
+    region.AnatomicRegionModifierSequence = [coded("Left")]
+    for elements, eye in (
+        ({"AnatomicRegionSequence": [region]}, "OS"),
+        ({"ImageLaterality": "U", "Laterality": "R"}, "OD"),
+        ({"SharedFunctionalGroupsSequence": framed("L")}, "OS"),
+        ({"PerFrameFunctionalGroupsSequence": framed("R", "R", "L")}, "OU"),
+    ):
+        assert about_dicom(dicom(values(np.uint8), **elements))[1] == eye
+    days = {"StudyDate": "20210331", "ContentDate": "20210402"}  # a report is written later
+    assert about_dicom(dicom(values(np.uint8), **days))[2] == "2021-03-31"
+    with warnings.catch_warnings(action="ignore"):
+        assert about_dicom(dicom(values(np.uint8), StudyDate="2021.03.31"))[2] == "2021-03-31"
 
 
 def export(path, rows):
@@ -187,8 +224,8 @@ def test_what_cannot_be_joined_is_said(tmp_path):
         run(tmp_path, none, "--match", "eye,date")
     with pytest.raises(InputError, match="go together"):
         parse(PreparePairsConfig, "", ["--scans", "x", "--output", "y"])
-    twice = export(tmp_path / "twice.csv", [*REPORTS, REPORTS[0]])
-    run(tmp_path, twice)
+    twice = export(tmp_path / "twice.csv", [*REPORTS, REPORTS[1], [*REPORTS[0][:3], "Another."]])
+    run(tmp_path, twice)  # one is there twice, and of one eye and day there are two
     reasons = [row[1] for row in read_csv(tmp_path / "out" / "unmatched.csv")]
     assert reasons.count("scan with several reports") == 1
 
@@ -200,5 +237,63 @@ def test_days_are_read_in_one_way_or_not_at_all(tmp_path):
     for cells in (["3/4/2021"], ["14/3/2021", "3/14/2021"]):
         with pytest.raises(InputError, match="two ways"):
             _read_days(cells, tmp_path)
-    with pytest.raises(InputError, match="is a day"):
-        _read_days(["soon"], tmp_path)
+    for cells, shape in ((["soon"], "xxxx"), (["44286"], "99999")):  # Excel's numbers of days
+        with pytest.raises(InputError, match="is a day") as caught:
+            _read_days(cells, tmp_path)
+        assert shape in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("2021-03-31T09:30:00Z", "2021/3/31", "2021年3月31日", "31.03.2021 09:30", "31.3.21"),
+        *("20210331", "202103310930", "20210331093000"),
+        *("31 March 2021", "31-Mar-2021", "31. März 2021", "Mar 31, 2021", "March 31st, 2021"),
+    ],
+)
+def test_days_as_clinics_write_them(cell, tmp_path):
+    assert _read_days([cell], tmp_path) == ["2021-03-31"]
+    assert _read_days([cell, "31.02.2021", "2021111"], tmp_path)[1:] == ["", ""]
+
+
+def write_series(folder):
+    """Two eyes in DICOM files of one B-scan each, and the infrared image of one beside them."""
+    for i in range(10):
+        eye, number = "RL"[i % 2], i // 2
+        image = dicom(values(np.uint8, 1)[0], PatientID="7", ImageLaterality=eye,
+                      AcquisitionDateTime="20210405101112", SeriesInstanceUID=f"1.2.{i % 2}",
+                      InstanceNumber=9 - number)  # fmt: skip
+        write_dicom(folder / f"{i}", image)
+    infrared = dicom(values(np.uint8, 1)[0], PatientID="7", ImageLaterality="R", Modality="OP",
+                     ImageType=["ORIGINAL", "PRIMARY", "", "IR"], SeriesInstanceUID="1.2.9",
+                     StudyDate="20210405")  # fmt: skip
+    infrared.SOPClassUID = "1.2.840.10008.5.1.4.1.1.77.1.5.1"
+    write_dicom(folder / "infrared", infrared)
+    (folder / "._0").write_bytes(b"\0\5\x16\7")
+
+
+def test_a_series_of_single_images_is_one_scan(tmp_path):
+    scans = tmp_path / "scans"
+    write_series(scans)
+    reports = [["7", "R", "2021-04-05", "Drusen."], ["7", "L", "2021-04-05", "Cysts."],
+               ["8", "?", "2021-04-05", "Of an eye that is not known."]]  # fmt: skip
+    table = export(tmp_path / "reports.csv", reports)
+    columns = {"patient": "MRN", "eye": "Side", "date": "Visit"}
+    central = join(scans, table, columns, "text", "central", None, None)
+    taken = [(Path(image).name, report, eye) for image, report, _, eye, _ in central.rows]
+    assert taken == [("4", "Drusen.", "OD"), ("5", "Cysts.", "OS")]
+    assert dict(central.unmatched) == {
+        str(scans / "infrared"): "image of another kind beside B-scans, which --bscan all takes",
+        "row 4": "report whose eye is empty or not understood",
+    }
+    whole = join(scans, table, columns, "text", "all", None, None)
+    names = [Path(image).name for image, *_ in whole.rows]
+    assert names == ["8", "6", "4", "2", "0", "9", "7", "5", "3", "1", "infrared"]
+    assert len({exam for *_, exam in whole.rows}) == 2
+
+
+def test_missing_columns_are_named_by_match(tmp_path):
+    write_series(tmp_path / "scans")
+    table = export(tmp_path / "reports.csv", REPORTS)
+    with pytest.raises(InputError, match="--match patient=NAME,eye=NAME,date=NAME"):
+        run(tmp_path, table, "--match", "patient,eye,date")

@@ -256,3 +256,12 @@ def test_the_page_names_each_set_with_licence_and_citation():
     for name, its in PUBLIC_SETS.items():
         for words in (name, its.licence, its.citation, its.where):
             assert words in page
+
+
+def test_a_packed_set_and_another_table_are_told_what_to_do(tmp_path):
+    (tmp_path / "OCTDL.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match="unpack it, and give the folder"):
+        prepare("octdl", tmp_path / "OCTDL.zip", tmp_path / "out")
+    write_csv(tmp_path / "OCT.csv", [["a.png", "Text."]], ("Image_ID", "caption"))
+    with pytest.raises(InputError, match="a table of your own goes to --csv"):
+        prepare("mm_retinal", tmp_path, tmp_path / "out")

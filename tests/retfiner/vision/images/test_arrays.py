@@ -11,6 +11,7 @@ import pytest
 from retfiner.common.errors import InputError
 from retfiner.vision import count_images, iter_images, read_image
 from retfiner.vision.images import open_images
+from retfiner.vision.images.in_memory import as_image_list, to_grayscale
 from tests.helpers.image_files import assert_read, assert_refused, bscans
 
 EIGHT = bscans(1, 37, 53)[0]
@@ -23,6 +24,7 @@ VOLUME = bscans(5)
     [
         (EIGHT, EIGHT / 255),
         (EIGHT[..., None], EIGHT / 255),
+        (EIGHT[None, None], EIGHT / 255),
         (SIXTEEN, SIXTEEN / 65535),
         (SIXTEEN.astype(">u2"), SIXTEEN / 65535),
         (EIGHT > 9, EIGHT > 9),
@@ -54,6 +56,16 @@ def test_arrays_that_cannot_be_images(tmp_path, array, found):
     with pytest.raises(InputError, match=found) as caught:
         read_image(tmp_path / "a.npy")
     assert str(tmp_path / "a.npy") in str(caught.value)
+
+
+@pytest.mark.parametrize("array", [VOLUME[:, None], VOLUME[None], VOLUME[None, ..., None]])
+def test_axes_of_length_one_say_nothing(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "a.npz", array)
+    for name in ("a.npy", "a.npz"):
+        assert_read(f"{tmp_path / name}#3", VOLUME[3] / 255)
+    assert len(as_image_list(array)) == 5
+    assert np.array_equal(to_grayscale(EIGHT[None, None]), to_grayscale(EIGHT))
 
 
 def test_colour_arrays_become_luma(tmp_path):
@@ -131,7 +143,7 @@ def test_broken_arrays_name_the_path(tmp_path):
     (tmp_path / "short.npy").write_bytes(data[:-20])
     (tmp_path / "empty.npy").write_bytes(b"")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-30])
-    (tmp_path / "no.npz").write_bytes(data)
+    (tmp_path / "no.npz").write_bytes(b"PK\x03\x04" + data)
     for name in ("cut.npy", "short.npy", "empty.npy", "cut.npz", "no.npz", "absent.npy"):
         with pytest.raises(InputError) as caught:
             read_image(tmp_path / name)
@@ -148,6 +160,7 @@ def test_broken_arrays_name_the_path(tmp_path):
         (EIGHT.astype(np.float32), "divide by 255 if that is white"),
         (SIXTEEN.astype(float), "divide by what is white"),
         (EIGHT / 255 - 0.05, "save values.clip(0, 1)"),
+        (np.where(EIGHT > 99, np.nan, 0.5), "np.nan_to_num"),
         (EIGHT / 255 - 0.5, "not by each image's own maximum"),
         (np.stack([EIGHT] * 3), "3 planes of 37 x 53, three of them the same: colour channels"),
         (np.stack([EIGHT] * 3 + [255 - EIGHT]), "save values[0]"),
@@ -186,6 +199,7 @@ def test_planes_that_are_the_same_can_be_bscans(tmp_path):
         ((24, 40, 3), "last axis taken for red, green and blue"),
         ((25, 24, 40), None),
         ((200, 200, 200), "first axis of an array taken for B-scans, and the last may be meant"),
+        ((60, 25, 80), "first axis of an array taken for B-scans, and the middle one may be meant"),
         ((3, 24, 40), None),
         ((24, 40), None),
         ((24, 40, 1), None),
@@ -201,7 +215,7 @@ def test_axes_that_may_be_meant_otherwise_are_noted(tmp_path, shape, note):
     assert [found.kind for found in opened.notes] == ([] if note is None else [note])
     for found in opened.notes:
         assert str(shape) in found.detail
-        assert "axis=last" in found.detail
+        assert "axis=last" in found.detail or "np.moveaxis(values, 1, 0)" in found.detail
         assert not open_images(f"{tmp_path}/a.npy#axis=last").notes
 
 

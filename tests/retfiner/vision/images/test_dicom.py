@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -442,3 +443,11 @@ def test_files_without_a_preamble_are_known_by_their_elements(tmp_path, name):
     content = path.read_bytes()
     path.write_bytes(content[content.index(b"\x08\x00\x16\x00") :])
     assert_read(path, EIGHT[0] / 255)
+
+
+def test_no_message_holds_an_address_of_python(tmp_path):
+    damaged = dicom(bscans(1)[0])
+    damaged.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.50"
+    damaged.PixelData = encapsulate([b"\xff\xd8\xff\xe0" + bytes(90)])
+    with pytest.raises(InputError, match="cannot identify image file its data"):
+        read_image(write_dicom(tmp_path / "a.dcm", damaged))

@@ -15,9 +15,9 @@ from retfiner.refine import warn_of_modalities
 from retfiner.vision import BACKBONES, read_image
 from retfiner.vision.images import open_images
 from retfiner.vision.images.fundus import crop_to_disc
-from retfiner.vision.images.raster import COLOURS_LOST
+from retfiner.vision.images.raster import COLOURED_MARKS, COLOURS_LOST
 from retfiner.vision.preprocessing import EvaluationTransform
-from tests.helpers.image_files import dicom, write_dicom
+from tests.helpers.image_files import bscans, dicom, write_dicom
 from tests.helpers.refinement import read_csv, write_csv, write_image
 
 COLOUR = (200, 90, 40)
@@ -58,6 +58,11 @@ def test_colours_are_kept_where_they_are_asked_for(tmp_path):
     Image.open(tmp_path / "scan.png").convert("RGB").save(tmp_path / "stored_as_rgb.png")
     plain = open_images(tmp_path / "stored_as_rgb.png")
     assert not plain.notes_on(plain.read(0))
+    marked = np.repeat(bscans(1, 96, 128)[0][..., None], 3, 2)
+    marked[43, 10:120] = 0, 255, 0  # a segmented layer
+    Image.fromarray(marked).save(tmp_path / "screenshot.png")
+    shown = open_images(tmp_path / "screenshot.png")
+    assert [note.kind for note in shown.notes_on(shown.read(0))] == [COLOURED_MARKS]
 
 
 def test_colours_reach_three_channels_and_luma_one():

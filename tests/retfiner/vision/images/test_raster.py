@@ -305,3 +305,9 @@ def test_the_picture_of_an_mpo_is_its_first(tmp_path):
     with Image.open(path) as image:
         assert image.format == "MPO"
     assert_read(path, UNEVEN / 255, atol=0.03)
+
+
+def test_a_tiff_that_is_cut_before_its_contents_says_so(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0" + (5000).to_bytes(4, "little") + bytes(100))
+    assert_refused(path, "108 bytes: the file is cut before its list of contents")

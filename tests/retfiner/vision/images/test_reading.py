@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import tracemalloc
 
@@ -16,12 +17,14 @@ from retfiner.vision.images import (
     READERS,
     VolumeError,
     is_image_file,
+    list_image_files,
     open_images,
     why_unusable,
 )
 from retfiner.vision.images.reading import REMEMBERED
 from tests.helpers.image_files import (
     as_deep,
+    assert_read,
     bscans,
     dicom,
     topcon_compressed,
@@ -187,3 +190,42 @@ def test_one_bscan_at_a_time_is_in_memory(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 10 * image.nbytes, path  # of 60
+
+
+def test_the_content_decides_where_a_name_does_not(tmp_path):
+    picture = tmp_path / "picture"
+    Image.fromarray(VOLUME[0]).save(picture, "PNG")
+    for name in ("picture", "a.jfif", "a.dcm", "a.npy", "a.img", "1.2.840.1"):
+        path = tmp_path / "named" / name
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(picture, path)
+        assert_read(path, VOLUME[0] / 255)
+        assert is_image_file(path)
+    volume = write_vol(tmp_path / "a.vol", (VOLUME / 255).astype(np.float32) ** 4)
+    assert_read(f"{volume.rename(tmp_path / 'exported')}#1", VOLUME[1] / 255)
+    for start in (b"BMI,report\n", b"RIFF....AVI ", b"PK\x03\x04 a workbook"):
+        (tmp_path / "other").write_bytes(start + bytes(200))
+        assert not is_image_file(tmp_path / "other")
+
+
+def test_what_was_saved_in_place_of_a_download_is_named(tmp_path):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n"
+    for content, word in ((pointer, "Git LFS pointer"), (b"<!DOCTYPE html><html>", "a web page")):
+        (tmp_path / "a.png").write_bytes(content)
+        assert word in why_unusable(tmp_path / "a.png")
+
+
+def test_a_tar_alone_is_told_how_to_name_an_image_in_it(tmp_path):
+    (tmp_path / "a.tar").write_bytes(bytes(512))
+    with pytest.raises(InputError, match=r"a\.tar#scan\.png"):
+        read_image(tmp_path / "a.tar")
+
+
+def test_hidden_files_are_left_out_of_a_folder(tmp_path):
+    (tmp_path / "b").mkdir()
+    np.save(tmp_path / "b" / "a.npy", VOLUME[0])
+    (tmp_path / "b" / "._a.npy").write_bytes(b"\0\5\x16\7")
+    (tmp_path / ".trash").mkdir()
+    np.save(tmp_path / ".trash" / "a.npy", VOLUME[0])
+    write_dicom(tmp_path / "DICOMDIR", dicom(VOLUME[0]))
+    assert list_image_files(tmp_path) == [tmp_path / "b" / "a.npy"]
