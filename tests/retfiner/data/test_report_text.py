@@ -1,12 +1,14 @@
 """From a cell to plain text, and what reports have in common."""
 
+import base64
+
 import pytest
 
+from retfiner.data.placeholders import is_placeholder, says_nothing
 from retfiner.data.report_text import (
+    as_text,
     find_common_beginnings,
-    is_placeholder,
     read_report,
-    says_nothing,
     without_beginning,
 )
 
@@ -16,9 +18,34 @@ RTF = (
 )
 
 
+HL7 = (
+    "MSH|^~\\&|OCT|A|B|C|2024||ORU^R01|1|P|2.3\rPID|1||77^^^MRN||MUSTER^ANNA\r"
+    "OBX|1|FT|F^Findings||Fluid.\\.br\\No \\T\\ few drusen.||||||F\r"
+    "OBX|2|NM|CST^Central thickness||312|um\rOBX|3|CE|D||H35^AMD^ICD\rNTE|1||Stable.\r"
+    f"OBX|4|ED|P||^text^plain^Base64^{base64.b64encode(b'As in a letter to them.').decode()}"
+)
+CDA = (
+    "<?xml version='1.0'?><ClinicalDocument><title>OCT</title><recordTarget>Anna Muster"
+    "</recordTarget><component><structuredBody><section><title>Findings</title><text>no fluid"
+    "</text><entry><value>C1</value></entry></section></structuredBody></component>"
+    "</ClinicalDocument>"
+)
+
+
 @pytest.mark.parametrize(
     ("cell", "text"),
     [
+        (
+            HL7,
+            "Fluid. No & few drusen. Central thickness: 312 um AMD Stable. As in a letter to them.",
+        ),
+        (CDA, "Findings no fluid"),
+        (base64.b64encode(RTF.encode()).decode(), "Obrzęk, ärztlich Befund: Drusen}"),
+        ('\ufeff"' + RTF + RTF + '"', "Obrzęk, ärztlich Befund: Drusen} " * 2),
+        ("OCT:\\r\\nno fluid\\nflat, \\u00d6dem", "OCT: no fluid flat, Ödem"),
+        ("see C:\\new\\table.pdf", "see C:\\new\\table.pdf"),
+        ("no fluid\n Page 2 of 3 \n- Seite 4 -\non page 2", "no fluid on page 2"),
+        ("O\u0308dem, ＣＳＴ ３１２", "Ödem, CST 312"),
         (RTF, "Obrzęk, ärztlich Befund: Drusen}"),
         (RTF[:-12], "Obrzęk, ärztlich Befund:"),
         ("<html><style>p{}</style><p>Dru<b>sen</b><br>250&nbsp;&micro;m</p>", "Drusen 250 µm"),
@@ -33,8 +60,8 @@ RTF = (
 )
 def test_a_report_is_its_text(cell, text):
     report = read_report(cell)
-    assert (report.text, report.problem) == (text, None)
-    assert read_report(text).text == text
+    assert (report.text, report.problem) == (text.strip(), None)
+    assert read_report(report.text).text == report.text
 
 
 @pytest.mark.parametrize(
@@ -45,6 +72,7 @@ def test_a_report_is_its_text(cell, text):
         ("{rtf1ansi Drusen}", "lost its backslashes"),
         (r"{\rtf1\ansi\pard }", "RTF without text"),
         ("<p> </p>", "without text"),
+        ("MSH|^~\\&|OCT\rPID|1||77||MUSTER^ANNA", "HL7 without text"),
         ("QUJD" * 60, "an encoded file"),
     ],
 )
@@ -67,6 +95,26 @@ def test_a_letterhead_is_found_also_with_dates_and_of_two_clinics():
     assert without_beginning("no fluid", beginnings) == "no fluid"
 
 
+def test_a_letterhead_is_found_behind_months_and_in_chinese():
+    months = ("3. Mai 2020", "12. März 2021", "1. Dez. 1999")
+    reports = [f"Klinik, Makula. Vom {months[k % 3]}: Befund, {'abcdefghi'[k]}." for k in range(9)]
+    beginnings = find_common_beginnings([f"{report} Ende" for report in reports])
+    assert without_beginning(reports[4], beginnings) == "Befund, e."
+    head = "某医院眼科光学相干断层扫描检查报告单，双眼。检查所见："
+    reports = [f"{head}第{'一二三四五六七八九'[k]}例水肿" for k in range(9)]
+    beginnings = find_common_beginnings(reports)
+    assert as_text(beginnings[0]) == head
+    assert without_beginning(reports[0], beginnings) == "第一例水肿"
+
+
+def test_what_differs_in_numbers_alone_is_a_finding():
+    form = "Central thickness {} um. Macular volume {} mm3."
+    assert find_common_beginnings([form.format(k, k + 1) for k in range(20)]) == []
+    head = "Eye clinic of the hospital, both eyes. Findings:"
+    reports = [f"{head} {('drusen', 'cyst')[k % 2]}, {k} um." for k in range(20)]
+    assert find_common_beginnings(reports) == [head.casefold().split()]
+
+
 def test_the_words_of_a_finding_are_no_letterhead():
     reports = [f"The B-scan of the left eye shows finding {'abcdefghij'[k]}" for k in range(10)]
     assert find_common_beginnings(reports) == []
@@ -74,8 +122,9 @@ def test_the_words_of_a_finding_are_no_letterhead():
 
 @pytest.mark.parametrize(
     "report",
-    ["unchanged", "Same as OD", "wie rechts.", "see left eye", "voir OD", "(stabil)"],
-)
+    ["unchanged", "Same as OD", "wie rechts.", "see left eye", "voir OD", "(stabil)", "OCT OS",
+     "No change since last visit", "stabil im Vergleich zum Vorbefund", "see report 123"],
+)  # fmt: skip
 def test_reports_that_say_nothing_by_themselves(report):
     assert says_nothing(report)
     assert not is_placeholder(report)
@@ -89,3 +138,18 @@ def test_reports_that_say_nothing_by_themselves(report):
 def test_short_reports_are_reports(report):
     assert not says_nothing(report)
     assert not is_placeholder(report)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["see attached PDF", "See previous exam.", "siehe Arztbrief", "Befund folgt", "k. A.", "N / A",
+     "Ｎ／Ａ", "\\N", "DRAFT", "pas de compte rendu", "ver informe adjunto", "(anonymised)",
+     "报告未出"],
+)  # fmt: skip
+def test_placeholders_are_known_by_their_words(cell):
+    assert is_placeholder(cell)
+
+
+@pytest.mark.parametrize("name", ["Le", "An", "No", "Visit 2", "report 12", "A"])
+def test_names_are_no_placeholders(name):
+    assert not is_placeholder(name)
