@@ -62,10 +62,14 @@ _LATIN = {
 _SIGNS = frozenset("–—‐‑‘’‚“”„…•€µμ°²³¹±×÷½¼¾«»§©®™¿¡´·‰≥≤→\u00a0\u00ad")
 _QUOTES = frozenset("–—‐‘‚“”„…«»¿¡®™%©€§\u00a0")
 """Signs that stand at a word's beginning or end, and not within one."""
+_OF_UNIT = re.compile(r".?\d ?[^\x00-\x7f]m(?:\W|$)", re.DOTALL)
+"""A letter that stands where µ does: 250 µm."""
 _CYRILLIC = ("cp1251", "koi8_r", "cp866", "iso8859_5")
 _GREEK = ("cp1253", "iso8859_7", "cp737")
 _FREQUENT = {"CYRILLIC": "оеаинтсрвлі", "GREEK": "αοιεστνηρς"}
 """About the ten most frequent letters, six in ten of a text's; four in ten of a false reading's."""
+_RARE = {"CYRILLIC": "юэхщфцъ", "GREEK": "ξψζβ"}
+"""Letters that are one in twenty of a text's at most; one in five of a false reading's."""
 _EAST = ("gb18030", "big5", "cp932", "euc_jp", "cp949")
 _HAN = frozenset(
     "的一是不了在有人中大上个為为以要時时来用可见見無无未下左右眼視视網网膜黄黃斑区區部厚度正常增积積液及與与出水肿腫"
@@ -148,7 +152,9 @@ def _require_no_mixture(path: Path, sample: bytes) -> None:
     text = sample.decode("utf-8", "surrogateescape")
     stray = sum("\udc80" <= sign <= "\udcff" for sign in text)
     valid = sum(not sign.isascii() for sign in text) - stray
-    if valid <= 3 * stray:
+    lines = [_decodes(line, "utf-8") for line in sample.splitlines() if not line.isascii()]
+    # By chance, hardly a line of another encoding is valid UTF-8.
+    if valid <= 3 * stray and sum(lines) <= 0.2 * len(lines):
         return
     with path.open("rb") as file:
         rows = [n for n, line in enumerate(file, 1) if not _decodes(line, "utf-8")]
@@ -218,7 +224,8 @@ def _fit(text: str, letters: str) -> int:
             )
             count += sign in _QUOTES and before.isalpha() != after.isalpha()
         elif sign in letters or sign.lower() in letters:
-            count += not (sign.isupper() and before.islower())
+            is_unit = _OF_UNIT.fullmatch(text[max(0, start - 2) : start + 3])
+            count += not (is_unit or (sign.isupper() and before.islower()))
     return count
 
 
@@ -229,8 +236,10 @@ def _is_alphabetic(text: str, others: list[str], script: str) -> bool:
         return False
     plain = [unicodedata.normalize("NFD", sign.lower())[0] for sign in letters]
     frequent = sum(sign in _FREQUENT[script] for sign in plain)
+    rare = sum(sign in _RARE[script] for sign in plain)
     flips = sum(a.islower() and b.isupper() for a, b in itertools.pairwise(text))
-    return frequent > 0.5 * len(letters) and flips < 0.01 * len(letters)
+    is_usual = frequent > 0.5 * len(letters) and rare < 0.12 * len(letters)
+    return is_usual and flips < 0.01 * len(letters)
 
 
 def _is_east_asian(others: list[str], encoding: str) -> bool:
@@ -266,7 +275,7 @@ def _common(signs: list[str], encoding: str) -> int:
 def _unclear(path: Path, readings: list[Reading], sample: bytes) -> InputError:
     shown = readings or [
         Reading(encoding, frequent_words(sample.decode(encoding)))
-        for encoding in ("cp1252", "cp1250", "cp1251", "gb18030")
+        for encoding in ("cp1252", "cp1250", "cp1251", "gb18030", "cp932")
         if _decodes(sample, encoding)
     ]
     lines = [f"{reading.encoding}: {', '.join(reading.words) or 'signs'}" for reading in shown]

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
-from retfiner.data.table_file import INVISIBLE
+from retfiner.data.table_columns import INVISIBLE
 
 PatientIds = Literal["normalised", "exact"]
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from retfiner.data.markup import is_html, is_rtf, text_of_html, text_of_rtf
-from retfiner.data.table_file import INVISIBLE
+from retfiner.data.table_columns import INVISIBLE
 
 MISSING = frozenset({"", "nan", "none", "null", "n/a", "na", "-", "<na>", "nat", "nil"})
 """How tables write that there is no value, in lower case."""

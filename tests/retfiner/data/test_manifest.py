@@ -190,7 +190,10 @@ def test_no_usable_row_is_an_error_even_when_skipping(tmp_path):
             r"not UTF-8.*(\n.*)+--table_encoding",
         ),
         (b'image,report,patient_id\na.png,"cyst,p\nb.png,x,p\n', "not a well-formed CSV"),
-        (b'image,report,patient_id\na.png,"5 mm" cyst,p\n', "not a well-formed CSV.*\n.*line 2"),
+        (
+            b'image,report,patient_id\na.png,"5 mm" cyst, flat,p\n',
+            "not a well-formed CSV.*\n.*line 2",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_explained(tmp_path, content, message):

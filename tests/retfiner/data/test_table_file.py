@@ -45,6 +45,15 @@ def test_an_encoding_is_found_where_one_reading_makes_sense(tmp_path, encoding):
     assert any("encoding" in note for note in table.notes) == (encoding != "utf-8-sig")
 
 
+def test_few_signs_are_enough_where_they_are_a_unit_or_one_case(tmp_path):
+    for encoding in ("cp1252", "cp850"):  # as letters, they would be ľm, Ám and æm
+        path = write(tmp_path / "t.csv", text_of("CST 312 µm", "250µm").encode(encoding))
+        assert read_table(path, COLUMNS).cells["report"] == ["CST 312 µm", "250µm"]
+    russian = [f"ОКТ макулы: {word}, толщина сетчатки" for word in ("друзы", "отёк", "атрофия")]
+    path = write(tmp_path / "t.csv", text_of(*russian).encode("cp1251"))
+    assert find_encoding(path) == "cp1251"
+
+
 def test_two_readings_are_shown_and_a_name_decides(tmp_path):
     path = write(tmp_path / "t.csv", text_of("trčs épais").encode("cp1250"))  # or "très épais"
     with pytest.raises(InputError, match="several encodings") as caught:
@@ -64,6 +73,9 @@ def test_lines_in_another_encoding_are_named(tmp_path):
     with pytest.raises(InputError, match="UTF-8 but for 1 of its lines") as caught:
         find_encoding(write(tmp_path / "t.csv", content))
     assert "lines 6" in str(caught.value)
+    lines = [text_of(GERMAN).encode("cp1252" if k % 2 else "utf-8") for k in range(4)]
+    with pytest.raises(InputError, match="UTF-8 but for 2 of its lines"):
+        find_encoding(write(tmp_path / "t.csv", b"".join(lines)))
 
 
 def test_text_that_was_read_wrongly_is_noticed():
@@ -123,6 +135,45 @@ def test_quotes_escaped_by_backslash_and_stray_carriage_returns(tmp_path):
     assert (table.rows, table.cells["report"]) == ([2, 3], ["two lines", "cyst"])
 
 
+@pytest.mark.parametrize(
+    ("rows", "report", "note"),
+    [
+        ('0.png, "cyst, flat", p0', "cyst, flat", None),
+        ('"0.png,""cyst, flat"",p0"', "cyst, flat", None),
+        ("0.png,cyst\\, flat,p0", "cyst, flat", "with a \\ before them"),
+        ('0.png,"5 mm" cyst,"p0"', '"5 mm" cyst', "as they stand"),
+        ("\x1a\n , ,\n0.png,cyst,p0", "cyst", None),
+    ],
+)
+def test_rows_of_other_programs(tmp_path, rows, report, note):
+    table = read_table(write(tmp_path / "t.csv", f"image,report,patient_id\n{rows}\n"), COLUMNS)
+    assert table.cells == {"image": ["0.png"], "report": [report], "patient_id": ["p0"]}
+    assert (note is None and not table.notes) or note in table.notes[0]
+
+
+def test_lines_of_a_mac_hold_line_breaks_of_cells(tmp_path):
+    content = 'image,report,patient_id\r0.png,"OCT:\ncyst",p0\r1.png,no\nfluid,p1\r'
+    table = read_table(write(tmp_path / "t.csv", content), COLUMNS)
+    assert table.cells["report"] == ["OCT: cyst", "no fluid"]
+    assert table.rows == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        ("Liste\nBild;Befund;Fall\n0.png;Zyste;p0\n", "columns Bild, Befund, Fall parted by semi"),
+        ("Anna M.;1951\nBild;Befund;Fall\n", "not shown"),
+        ("image:report:patient_id\n0.png:cyst:p0\n", "all of them in one cell"),
+        ("0.png,cyst,p0\n", "a pair and no header"),
+    ],
+)
+def test_names_of_columns_are_shown_where_they_are_no_patients(tmp_path, content, got):
+    with pytest.raises(InputError, match=got) as caught:
+        read_table(write(tmp_path / "t.csv", content), COLUMNS)
+    assert "Anna" not in str(caught.value)
+    assert ("--image_column 'Bild'" in str(caught.value)) == ("Zyste" in content)
+
+
 def test_a_long_report_is_read(tmp_path):
     long = "word " * 40_000
     assert read_table(write(tmp_path / "t.csv", text_of(long)), COLUMNS).cells["report"] == [long]
@@ -157,6 +208,27 @@ def test_excel_shows_numbers_as_its_format_does(tmp_path):
     twice = write_workbook(tmp_path / "u.xlsx", ("a", rows), ("b", rows))
     with pytest.raises(InputError, match=r"several sheets.*\n.*a, b"):
         read_table(twice, COLUMNS)
+
+
+def test_a_workbook_is_read_as_it_is_shown(tmp_path):
+    from openpyxl import load_workbook
+
+    rows = [COLUMNS, ["0.png", "cyst", 7], ["1.png", "fluid"], ["2.png", "fluid", 8]]
+    path = write_workbook(tmp_path / "t.xlsx", ("OCT", rows), ("old", rows))
+    book = load_workbook(path)
+    book["old"].sheet_state = "hidden"
+    book["OCT"].merge_cells("C2:C3")
+    book["OCT"].row_dimensions[4].hidden = True
+    book.save(path)
+    table = read_table(path, COLUMNS)
+    assert table.cells["patient_id"] == ["0007", "0007", "0008"]
+    assert "sheet 'OCT'" in table.notes[0]
+    assert any("merged" in note for note in table.notes)
+    assert any("1 hidden rows" in note for note in table.notes)
+    book["OCT"]["B3"] = '="no "&"fluid"'  # no value is saved with it
+    book.save(path)
+    with pytest.raises(InputError, match=r"formulas without values[\s\S]*rows 3"):
+        read_table(path, COLUMNS)
 
 
 def test_parquet_keeps_whole_numbers_whole(tmp_path):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.data.pair_table import KEPT_COLUMNS
-from retfiner.data.table_file import plain_name, read_table
+from retfiner.data.table_columns import plain_name
+from retfiner.data.table_file import read_table
 from retfiner.vision.images import READERS
 
 if TYPE_CHECKING:
