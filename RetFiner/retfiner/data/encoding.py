@@ -290,12 +290,18 @@ def _unclear(path: Path, readings: list[Reading], sample: bytes) -> InputError:
     )
 
 
+_DAMAGE = re.compile("[\x80-\x9f\ufffd]|[a-zß-ÿ]\\?[a-zß-ÿ]|(?:[=%][0-9A-F]{2}){2}|%20")
+"""Signs of no text, a question mark for a letter, and letters by their codes: =C3=BC, %20."""
+
+
 def misread(text: str) -> bool:
     """Say whether text was decoded wrongly once: UTF-8 as cp1252, or cp1252 as Latin-1.
 
     Control signs from 0x80 to 0x9F stand in no text.
     """
-    if re.search("[\x80-\x9f\ufffd]", text):
+    if text.isascii() and not any(sign in text for sign in "?=%"):
+        return False
+    if _DAMAGE.search(text):
         return True
     return any(_decodes_as_utf8(run) for run in re.findall(r"[^\x00-\x7f]{2,}", text))
 

@@ -1,18 +1,24 @@
-"""Text out of documents that are written with marks: RTF, HTML and XML."""
+"""Text out of documents that are written with marks: RTF, HTML, XML, HL7 messages, base64."""
 
 from __future__ import annotations
 
+import base64
 import re
 from html.parser import HTMLParser
 
 
 def is_rtf(text: str) -> bool:
-    """Say whether a text is the source of an RTF document."""
-    return text.lstrip().startswith("{\\rtf")
+    """Say whether a text is the source of an RTF document, or has one behind its own words."""
+    return "{\\rtf" in text
 
 
 def text_of_rtf(source: str) -> str:
-    """Read the text of an RTF document, also of one that is cut; of a damaged one, nothing."""
+    """Read the text of RTF documents, also of one that is cut; of a damaged one, nothing."""
+    before, *documents = source.split("{\\rtf")
+    return " ".join([before.strip(' "'), *(_text_of_rtf("{\\rtf" + each) for each in documents)])
+
+
+def _text_of_rtf(source: str) -> str:
     from striprtf.striprtf import rtf_to_text
 
     # Pages that are none, as some writers have them: what they write is Windows'.
@@ -39,6 +45,9 @@ _HTML = re.compile(
 def is_html(text: str) -> bool:
     """Say whether a text has tags of HTML or XML; "CST <250 µm" has none."""
     return "<" in text and _HTML.search(text) is not None
+
+
+_CDA_BODY = re.compile(r"<(?:\w+:)?structuredBody\b")
 
 
 class _TextOf(HTMLParser):
@@ -78,10 +87,88 @@ class _TextOf(HTMLParser):
 
 def text_of_html(source: str) -> str:
     """Read the text of a page or an XML document, without styles and scripts."""
-    is_xml = source.lstrip().startswith("<?xml") or "<ClinicalDocument" in source
+    is_xml = source.lstrip().startswith("<?xml") or "ClinicalDocument" in source
     parser = _TextOf()
+    if clinical := _CDA_BODY.search(source):  # above it stand patient, author, and clinic
+        source = source[clinical.start() :]
+        parser.hidden_tags |= {"entry"}
     if is_xml:
-        parser.hidden_tags = frozenset(("style", "script"))
+        parser.hidden_tags -= {"head", "title", "template"}
     parser.feed(source)
     parser.close()
     return "".join(parser.parts)
+
+
+_HL7 = re.compile(r"\s*(?:MSH|PID|OBR|OBX)\|")
+_SEGMENT = re.compile(r"(?:^|(?<=\s))([A-Z][A-Z0-9]{2})\|")
+_CODED = ("CE", "CWE")
+
+
+def is_hl7(text: str) -> bool:
+    """Say whether a text is an HL7 message of version 2, or segments of one."""
+    return _HL7.match(text) is not None
+
+
+def text_of_hl7(message: str) -> str:
+    """Read the observations of a message and the notes on them; whose they are is left out."""
+    parts = _SEGMENT.split(message)
+    texts = []
+    for name, rest in zip(parts[1::2], parts[2::2], strict=True):
+        fields = ["", *rest.split("|"), *[""] * 7]
+        if name == "NTE":
+            texts.append(fields[3])
+        elif name == "OBX" and fields[2] == "NM":
+            texts.append(f"{_part(fields[3], 1)}: {fields[5]} {fields[6]}")
+        elif name == "OBX" and fields[2] in _CODED:
+            texts += [_part(value, 1) for value in fields[5].split("~")]
+        elif name == "OBX" and fields[2] == "ED":
+            texts.append(text_of_base64(_part(fields[5], 4)) or "")
+        elif name == "OBX":
+            texts += fields[5].split("~")
+    return "\n".join(texts)
+
+
+def _part(value: str, place: int) -> str:
+    parts = value.split("^")
+    return parts[min(place, len(parts) - 1)]
+
+
+_ESCAPE = re.compile(
+    r"\\(?:(?P<sign>[FSTRE])\\|(?P<style>[HN])\\|(?:\.[a-z]{2}[-+\d]*|X0[AD])\\"
+    r"|u(?P<code>[0-9a-f]{4})|r\\n|[rnt])"
+)
+"""Line breaks and signs between backslashes in HL7 (2.7, chapter 2), after one in JSON and SQL."""
+_SIGNS = {"F": "|", "S": "^", "T": "&", "R": "~", "E": "\\"}
+_FOREIGN_PATH = re.compile(r"(?<![A-Za-z])[A-Za-z]:\\|(?:^|\s)\\\\\w")
+
+
+def has_escapes(text: str) -> bool:
+    """Say whether a text has line breaks or signs that are written as others."""
+    found = "\\" in text and _ESCAPE.search(text) is not None
+    return found and _FOREIGN_PATH.search(text) is None
+
+
+def without_escapes(text: str) -> str:
+    """Write line breaks and signs as themselves."""
+    plain = _ESCAPE.sub(_meaning, text)  # signs beyond 16 bits come as two
+    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _meaning(found: re.Match[str]) -> str:
+    if found["code"]:
+        return chr(int(found["code"], 16))
+    return "" if found["style"] else _SIGNS.get(found["sign"] or "", "\n")
+
+
+_BASE64 = re.compile(r"\s*(?:[A-Za-z0-9+/]{4}\s*){6,}(?:[A-Za-z0-9+/]{2,3}={1,2})?\s*")
+
+
+def text_of_base64(text: str) -> str | None:
+    """Read text that was written in base64; None where it is no text, or was not."""
+    if _BASE64.fullmatch(text) is None:
+        return None
+    try:
+        read = base64.b64decode(text).decode("utf-8")
+    except (ValueError, UnicodeDecodeError):
+        return None
+    return read if " " in read and all(s.isprintable() or s.isspace() for s in read) else None

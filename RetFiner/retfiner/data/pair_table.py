@@ -20,12 +20,11 @@ from retfiner.data.patient_ids import (
     tidy,
     why_no_patient,
 )
+from retfiner.data.placeholders import is_placeholder, says_nothing
 from retfiner.data.report_text import (
     Report,
     find_common_beginnings,
-    is_placeholder,
     read_report,
-    says_nothing,
     without_beginning,
 )
 from retfiner.data.table_file import read_table
@@ -479,7 +478,7 @@ def _report_problems(index: int, row: PairRow) -> Iterator[Problem]:
         yield Problem(index, "report", "placeholder for a report", left_out=True)
     elif says_nothing(row.report):
         yield Problem(index, "report", "report that says nothing by itself")
-    elif not row.report.isascii() and misread(row.report):
+    elif misread(row.report):
         yield Problem(index, "report", "text that looks as if it was decoded wrongly")
 
 

@@ -8,63 +8,42 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from retfiner.data.markup import is_html, is_rtf, text_of_html, text_of_rtf
-from retfiner.data.table_columns import INVISIBLE
-
-MISSING = frozenset({"", "nan", "none", "null", "n/a", "na", "-", "<na>", "nat", "nil"})
-"""How tables write that there is no value, in lower case."""
-_PLACEHOLDERS = MISSING | {
-    "blank", "dictated", "empty", "false", "missing", "n.a", "n.d", "nd", "no data", "no report",
-    "no report available", "no text", "none recorded", "not applicable", "not available",
-    "not dictated", "not documented", "not done", "not given", "not performed", "not recorded",
-    "not reported", "pending", "report not available", "report pending", "see above", "see below",
-    "see attached", "see attachment", "to be dictated", "true", "undefined",
-    "see previous", "see previous report", "see prior", "see prior report", "see report",
-    "tba", "tbd", "test", "to follow", "unknown", "idem", "ditto", "dito", "same", "same as above",
-    "as above", "as before",
-    "siehe oben", "siehe unten", "siehe vorbefund", "siehe anhang", "siehe bericht", "vorbefund",
-    "s.vorbefund", "s.o", "s.u", "k.a", "keine angabe", "keine angaben", "keine daten",
-    "kein bericht", "kein befund vorhanden", "kein text", "wie oben", "wie zuvor", "unbekannt",
-    "folgt", "befund folgt", "ausstehend", "liegt nicht vor", "nicht durchgeführt",
-    "nicht verfügbar", "nicht vorhanden", "wahr", "falsch",
-    "voir ci-dessus", "voir précédent", "voir compte rendu", "néant", "inconnu", "non disponible",
-    "indisponible", "vrai", "faux", "sin datos", "não disponível", "em branco", "sem laudo",
-    "non disponibile",
-    "n.v.t", "geen", "onbekend", "zie boven", "brak", "ingen", "se ovan",
-    "ver informe", "ver informe previo", "ver arriba", "sin informe", "desconocido", "ídem",
-    "vedi sopra", "vedi referto", "vedi precedente", "sconosciuto",
-    "无", "無", "空", "同上", "见上", "見上", "无报告", "無報告", "无数据", "暂无", "待补", "未知",
-    "нет", "н/д", "см.выше", "нет данных", "неизвестно",
-    "なし", "該当なし", "同前", "없음", "해당없음",
-}  # fmt: skip
-"""How people write that a report, a patient or another cell is not there."""
-_SAYS_NOTHING = frozenset({
-    "unchanged", "unverändert", "stable", "stabil", "no change", "no changes", "status quo",
-    "stationär", "inchangé", "sin cambios", "invariato", "stationary", "follow-up", "follow up",
-    "control", "kontrolle", "s/p", "ok", "done", "oct", "oct macula", "see image", "siehe bild",
-})  # fmt: skip
-"""Reports that say nothing of the image without another one."""
-_ERROR_VALUE = re.compile(r"#[¡¿]?[\w/]+[!?]|#[^\W\d][\w/]{0,4}|#GETTING_DATA|#+|X{3,}|ERR:\d+")
-"""What a spreadsheet writes in place of a value, #N/A, #NAME?, #BEZUG!, ####, or a person: xxx."""
-_OTHER_EYE = re.compile(
-    r"(?:same as|as|like|see|idem|ditto|wie|siehe|comme|voir|igual que|ver|come|vedi)"
-    r" (?:od|os|ou|re|le|ra|la|oi|right|left|rechts|links)(?: eye)?"
+from retfiner.data.markup import (
+    has_escapes,
+    is_hl7,
+    is_html,
+    is_rtf,
+    text_of_base64,
+    text_of_hl7,
+    text_of_html,
+    text_of_rtf,
+    without_escapes,
 )
-"""A report that refers to the other eye's."""
+from retfiner.data.table_columns import INVISIBLE
 
 HYPHENATED = re.compile(r"(?<=[^\W\d_]{2})[-\u00ad\u2010]\s*\n\s*(?=[a-zß-ÿ]{2})")
 """A word that a line's end parts, as in text copied from a PDF."""
-_SUSPICIOUS = re.compile(r"[<&\\]|\{rtf|_x|\(cid|%PDF|([_=*#~.-])\s?\1|\S{100}")
+_SUSPICIOUS = re.compile(r"[<&\\]|\{rtf|_x|\(cid|%PDF|([_=*#~.-])\s?\1|[A-Z]{3}\||\S{24}")
 """What plain text out of a table has not, or seldom: only then is it looked at closely."""
 _EXCEL_ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _RUN = re.compile(r"([_=*#~.…·-])(?:\s?\1){2,}")
 """A sign repeated to fill a line or to cover what was removed."""
-_LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st",
-                            "ﬆ": "st"})  # fmt: skip
+_SAME = str.maketrans(
+    {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
+    | {chr(0xFEE0 + code): chr(code) for code in range(0x21, 0x7F) if chr(code).isalnum()}
+)
+"""Ligatures, and the letters and numerals that are as wide as Chinese ones."""
+_PAGE = re.compile(
+    r"^\s*[-–]?\s*(?:(?:page|seite|página|pagina|pag\.|p\.|s\.)\s*\d+(?:\s*(?:/|of|von|de|di|sur)\s*"
+    r"\d+)?|第\s*\d+\s*[页頁].*)\s*[-–]?\s*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""A line of a PDF that counts pages."""
 _ENTITY = re.compile(r"&(?:[a-z]{2,8}|#\d{2,5}|#x[0-9a-f]{2,5});", re.IGNORECASE)
 _NO_TEXT = (
     (re.compile(r"\{rtf\d"), "RTF that lost its backslashes"),
@@ -84,25 +63,6 @@ class Report(NamedTuple):
     problem: str | None = None
 
 
-def is_placeholder(text: str) -> bool:
-    """Say whether a text stands for a value that is not there."""
-    word = text.strip().casefold()
-    bare = re.sub(r"(?<=\.)\s+", "", word.strip(" .!?:;,()[]<>{}*_-–—"))  # n. a.
-    return (
-        word in _PLACEHOLDERS
-        or bare in _PLACEHOLDERS
-        or _ERROR_VALUE.fullmatch(text.strip().upper()) is not None
-    )
-
-
-def says_nothing(report: str) -> bool:
-    """Say whether a report is too short to say what is seen, without another report beside it."""
-    word = report.casefold().strip(" .!?:;,()[]<>-")
-    letters = [letter for letter in word if letter.isalpha()]
-    is_reference = word in _SAYS_NOTHING or _OTHER_EYE.fullmatch(word) is not None
-    return is_reference or len(letters) < 2
-
-
 def read_report(cell: str) -> Report:
     """Turn a cell into plain text, whatever it was exported as."""
     if cell.isascii() and cell.isprintable() and not _SUSPICIOUS.search(cell):
@@ -111,12 +71,15 @@ def read_report(cell: str) -> Report:
     if _EXCEL_ESCAPE.search(text):
         text = _EXCEL_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
         markup.append("Excel's _x000D_")
-    text, kinds = _without_markup(text)
+    text, kinds = _without_markup(INVISIBLE.sub("", text))
     markup += kinds
+    if _PAGE.search(text):
+        text = _PAGE.sub("", text)
+        markup.append("numbers of pages")
     if HYPHENATED.search(text):
         text = HYPHENATED.sub("", text)
         markup.append("words parted at line ends")
-    text = _RUN.sub(r"\1", INVISIBLE.sub("", text.translate(_LIGATURES)))
+    text = unicodedata.normalize("NFC", _RUN.sub(r"\1", INVISIBLE.sub("", text.translate(_SAME))))
     for pattern, kind in _NO_TEXT:
         if pattern.search(text[:100_000]):
             return Report("", (), kind)
@@ -128,8 +91,11 @@ def read_report(cell: str) -> Report:
 
 def _without_markup(text: str) -> tuple[str, list[str]]:
     kinds = []
-    for _ in range(3):  # HTML may lie in entities, or RTF in HTML
-        if is_rtf(text):
+    for _ in range(4):  # HTML may lie in entities, or RTF in base64 in a message
+        if is_hl7(text):
+            text = text_of_hl7(text)
+            kinds.append("HL7")
+        elif is_rtf(text):
             text = text_of_rtf(text)
             kinds.append("RTF")
         elif is_html(text):
@@ -138,6 +104,12 @@ def _without_markup(text: str) -> tuple[str, list[str]]:
         elif _ENTITY.search(text):
             text = html.unescape(text)
             kinds.append("HTML or XML")
+        elif has_escapes(text):
+            text = without_escapes(text)
+            kinds.append("escaped line breaks and signs")
+        elif (decoded := text_of_base64(text)) is not None:
+            text = decoded
+            kinds.append("base64")
         else:
             break
     return text, kinds

@@ -1,14 +1,11 @@
 """From a cell to plain text, and what reports have in common."""
 
+import base64
+
 import pytest
 
-from retfiner.data.report_text import (
-    find_common_beginnings,
-    is_placeholder,
-    read_report,
-    says_nothing,
-    without_beginning,
-)
+from retfiner.data.placeholders import is_placeholder, says_nothing
+from retfiner.data.report_text import find_common_beginnings, read_report, without_beginning
 
 RTF = (
     r"{\rtf1\ansi\ansicpg1250{\fonttbl{\f0 Arial;}}{\*\generator X;}\pard\f0 "
@@ -16,9 +13,34 @@ RTF = (
 )
 
 
+HL7 = (
+    "MSH|^~\\&|OCT|A|B|C|2024||ORU^R01|1|P|2.3\rPID|1||77^^^MRN||MUSTER^ANNA\r"
+    "OBX|1|FT|F^Findings||Fluid.\\.br\\No \\T\\ few drusen.||||||F\r"
+    "OBX|2|NM|CST^Central thickness||312|um\rOBX|3|CE|D||H35^AMD^ICD\rNTE|1||Stable.\r"
+    f"OBX|4|ED|P||^text^plain^Base64^{base64.b64encode(b'As in a letter to them.').decode()}"
+)
+CDA = (
+    "<?xml version='1.0'?><ClinicalDocument><title>OCT</title><recordTarget>Anna Muster"
+    "</recordTarget><component><structuredBody><section><title>Findings</title><text>no fluid"
+    "</text><entry><value>C1</value></entry></section></structuredBody></component>"
+    "</ClinicalDocument>"
+)
+
+
 @pytest.mark.parametrize(
     ("cell", "text"),
     [
+        (
+            HL7,
+            "Fluid. No & few drusen. Central thickness: 312 um AMD Stable. As in a letter to them.",
+        ),
+        (CDA, "Findings no fluid"),
+        (base64.b64encode(RTF.encode()).decode(), "Obrzęk, ärztlich Befund: Drusen}"),
+        ('\ufeff"' + RTF + RTF + '"', "Obrzęk, ärztlich Befund: Drusen} " * 2),
+        ("OCT:\\r\\nno fluid\\nflat, \\u00d6dem", "OCT: no fluid flat, Ödem"),
+        ("see C:\\new\\table.pdf", "see C:\\new\\table.pdf"),
+        ("no fluid\n Page 2 of 3 \n- Seite 4 -\non page 2", "no fluid on page 2"),
+        ("O\u0308dem, ＣＳＴ ３１２", "Ödem, CST 312"),
         (RTF, "Obrzęk, ärztlich Befund: Drusen}"),
         (RTF[:-12], "Obrzęk, ärztlich Befund:"),
         ("<html><style>p{}</style><p>Dru<b>sen</b><br>250&nbsp;&micro;m</p>", "Drusen 250 µm"),
@@ -33,8 +55,8 @@ RTF = (
 )
 def test_a_report_is_its_text(cell, text):
     report = read_report(cell)
-    assert (report.text, report.problem) == (text, None)
-    assert read_report(text).text == text
+    assert (report.text, report.problem) == (text.strip(), None)
+    assert read_report(report.text).text == report.text
 
 
 @pytest.mark.parametrize(
@@ -45,6 +67,7 @@ def test_a_report_is_its_text(cell, text):
         ("{rtf1ansi Drusen}", "lost its backslashes"),
         (r"{\rtf1\ansi\pard }", "RTF without text"),
         ("<p> </p>", "without text"),
+        ("MSH|^~\\&|OCT\rPID|1||77||MUSTER^ANNA", "HL7 without text"),
         ("QUJD" * 60, "an encoded file"),
     ],
 )
@@ -74,8 +97,9 @@ def test_the_words_of_a_finding_are_no_letterhead():
 
 @pytest.mark.parametrize(
     "report",
-    ["unchanged", "Same as OD", "wie rechts.", "see left eye", "voir OD", "(stabil)"],
-)
+    ["unchanged", "Same as OD", "wie rechts.", "see left eye", "voir OD", "(stabil)", "OCT OS",
+     "No change since last visit", "stabil im Vergleich zum Vorbefund", "see report 123"],
+)  # fmt: skip
 def test_reports_that_say_nothing_by_themselves(report):
     assert says_nothing(report)
     assert not is_placeholder(report)
@@ -89,3 +113,18 @@ def test_reports_that_say_nothing_by_themselves(report):
 def test_short_reports_are_reports(report):
     assert not says_nothing(report)
     assert not is_placeholder(report)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["see attached PDF", "See previous exam.", "siehe Arztbrief", "Befund folgt", "k. A.", "N / A",
+     "Ｎ／Ａ", "\\N", "DRAFT", "pas de compte rendu", "ver informe adjunto", "(anonymised)",
+     "报告未出"],
+)  # fmt: skip
+def test_placeholders_are_known_by_their_words(cell):
+    assert is_placeholder(cell)
+
+
+@pytest.mark.parametrize("name", ["Le", "An", "No", "Visit 2", "report 12", "A"])
+def test_names_are_no_placeholders(name):
+    assert not is_placeholder(name)

@@ -80,6 +80,7 @@ def test_lines_in_another_encoding_are_named(tmp_path):
 
 def test_text_that_was_read_wrongly_is_noticed():
     assert misread("FlÃ¼ssigkeit") and misread("Dicke \x96 250")
+    assert misread("Fl?ssigkeit") and misread("=C3=96dem") and not misread("normal? CST=312, 5%")
     assert not misread(GERMAN) and not misread("œdème, naïve; 黄斑")
     assert (
         misread_as_western("黄斑区未见积液。".encode("gb18030").decode("latin1")).encoding
