@@ -33,7 +33,7 @@ from retfiner.data.pair_table import (
     read_pairs,
     strip_common_beginning,
 )
-from retfiner.data.patient_ids import PatientIds, shared_patients
+from retfiner.data.patient_ids import PatientIds, describe_dashes, shared_patients
 from retfiner.data.report_parts import keep_findings
 from retfiner.vision.images import ImageAddress, why_unusable
 from retfiner.vision.images.read_as import OCT
@@ -232,6 +232,9 @@ def read_splits(
     if reading.findings_only:
         keep_findings(tables)
     train, *others = [_checked(table, columns, on_bad_row, reading) for table in tables]
+    patients = [name for part in (train, *others) for name in part.patients or ()]
+    if note := describe_dashes(patients):
+        train.notes.append(f"note: {note}")
     if not others:
         train, validation = split_by_patient(train, val_fraction, seed)
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from retfiner.common.errors import InputError
 from retfiner.data.encoding import misread, misread_as_western
-from retfiner.data.image_places import ImagePlaces
+from retfiner.data.image_places import ImagePlaces, tidy_path
 from retfiner.data.patient_ids import (
     PatientIds,
     describe_spellings,
@@ -45,6 +45,9 @@ EXAM = "exam"
 KEPT_COLUMNS = (EXAM, MODALITY, "licence", "made_from")
 """Columns that a checked table keeps where there are such: what images of one report share, the
 kind of image, the licence, and what a report was made from that nobody wrote."""
+PICTURES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp"))
+"""Suffixes of files that hold one image: a column of slices says nothing of these."""
+_WHOLE = re.compile(r"([0-9]{1,9})(?:[.,]0+)?")
 VOLUMES_OPENED = 20
 """Volumes whose number of B-scans is compared with the slices of a table that never says 0."""
 SAMPLE = 200
@@ -199,9 +202,12 @@ def read_pairs(
     with local_copy(path) as copy:
         table = read_table(copy, columns.required, optional, reading.encoding)
     cells = table.cells
-    names = [name.strip().strip('"').strip() for name in cells[columns.image]]
+    names = [tidy_path(name) for name in cells[columns.image]]
     places = ImagePlaces.of(image_root or path.parent, names)
     slices = cells.get(columns.slice or SLICE_COLUMN)
+    left_alone = []
+    if columns.slice is None and slices and _are_of_pictures(slices, names):
+        slices, left_alone = None, ["the column slice is left alone: each picture is one image"]
     images = locate_images(places, names, slices, cells.get(MODALITY), columns.read_as,
                            reading.first_slice or 0)  # fmt: skip
     sides = None if columns.split is None else cells[columns.split]
@@ -238,14 +244,20 @@ def read_pairs(
         for i, number in enumerate(table.rows)
     ]
     notes = [f"{path.name}: {'; '.join(table.notes)}"] if table.notes else []
-    done = PairTable(path, rows, notes + places.notes() + _markup_notes(reports))
+    done = PairTable(path, rows, notes + left_alone + places.notes() + _markup_notes(reports))
     done.advice = places.advice([name for name in names if name])
-    if slices is not None and reading.first_slice is None:
+    if reading.first_slice is None:
         done.warnings += _judge_slices(rows, slices)
     if patients is not None:
         done.warnings += _judge_names(rows, patients, reading.patient_ids)
     done.warnings += _judge_reports(rows)
     return done
+
+
+def _are_of_pictures(slices: Sequence[str], names: Sequence[str]) -> bool:
+    """Say whether all rows have a slice, and a picture of its own: what it was cut from, is past."""
+    kinds = {Path(name).suffix.lower() for name in names}
+    return kinds <= PICTURES and all(cell.strip() for cell in slices)
 
 
 def locate_images(
@@ -322,11 +334,10 @@ def _slice_index(cell: str, first: int) -> int | None:
     text = cell.strip()
     if not text or is_placeholder(text):
         return None
-    number = text.removesuffix(".0")
-    is_number = number.isascii() and number.isdigit() and len(number) <= 9
-    if not is_number or int(number) < first:
+    number = _WHOLE.fullmatch(text)
+    if number is None or int(number[1]) < first:
         raise InputError(f"the slice is {text!r}", expected=f"a number, the first being {first}")
-    return int(number) - first
+    return int(number[1]) - first
 
 
 # ---- a table as a whole
@@ -337,7 +348,7 @@ def _markup_notes(reports: Sequence[Report]) -> list[str]:
     return [f"taken out of {n} reports: {kind}" for kind, n in counts.most_common()]
 
 
-def _judge_slices(rows: Sequence[PairRow], cells: Sequence[str]) -> list[str]:
+def _judge_slices(rows: Sequence[PairRow], cells: Sequence[str] | None) -> list[str]:
     """Find out whether slices are counted from 1: no volume's 0, but the one after its last.
 
     Raises:
@@ -345,9 +356,8 @@ def _judge_slices(rows: Sequence[PairRow], cells: Sequence[str]) -> list[str]:
     """
     last: dict[Path, int] = {}
     named: Counter[Path] = Counter()
-    for row, cell in zip(rows, cells, strict=True):
-        is_number = cell.strip() and row.broken is None and row.unclear is None
-        if is_number and row.image.index is not None:
+    for row in rows:
+        if row.broken is None and row.unclear is None and row.image.index is not None:
             if row.image.index == 0:
                 return []
             last[row.image.path] = max(row.image.index, last.get(row.image.path, 0))
@@ -360,12 +370,20 @@ def _judge_slices(rows: Sequence[PairRow], cells: Sequence[str]) -> list[str]:
         except (InputError, OSError):
             continue
         if last[path] == count and named[path] > 1:
+            in_column = cells is not None and any(cell.strip() for cell in cells)
+            remedy = "--first_slice 1 reads them so"
+            if not in_column:
+                remedy = (
+                    f"write the numbers into a column slice: {remedy}; {path.name}#0 is the first"
+                )
             raise InputError(
                 f"slices in {rows[0].file} are counted from 1",
                 got=f"slice {count} of {path.name}, which holds {count} B-scans, and never slice 0",
                 expected="0 for a volume's first B-scan",
-                remedy="--first_slice 1 reads them so",
+                remedy=remedy,
             )
+    if cells is None:
+        return []  # #12 is this program's own way to write a B-scan, from 0
     return [
         "no volume's slice 0 is named: are slices counted from 0, as is assumed (--first_slice 0"
         " confirms it), or from 1 (--first_slice 1)?"

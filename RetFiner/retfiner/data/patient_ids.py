@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from retfiner.data.table_columns import INVISIBLE
@@ -22,6 +22,8 @@ _THOUSANDS = re.compile(r"\d{1,3}(?:[,.'’ ]\d{3})+")
 _DECIMALS = re.compile(r"(\d+)[.,]0+")
 _QUOTES = "'\"`’‘“”„«»"
 _DASHES = str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))
+
+_DASHES_BETWEEN = re.compile(r"(?<=[^\W\d_])[-_./#]+(?=\d)|(?<=\d)[-_./]+(?=[^\W\d_])|^#|\.$")
 
 ROUNDED = re.compile(r"\d[.,]\d+E[+-]?\d{1,3}|\d+(?:[.,]\d*)?E\+\d{1,3}", re.IGNORECASE)
 """A number as a spreadsheet rounds it: 1.23E+11."""
@@ -57,6 +59,8 @@ def patient_key(name: str) -> str:
         text = re.sub(r"\D", "", text)
     decimals = _DECIMALS.fullmatch(text)
     text = "".join((decimals[1] if decimals else text).casefold().split())
+    if not text.isascii():  # numerals of other scripts
+        text = re.sub(r"\d", lambda digit: str(int(digit[0])), text)
     return re.sub(r"(?<!\d)0+(?=\d)", "", text) or text
 
 
@@ -103,6 +107,19 @@ def describe_spellings(names: Sequence[str], rows: Sequence[int]) -> str | None:
         f"{len(several)} patients are written in several ways that differ in case, zeros, blanks or"
         f" decimals alone (rows {shown}{'; ...' if len(several) > 3 else ''}): each is probably one"
         " person"
+    )
+
+
+def describe_dashes(names: Iterable[str]) -> str | None:
+    """Say how many patients differ in dashes and the like alone, which may tell persons apart."""
+    keys = {patient_key(name) for name in set(names)}
+    bare = Counter(_DASHES_BETWEEN.sub("", key) for key in keys)
+    alike = sum(1 for count in bare.values() if count > 1)
+    if not alike:
+        return None
+    return (
+        f"{alike} patients differ from another one in a dash or a dot alone, as P-1 and P1 do, and"
+        " count as several: if each is one person, write the names alike"
     )
 
 

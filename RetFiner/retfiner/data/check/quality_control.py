@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from retfiner.data.pair_table import (
     read_pairs,
     strip_common_beginning,
 )
-from retfiner.data.patient_ids import same_spelling
+from retfiner.data.patient_ids import describe_dashes, same_spelling
 from retfiner.data.probing_pictures import ProbingPictures
 
 PROBLEMS_IN_MESSAGE = 8
@@ -106,6 +107,9 @@ def check_pairs(
     rows = with_kinds(rows, kinds)
     notes += describe_kinds(kinds)
     problems += find_unusable_rows(rows)
+    warnings = [warning for table in tables for warning in table.warnings]
+    if note := describe_dashes(row.patient for row in rows if row.patient is not None):
+        warnings.append(note)
     flags = find_identifiers(rows, leave_out_flagged, listed) if deidentify else []
     withheld = {flag.index for flag in flags if flag.role == "image"}
     facts = read_images([row.image for row in rows if row.name], decode, workers)
@@ -125,8 +129,10 @@ def check_pairs(
         sides = [str(rows[index].side) for index in kept]
         _require_both_sides(sides, val_csv or csv, problems)
     else:
-        sides = split_rows([rows[index] for index in kept], groups, val_fraction, seed)
-    require_contrast(sides.count(TRAIN), sides.count(VALIDATION))
+        with _naming_left_out(problems):
+            sides = split_rows([rows[index] for index in kept], groups, val_fraction, seed)
+    with _naming_left_out(problems):
+        require_contrast(sides.count(TRAIN), sides.count(VALIDATION))
     require_disjoint([rows[index] for index in kept], sides)
     problems.sort(key=lambda problem: problem.index)
     return CheckedPairs(
@@ -136,7 +142,7 @@ def check_pairs(
         sides,
         frozenset(flag.index for flag in flags),
         notes,
-        [warning for table in tables for warning in table.warnings],
+        warnings,
     )
 
 
@@ -198,10 +204,33 @@ def _no_usable_row(
     )
 
 
+def _left_out(problems: Sequence[Problem]) -> str:
+    """Say which kinds of problem rows were left out for, to end a sentence about too few."""
+    counts = Counter(problem.kind for problem in problems if problem.left_out)
+    return "".join(f"; {kind}: {n} rows" for kind, n in counts.most_common())
+
+
+@contextmanager
+def _naming_left_out(problems: Sequence[Problem]) -> Iterator[None]:
+    """Say with an error about too few rows which ones are gone."""
+    try:
+        yield
+    except InputError as error:
+        gone = _left_out(problems)
+        if not gone:
+            raise
+        raise InputError(
+            error.problem,
+            got=f"too little left{gone}",
+            expected="pairs of at least two patients",
+            remedy=f"mend these rows; {error.remedy}",
+        ) from error
+
+
 def _require_both_sides(sides: Sequence[str], source: Path, problems: Sequence[Problem]) -> None:
-    leaks = Counter(p.kind for p in problems if p.kind.endswith("on both sides"))
-    gone = "".join(f"; {kind}: {n} rows" for kind, n in leaks.items())
-    cause = "patients are on both sides of the split: " if "patient on both sides" in leaks else ""
+    gone = _left_out(problems)
+    leaks = any(problem.kind == "patient on both sides" for problem in problems)
+    cause = "patients are on both sides of the split: " if leaks else ""
     for side in (TRAIN, VALIDATION):
         if side not in sides:
             raise InputError(
