@@ -22,6 +22,8 @@ SPECIAL_TOKENS = 2
 MAX_ALIKE = 0.3
 FEWEST_ALIKE = 4
 """Reports of one text that few pairs may have by chance."""
+FEWEST_LEFT = 0.3
+"""Share of the distinct reports that the cut has to leave, whichever become one."""
 MOST_UNKNOWN = 0.5
 """Share of unknown WordPieces from which on a text cannot be learned from."""
 MOST_UNREAD = 0.2
@@ -38,6 +40,7 @@ class CutReports:
         distinct: How many reports differ by their WordPieces.
         alike: How many of these are the same as another one after the cut.
         largest: How many of them become one and the same text.
+        texts: How many different texts are left.
         unknown: Share of the distinct reports' WordPieces, after the cut, that are [UNK].
         unread: Share of the distinct reports of which more than half are.
     """
@@ -47,6 +50,7 @@ class CutReports:
     distinct: int
     alike: int
     largest: int
+    texts: int
     unknown: float
     unread: float
 
@@ -84,6 +88,7 @@ def cut_reports(
         distinct=len(wholes),
         alike=sum(size for size in sizes.values() if size > 1),
         largest=max(sizes.values()),
+        texts=len(sizes),
         unknown=unknown / max(1, words),
         unread=unread / len(unique),
     )
@@ -93,9 +98,11 @@ def require_readable(found: CutReports, max_alike: float) -> None:
     """Make sure that reports can be learned from as they are cut.
 
     Raises:
-        InputError: If the tokenizer does not know most of their words, or if more than a share of
-            ``max_alike`` of the distinct reports become one and the same text by the cut.
+        InputError: If all reports say the same, if the tokenizer does not know most of their words,
+            or if more than a share of ``max_alike`` of the distinct reports become one and the same
+            text by the cut; below 1, also if less than :data:`FEWEST_LEFT` of them stay different.
     """
+    require_different(found.distinct)
     if found.unknown > MOST_UNKNOWN or found.unread > MOST_UNREAD:
         raise InputError(
             "the text encoder does not know the words of the reports",
@@ -105,14 +112,33 @@ def require_readable(found: CutReports, max_alike: float) -> None:
             remedy="a text encoder of that language, by build_text_encoder.py --source NAME, or one"
             " whose words come from your table, by --from_reports",
         )
-    if found.largest > max(FEWEST_ALIKE, max_alike * found.distinct):
+    joined = f"{found.largest} of {found.distinct} different reports are one and the same text"
+    is_joined = found.largest > max(FEWEST_ALIKE, max_alike * found.distinct)
+    lost = found.distinct - found.texts
+    if max_alike < 1 and lost > max(FEWEST_ALIKE, (1 - FEWEST_LEFT) * found.distinct):
+        is_joined, joined = True, f"{found.distinct} different reports are {found.texts} texts"
+    if is_joined:
         raise InputError(
             "reports are the same once they are cut, and nothing tells their images apart",
-            got=f"{found.largest} of {found.distinct} different reports are one and the same text"
-            f" in their first {found.limit} WordPieces",
+            got=f"{joined} in their first {found.limit} WordPieces",
             expected=f"at most {100 * max_alike:g} % of them (--max_alike {max_alike:g})",
             remedy="--strip_common takes off what reports begin with; a larger --max_text_tokens"
             " reads further; --max_alike 1 trains on them as they are",
+        )
+
+
+def require_different(distinct: int) -> None:
+    """Make sure that there is something to contrast.
+
+    Raises:
+        InputError: If all reports are one.
+    """
+    if distinct < 2:
+        raise InputError(
+            "all reports say the same, and nothing tells their images apart",
+            got="one text in every row",
+            expected="at least two different reports",
+            remedy="--report_column names the column of the reports",
         )
 
 

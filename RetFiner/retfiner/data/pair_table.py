@@ -23,6 +23,7 @@ from retfiner.data.patient_ids import (
 from retfiner.data.placeholders import is_placeholder, says_nothing
 from retfiner.data.report_text import (
     Report,
+    as_text,
     find_common_beginnings,
     read_report,
     without_beginning,
@@ -255,7 +256,7 @@ def read_pairs(
 
 
 def _are_of_pictures(slices: Sequence[str], names: Sequence[str]) -> bool:
-    """Say whether all rows have a slice, and a picture of its own: what it was cut from, is past."""
+    """Say whether all rows have a slice, and a picture: that of what it was once cut from."""
     kinds = {Path(name).suffix.lower() for name in names}
     return kinds <= PICTURES and all(cell.strip() for cell in slices)
 
@@ -422,7 +423,7 @@ def strip_common_beginning(tables: Sequence[PairTable], strip: bool) -> None:
     if not beginnings:
         return
     longest = max(beginnings, key=len)
-    shown = " ".join(longest)
+    shown = as_text(longest)
     shown = shown if len(shown) <= 60 else f"{shown[:30]} ... {shown[-25:]}"
     said = f"the same {len(longest)} words ({shown})"
     if len(beginnings) > 1:

@@ -31,11 +31,11 @@ _MONTHS = (
     "jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez|janv|févr|mars|avr|juin|"
     "juil|août|déc|ene|abr|ago|dic|gen|mag|giu|lug|set|ott"
 )
-_MONTH = rf"(?:{_MONTHS})[a-zä]*\.?"
+MONTH = rf"(?:{_MONTHS})[a-zä]*\.?"
 DATE = re.compile(
     r"(?:19|20)\d\d[-./]\d{1,2}[-./]\d{1,2}(?:[ T]\d{1,2}:\d\d(?::\d\d)?(?:\.\d+)?)?"
     r"|\d{1,2}[-./]\d{1,2}[-./](?:19|20)?\d\d(?: \d{1,2}:\d\d(?::\d\d)?)?"
-    rf"|\d{{1,2}}[. -]+{_MONTH}(?:[ -]+\d{{2,4}})?|{_MONTH}[ -]+\d{{1,4}}",
+    rf"|\d{{1,2}}[. -]+{MONTH}(?:[ -]+\d{{2,4}})?|{MONTH}[ -]+\d{{1,4}}",
     re.IGNORECASE,
 )
 """A day, as spreadsheets make one of 1-3 or 01.03."""

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from retfiner.data.markup import (
@@ -24,6 +25,7 @@ from retfiner.data.markup import (
     text_of_rtf,
     without_escapes,
 )
+from retfiner.data.patient_ids import MONTH
 from retfiner.data.table_columns import INVISIBLE
 
 HYPHENATED = re.compile(r"(?<=[^\W\d_]{2})[-\u00ad\u2010]\s*\n\s*(?=[a-zß-ÿ]{2})")
@@ -123,12 +125,18 @@ FEWEST_WORDS = 6
 OF_EACH, OF_ALL = 0.2, 0.75
 """Shares of the distinct reports that have one beginning, and that have one of all found."""
 
+_HAN = "\u3040-\u30ff\u3400-\u9fff"
+"""Chinese and Japanese characters: texts without blanks, of which each counts as half a word."""
+_TOKEN = re.compile(rf"[{_HAN}]|[^\s{_HAN}]+")
+_MONTH = re.compile(rf"(?<=0)(\.?\s+){MONTH}(?=\s)|\b{MONTH}(?=,?\s+0)", re.IGNORECASE)
+
 
 def find_common_beginnings(reports: Sequence[str]) -> list[list[str]]:
     """Find the words with which most distinct reports begin: letterheads or templates.
 
-    Numbers count as equal, so that dates and sizes do not hide one. It ends where a sentence or a
-    label (``Findings:``) does, so that "The B-scan shows" before each finding is none.
+    Numbers count as equal, and months in dates, so that they do not hide one. It ends where a
+    sentence or a label (``Findings:``) does, so that "The B-scan shows" before each finding is
+    none; and it is no whole report, of which the numbers are what is found.
 
     Returns:
         Their words, at least :data:`FEWEST_WORDS` each, numbers as ``0``; none where reports differ
@@ -146,28 +154,40 @@ def find_common_beginnings(reports: Sequence[str]) -> list[list[str]]:
 
 def _most_common_beginning(reports: Sequence[list[str]], least: float) -> list[str]:
     beginning: list[str] = []
-    sharing = list(reports)
+    sharing, split = list(reports), 0
     while True:
         place = len(beginning)
         counts = Counter(words[place] for words in sharing if len(words) > place)
         word, count = counts.most_common(1)[0] if counts else ("", 0)
         if count < max(least, 2):
             break
+        split = place if count < 0.9 * len(sharing) else split
         sharing = [words for words in sharing if len(words) > place and words[place] == word]
         beginning.append(word)
+    if 2 * sum(len(words) == len(beginning) for words in sharing) >= len(sharing):
+        beginning = beginning[:split]  # whole reports, from where they differ from others
     while beginning and beginning[-1][-1] not in ".:;!?。：；|>-_":
         beginning.pop()
-    return beginning if len(beginning) >= FEWEST_WORDS else []
+    characters = sum(re.match(f"[{_HAN}]", word) is not None for word in beginning)
+    return beginning if len(beginning) - characters / 2 >= FEWEST_WORDS else []
 
 
 def without_beginning(report: str, beginnings: Sequence[list[str]]) -> str:
     """Take a common beginning off a report that has one and more."""
+    words = _plain_words(report)
     for beginning in beginnings:
-        words = report.split(maxsplit=len(beginning))
-        if len(words) > len(beginning) and _plain_words(" ".join(words[:-1])) == beginning:
-            return words[-1]
+        count = len(beginning)
+        if len(words) > count and words[:count] == beginning:
+            *_, last = islice(_TOKEN.finditer(report), count)
+            return report[last.end() :].strip()
     return report
 
 
+def as_text(beginning: Sequence[str]) -> str:
+    """Write the words of a beginning as a text has them."""
+    return re.sub(rf"(?<=[{_HAN}]) | (?=[{_HAN}])", "", " ".join(beginning))
+
+
 def _plain_words(report: str) -> list[str]:
-    return re.sub(r"\d+", "0", report[:4000]).casefold().split()
+    text = re.sub(r"\d+", "0", report[:4000]).casefold()
+    return _TOKEN.findall(_MONTH.sub(r"\g<1>0", text))

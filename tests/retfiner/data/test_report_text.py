@@ -5,7 +5,12 @@ import base64
 import pytest
 
 from retfiner.data.placeholders import is_placeholder, says_nothing
-from retfiner.data.report_text import find_common_beginnings, read_report, without_beginning
+from retfiner.data.report_text import (
+    as_text,
+    find_common_beginnings,
+    read_report,
+    without_beginning,
+)
 
 RTF = (
     r"{\rtf1\ansi\ansicpg1250{\fonttbl{\f0 Arial;}}{\*\generator X;}\pard\f0 "
@@ -88,6 +93,26 @@ def test_a_letterhead_is_found_also_with_dates_and_of_two_clinics():
     assert len(beginnings) == 2
     assert without_beginning(reports[3], beginnings) == "finding number d3."
     assert without_beginning("no fluid", beginnings) == "no fluid"
+
+
+def test_a_letterhead_is_found_behind_months_and_in_chinese():
+    months = ("3. Mai 2020", "12. März 2021", "1. Dez. 1999")
+    reports = [f"Klinik, Makula. Vom {months[k % 3]}: Befund, {'abcdefghi'[k]}." for k in range(9)]
+    beginnings = find_common_beginnings([f"{report} Ende" for report in reports])
+    assert without_beginning(reports[4], beginnings) == "Befund, e."
+    head = "某医院眼科光学相干断层扫描检查报告单，双眼。检查所见："
+    reports = [f"{head}第{'一二三四五六七八九'[k]}例水肿" for k in range(9)]
+    beginnings = find_common_beginnings(reports)
+    assert as_text(beginnings[0]) == head
+    assert without_beginning(reports[0], beginnings) == "第一例水肿"
+
+
+def test_what_differs_in_numbers_alone_is_a_finding():
+    form = "Central thickness {} um. Macular volume {} mm3."
+    assert find_common_beginnings([form.format(k, k + 1) for k in range(20)]) == []
+    head = "Eye clinic of the hospital, both eyes. Findings:"
+    reports = [f"{head} {('drusen', 'cyst')[k % 2]}, {k} um." for k in range(20)]
+    assert find_common_beginnings(reports) == [head.casefold().split()]
 
 
 def test_the_words_of_a_finding_are_no_letterhead():

@@ -20,6 +20,7 @@ from retfiner.data.after_cut import (
     MAX_ALIKE,
     CutReports,
     cut_reports,
+    require_different,
     require_readable,
     unknown_note,
 )
@@ -99,10 +100,11 @@ def _prepare(config: PreparePairsConfig, notes: list[str]) -> Summary:
 
 def _cut(config: PreparePairsConfig, checked: CheckedPairs) -> CutReports | None:
     """Cut all reports, if there is a tokenizer, and refuse what training would."""
+    reports = [row.report for row in checked.pairs]
+    require_different(len(set(reports)))
     tokenizer = _load_tokenizer(config.text_encoder)
     if tokenizer is None:
         return None
-    reports = [row.report for row in checked.pairs]
     cut = trained = cut_reports(tokenizer, reports, config.max_text_tokens)
     if TEST in checked.sides:
         sides = zip(reports, checked.sides, strict=True)

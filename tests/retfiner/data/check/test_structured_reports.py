@@ -83,13 +83,14 @@ def test_reports_lie_among_the_scans(tmp_path):
         image = dicom(bscans(top=250 - number), PatientID=f"700{number}", ImageLaterality=eye,
                       AcquisitionDateTime="20210312101112")  # fmt: skip
         write_dicom(scans / f"scan{number}.dcm", image)
-        write_report(scans / f"report{number}.dcm", patient=f"700{number}", eye=eye)
+        report = scans / f"report{number}.dcm"
+        write_report(report, patient=f"700{number}", eye=eye, words=f"Drusen, {number}")
     write_report(scans / "lone.dcm", patient="8000")
     run(tmp_path, scans)
     rows = read_csv(tmp_path / "out" / "pairs.csv")
-    text = "Drusen in the fovea. Stage: intermediate AMD. Central thickness: 284 um."
+    text = "Drusen, {}. Stage: intermediate AMD. Central thickness: 284 um."
     assert [row[:3] for row in rows] == [
-        [f"../scans/scan{k}.dcm#1", text, f"700{k}"] for k in range(6)
+        [f"../scans/scan{k}.dcm#1", text.format(k), f"700{k}"] for k in range(6)
     ]
     unmatched = read_csv(tmp_path / "out" / "unmatched.csv")
     assert unmatched == [[str(scans / "lone.dcm"), "report without a scan"]]
