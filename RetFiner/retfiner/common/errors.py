@@ -30,7 +30,7 @@ class InputError(ValueError):
             if value is not None:
                 parts.append(f"  {label + ':':<9} {value}")
         super().__init__("\n".join(parts))
-        self.problem, self.remedy = problem, remedy
+        self.problem, self.got, self.expected, self.remedy = problem, got, expected, remedy
 
     @property
     def in_one_line(self) -> str:

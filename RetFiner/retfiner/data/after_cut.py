@@ -115,7 +115,11 @@ def require_readable(found: CutReports, max_alike: float) -> None:
     joined = f"{found.largest} of {found.distinct} different reports are one and the same text"
     is_joined = found.largest > max(FEWEST_ALIKE, max_alike * found.distinct)
     lost = found.distinct - found.texts
-    if max_alike < 1 and lost > max(FEWEST_ALIKE, (1 - FEWEST_LEFT) * found.distinct):
+    if (
+        not is_joined
+        and max_alike < 1
+        and lost > max(FEWEST_ALIKE, (1 - FEWEST_LEFT) * found.distinct)
+    ):
         is_joined, joined = True, f"{found.distinct} different reports are {found.texts} texts"
     if is_joined:
         raise InputError(

@@ -290,8 +290,9 @@ def _unclear(path: Path, readings: list[Reading], sample: bytes) -> InputError:
     )
 
 
-_DAMAGE = re.compile("[\x80-\x9f\ufffd]|[a-zß-ÿ]\\?[a-zß-ÿ]|(?:[=%][0-9A-F]{2}){2}|%20")
-"""Signs of no text, a question mark for a letter, and letters by their codes: =C3=BC, %20."""
+_IN_NO_TEXT = re.compile("[\\x80-\\x9f\\ufffd]")
+_FOR_LETTERS = re.compile(r"[a-zß-ÿ]\?[a-zß-ÿ]|(?:[=%][0-9A-F]{2}){2}|%20")
+"""A question mark for a letter, and letters by their codes: =C3=BC, %20."""
 
 
 def misread(text: str) -> bool:
@@ -299,9 +300,11 @@ def misread(text: str) -> bool:
 
     Control signs from 0x80 to 0x9F stand in no text.
     """
-    if text.isascii() and not any(sign in text for sign in "?=%"):
+    if any(sign in text for sign in "?=%") and _FOR_LETTERS.search(text):
+        return True
+    if text.isascii():
         return False
-    if _DAMAGE.search(text):
+    if _IN_NO_TEXT.search(text):
         return True
     return any(_decodes_as_utf8(run) for run in re.findall(r"[^\x00-\x7f]{2,}", text))
 

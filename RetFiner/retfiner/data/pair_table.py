@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -466,6 +467,7 @@ class Problem:
         return "" if self.role == "row" else getattr(columns, self.role) or ""
 
 
+@lru_cache(1 << 16)
 def is_no_patient(name: str) -> bool:
     """Say whether a name stands for a patient who is not known."""
     return is_placeholder(name) or not any(sign.isalnum() for sign in name)

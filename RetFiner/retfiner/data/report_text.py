@@ -121,6 +121,8 @@ def _without_markup(text: str) -> tuple[str, list[str]]:
 
 FEWEST_REPORTS = 8
 """Distinct reports below which a common beginning may be chance."""
+MOST_REPORTS = 20_000
+"""Of more reports, so many are compared."""
 FEWEST_WORDS = 6
 OF_EACH, OF_ALL = 0.2, 0.75
 """Shares of the distinct reports that have one beginning, and that have one of all found."""
@@ -142,7 +144,8 @@ def find_common_beginnings(reports: Sequence[str]) -> list[list[str]]:
         Their words, at least :data:`FEWEST_WORDS` each, numbers as ``0``; none where reports differ
         from their beginning on.
     """
-    remaining = [_plain_words(report) for report in dict.fromkeys(reports)]
+    distinct = list(dict.fromkeys(reports))
+    remaining = [_plain_words(report) for report in distinct[:: 1 + len(distinct) // MOST_REPORTS]]
     total, found = len(remaining), []
     if total < FEWEST_REPORTS:
         return []

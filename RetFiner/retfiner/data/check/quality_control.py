@@ -221,8 +221,8 @@ def _naming_left_out(problems: Sequence[Problem]) -> Iterator[None]:
             raise
         raise InputError(
             error.problem,
-            got=f"too little left{gone}",
-            expected="pairs of at least two patients",
+            got=f"{error.got}{gone}",
+            expected=error.expected,
             remedy=f"mend these rows; {error.remedy}",
         ) from error
 
