@@ -379,7 +379,7 @@ def test_explain_takes_the_exam_of_a_row_or_a_folder(run, tmp_path, capsys):
     page = written[1].read_text()
     assert 'type="range" min="0" max="2"' in page and "OD, 3 of 4" in page
     alone = explain(ExplainConfig(data=table, row=row - 1, group_column="none", **common))
-    assert alone[0].name == "3_0.png" and "Images:" not in capsys.readouterr().out
+    assert alone[0].name == f"row_{row - 1}_3_0.png" and "Images:" not in capsys.readouterr().out
 
 
 def test_labelled_images_are_classified_one_by_one(run, model, tmp_path):

@@ -364,22 +364,22 @@ def _judge_slices(rows: Sequence[PairRow], cells: Sequence[str] | None) -> list[
     Raises:
         InputError: If they are.
     """
-    last: dict[Path, int] = {}
-    named: Counter[Path] = Counter()
+    named: dict[Path, set[int]] = defaultdict(set)
     for row in rows:
         if row.broken is None and row.unclear is None and row.image.index is not None:
             if row.image.index == 0:
                 return []
-            last[row.image.path] = max(row.image.index, last.get(row.image.path, 0))
-            named[row.image.path] += 1
-    if not last or max(named.values()) < 2:
+            named[row.image.path].add(row.image.index)
+    several = [path for path, indices in named.items() if len(indices) > 1]
+    if not several:
         return []  # a B-scan or none of each volume says nothing
-    for path in sorted(last, key=last.__getitem__, reverse=True)[:VOLUMES_OPENED]:
+    several.sort(key=lambda path: max(named[path]), reverse=True)
+    for path in several[:VOLUMES_OPENED]:
         try:
             count = count_images(path)
         except (InputError, OSError):
             continue
-        if last[path] == count and named[path] > 1:
+        if max(named[path]) == count:
             in_column = cells is not None and any(cell.strip() for cell in cells)
             remedy = "--first_slice 1 reads them so"
             if not in_column:

@@ -81,7 +81,8 @@ def _explain(config: ExplainConfig, loaded: Any) -> tuple[str, Explanation | Exa
     else:
         subject, report = named_by_row(loaded, config)
     if isinstance(subject, ImageAddress):
-        parts = (subject.path.stem, subject.member, subject.index)
+        row = None if config.image is not None else f"row_{config.row}"  # IM01 is in every folder
+        parts = (row, subject.path.stem, subject.member, subject.index)
         name = "_".join(str(part) for part in parts if part not in (None, ""))
         return name, explain(loaded, read_image(subject), report, config.layer)
     name = f"exam_row_{config.row}" if config.image is None else Path(config.image).stem

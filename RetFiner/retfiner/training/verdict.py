@@ -21,13 +21,21 @@ Verdict = Literal["learns", "does not use the image", "at chance"]
 
 MARGIN = 0.02
 """Share of what guessing gives, and of the loss that is left, that counts as a difference."""
+MARGIN_ABOVE = 0.1
+"""The same where a loss is above what guessing gives: of few pairs it moves by more than 2 %."""
 
 ADVICE = {
     ("itc", "at chance"): "more epochs or pairs; a larger --batch_size has more to contrast, and "
     "--contrast_batch with as little memory",
     ("itm", "at chance"): "it needs a contrast that works, and more steps: more epochs or pairs",
-    ("mlm", "at chance"): "more epochs, or a text encoder that knows the language of the reports",
-    ("gm", "at chance"): "more epochs, or a text encoder that knows the language of the reports",
+    (
+        "mlm",
+        "at chance",
+    ): "more epochs, or a text encoder that has learned masked words",
+    (
+        "gm",
+        "at chance",
+    ): "more epochs, or a text encoder that has learned masked words",
     ("mlm", "does not use the image"): "words are guessed from words: more pairs or epochs, or "
     "reports that differ more",
     ("gm", "does not use the image"): "words are guessed from words: more pairs or epochs, or "
@@ -63,7 +71,8 @@ class Objective(NamedTuple):
         A contrast may lie above chance and yet use the image: wordings of one finding count as each
         other's negatives, and a model that is sure of its answer pays for each of them.
         """
-        if self.from_image > MARGIN * min(self.chance, self.value):
+        margin = MARGIN if self.value < self.chance else MARGIN_ABOVE
+        if self.from_image > margin * min(self.chance, self.value):
             return "learns"
         is_below = self.value < (1 - MARGIN) * self.chance
         return "does not use the image" if is_below else "at chance"

@@ -152,7 +152,7 @@ def test_script_with_a_row_of_a_table(run, material, tmp_path):
 
     common = {"model": run, "data": material.csv, "output": tmp_path / "out", "device": "cpu"}
     [picture] = explain_pair(ExplainConfig(row=4, **common))
-    assert picture.name == "scan_002.png", "the header is row 1"
+    assert picture.name == "row_4_scan_002.png", "the header is row 1"
     with pytest.raises(InputError, match="from 2 to 13"):
         explain_pair(ExplainConfig(row=14, **common))
 

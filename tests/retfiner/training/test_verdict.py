@@ -19,6 +19,7 @@ from tests.helpers.small import random_batch, small_model
         (1.2, 4.0, 1.5, "learns"),
         (3.05, 2.66, 4.26, "learns"),  # surer than it is right, and yet by the image
         (3.05, 2.66, 3.06, "at chance"),
+        (1.849, 1.792, 1.888, "at chance"),  # of seven pairs
     ],
 )
 def test_verdicts(value, chance, shuffled, verdict):

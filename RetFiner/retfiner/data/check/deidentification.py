@@ -197,6 +197,7 @@ _PHONES = _any(
 )
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+\.[A-Za-z]{2,}")
 _LONG_NUMBER = re.compile(r"(?<!\d)(?<!\d[.,])\d{6,}(?!\d)")
+_MONTH_FOLDER = re.compile(rf"{_YEAR}[-_.]{_MONTH_NUMBER}")
 _HASHES = re.compile(
     r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b(?=\d*[a-f])[0-9a-f]{16,}\b", re.IGNORECASE
 )
@@ -280,11 +281,13 @@ def identifiers_in_path(name: str, listed: frozenset[str] = frozenset()) -> list
 
     Each folder and the file's name are looked at, underscores read as spaces. Zero-padded counters
     (``frame_000123``), hashes and UUIDs are no record numbers, nor are the names that published
-    collections gave their files (``CNV-103044-1.png``).
+    collections gave their files (``CNV-103044-1.png``). A folder that is called as a month
+    (``2022-03``) is an archive's, and no date of a patient's.
     """
     path = PurePosixPath(name.replace("\\", "/"))
     published = bool(owner_in_name(path.stem).patient)
-    parts = [_HASHES.sub("", part) for part in (*path.parts[:-1], "" if published else path.stem)]
+    folders = [part for part in path.parts[:-1] if _MONTH_FOLDER.fullmatch(part) is None]
+    parts = [_HASHES.sub("", part) for part in (*folders, "" if published else path.stem)]
     found: set[str] = set()
     for part in filter(None, parts):
         text = _with_digits(part)

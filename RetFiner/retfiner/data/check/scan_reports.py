@@ -138,6 +138,8 @@ def join(
     ]
     reasons = Counter(reason.partition(":")[0] for _, reason in unmatched)
     notes = [f"{len(found):,} scans, {len(keys):,} reports: {len(exams):,} exams matched"]
+    if both := sum("eye" in columns and keys[i][1] == "OU" for i in used):
+        notes.append(f"reports of both eyes: {both:,}, each whole at both; see what a cut leaves")
     notes += [f"not matched, {reason}: {n:,}" for reason, n in reasons.most_common()]
     return Joined(rows, unmatched, notes + table.notes)
 
@@ -205,7 +207,7 @@ def _key(columns: dict[str, str], patient: str, eye: str, day: str) -> Key:
 
 
 def _each_eye(key: Key, columns: dict[str, str]) -> list[Key]:
-    """A report of both eyes is one of each."""
+    """Give a report of both eyes to each of them, whole."""
     if "eye" not in columns or key[1] != "OU":
         return [key]
     return [(key[0], eye, *key[2:]) for eye in ("OD", "OS")]

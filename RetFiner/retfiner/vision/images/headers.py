@@ -27,18 +27,20 @@ if TYPE_CHECKING:
 EYES: Mapping[str, str] = {
     **dict.fromkeys(
         ["od", "r", "re", "right", "rechts", "rechtes", "ra", "droit", "droite", "derecho",
-         "destro", "右", "右眼"], "OD"
+         "destro", "dexter", "右", "右眼"], "OD"
     ),
     **dict.fromkeys(
-        ["os", "l", "le", "la", "left", "links", "linkes", "gauche", "izquierdo", "sinistro",
-         "左", "左眼"], "OS"
+        ["os", "l", "le", "la", "li", "left", "links", "linkes", "gauche", "izquierdo",
+         "sinistro", "sinister", "左", "左眼"], "OS"
     ),
     **dict.fromkeys(
-        ["ou", "b", "both", "beide", "beidseits", "bilateral", "双眼", "雙眼"], "OU"
+        ["ou", "b", "ba", "be", "bds", "both", "beide", "beidseits", "bilateral", "双眼",
+         "雙眼"], "OU"
     ),
 }  # fmt: skip
 """How files and tables call the eyes; OU is both."""
-_EYE = re.compile(r"^(ojo|occhio|œil|oeil) | (eyes?|augen?)$")
+_EYE = re.compile(r"^(ojo|occhio|œil|oeil|oculus) | (eyes?|augen?)$")
+_TWO_EYES = re.compile(r"(\w+)\s*(?:[/+&,]|und|and)\s*(\w+)")
 _EPOCH = datetime(1601, 1, 1)
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
 _CIRRUS = re.compile(r"(.+?)_.*_(\d{1,2})-(\d{1,2})-(\d{4})_.*_(OD|OS)_", re.IGNORECASE)
@@ -87,7 +89,10 @@ def read_scans(path: Path) -> list[Scan]:
 
 def eye_of(text: str) -> str:
     """Return OD, OS or OU for what means it, and nothing for what does not."""
-    return EYES.get(_EYE.sub("", text.strip().replace(".", "").casefold()), "")
+    plain = _EYE.sub("", text.strip().replace(".", "").casefold())
+    if two := _TWO_EYES.fullmatch(plain):  # R/L, OD + OS
+        return "OU" if {EYES.get(two[1]), EYES.get(two[2])} == {"OD", "OS"} else ""
+    return EYES.get(plain, "")
 
 
 def _of_dicom(path: Path) -> tuple[str, str, str]:

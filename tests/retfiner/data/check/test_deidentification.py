@@ -116,6 +116,7 @@ def test_paths_that_may_name_a_patient(name, kinds):
         "3fa45678-90ab-4cde-8f01-234567890abc.png", "d41d8cd98f00b204e9800998ecf84270.png",
         "a/1/2/19.png", "250um.tif", "CIRRUS5000/1.png",
         "CNV/CNV-1047099-1.jpeg", "amd_1047099_1.jpg", "Stargardt/Best_1.png", "",
+        "Spectralis/2022-03/IM01.dcm",
     ],
 )  # fmt: skip
 def test_counters_hashes_and_places_in_volumes_are_not_flagged(name):

@@ -92,6 +92,8 @@ def test_what_headers_say(tmp_path):
     assert [eye_of(word) for word in ("R.", "links", "双眼", "x")] == ["OD", "OS", "OU", ""]
     words = ("O.D.", "left eye", "beide Augen", "Rechtes Auge", "ojo izquierdo", "1")
     assert [eye_of(word) for word in words] == ["OD", "OS", "OU", "OD", "OS", ""]
+    words = ("re.", "li.", "bds.", "RA", "LA", "BA", "R/L", "OD + OS", "oculus dexter", "R/R")
+    assert [eye_of(word) for word in words] == ["OD", "OS", "OU"] * 2 + ["OU", "OU", "OD", ""]
 
 
 def coded(meaning):
