@@ -96,9 +96,14 @@ def find_encoding(path: Path) -> str:
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name
-    nulls = [head[start::2].count(0) / max(1, len(head) // 2) for start in (0, 1)]
-    if max(nulls) > 0.4 and min(nulls) < 0.1:
-        return "utf-16-be" if nulls[0] > nulls[1] else "utf-16-le"
+    if head.count(0) > 0.02 * len(head):  # two bytes a sign, and no mark: by where its lines end
+        two = head[: len(head) // 2 * 2]
+        ends = {
+            name: len(re.findall("[\r\n]", two.decode(name, "replace")))
+            for name in ("utf-16-le", "utf-16-be")
+        }
+        if any(ends.values()):
+            return max(ends, key=lambda name: ends[name])
     if _is_utf8(path):
         return "utf-8"
     sample = b"".join(_lines_beyond_ascii(path))

@@ -9,11 +9,13 @@ from html.parser import HTMLParser
 
 def is_rtf(text: str) -> bool:
     """Say whether a text is the source of an RTF document, or has one behind its own words."""
-    return "{\\rtf" in text
+    return "{\\rtf" in text or "{\\\\rtf" in text
 
 
 def text_of_rtf(source: str) -> str:
     """Read the text of RTF documents, also of one that is cut; of a damaged one, nothing."""
+    if "{\\\\rtf" in source:  # with its backslashes doubled, as JSON and SQL write them
+        source = source.replace("\\\\", "\\")
     before, *documents = source.split("{\\rtf")
     return " ".join([before.strip(' "'), *(_text_of_rtf("{\\rtf" + each) for each in documents)])
 

@@ -43,9 +43,7 @@ class Opened:
 
 def plain_name(name: str) -> str:
     """Reduce a column's name to what people mean: no case, blanks, dashes, invisible signs."""
-    return re.sub(
-        r"[\s_.-]+", "", INVISIBLE.sub("", unicodedata.normalize("NFKC", name))
-    ).casefold()
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name)).casefold() or name.strip()
 
 
 def visible(name: str) -> str:
@@ -137,8 +135,8 @@ def lacks_columns(
     if not rows:
         got = "an empty file"
     elif held:
-        got = "all of them in one cell, without " + ", ".join(SEPARATORS.values()) + " between"
-        remedy = "save the table anew, as CSV UTF-8 with commas"
+        got = "all of them in one cell, which no separator parts"
+        remedy = "save the table anew, as CSV UTF-8 with " + ", ".join(SEPARATORS.values())
     elif number == 0:
         got = f"{len(first)} fields{by}; the first line is a pair and no header"
         remedy = f"write the columns' names above it: {(separator or ',').join(columns)}"

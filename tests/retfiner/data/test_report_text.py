@@ -40,6 +40,7 @@ CDA = (
             "Fluid. No & few drusen. Central thickness: 312 um AMD Stable. As in a letter to them.",
         ),
         (CDA, "Findings no fluid"),
+        (RTF.replace("\\", "\\\\"), "Obrzęk, ärztlich Befund: Drusen}"),
         (base64.b64encode(RTF.encode()).decode(), "Obrzęk, ärztlich Befund: Drusen}"),
         ('\ufeff"' + RTF + RTF + '"', "Obrzęk, ärztlich Befund: Drusen} " * 2),
         ("OCT:\\r\\nno fluid\\nflat, \\u00d6dem", "OCT: no fluid flat, Ödem"),

@@ -45,6 +45,13 @@ def test_an_encoding_is_found_where_one_reading_makes_sense(tmp_path, encoding):
     assert any("encoding" in note for note in table.notes) == (encoding != "utf-8-sig")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_chinese_in_two_bytes_a_sign_without_a_mark(tmp_path, encoding):
+    report = "一黄斑区未见积液，视网膜厚度正常。" * 12
+    path = write(tmp_path / "t.csv", text_of(*[report] * 30).encode(encoding))
+    assert read_table(path, COLUMNS).cells["report"][29] == report
+
+
 def test_few_signs_are_enough_where_they_are_a_unit_or_one_case(tmp_path):
     for encoding in ("cp1252", "cp850"):  # as letters, they would be ľm, Ám and æm
         path = write(tmp_path / "t.csv", text_of("CST 312 µm", "250µm").encode(encoding))
@@ -103,6 +110,7 @@ def test_a_separator_is_found_by_the_header(tmp_path, separator):
     ("header", "note"),
     [
         ("IMAGE, Report ,Patient ID", "'IMAGE' as image"),
+        ("image:,report *,patient-id", "'image:' as image"),
         ("image,report\u200b,\ufeffpatient_id", None),
         ("\ufeff\ufeffimage,report,patient_id", None),
         ("Export 2024,,\nimage,report,patient_id", "the header is in row 2"),
@@ -164,7 +172,7 @@ def test_lines_of_a_mac_hold_line_breaks_of_cells(tmp_path):
     [
         ("Liste\nBild;Befund;Fall\n0.png;Zyste;p0\n", "columns Bild, Befund, Fall parted by semi"),
         ("Anna M.;1951\nBild;Befund;Fall\n", "not shown"),
-        ("image:report:patient_id\n0.png:cyst:p0\n", "all of them in one cell"),
+        ("image:report:patient_id\n0.png:cyst:p0\n", "in one cell, which no separator parts"),
         ("0.png,cyst,p0\n", "a pair and no header"),
     ],
 )
