@@ -91,7 +91,6 @@ def _report(
     from linprobe.report.build import build_report, say
     from linprobe.report.config import ReportConfig
 
-    output = config.results / "report"
     report = ReportConfig(
         base=models[:1],
         refined=[*models[1:], *others],
@@ -100,10 +99,9 @@ def _report(
         data_set=sorted({summary.data_set for summary in summaries}),
         protocol=sorted({summary.protocol for summary in summaries}),
         unit=config.unit,
-        output=output,
     )
     print()
-    say(build_report(report), output)
+    say(build_report(report), report.folder)
 
 
 def _next_commands(config: ProbeConfig, model: str) -> str:

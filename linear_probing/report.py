@@ -26,7 +26,7 @@ def main() -> None:
     with progress(LOADING):
         from linprobe.report.build import build_report, say
 
-    say(build_report(config), config.output)
+    say(build_report(config), config.folder)
 
 
 if __name__ == "__main__":

@@ -101,9 +101,9 @@ def build_report(config: ReportConfig) -> Report:
         TABLE: loaded.table.drop(columns=["name", "amount"]).to_csv(index=False),
     }
     for name, text in texts.items():
-        write_text(config.output / name, text)
+        write_text(config.folder / name, text)
     efficiency = _efficiency(kinds[summary.kind], summary.metric, numbers)
-    pictures, files = _draw(_drawings(every, efficiency), config.output / FIGURES)
+    pictures, files = _draw(_drawings(every, efficiency), config.folder / FIGURES)
     page = lay.render(
         "page.html",
         title=_title(summary),
@@ -120,9 +120,9 @@ def build_report(config: ReportConfig) -> Report:
         methods=methods,
         provenance=[(name, _provenance(loaded, name)) for name in loaded.names],
     )
-    place = config.output / "index.html"
+    place = config.folder / "index.html"
     write_text(place, page)
-    return Report(summary, results, remarks, [place, *(config.output / n for n in texts), *files])
+    return Report(summary, results, remarks, [place, *(config.folder / n for n in texts), *files])
 
 
 def _check_scales(config: ReportConfig, loaded: Loaded) -> None:

@@ -53,12 +53,17 @@ class ScoreSettings:
 class OutputSettings:
     """Output."""
 
-    output: Path = flag("folder to write the report to", Path("__results/report"))
+    output: Path | None = flag("folder to write to; by default report in --results", None)
 
 
 @dataclass(frozen=True)
 class ReportConfig(OutputSettings, ScoreSettings, ModelSettings):
     """Settings of a report; each class above is a heading of its ``--help``."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the report is written."""
+        return self.output or self.results / "report"
 
     def __post_init__(self) -> None:
         """Check what a type alone cannot say.

@@ -36,7 +36,7 @@ def test_patients_are_scored_by_the_mean_of_their_images(config):
     means = table.groupby("patient")[[*names]].mean()
     for name, row in zip(one.images, one.probabilities[MODELS[1]][0], strict=True):
         np.testing.assert_allclose(row, means.loc[name.removeprefix("patient ")])
-    page = (config.output / "index.html").read_text(encoding="utf-8")
+    page = (config.folder / "index.html").read_text(encoding="utf-8")
     assert "by patient (mean of its images" in page and " patients)</th>" in page
 
 
