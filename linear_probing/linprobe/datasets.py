@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from linprobe.units import unit_names
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
 from retfiner.common.patients import Owner, in_several_classes, owner_of, read_split_table
@@ -63,6 +62,8 @@ class Split:
     @property
     def units(self) -> list[str]:
         """What belongs together: a patient's images, and each image of an unknown one."""
+        from linprobe.units import unit_names  # by pandas, which a wrong path does not wait for
+
         return unit_names("patient", self.names, self.owners)
 
     def subset(self, rows: NDArray[np.int64]) -> Split:

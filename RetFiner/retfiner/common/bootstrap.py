@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
 
 FloatArray = NDArray[np.float64]
 
@@ -74,6 +73,8 @@ def bootstrap_interval(
     that it is a mean over (1 of a class counts as 2). None with fewer than two units or without
     finite draws.
     """
+    from scipy.stats import norm, t  # half a second, which a wrong path does not wait for
+
     if max(one.total for one in units) < 2 or not len(draws) or not np.isfinite(draws).all():
         return None
     n = np.array([max(count, 2) for one in units for count in one.of_classes], dtype=np.float64)
