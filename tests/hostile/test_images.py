@@ -82,7 +82,7 @@ def test_a_table_may_name_anything_and_only_images_are_read(tmp_path):
         "|touch marker.png",
         "$(touch marker).png",
     ]
-    rows = [[name, "a report", f"p{k}"] for k, name in enumerate(names)]
+    rows = [[name, "a cyst", f"p{k}"] for k, name in enumerate(names)]
     table = write_csv(tmp_path / "table" / "pairs.csv", rows)
     outcome = bounded(lambda: read_manifest(table, on_bad_row="skip").rows)
     assert (outcome.kind, outcome.text) == ("returned", "[2, 3]")

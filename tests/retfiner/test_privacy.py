@@ -120,10 +120,10 @@ def test_a_row_that_is_left_out_is_told_by_row_and_image(tmp_path, material, cap
     [
         (f"{IMAGE}.png,{REPORT},{PATIENT}\n", "3 fields"),  # no header: the first line is a row
         (f"{IMAGE}.png;{REPORT};{PATIENT}\n", "the first line is a pair and no header"),
-        (f'image,report,patient_id\na.png,"{REPORT}" x,{PATIENT}\n', "not a well-formed CSV"),
+        (f'image,report,patient_id\na.png,{REPORT},"{PATIENT}\n', "not a well-formed CSV"),
         (f"image,report,patient_id\na.png,{REPORT}, more,{PATIENT}\n", "4 fields"),
         (f"image,report,patient_id\n,{REPORT},{PATIENT}\n", "no image named"),
-        (f"image,report,patient_id,slice\na.png,{REPORT},{PATIENT},x\n", "the slice is"),
+        (f"image,report,patient_id,slice\na.vol,{REPORT},{PATIENT},x\n", "the slice is"),
         (f"image,report,patient_id\na.png,{REPORT},{PATIENT}\n", "there is no file"),
         (f"image,report,patient_id\na.png,{REPORT},{PATIENT}ä\n".encode("latin1"), "not UTF-8"),
     ],

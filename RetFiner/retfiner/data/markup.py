@@ -162,15 +162,20 @@ def _meaning(found: re.Match[str]) -> str:
     return "" if found["style"] else _SIGNS.get(found["sign"] or "", "\n")
 
 
-_BASE64 = re.compile(r"\s*(?:[A-Za-z0-9+/]{4}\s*){6,}(?:[A-Za-z0-9+/]{2,3}={1,2})?\s*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+FEWEST_BASE64 = 24
+"""Characters; a shorter text may be a word."""
 
 
 def text_of_base64(text: str) -> str | None:
     """Read text that was written in base64; None where it is no text, or was not."""
-    if _BASE64.fullmatch(text) is None:
+    if len(text) < FEWEST_BASE64 or _BASE64.fullmatch(text) is None:
+        return None
+    written = "".join(text.split())
+    if len(written) < FEWEST_BASE64 or len(written) % 4:
         return None
     try:
-        read = base64.b64decode(text).decode("utf-8")
+        read = base64.b64decode(written).decode("utf-8")
     except (ValueError, UnicodeDecodeError):
         return None
     return read if " " in read and all(s.isprintable() or s.isspace() for s in read) else None
