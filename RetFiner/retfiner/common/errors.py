@@ -32,6 +32,11 @@ class InputError(ValueError):
         super().__init__("\n".join(parts))
         self.problem, self.got, self.expected, self.remedy = problem, got, expected, remedy
 
+    def changed(self, *, got: object | None = None, remedy: str | None = None) -> InputError:
+        """Say the same, with something else got or another remedy."""
+        got, remedy = got or self.got, remedy or self.remedy
+        return InputError(self.problem, got=got, expected=self.expected, remedy=remedy)
+
     @property
     def in_one_line(self) -> str:
         """The whole message as a cell of a table, or one of many reasons."""

@@ -118,10 +118,9 @@ def read_table_or(
     try:
         return read_table(path, columns, optional, encoding)
     except InputError as error:
-        said, is_lacking, _ = str(error).partition(f"\n  remedy:   {NAME_COLUMNS}")
-        if not is_lacking:
+        if not (error.remedy or "").startswith(NAME_COLUMNS):
             raise
-        raise InputError(said, remedy=remedy) from None
+        raise error.changed(remedy=remedy) from None
 
 
 @contextlib.contextmanager
@@ -155,8 +154,8 @@ class Quoting(NamedTuple):
     """A way to write cells that hold separators, and what is said of a table that is in it."""
 
     options: dict[str, Any]
-    sign: str = ""
-    """What such a table holds; without, the way is not tried."""
+    signs: tuple[str, ...] = ()
+    """What such a table holds one of; without, the way is not tried."""
     note: str = ""
 
 
@@ -164,15 +163,15 @@ STANDARD = Quoting({"strict": True})
 OTHER_QUOTINGS = (
     Quoting(
         {"strict": True, "escapechar": "\\", "doublequote": False},
-        '\\"',
+        ('\\"',),
         'quotes within reports are written \\"',
     ),
     Quoting(
         {"quoting": csv.QUOTE_NONE, "escapechar": "\\"},
-        "\\",
+        tuple(f"\\{separator}" for separator in SEPARATORS),  # not those of a path of Windows
         "separators within reports are written with a \\ before them",
     ),
-    Quoting({"quoting": csv.QUOTE_NONE}, '"', "quotes are read as they stand, around no cell"),
+    Quoting({"quoting": csv.QUOTE_NONE}, ('"',), "quotes are read as they stand, around no cell"),
 )
 """Ways that are tried where the standard one fails, and taken if all rows fit the header then."""
 
@@ -210,9 +209,9 @@ def _read_otherwise(
     quotings: Sequence[Quoting],
 ) -> Table | None:
     with path.open(encoding=encoding, newline="\n") as file:
-        signs = {q.sign for line in file for q in quotings if q.sign in line}
+        found = {q.note for line in file for q in quotings if any(s in line for s in q.signs)}
     for quoting in quotings:
-        if quoting.sign in signs:
+        if quoting.note in found:
             with contextlib.suppress(MalformedCSVError):
                 table = _collect(_open_csv(path, columns, optional, encoding, quoting))
                 if not table.broken:

@@ -172,9 +172,8 @@ def _rows_in(stream: Any) -> Iterator[bytes]:
     """Give XML in parts that end between rows."""
     rest = b""
     while block := stream.read(BLOCK):
-        whole, mark, rest = (rest + block).rpartition(b"<row ")
-        yield whole
-        rest = mark + rest
+        whole, mark, rest = (rest + block).rpartition(b"row>")  # </row>, or another prefix
+        yield whole + mark
     yield rest
 
 

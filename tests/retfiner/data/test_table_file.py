@@ -1,8 +1,11 @@
 """Tables as people export them: what is read, what is asked, what is named."""
 
+import io
+
 import pytest
 
 from retfiner.common.errors import InputError
+from retfiner.data import workbook
 from retfiner.data.encoding import find_encoding, misread, misread_as_western
 from retfiner.data.table_file import read_table
 
@@ -158,6 +161,22 @@ def test_rows_of_other_programs(tmp_path, rows, report, note):
     table = read_table(write(tmp_path / "t.csv", f"image,report,patient_id\n{rows}\n"), COLUMNS)
     assert table.cells == {"image": ["0.png"], "report": [report], "patient_id": ["p0"]}
     assert (note is None and not table.notes) or note in table.notes[0]
+
+
+def test_a_lone_quote_beside_paths_of_windows_is_told(tmp_path):
+    rows = 'scans\\0.png,"cyst,p0\nscans\\1.png,flat",p1\n'
+    table = read_table(write(tmp_path / "t.csv", f"image,report,patient_id\n{rows}"), COLUMNS)
+    assert table.cells["image"] == ["scans\\0.png"] and "lone double quote" in table.broken[2]
+
+
+@pytest.mark.parametrize("prefix", ["", "x:"])
+def test_a_sheet_is_looked_at_between_its_rows(monkeypatch, prefix):
+    monkeypatch.setattr(workbook, "BLOCK", 40)
+    row = f"<{prefix}row r='1'><{prefix}c/></{prefix}row>"
+    sheet = (row * 9 + "<mergeCells/>").encode()
+    parts = list(workbook._rows_in(io.BytesIO(sheet)))
+    assert b"".join(parts) == sheet and len(parts) > 5
+    assert all(part.endswith(b"row>") for part in parts[:-1] if part)
 
 
 def test_lines_of_a_mac_hold_line_breaks_of_cells(tmp_path):
