@@ -127,11 +127,9 @@ def read_resumed_run(path: Path) -> ResumedRun:
     try:
         raw = read_checkpoint(path)
     except InputError as error:
-        said = str(error).partition("\n  remedy")[0]
         best = path.with_name("best-model.ckpt")
         kept = f"; {best} holds its best weights so far" if best.is_file() else ""
-        remedy = f"begin a new run, without --resume{kept}"
-        raise InputError(said, remedy=remedy) from error
+        raise error.changed(remedy=f"begin a new run, without --resume{kept}") from error
     absent = sorted(_NEEDED - raw.content.keys())
     if not isinstance(raw.metadata.get("settings"), Mapping) or absent:
         raise _not_resumable(path, f"no {', '.join(absent)}" if absent else "no settings")

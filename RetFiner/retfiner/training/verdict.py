@@ -28,14 +28,8 @@ ADVICE = {
     ("itc", "at chance"): "more epochs or pairs; a larger --batch_size has more to contrast, and "
     "--contrast_batch with as little memory",
     ("itm", "at chance"): "it needs a contrast that works, and more steps: more epochs or pairs",
-    (
-        "mlm",
-        "at chance",
-    ): "more epochs, or a text encoder that has learned masked words",
-    (
-        "gm",
-        "at chance",
-    ): "more epochs, or a text encoder that has learned masked words",
+    ("mlm", "at chance"): "more epochs, or a text encoder that has learned masked words",
+    ("gm", "at chance"): "more epochs, or a text encoder that has learned masked words",
     ("mlm", "does not use the image"): "words are guessed from words: more pairs or epochs, or "
     "reports that differ more",
     ("gm", "does not use the image"): "words are guessed from words: more pairs or epochs, or "

@@ -219,11 +219,8 @@ def _naming_left_out(problems: Sequence[Problem]) -> Iterator[None]:
         gone = _left_out(problems)
         if not gone:
             raise
-        raise InputError(
-            error.problem,
-            got=f"{error.got}{gone}",
-            expected=error.expected,
-            remedy=f"mend these rows; {error.remedy}",
+        raise error.changed(
+            got=f"{error.got}{gone}", remedy=f"mend these rows; {error.remedy}"
         ) from error
 
 

@@ -13,6 +13,7 @@ wonder there is a note, and ``#axis=last`` reads the other way. Colour comes las
 import io
 import math
 import zipfile
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -163,8 +164,9 @@ class _Stack(ImageFile):
         array = self._array()
         return array.reshape(plain_shape(array.shape))
 
+    @abstractmethod
     def _array(self) -> NDArray[Any]:
-        raise NotImplementedError
+        """Return the array as the file has it."""
 
     def _decode(self, index: int) -> GrayImage:
         values = self.layout.image(self.values(), index)
