@@ -66,19 +66,17 @@ def _draw_recall(axis: Any, table: pd.DataFrame) -> None:
     markers = {"1": "o", "5": "s", "10": "^"}
     for direction, colour in (("image_to_text", BLUE), ("text_to_image", GREEN)):
         for k, marker in markers.items():
-            column = f"val/{direction}_recall@{k}"
-            if column in table:
-                seen = table.dropna(subset=[column])
-                axis.plot(
-                    seen["step"],
-                    100 * seen[column],
-                    color=colour,
-                    marker=marker,
-                    markersize=3,
-                    linestyle="-" if direction == "image_to_text" else "--",
-                    label=f"{direction.replace('_', ' ')} @{k}",
-                )
-    axis.set_title("recall on validation, %", fontsize=10)
+            name = f"{direction}_recall@{k}"
+            label = f"{direction.replace('_', ' ')} @{k}"
+            style = {"linestyle": "-" if direction == "image_to_text" else "--", "color": colour}
+            for column, extra in (
+                (f"val/{name}", {"marker": marker, "markersize": 3, "label": label}),
+                (f"chance/{name}", {"linewidth": 0.8, "alpha": 0.45}),
+            ):
+                if column in table:
+                    seen = table.dropna(subset=[column])
+                    axis.plot(seen["step"], 100 * seen[column], **style, **extra)
+    axis.set_title("recall on validation, % (thin: by chance)", fontsize=10)
     highest = min(100.0, max(axis.get_ylim()[1], 1))
     axis.set_ylim(0, 1.45 * highest)  # room for the legend
     axis.set_yticks([tick for tick in axis.get_yticks() if 0 <= tick <= 100])

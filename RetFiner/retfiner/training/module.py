@@ -20,7 +20,7 @@ from retfiner.training.compact_adamw import CompactAdamW
 from retfiner.training.distributed.collectives import all_gather_objects, all_reduce_mean
 from retfiner.training.distributed.fsdp import clip_by_norm
 from retfiner.training.optim import LrSchedule, lr_factor, parameter_groups
-from retfiner.training.recall import retrieval_recall
+from retfiner.training.recall import chance_recall, retrieval_recall
 from retfiner.training.verdict import deal_anew, entropy
 from retfiner.vision.preprocessing import augment_batch
 
@@ -180,7 +180,7 @@ class RefinementModule(pl.LightningModule):
                 self.log(f"chance/{name}", entropy(counts), on_epoch=True, batch_size=batch.total)
 
     def on_validation_epoch_end(self) -> None:
-        """Log recall@k and what guessing words gives, over the whole validation set."""
+        """Log recall@k and what guessing gives, over the whole validation set."""
         for name, counts in self._words.items():
             self.log(f"chance/{name}", entropy(torch.stack(all_gather_objects(counts)).sum(0)))
         self._words = {}
@@ -189,8 +189,9 @@ class RefinementModule(pl.LightningModule):
                 torch.cat(parts) for parts in zip(*self._seen, strict=True)
             )
             self._seen.clear()
-            recall = retrieval_recall(images, texts, report_ids)
+            recall, chance = retrieval_recall(images, texts, report_ids), chance_recall(report_ids)
             self.log_dict({f"val/{name}": value for name, value in recall.items()})
+            self.log_dict({f"chance/{name}": value for name, value in chance.items()})
 
     def _augmented(self, batch: Batch, batch_idx: int) -> Tensor:
         spec = self.model.backbone.spec

@@ -49,20 +49,33 @@ def pretrain(config: PretrainConfig) -> None:
 def load_images(folder: Path, image_size: int) -> Tensor:
     """Read all images below a folder, of volumes every B-scan, as (N, 1, S, S) uint8.
 
+    Files that cannot be read are left out, and it is said how many.
+
     Raises:
         InputError: If there are fewer than two.
     """
     paths = image_files(folder)
     resize = EvaluationTransform(image_size, (0.0,), (1.0,), 1)
 
-    def load(path: Path) -> list[Tensor]:
-        return [(resize(image) * 255).round().to(torch.uint8) for image in iter_images(path)]
+    def load(path: Path) -> list[Tensor] | str:
+        try:
+            return [(resize(image) * 255).round().to(torch.uint8) for image in iter_images(path)]
+        except InputError as error:
+            return error.in_one_line
 
     with ThreadPoolExecutor(4) as pool:
         reading = track(pool.map(load, paths), "reading images", len(paths), "file")
-        images = [image for file in reading for image in file]
+        read = list(reading)
+    images = [image for file in read if not isinstance(file, str) for image in file]
+    unread = [reason for reason in read if isinstance(reason, str)]
     if len(images) < 2:
-        raise InputError(f"{folder} holds too few images", got=len(images), expected="at least 2")
+        raise InputError(
+            f"{folder} holds too few images",
+            got="; ".join([f"{len(images)} of {len(paths)} files", *unread[:1]]),
+            expected="at least 2",
+        )
+    if unread:
+        print(f"{len(unread)} of {len(paths)} files cannot be read and are left out: {unread[0]}")
     return torch.stack(images)
 
 

@@ -67,7 +67,7 @@ def chance_recall(report_ids: Tensor) -> dict[str, float]:
     Returns:
         The same names as :func:`retrieval_recall`, each in [0, 1].
     """
-    counts = report_ids.unique(return_counts=True)[1].numpy()
+    counts = report_ids.unique(return_counts=True)[1].cpu().numpy()
     directions = {
         "image_to_text": (len(counts), np.ones(1, np.int64)),
         "text_to_image": (len(report_ids), counts),

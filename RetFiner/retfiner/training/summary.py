@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 
 from retfiner.common.commands import command
 from retfiner.data.after_cut import cut_reports, unknown_note
-from retfiner.data.batch import Collate, identify_reports
+from retfiner.data.batch import Collate
 from retfiner.data.datamodule import PairsDataModule
 from retfiner.data.manifest import Manifest
 from retfiner.training.callbacks.guard import lacks_for_guard
@@ -22,7 +22,6 @@ from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
 from retfiner.training.guard import Change, encoder_advice
 from retfiner.training.module import RefinementModule
 from retfiner.training.monitor import Monitor
-from retfiner.training.recall import chance_recall
 from retfiner.training.verdict import ADVICE, Objective, loss_names, read_objectives
 
 EXTRACTION = "RetFiner/get_vision_backbone_for_linprobing.py"
@@ -113,7 +112,7 @@ def report(folder: Path, batches: PairsDataModule, monitor: Monitor) -> RunResul
     folder, (before, best) = all_gather_objects(
         (folder, _read_metrics(folder, monitor) if knows else ({}, {}))
     )[0]
-    rank_zero_print(f"\n{format_summary(before, best, _chance(batches))}")
+    rank_zero_print(f"\n{format_summary(before, best)}")
     unmeasured = lacks_for_guard(batches.pairs) or "no scan of another patient can be read"
     rank_zero_print("\n".join(["", *describe_encoder(Change.read(best, "guard/"), unmeasured)]))
     rank_zero_print(
@@ -139,24 +138,12 @@ def _read_metrics(folder: Path, monitor: Monitor) -> tuple[dict[str, float], dic
 _SHOWN = ("val", "chance", "shuffled", "guard")
 
 
-def _chance(batches: PairsDataModule) -> dict[str, float]:
-    """Return the recall of a random order on validation, where the reports are at hand."""
-    if batches.pairs.manifests is None:
-        return {}
-    collate = batches.collate
-    reports = [collate.part_of(report) for report in batches.pairs.manifests[1].reports]
-    return chance_recall(identify_reports(collate.tokenizer, reports, collate.max_tokens))
-
-
-def format_summary(
-    before: dict[str, float], best: dict[str, float], chance: dict[str, float]
-) -> str:
+def format_summary(before: dict[str, float], best: dict[str, float]) -> str:
     """Format what a run achieved on validation as a table, and what to try as lines below it.
 
     Args:
         before: Metrics before the first step; empty for a resumed run.
-        best: Those of the best checkpoint.
-        chance: Recall of a random order, by the same names; may be empty.
+        best: Those of the best checkpoint, with what guessing gives where it was measured.
     """
     objectives = read_objectives(best)
     heads = ("before", "after", "guessing", "shuffled")
@@ -168,9 +155,9 @@ def format_summary(
             values += [objectives[name].chance, objectives[name].shuffled]
             verdict = f"  {objectives[name].verdict}"
         lines.append(_row(label, values, "{:.3f}") + verdict)
-    recalls = [n.removeprefix("val/") for n in best if "recall" in n]
+    recalls = [n.removeprefix("val/") for n in best if n.startswith("val/") and "recall" in n]
     for name in sorted(recalls, key=lambda n: (n.split("@")[0], int(n.split("@")[1]))):
-        values = [before.get(f"val/{name}"), best[f"val/{name}"], chance.get(name)]
+        values = [before.get(f"val/{name}"), best[f"val/{name}"], best.get(f"chance/{name}")]
         shown = [None if value is None else 100 * value for value in values]
         lines.append(_row(name.replace("_", " "), shown, "{:.1f} %"))
     return "\n".join([*lines, *_advice(objectives)])

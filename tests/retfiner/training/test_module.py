@@ -145,6 +145,10 @@ def test_validation_weighs_pairs_alike_and_recall_is_of_all_of_them():
         torch.cat([b.report_ids for b in batches]),
     )
     assert {k: metrics[f"val/{k}"] for k in recall} == pytest.approx(recall)
+    # Seven distinct reports of eight images: one report is found by either of two.
+    assert metrics["chance/image_to_text_recall@5"] == pytest.approx(5 / 7)
+    by_chance = (6 * 5 / 8 + 1 - 6 / 56) / 7
+    assert metrics["chance/text_to_image_recall@5"] == pytest.approx(by_chance)
 
 
 def test_no_recall_without_anything_to_compare():

@@ -165,11 +165,15 @@ def test_too_few_images(tmp_path):
         load_images(tmp_path, 16)
 
 
-def test_a_broken_image_is_named(tmp_path):
+def test_a_broken_image_is_left_out_and_named(tmp_path, capsys):
     for index in range(3):
         write_image(tmp_path / f"{index}.png", index)
+    whole = load_images(tmp_path, 16)
     damage_in_the_middle(tmp_path / "1.png")
-    with pytest.raises(InputError, match=r"1\.png cannot be used"):
+    assert torch.equal(load_images(tmp_path, 16), whole[[0, 2]])
+    assert "1 of 3 files cannot be read and are left out" in capsys.readouterr().out
+    damage_in_the_middle(tmp_path / "2.png")
+    with pytest.raises(InputError, match=r"too few images\s+got: +1 of 3 files; .*1\.png"):
         load_images(tmp_path, 16)
 
 

@@ -60,14 +60,12 @@ def format_epoch(epoch: int, metrics: dict[str, float], is_best: bool) -> str:
     for name in loss_names(metrics):
         text = f"{name} {metrics.get(f'train/{name}', math.nan):.3f}/{metrics[f'val/{name}']:.3f}"
         pairs.append(f"{text} ({objectives[name].verdict})" if name in objectives else text)
-    recall = [
-        f"{label} {100 * metrics[key]:.1f} %"
-        for key, label in (
-            ("val/image_to_text_recall@5", "image-to-text R@5"),
-            ("val/text_to_image_recall@5", "text-to-image R@5"),
-        )
-        if key in metrics
-    ]
+    recall = []
+    for way, label in (("image_to_text", "image-to-text"), ("text_to_image", "text-to-image")):
+        value, chance = (metrics.get(f"{kind}/{way}_recall@5") for kind in ("val", "chance"))
+        if value is not None:
+            text = f"{label} R@5 {100 * value:.1f} %"
+            recall.append(text if chance is None else f"{text} (chance {100 * chance:.1f})")
     if "guard/refined" in metrics:
         recall.append(f"neighbours {metrics['guard/base']:.3f} -> {metrics['guard/refined']:.3f}")
     return f"epoch {epoch:>2}  train/val: " + "  ".join(pairs + recall) + ("  *" if is_best else "")

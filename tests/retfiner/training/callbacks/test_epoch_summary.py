@@ -29,6 +29,9 @@ def test_a_line_an_epoch():
         "image-to-text R@5 12.5 %  text-to-image R@5 25.0 %  *"
     )
     assert not format_epoch(3, METRICS, is_best=False).endswith("*")
+    by_chance = METRICS | {"chance/image_to_text_recall@5": 0.0625}
+    line = format_epoch(3, by_chance, is_best=False)
+    assert "image-to-text R@5 12.5 % (chance 6.2)  text-to-image R@5 25.0 %" in line
     assert "R@5" not in format_epoch(1, {"val/loss": 1.0, "train/loss": 1.0}, is_best=False)
 
 
@@ -42,8 +45,8 @@ def test_a_line_says_what_an_objective_learns():
 def test_a_summary_of_before_after_guessing_and_shuffled():
     before = {"val/loss": 5.0, "val/gm": 2.0, "val/image_to_text_recall@5": 0.1}
     best = {"val/loss": 3.5, "val/gm": 1.25, "val/image_to_text_recall@5": 0.5}
-    best |= {"chance/gm": 4.0, "shuffled/gm": 1.75}
-    lines = format_summary(before, best, {"image_to_text_recall@5": 0.05}).splitlines()
+    best |= {"chance/gm": 4.0, "shuffled/gm": 1.75, "chance/image_to_text_recall@5": 0.05}
+    lines = format_summary(before, best).splitlines()
     assert [line.split() for line in lines[1:4]] == [
         ["loss,", "sum", "5.000", "3.500"],
         ["loss,", "GM", "2.000", "1.250", "4.000", "1.750", "learns"],
@@ -56,14 +59,14 @@ def test_a_summary_of_before_after_guessing_and_shuffled():
 
 def test_a_summary_says_what_to_try():
     best = {"val/loss": 3.5, "val/itm": 0.636, "chance/itm": 0.6365, "shuffled/itm": 0.637}
-    text = format_summary({}, best, {})
+    text = format_summary({}, best)
     assert "0.637  at chance" in text
     assert "note: ITM is at chance; try: " in text
 
 
 def test_a_summary_reads_from_the_sum_to_the_last_recall():
     names = ["gm", "image_to_text_recall@10", "image_to_text_recall@5", "loss", "itc"]
-    lines = format_summary({}, {f"val/{name}": 0.5 for name in names}, {}).splitlines()
+    lines = format_summary({}, {f"val/{name}": 0.5 for name in names}).splitlines()
     assert [line[:30].rstrip() for line in lines[1:]] == [
         "loss, sum", "loss, ITC", "loss, GM", "image to text recall@5", "image to text recall@10",
     ]  # fmt: skip
@@ -71,7 +74,8 @@ def test_a_summary_reads_from_the_sum_to_the_last_recall():
 
 def test_a_summary_of_a_resumed_run_keeps_its_columns():
     best = {"val/loss": 3.5, "val/image_to_text_recall@5": 0.5}
-    lines = format_summary({}, best, {"image_to_text_recall@5": 0.05}).splitlines()
+    best["chance/image_to_text_recall@5"] = 0.05
+    lines = format_summary({}, best).splitlines()
     end = lines[0].index("after") + len("after")
     assert lines[1][:end].endswith("3.500")
     assert lines[2][:end].endswith("50.0 %")
