@@ -114,7 +114,7 @@ def join(
             for n in range(1, len(each) + 1):  # of the patient, the eye, the day
                 by_key[each[:n]].append(i)
     secret = None if key_file is None else _secret(key_file)
-    rows, used = [], set()
+    rows, used, days = [], set(), defaultdict(set)
     exams: dict[Key, str] = {}
     cells = table.cells[report_column]
     with_bscans = {_key(columns, *volume[1:4]) for volume in found if volume.kind == OCT}
@@ -128,6 +128,7 @@ def join(
             continue
         used.update(by_key[key])
         exam = exams.setdefault(key, f"exam-{len(exams) + 1:05d}")
+        days[key].add(volume.day)
         patient = volume.patient if secret is None else _pseudonym(secret, volume.patient)
         report = read_report(cells[by_key[key][0]]).text
         taken = volume.images if bscan == "all" else [volume.images[len(volume.images) // 2]]
@@ -140,6 +141,9 @@ def join(
     notes = [f"{len(found):,} scans, {len(keys):,} reports: {len(exams):,} exams matched"]
     if both := sum("eye" in columns and keys[i][1] == "OU" for i in used):
         notes.append(f"reports of both eyes: {both:,}, each whole at both; see what a cut leaves")
+    if later := sum(len(seen - {""}) > 1 for seen in days.values()):  # never where days are matched
+        notes.append(f"reports that stand for scans of several days: {later:,}; with a date in"
+                     " --match each keeps to its own")  # fmt: skip
     notes += [f"not matched, {reason}: {n:,}" for reason, n in reasons.most_common()]
     return Joined(rows, unmatched, notes + table.notes)
 

@@ -232,6 +232,22 @@ def test_what_cannot_be_joined_is_said(tmp_path):
     assert reasons.count("scan with several reports") == 1
 
 
+@pytest.mark.parametrize(("match", "said"), [("patient,eye", 1), ("patient", 1),
+                                             ("patient,eye,date", 0)])  # fmt: skip
+def test_one_report_for_scans_of_several_days_is_said(tmp_path, match, said):
+    for day in ("2021-03-12", "2022-03-12"):
+        (tmp_path / "scans" / day).mkdir(parents=True)
+        write_both_eyes(tmp_path / "scans" / day / "both.e2e", day=day)
+    table = tmp_path / "reports.csv"
+    pd.DataFrame({"patient": ["7001"], "eye": ["R"], "date": ["2021-03-12"],
+                  "text": ["Drusen."]}).to_csv(table, index=False)  # fmt: skip
+    columns = {key: key for key in match.split(",")}
+    joined = join(tmp_path / "scans", table, columns, "text", "central", None, None)
+    assert len(joined.rows) == {"patient,eye": 2, "patient": 4, "patient,eye,date": 1}[match]
+    notes = [note for note in joined.notes if "scans of several days" in note]
+    assert len(notes) == said and all("days: 1;" in note for note in notes)
+
+
 def test_days_are_read_in_one_way_or_not_at_all(tmp_path):
     assert _read_days(["3/4/2021", "3/14/2021"], tmp_path) == ["2021-03-04", "2021-03-14"]
     assert _read_days(["3/4/2021", "14/3/2021"], tmp_path) == ["2021-04-03", "2021-03-14"]
