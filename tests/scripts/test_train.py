@@ -44,7 +44,11 @@ def test_a_run_leaves_its_files_and_says_where(trained):
         assert (folder / name).is_file()
     assert "Traceback" not in done.stderr
     assert "\r" not in done.stderr + done.stdout, "a bar is for terminals"
-    for words in ("RETFound, 48 wide", "itc x 1, gm x 1", "10 to train on, 6 to validate"):
+    for words in (
+        "a ViT (48 wide, 2 deep, patch 8) in RETFound's layout",
+        "itc x 1, gm x 1",
+        "10 to train on, 6 to validate",
+    ):
         assert words in done.stdout
     assert f"--path_to_model '{folder / 'best-model.ckpt'}'\n" in done.stdout
 

@@ -56,8 +56,8 @@ def model_card(
     )
     return environment.get_template("card.md").render(
         spec=backbone.spec,
-        title=_title(backbone),
-        is_published=_has_published_size(backbone),
+        title=backbone.title,
+        is_published=backbone.has_published_size,
         hub_licence=HUB_LICENCES.get(backbone.spec.licence, "other"),
         size=backbone.image_size,
         mean=", ".join(f"{value:.3f}" for value in backbone.spec.mean),
@@ -75,21 +75,6 @@ def measured_change(backbone: Backbone) -> Change | None:
     """Return what refinement found of this encoder beside its base, None if it was not measured."""
     found = backbone.provenance.get("guard")
     return Change.read(found) if isinstance(found, dict) else None
-
-
-def _has_published_size(backbone: Backbone) -> bool:
-    """Say whether there is a published model of this size, or one of any size."""
-    return not backbone.spec.sizes or backbone.size_name in backbone.spec.sizes
-
-
-def _title(backbone: Backbone) -> str:
-    """Name the model by what it is: a small ViT in RETFound's layout is no RETFound."""
-    spec = backbone.spec
-    if not _has_published_size(backbone):
-        return f"a {backbone.size_name} in {spec.name}'s layout"
-    if len(spec.sizes) < 2:
-        return spec.title
-    return f"{spec.title.partition(',')[0]}, {backbone.size_name}"
 
 
 def _pairs(description: Mapping[str, Any]) -> str:

@@ -52,9 +52,8 @@ def announce(
     """Print what is about to be trained, on what, where, and by which recipe."""
     backbone, pairs = module.model.backbone, batches.pairs
     rank_zero_print(
-        f"Backbone:       {backbone.spec.name}, {backbone.width} wide, "
-        f"{backbone.image_size} x {backbone.image_size} pixels, from "
-        f"{module.description['settings']['model_weights']}"
+        f"Backbone:       {backbone.title}, {backbone.image_size} x {backbone.image_size} pixels,"
+        f" from {module.description['settings']['model_weights']}"
     )
     for note in backbone.notes:
         rank_zero_print(f"                {note}")

@@ -172,6 +172,20 @@ class Backbone:
         return f"ViT ({self.width} wide, {len(self.blocks)} deep, patch {self.patch_size})"
 
     @property
+    def has_published_size(self) -> bool:
+        """Whether there is a published model of this size, or one of any size."""
+        return not self.spec.sizes or self.size_name in self.spec.sizes
+
+    @property
+    def title(self) -> str:
+        """What the model is: a small ViT in RETFound's layout is no RETFound."""
+        if not self.has_published_size:
+            return f"a {self.size_name} in {self.spec.name}'s layout"
+        if len(self.spec.sizes) < 2:
+            return self.spec.title
+        return f"{self.spec.title.partition(',')[0]}, {self.size_name}"
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
         """Shape (C, H, W) of an image as the encoder takes it."""
         return self.spec.in_chans, self.image_size, self.image_size
