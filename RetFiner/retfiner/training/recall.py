@@ -51,11 +51,16 @@ def chance_recall_at(k: int, total: int, n_right: NDArray[np.int64]) -> float:
         total: Number of candidates.
         n_right: (Q,) number of right candidates of each query.
     """
-    from scipy.stats import hypergeom  # half a second: not for those who only train
-
     distinct, queries = np.unique(n_right, return_counts=True)
-    missed = hypergeom.pmf(0, total, distinct, min(k, total))
+    missed = [_chance_of_none(min(k, total), int(n), total) for n in distinct]
     return float(1 - np.average(missed, weights=queries))
+
+
+def _chance_of_none(drawn: int, right: int, total: int) -> float:
+    """Return the chance that none is right, as SciPy's hypergeom; training does not wait for it."""
+    few, many = sorted((drawn, right))
+    places = np.arange(few)
+    return float(np.prod(np.maximum(total - many - places, 0) / (total - places)))
 
 
 def chance_recall(report_ids: Tensor) -> dict[str, float]:

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy.stats import hypergeom
 
 from retfiner.evaluation.retrieval import ranking as ranking_module
 from retfiner.evaluation.retrieval.metrics import chance_average_precision, chance_median_rank
@@ -115,6 +116,16 @@ def test_chance_is_what_random_orders_score():
     assert chance_average_precision(total, n_right) == pytest.approx(precision.mean(), abs=0.01)
     assert chance_median_rank(total, n_right) == np.median(places)
     assert chance_recall_at(20, total, n_right) == 1.0
+
+
+@pytest.mark.parametrize("total", [1, 2, 37, 1000, 10**6])
+def test_chance_is_scipys(total):
+    for k in {1, 5, 10, total // 2 + 1, 10 * total}:
+        for right in {1, min(2, total), (total + 1) // 2, total}:
+            drawn = min(k, total)
+            expected = hypergeom.sf(0, total, right, drawn)
+            found = chance_recall_at(k, total, np.array([right, right]))
+            assert found == pytest.approx(expected, rel=1e-8, abs=1e-12)
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 12, 225, 226, 1000, 3466])
