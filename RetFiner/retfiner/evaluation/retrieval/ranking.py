@@ -50,8 +50,9 @@ def rank(
     Raises:
         ValueError: If a query has no right candidate.
     """
-    rows, parts = max(1, ELEMENTS // len(candidates)), []
-    for some, ids in zip(queries.split(rows), query_ids.split(rows), strict=True):
+    rows, columns = max(1, ELEMENTS // len(candidates)), []
+    for start, some in zip(range(0, len(queries), rows), queries.split(rows), strict=True):
+        ids = query_ids[start : start + rows]
         scores, is_right = (some @ candidates.T).cpu(), (ids[:, None] == candidate_ids).cpu()
         n_right = is_right.sum(1)
         if not bool((n_right > 0).all()):
@@ -61,17 +62,19 @@ def rank(
         # numpy sorts values alone, in half the time in which torch sorts them with their places.
         ordered = torch.from_numpy(np.sort(keys)).flip(1)
         in_order = ordered != ordered.float()  # which of them were put below a cosine
-        parts.append(
-            (
-                in_order.byte().argmax(1),
-                summed_precision(in_order) / n_right,
-                n_right,
-                first,
-                scores.gather(1, first),
-                is_right.gather(1, first),
-            )
+        found = (
+            in_order.byte().argmax(1),
+            summed_precision(in_order) / n_right,
+            n_right,
+            first,
+            scores.gather(1, first),
+            is_right.gather(1, first),
         )
-    return Ranking(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        # In one place from the start: small parts between large arrays would keep these's memory.
+        columns = columns or [part.new_empty(len(queries), *part.shape[1:]) for part in found]
+        for column, part in zip(columns, found, strict=True):
+            column[start : start + rows] = part
+    return Ranking(*columns)
 
 
 def rank_both(images: Tensor, texts: Tensor, report: Tensor, shortlist: int) -> dict[str, Ranking]:
