@@ -50,7 +50,8 @@ def rank(
     Raises:
         ValueError: If a query has no right candidate.
     """
-    rows, columns = max(1, ELEMENTS // len(candidates)), []
+    rows = max(1, ELEMENTS // len(candidates))
+    columns: list[Tensor] = []
     for start, some in zip(range(0, len(queries), rows), queries.split(rows), strict=True):
         ids = query_ids[start : start + rows]
         scores, is_right = (some @ candidates.T).cpu(), (ids[:, None] == candidate_ids).cpu()
