@@ -189,7 +189,9 @@ class OptimisationSettings:
         "learning rate of each vision block as a share of the next one's", 1.0
     )
     lora_rank: PositiveInt | None = flag(
-        "train low-rank updates of this rank in place of the vision encoder's weights", None
+        "train low-rank updates of this rank in place of the vision encoder's weights; by default"
+        " the recipe's",
+        None,
     )
     lora_alpha: PositiveInt | None = flag(
         "scale of these updates times their rank; by default twice the rank", None
@@ -436,12 +438,11 @@ class RefineConfig(
                 remedy="leave it out",
             )
 
-    @property
-    def lora_scale(self) -> float | None:
+    def lora_scale(self, rank: int | None) -> float | None:
         """What low-rank updates are multiplied by; None without LoRA."""
-        if self.lora_rank is None:
+        if rank is None:
             return None
-        return self.lora_alpha / self.lora_rank if self.lora_alpha is not None else 2.0
+        return self.lora_alpha / rank if self.lora_alpha is not None else 2.0
 
     def _check_losses(self) -> None:
         if len(set(self.losses)) != len(self.losses):

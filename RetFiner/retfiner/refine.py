@@ -205,7 +205,7 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
         settings=as_plain(config) | as_plain(choice.recipe),
         given=given,
         data=describe_data(pairs, config.dataset),
-        lora_scale=config.lora_scale,
+        lora_scale=config.lora_scale(choice.recipe.lora_rank),
     )
     name = run_name(
         backbone.spec.name,
@@ -309,8 +309,8 @@ def build_module(
         config.losses,
         unfreeze_last_blocks=0 if recipe.vision_lr == 0 else recipe.unfreeze_last,
         freeze_text=recipe.text_lr == 0,
-        lora_rank=config.lora_rank,
-        lora_scale=config.lora_scale,
+        lora_rank=recipe.lora_rank,
+        lora_scale=config.lora_scale(recipe.lora_rank),
         fixed_temp=recipe.fixed_temp,
         drop_path=recipe.drop_path,
         gradient_checkpointing=config.gradient_checkpointing,
@@ -377,7 +377,7 @@ def basis_of(
         backbone=backbone.spec.name,
         blocks=len(backbone.encoder.blocks),  # type: ignore[arg-type]
         text_from_reports=getattr(text.config, FROM_REPORTS, False),
-        is_adapted=config.lora_rank is not None or config.layer_decay != 1,
+        is_adapted=config.layer_decay != 1,
         pairs=pairs.train_size,
         patients=None if train is None else train.patient_count,
         validation_patients=None if validation is None else validation.patient_count,

@@ -24,6 +24,7 @@ class Recipe:
     vision_lr: float
     text_lr: float
     unfreeze_last: int | None
+    lora_rank: int | None
     lr_schedule: Literal["constant", "cosine"]
     warmup_steps: int
     fusion_warmup_steps: int
@@ -52,6 +53,7 @@ PUBLISHED = Recipe(
     vision_lr=1e-4,
     text_lr=1e-4,
     unfreeze_last=None,  # [P] every weight of both encoders trains
+    lora_rank=None,
     lr_schedule="constant",  # [C]
     warmup_steps=0,  # [C]
     fusion_warmup_steps=0,
@@ -78,7 +80,7 @@ class Basis(NamedTuple):
         backbone: The backbone's name.
         blocks: How many blocks it has.
         text_from_reports: Whether the text encoder has read nothing but a table's reports.
-        is_adapted: Whether the user chose low-rank updates or rates that fall from block to block.
+        is_adapted: Whether the user chose rates that fall from block to block.
         pairs: Pairs to train on.
         patients: Patients among them; None where they are unknown.
         validation_patients: Patients to validate on; None where they are unknown.
@@ -171,6 +173,8 @@ def settings_of(config: Any) -> dict[str, Any]:
 
 FEW_PAIRS, MANY_PAIRS = 1_000, 30_000
 """Below the first, pretrained weights mostly stay as they are; from the second, as in the paper."""
+FEW_PAIRS_RANK = 8
+"""Rank of the updates of the vision encoder where pairs are few."""
 FEW_PATIENTS = 30
 """Below so many validation patients the guard says nothing."""
 LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 90, 8, 20
@@ -192,6 +196,9 @@ def _by_size(given: Mapping[str, Any], basis: Basis) -> Recipe:
     text_lr = pretrained
     if is_few:  # a BERT that knows more than these reports stays as it is
         text_lr = lr if basis.text_from_reports else 0.0
+    chosen = basis.is_adapted or bool({"unfreeze_last", "lora_rank"} & given.keys())
+    protects = is_few and not chosen
+    own_rate = "vision_lr" in given  # of weights, which low-rank updates leave as they are
     can_tell = basis.validation_patients is not None and basis.validation_patients >= FEW_PATIENTS
     return Recipe(
         batch_size=batch_size,
@@ -199,7 +206,8 @@ def _by_size(given: Mapping[str, Any], basis: Basis) -> Recipe:
         lr=lr,
         vision_lr=pretrained,
         text_lr=text_lr,
-        unfreeze_last=math.ceil(basis.blocks / 3) if is_few and not basis.is_adapted else None,
+        unfreeze_last=math.ceil(basis.blocks / 3) if protects and own_rate else None,
+        lora_rank=FEW_PAIRS_RANK if protects and not own_rate else None,
         lr_schedule="cosine",
         warmup_steps=min(100, whole // 15),
         fusion_warmup_steps=whole // 2 if is_few else min(500, whole // 10),
@@ -233,6 +241,9 @@ def _explain(name: str, recipe: Recipe, given: Mapping[str, Any], basis: Basis) 
     what = "the whole encoder trains" if recipe.vision_lr else "the encoder is frozen"
     if recipe.unfreeze_last is not None and recipe.vision_lr:
         what = f"the last {recipe.unfreeze_last} of {basis.blocks} blocks train"
+    rate = recipe.vision_lr
+    if recipe.lora_rank is not None:  # they are new, and train like what is new
+        what, rate = f"updates of rank {recipe.lora_rank} of the encoder train", recipe.lr
     text = f"BERT at {recipe.text_lr:.2g}" if recipe.text_lr else "BERT stays as it is"
     kept = f"kept: the epoch that {recipe.monitor[0]} finds best"
     if recipe.monitor[0] == LAST:
@@ -245,6 +256,6 @@ def _explain(name: str, recipe: Recipe, given: Mapping[str, Any], basis: Basis) 
     return [
         f"{name}, for {basis.pairs} pairs{people}{yours}",
         f"{recipe.max_epochs} epochs of {recipe.pairs_per_batch} pairs a batch, {steps} steps; "
-        f"{what} at {recipe.vision_lr:.2g}{alone};",
+        f"{what} at {rate:.2g}{alone};",
         f"{text}, what is new at {recipe.lr:.2g}; {kept}",
     ]

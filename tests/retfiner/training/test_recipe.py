@@ -39,7 +39,7 @@ def test_published_is_the_same_for_any_amount_of_data():
         assert choose_recipe("published", {}, basis(pairs=pairs)).recipe == PUBLISHED
     assert dataclasses.asdict(PUBLISHED) == {
         "batch_size": 128, "max_epochs": 20, "lr": 1e-4, "vision_lr": 1e-4, "text_lr": 1e-4,
-        "unfreeze_last": None, "lr_schedule": "constant", "warmup_steps": 0,
+        "unfreeze_last": None, "lora_rank": None, "lr_schedule": "constant", "warmup_steps": 0,
         "fusion_warmup_steps": 0,
         "itm_negatives": "hard", "monitor": ["loss"], "patience": 3, "fixed_temp": True,
         "duplicate_reports": "ignore", "random_token_from": 106, "redraw_masks": True,
@@ -91,15 +91,20 @@ def test_fusion_waits_for_half_of_a_short_run_and_a_tenth_of_a_long_one():
     assert auto(pairs=10**6).fusion_warmup_steps == 500
 
 
-def test_with_few_pairs_a_third_of_the_encoder_trains_and_bert_stays():
+def test_with_few_pairs_low_rank_updates_train_and_bert_stays():
     few = auto(pairs=999)
-    assert (few.unfreeze_last, few.text_lr) == (4, 0.0)
-    assert few.vision_lr == pytest.approx(1e-4)
-    assert (auto(pairs=1_000).unfreeze_last, auto(pairs=80, is_adapted=True).unfreeze_last) == (
-        None,
-        None,
-    )
+    assert (few.lora_rank, few.unfreeze_last, few.text_lr) == (8, None, 0.0)
+    many, adapted = auto(pairs=1_000), auto(pairs=80, is_adapted=True)
+    assert {r.lora_rank for r in (many, adapted)} == {r.unfreeze_last for r in (many, adapted)}
+    assert (many.lora_rank, many.unfreeze_last) == (None, None)
     assert auto(pairs=80, text_from_reports=True).text_lr == pytest.approx(1e-3)
+
+
+def test_who_chooses_what_trains_gets_that_alone():
+    assert auto({"unfreeze_last": 2}, pairs=80).lora_rank is None
+    assert auto({"lora_rank": 4}, pairs=80).unfreeze_last is None
+    own_rate = auto({"vision_lr": 1e-5}, pairs=80)  # low-rank updates have none of the weights'
+    assert (own_rate.lora_rank, own_rate.unfreeze_last) == (None, 4)
 
 
 def test_from_thirty_thousand_pairs_on_images_and_negatives_are_as_published():
@@ -127,7 +132,7 @@ def test_three_lines_say_what_and_why():
     assert len(lines) == 3
     assert "136 pairs of 30 patients" in lines[0]
     assert "yours: lr" in lines[0]
-    assert "last 4 of 12 blocks train" in lines[1]
+    assert "updates of rank 8 of the encoder train at 0.0002" in lines[1]
     assert "4 validation patients cannot tell" in lines[2]
 
 
