@@ -74,7 +74,7 @@ VARIANTS = {
     "auto without augmentation": ["--no_augment"],
     "auto, fusion from the first step": ["--fusion_warmup_steps", "0"],
     "auto, all blocks": ["--unfreeze_last", "12"],
-    "auto, low-rank updates of all blocks": ["--lora_rank", "8"],
+    "auto, last third of the blocks": ["--unfreeze_last", "4"],
     "auto, BERT trains": ["--text_lr", "1e-4"],
     "auto, hard negatives": ["--itm_negatives", "hard"],
     "auto, ITC alone": ["--losses", "itc"],

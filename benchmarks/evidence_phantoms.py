@@ -23,7 +23,10 @@ from retfiner.common.cli import flag, parse
 from retfiner.common.errors import run_entry_point
 from retfiner.common.numbers import PositiveInt
 
-VARIANTS = OF_TWELVE_BLOCKS | {"auto, all blocks": ["--unfreeze_last", "4"]}
+VARIANTS = OF_TWELVE_BLOCKS | {
+    "auto, all blocks": ["--unfreeze_last", "4"],
+    "auto, last third of the blocks": ["--unfreeze_last", "2"],
+}
 
 
 @dataclass(frozen=True)
