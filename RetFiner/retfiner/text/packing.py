@@ -31,9 +31,18 @@ class Packing(NamedTuple):
         return padded.index_copy(0, self.words, states).unflatten(0, (self.size, self.length))
 
 
+LEAST_ON_GPU = 0.5
+"""Padding on a GPU, as a share of all places, from which on it is worth to leave it out.
+
+There the arithmetic of half as many words more costs less than starting the kernels that pack: on
+an H200, a step with a third of padding took 0.95 of the time unpacked (``benchmarks/README.md``).
+"""
+
+
 def packing_of(lengths: Sequence[int], length: int, device: torch.device) -> Packing | None:
-    """Say where the words of N reports padded to ``length`` are; None if there is no padding."""
-    if min(lengths) == length:
+    """Say where the words of N reports padded to ``length`` are; None if it is not worth it."""
+    padding = 1 - sum(lengths) / (len(lengths) * length)
+    if padding == 0 or (device.type == "cuda" and padding < LEAST_ON_GPU):
         return None
     # The lengths are on the CPU: nothing waits for the device.
     words = (torch.arange(length) < torch.tensor(lengths)[:, None]).flatten().nonzero().squeeze(1)

@@ -17,6 +17,7 @@ from linprobe.store import FeatureStore
 from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
 from retfiner.text.generation import Decoding, SpecialTokens, write_reports
+from retfiner.text.packing import packing_of
 from retfiner.training.adaptation import checkpoint_activations
 from retfiner.training.checkpoint_io import require_finite
 from retfiner.training.module import RefinementModule
@@ -118,6 +119,16 @@ def test_float16_waits_for_nothing_either(gpu):
     module.on_before_optimizer_step(optimiser)
     scaler.step(optimiser)
     scaler.update()
+    assert not gpu.waits
+
+
+def test_reports_are_packed_where_half_of_them_is_padding(gpu):
+    there, here = torch.device("cuda"), torch.device("cpu")
+    assert packing_of([4, 8, 6], 8, there) is None
+    assert packing_of([4, 8, 6], 8, here).words.tolist() == [*range(4), *range(8, 22)]
+    packed = packing_of([2, 8, 2], 8, there)
+    assert (packed.words.device.type, packed.words.shape) == ("cuda", (12,))
+    assert packing_of([8, 8], 8, here) is None
     assert not gpu.waits
 
 
