@@ -220,6 +220,7 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     if resumed is not None:
         choice = choose_recipe(config.recipe, given, basis, resumed.chosen)
         description["settings"] |= as_plain(choice.recipe)
+        description["lora_scale"] = config.lora_scale(choice.recipe.lora_rank)
     batches = load_batches(config, choice.recipe, pairs, tokenizer, backbone.input_shape)
     steps = batches.steps_per_epoch(hardware.processes)
     module = build_module(config, choice.recipe, backbone, text, tokenizer.mask_token_id)

@@ -11,7 +11,9 @@ import yaml
 
 from retfiner.common.errors import InputError
 from retfiner.refine import build, read_tables, refine
+from retfiner.training import recipe
 from retfiner.training.resume import AUTO, differences, find_newest, glob_literal, read_resumed_run
+from retfiner.vision.checkpoint_file import read_checkpoint
 from tests.helpers.refinement import column, make_material, read_csv, settings, write_csv
 
 
@@ -95,6 +97,20 @@ def test_what_the_recipe_chose_stays_when_a_run_goes_on(material, tmp_path):
     assert kept["max_epochs"] == 3
     with pytest.raises(InputError, match="--fusion_warmup_steps was"):
         refine(settings(material, tmp_path, resume=first, fusion_warmup_steps=0, **words))
+
+
+def test_a_run_of_an_earlier_recipe_goes_on_by_that(material, tmp_path, monkeypatch):
+    words = {"drop_path": None, "recipe": "auto", "train_interpolation": None, "batch_size": 4}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(recipe, "FEW_PAIRS_RANK", None)
+        first = refine(settings(material, tmp_path, max_epochs=1, **words)).folder
+    folder = refine(settings(material, tmp_path, resume=first, max_epochs=2, **words)).folder
+    assert folder == first and len(column(folder, "train/loss")) == 2
+    checkpoint = read_checkpoint(folder / "last.ckpt")
+    assert not [key for key in checkpoint.content["state_dict"] if "lora" in key]
+    assert checkpoint.metadata["lora_scale"] is None
+    new = refine(settings(material, tmp_path / "new", max_epochs=1, **words)).folder
+    assert read_checkpoint(new / "last.ckpt").metadata["lora_scale"] == 2
 
 
 @pytest.mark.slow
