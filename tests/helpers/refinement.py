@@ -211,7 +211,7 @@ def model_of(config: RefineConfig, backbone: Backbone, text: CrossAttentionBert)
         config.losses,
         unfreeze_last_blocks=config.unfreeze_last,
         lora_rank=config.lora_rank,
-        lora_scale=config.lora_scale,
+        lora_scale=config.lora_scale(config.lora_rank),
         fixed_temp=config.fixed_temp or False,
         drop_path=config.drop_path or 0.0,
         gradient_checkpointing=config.gradient_checkpointing,
