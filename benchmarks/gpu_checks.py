@@ -25,6 +25,7 @@ from retfiner.common.seeds import generator
 from retfiner.losses import LOSSES, losses_together
 from retfiner.losses.itm import ImageTextMatching
 from retfiner.model import Batch, RetFiner
+from retfiner.text import packing
 from retfiner.training.adaptation import checkpoint_activations
 
 CONFIG = BenchmarkConfig(
@@ -149,10 +150,11 @@ def ways(items: Items, device: str, model: RetFiner, batch: Batch, plain: Found)
             compare(about, compute(model, lacking), plain, "float32")
     changes = {
         "in chunks of 5": [(model, "chunk_size", 5)],
+        "packed with little padding": [(packing, "LEAST_ON_GPU", 0.0)],
         "checkpointing": changes_of(partial(checkpoint_activations, model), model),
         "compiled": changes_of(model.compile_encoders, model),
     }
-    for name in ("in chunks of 5", "checkpointing"):
+    for name in ("in chunks of 5", "packed with little padding", "checkpointing"):
         with items.item(name) as about, having(changes[name]):
             compare(about, compute(model, step), plain, "float32")
     with items.item("the published way, hard negatives") as about:

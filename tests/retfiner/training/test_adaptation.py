@@ -342,7 +342,7 @@ def test_compiled_encoders_give_the_numbers_of_plain_ones(material, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"lora_alpha": 4}, "no effect without --lora_rank"),
+        ({"lora_alpha": 4}, "goes with --lora_rank"),
         ({"lora_rank": 2, "unfreeze_last": 1}, "do not go together"),
         ({"lora_rank": 2, "layer_decay": 0.5}, "frozen encoder"),
         ({"unfreeze_last": 0, "layer_decay": 0.5}, "frozen encoder"),

@@ -95,8 +95,8 @@ def test_with_few_pairs_low_rank_updates_train_and_bert_stays():
     few = auto(pairs=999)
     assert (few.lora_rank, few.unfreeze_last, few.text_lr) == (8, None, 0.0)
     many, adapted = auto(pairs=1_000), auto(pairs=80, is_adapted=True)
-    assert {r.lora_rank for r in (many, adapted)} == {r.unfreeze_last for r in (many, adapted)}
-    assert (many.lora_rank, many.unfreeze_last) == (None, None)
+    for other in (many, adapted):
+        assert (other.lora_rank, other.unfreeze_last) == (None, None)
     assert auto(pairs=80, text_from_reports=True).text_lr == pytest.approx(1e-3)
 
 

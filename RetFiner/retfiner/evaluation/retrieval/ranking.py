@@ -52,8 +52,8 @@ def rank(
     """
     rows = max(1, ELEMENTS // len(candidates))
     columns: list[Tensor] = []
-    for start, some in zip(range(0, len(queries), rows), queries.split(rows), strict=True):
-        ids = query_ids[start : start + rows]
+    parts = zip(queries.split(rows), query_ids.split(rows), strict=True)
+    for number, (some, ids) in enumerate(parts):
         scores, is_right = (some @ candidates.T).cpu(), (ids[:, None] == candidate_ids).cpu()
         n_right = is_right.sum(1)
         if not bool((n_right > 0).all()):
@@ -71,10 +71,10 @@ def rank(
             scores.gather(1, first),
             is_right.gather(1, first),
         )
-        # In one place from the start: small parts between large arrays would keep these's memory.
+        # In one place from the start: between large arrays, small parts would hold their memory.
         columns = columns or [part.new_empty(len(queries), *part.shape[1:]) for part in found]
         for column, part in zip(columns, found, strict=True):
-            column[start : start + rows] = part
+            column[number * rows :][: len(part)] = part
     return Ranking(*columns)
 
 
