@@ -387,9 +387,7 @@ class RefineConfig(
 
     def _check_tuning(self) -> None:
         if self.lora_alpha is not None and self.lora_rank is None:
-            raise InputError(
-                "--lora_alpha goes with --lora_rank", got=self.lora_alpha
-            )
+            raise InputError("--lora_alpha goes with --lora_rank", got=self.lora_alpha)
         if self.lora_rank is not None and self.unfreeze_last is not None:
             raise InputError(
                 "--lora_rank and --unfreeze_last do not go together",
