@@ -25,7 +25,7 @@ from retfiner.data.custom import UserDataset, takes
 from retfiner.data.exams import Slices
 from retfiner.data.manifest import Manifest, require_contrast, split_groups
 from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
-from retfiner.data.sampler import BalancedBatchSampler, ResumableDataLoader
+from retfiner.data.sampler import PATIENCE, BalancedBatchSampler, ResumableDataLoader
 from retfiner.model import Batch
 from retfiner.vision.images import ImageAddress
 from retfiner.vision.preprocessing import EvaluationTransform
@@ -219,11 +219,14 @@ class PairsDataModule(pl.LightningDataModule):
         self._training = self._loader(self.pairs.numbered[0], shuffle=True)
         if self._resumed:
             self._training.load_state_dict(self._resumed)
+        self._training.start_workers()
         return self._training
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches in one order, mixed once: neighbours in a CSV are often of one patient."""
-        return self._loader(self.pairs.numbered[1], shuffle=False)
+        loader = self._loader(self.pairs.numbered[1], shuffle=False)
+        loader.start_workers()
+        return loader
 
     def state_dict(self) -> dict[str, int]:
         """Return where in its epoch the training is, for a checkpoint."""
@@ -298,6 +301,7 @@ class PairsDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0,
             multiprocessing_context=self.worker_start if workers > 0 else None,
             worker_init_fn=_start_worker if workers > 0 else None,
+            timeout=PATIENCE if workers > 0 else 0,
             # One of its own: else whether workers are kept shifts the global one, hence dropout.
             generator=generator(self.seed, "loader"),
             pin_memory=self._on_cuda,

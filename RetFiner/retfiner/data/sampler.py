@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from torch import multiprocessing
 from torch.utils.data import BatchSampler, DataLoader
+from tqdm import tqdm
 
+from retfiner.common.errors import InputError
 from retfiner.common.seeds import generator
+
+PATIENCE = 600
+"""Seconds without a batch after which a run says what it waits for."""
 
 
 class Draw(NamedTuple):
@@ -71,12 +77,56 @@ class ResumableDataLoader(DataLoader[Any]):
     batch_sampler: BalancedBatchSampler
     batches_given = 0
 
+    def start_workers(self) -> None:
+        """Fork the processes now, before there are threads, and wait until they answer.
+
+        A fork copies locks that a thread holds, but not the thread: such a worker waits for ever.
+        PyTorch forks where an iteration begins, which for validation is when threads compute
+        gradients and pin batches already; so iterations over nothing begin here: the first one
+        forks, the second one waits for the answers.
+
+        Raises:
+            InputError: If they do not answer.
+        """
+        context = self.multiprocessing_context or multiprocessing
+        if self.num_workers > 0 and context.get_start_method() == "fork":
+            skip = self.batch_sampler.skip
+            for _ in range(2):
+                self.batch_sampler.skip = len(self.batch_sampler)
+                self._begin()
+            self.batch_sampler.skip = skip
+
+    def _begin(self) -> Iterator[Any]:
+        try:
+            return super().__iter__()
+        except RuntimeError as error:
+            if not _timed_out(error):
+                raise
+            raise InputError(
+                "the processes that read images do not answer",
+                got=f"nothing for {self.timeout:.0f} seconds",
+                remedy="--worker_start spawn, or --num_workers 0",
+            ) from error
+
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yield the batches of an epoch, of the first one after loading a state only the rest."""
         self.batches_given = self.batch_sampler.skip
-        for batch in super().__iter__():
-            self.batches_given += 1
-            yield batch
+        batches = self._begin()
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if not _timed_out(error):
+                    raise
+                tqdm.write(
+                    f"note: no batch of images for {self.timeout:.0f} seconds; if the storage is "
+                    "not that slow, stop, and go on with --resume and --worker_start spawn"
+                )
+            else:
+                self.batches_given += 1
+                yield batch
 
     def state_dict(self) -> dict[str, int]:
         """Return how many batches of the epoch were given."""
@@ -85,3 +135,8 @@ class ResumableDataLoader(DataLoader[Any]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Leave out the batches that were given before, unless they were the whole epoch."""
         self.batch_sampler.skip = state["batches_given"] % len(self.batch_sampler)
+
+
+def _timed_out(error: RuntimeError) -> bool:
+    """Tell a wait that grew too long from what a worker raised, which begins with "Caught"."""
+    return str(error).startswith("DataLoader timed out")

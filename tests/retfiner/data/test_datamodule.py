@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from multiprocessing import active_children
 from types import SimpleNamespace
 
 import pytest
@@ -256,6 +257,50 @@ def test_batches_are_the_same_with_workers(material, transform, tmp_path):
     for one, two in zip(alone.train_dataloader(), forked.train_dataloader(), strict=True):
         for left, right in zip(one.batch, two.batch, strict=True):
             assert torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_workers_are_forked_before_the_first_batch_is_asked_for(
+    material, transform, tmp_path, part
+):
+    """Later there are threads, and a fork copies the locks they hold."""
+    data = module(settings(material, tmp_path, num_workers=2, worker_start="fork"), transform)
+    data.load_state_dict({"batches_given": 1})
+    before = set(active_children())
+    loader = getattr(data, f"{part}_dataloader")()
+    workers = set(active_children()) - before
+    assert len(workers) == 2
+    alone = module(settings(material, tmp_path, num_workers=0), transform)
+    alone.load_state_dict({"batches_given": 1})
+    expected = getattr(alone, f"{part}_dataloader")()
+    for _epoch in range(2):
+        assert rows_of(loader) == rows_of(expected)
+    assert set(active_children()) - before == workers
+
+
+def test_a_long_wait_for_images_is_said_and_goes_on(
+    material, transform, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("retfiner.data.datamodule.PATIENCE", 1)
+    data = module(settings(material, tmp_path, num_workers=1, worker_start="fork"), transform)
+    pairs = type(data.pairs.train)
+    read = pairs.__getitem__
+    expected = rows_of(data.train_dataloader())
+    monkeypatch.setattr(pairs, "__getitem__", lambda self, n: time.sleep(0.2) or read(self, n))
+    assert rows_of(data.train_dataloader()) == expected
+    said = "note: no batch of images for 1 seconds"
+    assert said in capsys.readouterr().out
+
+
+def test_workers_that_do_not_answer_end_the_run_with_a_remedy(
+    material, transform, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("retfiner.data.datamodule.PATIENCE", 1)
+    monkeypatch.setattr("retfiner.data.datamodule._start_worker", lambda _worker: time.sleep(30))
+    data = module(settings(material, tmp_path, num_workers=1, worker_start="fork"), transform)
+    with pytest.raises(InputError, match="do not answer") as caught:
+        data.train_dataloader()
+    assert "--worker_start spawn" in str(caught.value)
 
 
 @pytest.mark.slow
