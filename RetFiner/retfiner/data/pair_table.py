@@ -29,7 +29,7 @@ from retfiner.data.report_text import (
     read_report,
     without_beginning,
 )
-from retfiner.data.table_file import read_table
+from retfiner.data.table_file import read_table, require_whole_rows
 from retfiner.vision.images import AS_SAID, ImageAddress, ReadAs, count_images
 from retfiner.vision.images.headers import eye_of
 from retfiner.vision.images.read_as import FUNDUS
@@ -309,11 +309,7 @@ def read_reports(path: Path, report_column: str = "report") -> list[str]:
         InputError: If the file or the column is missing, or a row's cells cannot be told apart.
     """
     table = read_table(path, [report_column])
-    if table.broken:
-        row, reason = next(iter(table.broken.items()))
-        raise InputError(
-            f"{len(table.broken)} rows of {path} cannot be used", got=f"row {row}: {reason}"
-        )
+    require_whole_rows(table, path)
     reports = [read_report(cell) for cell in table.cells[report_column]]
     for note in [*table.notes, *_markup_notes(reports)]:
         print(f"Table:          {note}")

@@ -123,6 +123,19 @@ def read_table_or(
         raise error.changed(remedy=remedy) from None
 
 
+def require_whole_rows(table: Table, path: Path) -> None:
+    """Make sure that no row of a table just read is broken.
+
+    Raises:
+        InputError: If one is.
+    """
+    if table.broken:
+        row, reason = next(iter(table.broken.items()))
+        raise InputError(
+            f"{len(table.broken)} rows of {path} cannot be used", got=f"row {row}: {reason}"
+        )
+
+
 @contextlib.contextmanager
 def _explained(path: Path, kind: str) -> Iterator[None]:
     """Turn what libraries raise for a damaged file, of whatever kind, into one error of ours."""

@@ -11,17 +11,18 @@ from retfiner.common.errors import InputError
 from retfiner.data.image_places import ImagePlaces
 from retfiner.data.kinds import see_kinds
 from retfiner.data.pair_table import EXAM, MODALITY, SLICE_COLUMN, as_kind, locate_images
-from retfiner.data.table_file import read_table
+from retfiner.data.table_file import read_table, require_whole_rows
 from retfiner.vision.images import ImageAddress, count_images, list_image_files
 
 TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet")
 
 
 class EmbeddedImage(NamedTuple):
-    """An image, and the exam that a table says it is of."""
+    """An image, and the exam that a table says it is of, with the row that names it."""
 
     address: ImageAddress
     exam: str = ""
+    row: int | None = None
 
 
 def list_images(data: Path, image_column: str, root: Path | None) -> list[EmbeddedImage]:
@@ -44,7 +45,9 @@ def list_images(data: Path, image_column: str, root: Path | None) -> list[Embedd
 
 
 def _of_table(path: Path, image_column: str, root: Path | None) -> list[EmbeddedImage]:
-    cells = read_table(path, [image_column], [SLICE_COLUMN, MODALITY, EXAM]).cells
+    table = read_table(path, [image_column], [SLICE_COLUMN, MODALITY, EXAM])
+    require_whole_rows(table, path)
+    cells = table.cells
     names = [name.strip() for name in cells[image_column]]
     places = ImagePlaces.of(root or path.parent, names)
     blank = [""] * len(names)
@@ -53,7 +56,7 @@ def _of_table(path: Path, image_column: str, root: Path | None) -> list[Embedded
     images = [image for image, _ in located]
     seen = iter(_as_seen(i for i, m in zip(images, modalities, strict=True) if not m.strip()))
     images = [i if m.strip() else next(seen) for i, m in zip(images, modalities, strict=True)]
-    return [EmbeddedImage(image, exam) for image, exam in zip(images, exams, strict=True)]
+    return list(map(EmbeddedImage, images, exams, table.rows))
 
 
 def _as_seen(images: Iterable[ImageAddress]) -> list[ImageAddress]:

@@ -183,6 +183,7 @@ def _embed_part(
     return pa.table({
         "image": [str(image.address) for image in images],
         "exam": [image.exam for image in images],
+        "row": pa.array([image.row for image in images], pa.int64()),
         "vector": pa.array(vectors, pa.list_(pa.float32())),
         "problem": pa.array(problems, pa.string()),
     })  # fmt: skip

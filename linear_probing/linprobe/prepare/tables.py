@@ -47,7 +47,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
             text = content.decode("utf-16" if utf16 else "utf-8-sig")
             delimiter = next((sign for sign in ",;\t" if sign in text.partition("\n")[0]), ",")
-            cells = pd.read_csv(io.StringIO(text), sep=delimiter, index_col=False, **as_text)
+            cells = _under_names(pd.read_csv(io.StringIO(text), sep=delimiter, **as_text))
     except (OSError, LookupError, ValueError, SyntaxError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} cannot be read as a table",
@@ -65,6 +65,28 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         )
     cells = cells.fillna("").apply(lambda column: column.str.strip())
     return cells[(cells != "").any(axis=1)].reset_index(drop=True)
+
+
+def _under_names(cells: pd.DataFrame) -> pd.DataFrame:
+    """Put cells under the names above them where rows are longer than the header.
+
+    pandas takes the first cells of such rows for an index, which shifts all others.
+
+    Raises:
+        ValueError: If one under no name is not empty.
+    """
+    import pandas as pd
+
+    if isinstance(cells.index, pd.RangeIndex):
+        return cells
+    width = cells.shape[1]
+    whole = cells.reset_index()
+    if (surplus := whole.iloc[:, width:].fillna("") != "").any(axis=None):
+        row = 2 + int(surplus.any(axis=1).argmax())
+        raise ValueError(
+            f"row {row} has {whole.shape[1]} cells under {width} names: a comma without quotes?"
+        )
+    return whole.iloc[:, :width].set_axis(cells.columns, axis=1)
 
 
 def match(

@@ -26,3 +26,14 @@ def test_a_sheet_as_text(tmp_path):
     book.save(tmp_path / "a.xlsx")
     rows = read_table(tmp_path / "a.xlsx", ("n", "grade")).to_dict("records")
     assert [(row["n"], row["grade"]) for row in rows] == [("1", "1"), ("0002", "x")]
+
+
+def test_longer_rows_than_the_header_lose_nothing(tmp_path):
+    """pandas would move all cells to the left, or cut a label off at its comma."""
+    path = tmp_path / "a.csv"
+    path.write_text("image,label\na.png,drusen,\nb.png,normal\n")
+    found = read_table(path, ("image", "label")).to_dict("records")
+    assert found == [{"image": "a.png", "label": "drusen"}, {"image": "b.png", "label": "normal"}]
+    path.write_text("image,label\na.png,drusen,\nb.png,drusen, soft\n")
+    with pytest.raises(InputError, match="row 3 has 3 cells under 2 names"):
+        read_table(path, ("image", "label"))

@@ -59,11 +59,15 @@ def test_volumes_are_taken_whole_and_exams_kept(material, tmp_path):
     table, found = vectors(embed(material.weights, data, tmp_path / "f.parquet"))
     assert [name.rpartition("#")[2] for name in table["image"][:4]] == ["0", "1", "2", "1"]
     assert table["exam"].tolist() == ["e1"] * 4 + ["e2"]
+    assert table["row"].tolist() == [2, 2, 2, 3, 4]
     assert len(found) == 4
     assert np.allclose(found[1], found[3], atol=1e-6)
     assert "no image" in table["problem"].iloc[4] or "cannot be used" in table["problem"].iloc[4]
     alone, _ = vectors(embed(material.weights, tmp_path / "a.e2e", tmp_path / "v.parquet"))
-    assert len(alone) == 3
+    assert len(alone) == 3 and alone["row"].isna().all()
+    data.write_text(data.read_text() + "a.e2e#1,e3,e4\n")
+    with pytest.raises(InputError, match="row 5: 3 fields where the header has 2"):
+        embed(material.weights, data, tmp_path / "g.parquet")
 
 
 def test_a_run_that_was_cut_off_goes_on(material, tmp_path, monkeypatch, capsys):

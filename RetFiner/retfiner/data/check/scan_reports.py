@@ -109,8 +109,9 @@ def join(
     keys = _keys_of(table, columns, reports)
     found, unmatched = _read_all(scans, {path.resolve() for path in files})
     by_key: dict[Key, list[int]] = defaultdict(list)
-    for i, key in enumerate(keys):
-        for each in _each_eye(key, columns):
+    whole = [i for i, row in enumerate(table.rows) if row not in table.broken]
+    for i in whole:
+        for each in _each_eye(keys[i], columns):
             for n in range(1, len(each) + 1):  # of the patient, the eye, the day
                 by_key[each[:n]].append(i)
     secret = None if key_file is None else _secret(key_file)
@@ -135,7 +136,9 @@ def join(
         rows += [(image, report, patient, volume.eye, exam) for image in taken]
     names = list(map(str, files)) or [f"row {row}" for row in table.rows]
     unmatched += [
-        (names[i], _why_alone(key, columns)) for i, key in enumerate(keys) if i not in used
+        (names[i], _why_alone(keys[i], columns, table.broken.get(row)))
+        for i, row in enumerate(table.rows)
+        if i not in used
     ]
     reasons = Counter(reason.partition(":")[0] for _, reason in unmatched)
     notes = [f"{len(found):,} scans, {len(keys):,} reports: {len(exams):,} exams matched"]
@@ -232,7 +235,9 @@ def _why_not(
     return f"scan without a report of this {list(columns)[known]}"
 
 
-def _why_alone(key: Key, columns: dict[str, str]) -> str:
+def _why_alone(key: Key, columns: dict[str, str], broken: str | None) -> str:
+    if broken is not None:
+        return f"row whose cells cannot be told apart: {broken}"
     lacking = [name for name, value in zip(columns, key, strict=True) if not value]
     if lacking:
         return f"report whose {' and '.join(lacking)} is empty or not understood"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from retfiner.common.errors import InputError, shorten
 from retfiner.data.pair_table import KEPT_COLUMNS
 from retfiner.data.table_columns import plain_name
-from retfiner.data.table_file import read_table_or
+from retfiner.data.table_file import read_table_or, require_whole_rows
 from retfiner.vision.images import READERS
 
 if TYPE_CHECKING:
@@ -92,9 +92,7 @@ def read_columns(path: Path, columns: list[str], optional: list[str]) -> dict[st
     """
     remedy = "give the set as published; a table of your own goes to --csv, with --image_column"
     table = read_table_or(remedy, path, columns, optional)
-    if table.broken:
-        row, why = next(iter(table.broken.items()))
-        raise InputError(f"{len(table.broken)} rows of {path} are broken", got=f"row {row}: {why}")
+    require_whole_rows(table, path)
     return {
         name: ["" if plain_name(cell) in ("", "nan", "none", "null", "n/a") else cell.strip()
                for cell in cells]

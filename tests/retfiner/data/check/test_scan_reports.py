@@ -194,6 +194,18 @@ def test_all_bscans_of_a_scan_are_one_exam_and_a_file_is_refused_with_a_remedy(t
     assert reasons[str(scans / "cut.e2e")] == "file that cannot be read: export it anew from HEYEX"
 
 
+def test_a_report_that_was_cut_at_a_separator_is_of_no_scan(tmp_path, capsys):
+    write_scans(tmp_path / "scans")
+    reports = export(tmp_path / "reports.csv", REPORTS)
+    reports.write_text(reports.read_text().replace("Epiretinal", "No drusen; epiretinal"))
+    run(tmp_path, reports)
+    assert len(read_csv(tmp_path / "out" / "pairs.csv")) == 4
+    told = "row whose cells cannot be told apart"
+    assert f"not matched, {told}: 1" in " ".join(capsys.readouterr().out.split())
+    reasons = dict(read_csv(tmp_path / "out" / "unmatched.csv"))
+    assert reasons["row 4"].startswith(f"{told}: 5 fields where the header has 4")
+
+
 def test_pseudonyms_are_stable_and_tell_nothing(tmp_path):
     write_scans(tmp_path / "scans")
     reports = export(tmp_path / "reports.csv", REPORTS)

@@ -101,6 +101,13 @@ def test_a_query_without_a_right_candidate_is_refused():
         rank(vectors, vectors, torch.tensor([0, 1, 9]), torch.arange(3), 2)
 
 
+def test_no_query_finds_nothing():
+    vectors = embeddings(3)
+    found = rank(vectors[:0], vectors, torch.arange(0), torch.arange(3), 2)
+    assert found.ranks.shape == found.precision.shape == (0,)
+    assert found.shortlist.shape == found.scores.shape == found.is_right.shape == (0, 2)
+
+
 def test_chance_is_what_random_orders_score():
     n_right, total = np.array([1, 1, 4, 9]), 12
     rng = np.random.default_rng(0)
