@@ -91,7 +91,8 @@ class RefinementModule(pl.LightningModule):
         self.batch_losses: dict[str, Tensor] = {}
         self.batch_pairs = 0
         self._words: dict[str, Tensor] = {}
-        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._seen: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._accumulation = 1.0
         self._found_inf: Tensor | None = None
         self._last: tuple[Callable[[], Tensor], Callable[[], InputError]] | None = None
 
@@ -154,8 +155,10 @@ class RefinementModule(pl.LightningModule):
             )
         self._look_at_objectives(batch, batch_idx, encoded)
         if encoded.image_embedding is not None and encoded.text_embedding is not None:
-            report_ids = batch.report_ids if batch.joined is None else batch.joined.report_ids
-            self._seen.append((encoded.image_embedding, encoded.text_embedding, report_ids))
+            of = batch if batch.joined is None else batch.joined
+            self._seen.append(
+                (encoded.image_embedding, encoded.text_embedding, of.report_ids, of.image_ids)
+            )
 
     def _look_at_objectives(self, batch: Batch, batch_idx: int, encoded: Encoded) -> None:
         """Note what guessing gives, and log the losses with the images dealt out anew."""
@@ -185,11 +188,12 @@ class RefinementModule(pl.LightningModule):
             self.log(f"chance/{name}", entropy(torch.stack(all_gather_objects(counts)).sum(0)))
         self._words = {}
         if self._seen:
-            images, texts, report_ids = (
+            images, texts, report_ids, image_ids = (
                 torch.cat(parts) for parts in zip(*self._seen, strict=True)
             )
             self._seen.clear()
-            recall, chance = retrieval_recall(images, texts, report_ids), chance_recall(report_ids)
+            recall = retrieval_recall(images, texts, report_ids, image_ids)
+            chance = chance_recall(report_ids, image_ids)
             self.log_dict({f"val/{name}": value for name, value in recall.items()})
             self.log_dict({f"chance/{name}": value for name, value in chance.items()})
 
