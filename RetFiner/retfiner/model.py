@@ -474,9 +474,8 @@ class RetFiner(nn.Module):
         text, tokens, mask = self.multimodal_encoder, encoded.image_tokens, encoded.image_mask
         everyone, masks = tokens, mask
         in_order = any(reading.image_index is None for reading in readings)
-        if batch.joined is not None and any(r.image_index is not None for r in readings):
-            everyone = self._gather_tokens(batch.joined, tokens)
-            masks = None if mask is None else batch.joined.gather(mask.float()) > 0
+        if any(reading.image_index is not None for reading in readings):
+            everyone, masks = self.tokens_of_all(batch, encoded)
 
         def project_drawn(index: Tensor) -> list[KeysValues]:
             if encoded.image is not None and batch.joined is None:
@@ -496,16 +495,19 @@ class RetFiner(nn.Module):
         return [s[:, : r.input_ids.shape[1]] for s, r in zip(states, readings, strict=True)]
 
     @staticmethod
-    def _gather_tokens(joined: Joined, tokens: Tensor) -> Tensor:
-        """Gather the image tokens of all processes.
+    def tokens_of_all(batch: Batch, encoded: Encoded) -> tuple[Tensor, Tensor | None]:
+        """Gather the image tokens of all processes, and their mask, as in :class:`Encoded`.
 
         Tokens travel, not keys and values: those are twice as wide, for every layer.
         """
+        tokens, mask, joined = encoded.image_tokens, encoded.image_mask, batch.joined
+        if joined is None:
+            return tokens, mask
         device = tokens.device.type
         if torch.is_autocast_enabled(device):
             # The projection reads them in this type in any case; half the bytes travel.
             tokens = tokens.to(torch.get_autocast_dtype(device))
-        return joined.gather(tokens)
+        return joined.gather(tokens), None if mask is None else joined.gather(mask.float()) > 0
 
     # -- a batch in chunks -------------------------------------------------------------------------
 

@@ -162,11 +162,12 @@ class RefinementModule(pl.LightningModule):
 
     def _look_at_objectives(self, batch: Batch, batch_idx: int, encoded: Encoded) -> None:
         """Note what guessing gives, and log the losses with the images dealt out anew."""
-        dealt = deal_anew(batch.report_ids, batch.image_ids)
-        images, mask = encoded.image_tokens[dealt], encoded.image_mask
+        everyone = batch if batch.joined is None else batch.joined
+        dealt = deal_anew(everyone.report_ids, everyone.image_ids)[batch.own]
+        images, mask = self.model.tokens_of_all(batch, encoded)
         others = self.model.relate(
             batch,
-            images,
+            images[dealt],
             self.uses_similarity,
             self.uses_fusion,
             image_mask=None if mask is None else mask[dealt],
