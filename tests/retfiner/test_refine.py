@@ -419,6 +419,23 @@ def test_accumulated_gradients_make_one_step(run, material):
     assert distance(encoder_of(half), start(material)) > 0
 
 
+def test_the_last_step_of_an_epoch_is_the_mean_of_its_batches_as_well(run, monkeypatch):
+    """Three batches, two of them a step: the last is a step alone, and its gradient its own."""
+    seen = {}
+    for accumulated in (1, 2):
+        norms = seen[accumulated] = []
+
+        def note(self, optimizer, norms=norms, **_):
+            parameters = optimizer.param_groups[0]["params"]
+            norms.append(torch.stack([p.grad.norm() for p in parameters]).norm().item())
+
+        monkeypatch.setattr(RefinementModule, "configure_gradient_clipping", note)
+        words = {"losses": ["itc"], "max_epochs": 1, "lr": 1e-12, "weight_decay": 0.0}
+        run(batch_size=5, accumulate_grad_batches=accumulated, **words)
+    assert [len(norms) for norms in seen.values()] == [3, 2]
+    assert seen[2][-1] == pytest.approx(seen[1][-1], rel=1e-3)
+
+
 def test_a_single_step_is_a_run(run):
     assert len(column(run(batch_size=64, max_epochs=1), "val/loss")) == 2
 

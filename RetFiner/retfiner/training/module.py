@@ -100,11 +100,16 @@ class RefinementModule(pl.LightningModule):
         """Let each process drop out other units: all of them began with the same seed.
 
         They depend on nothing but the step, so that a run that goes on draws what it would have
-        drawn. One process alone goes on from its generator's state.
+        drawn. One process alone goes on from its generator's state. Note how many batches make the
+        step, too.
         """
         if self.trainer.world_size > 1:
             parts = (self.seed, "dropout", self.current_epoch, batch_idx, self.global_rank)
             torch.manual_seed(derive_seed(*parts))
+        # Lightning divides each loss by the batches of a step, of which an epoch's last has fewer.
+        most = self.trainer.accumulate_grad_batches
+        begun = batch_idx - batch_idx % most
+        self._accumulation = most / min(most, self.trainer.num_training_batches - begun)
 
     # -- a step ------------------------------------------------------------------------------------
 
@@ -132,7 +137,7 @@ class RefinementModule(pl.LightningModule):
         self.log("loss", logged["loss"], prog_bar=True, logger=False, batch_size=size)
         if self.model.is_contrastive:
             self.log("step/temperature", self.model.temperature.detach(), batch_size=size)
-        return total
+        return total if self._accumulation == 1 else total * self._accumulation
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the losses of a batch; masks and negatives are the same at every call.
