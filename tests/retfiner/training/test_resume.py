@@ -69,6 +69,15 @@ def test_what_is_lost_of_a_finished_run_is_restored_or_said(material, copy):
         refine(auto(material, copy))
 
 
+def test_a_run_that_has_lost_its_best_weights_does_not_go_on_without_them(material, copy):
+    """None of the later epochs may be better, and nothing would be left."""
+    (copy / "best-model.ckpt").unlink()
+    before = files(copy)
+    with pytest.raises(InputError, match=r"lost its best weights so far.*\n.*no best-model\.ckpt"):
+        refine(auto(material, copy, max_epochs=2))
+    assert files(copy) == before
+
+
 def test_more_epochs_are_more_to_do_also_in_a_moved_folder(material, copy):
     score = torch.load(copy / "last.ckpt", weights_only=True)["callbacks"]
     (best,) = (s["best_model_score"] for s in score.values() if "best_model_score" in s)
