@@ -317,6 +317,14 @@ class RefineConfig(
                 got="--dataset with --group_column or --report_part findings",
                 remedy="--train_csv, or leave them out",
             )
+        plain = {"pooling": "attention", "slices": "even", "max_slices": 16}
+        idle = [f"--{name}" for name, value in plain.items() if getattr(self, name) != value]
+        if idle and self.group_column is None:
+            raise InputError(
+                f"{' and '.join(idle)} without effect: each row is a pair of one image",
+                got="no --group_column",
+                remedy="--group_column COLUMN, which names the exam of a row, or leave it out",
+            )
         if self.image_cache and self.group_column is not None and self.slices == "random":
             raise InputError(
                 "--image_cache and --slices random do not go together",
@@ -394,6 +402,12 @@ class RefineConfig(
                 got="both",
                 expected="one of the two: LoRA leaves every weight of the encoder as it is",
             )
+        if self.vision_lr == 0 and (self.lora_rank is not None or self.unfreeze_last):
+            raise InputError(
+                "--vision_lr 0 freezes the encoder, and nothing else of it is to train",
+                got="--unfreeze_last" if self.lora_rank is None else "--lora_rank",
+                remedy="leave one of the two out",
+            )
         if self.drop_path is not None and self.drop_path >= 1:
             raise InputError(
                 "--drop_path is the probability of leaving a layer out",
@@ -402,18 +416,20 @@ class RefineConfig(
             )
         if self.layer_decay > 1:
             raise InputError("--layer_decay is a share", got=self.layer_decay, expected="0 to 1")
-        if self.layer_decay != 1 and (self.lora_rank is not None or self.unfreeze_last == 0):
+        is_frozen = self.lora_rank is not None or 0 in (self.unfreeze_last, self.vision_lr)
+        if self.layer_decay != 1 and is_frozen:
             raise InputError(
                 "--layer_decay has no effect on a frozen encoder",
                 got=f"--layer_decay {self.layer_decay}",
-                remedy="leave it out, or --lora_rank and --unfreeze_last 0",
+                remedy="leave it out, or --lora_rank, --unfreeze_last 0 and --vision_lr 0",
             )
 
     def _check_effects(self) -> None:
-        if self.fusion_warmup_steps and "itc" not in self.losses:
+        if self.fusion_warmup_steps and not self.weights.get("itc"):
             raise InputError(
                 "--fusion_warmup_steps leaves the vision encoder nothing to learn from",
-                got=f"--losses {' '.join(self.losses)}",
+                got=f"--losses {' '.join(self.losses)}"
+                + (" with weight 0 for itc" if "itc" in self.losses else ""),
                 expected="itc among them: it alone trains the encoder in these steps",
                 remedy="leave it out, or --unfreeze_last 0",
             )

@@ -140,17 +140,29 @@ class Batch(NamedTuple):
 
 
 class Relation(NamedTuple):
-    """Which pairs go together.
+    """Which reports go with which images.
+
+    That is not symmetric in i and j: an image may have several reports, of which another image has
+    one alone.
 
     Attributes:
-        matches: True where report j and image i are no negatives of each other: it is their own,
-            that of another pair that is equal, or one too similar to tell.
+        matches: True where report j is no negative of image i: a pair of the batch holds both, or
+            it is too similar to one of the image's reports to tell.
         affinity: How far report j is the right one for image i, from 0 to 1 (matches themselves,
             unless similar reports count).
     """
 
     matches: Tensor
     affinity: Tensor
+
+    def rows(self, own: slice) -> "Relation":
+        """Take those of some images."""
+        return Relation(self.matches[own], self.affinity[own])
+
+    @property
+    def of_reports(self) -> "Relation":
+        """The same for report i and image j."""
+        return Relation(self.matches.T.contiguous(), self.affinity.T.contiguous())
 
 
 class Encoded(NamedTuple):
@@ -166,7 +178,8 @@ class Encoded(NamedTuple):
         text_embedding: (W, E) unit vectors of the reports.
         similarity: (B, W) cosine of image i and report j, divided by the temperature.
         text_similarity: (B, W) the same of report i and image j.
-        relation: How pair i goes with pair j, (B, W).
+        relation: How image i goes with report j, (B, W).
+        text_relation: How report i goes with image j, (B, W).
         packing: Where the words of the batch's reports are, a part for each chunk of the batch;
             None where there is no padding.
         image_mask: (B, K * T), true where an exam has an image; None where all have as many.
@@ -179,6 +192,7 @@ class Encoded(NamedTuple):
     similarity: Tensor | None
     text_similarity: Tensor | None
     relation: Relation
+    text_relation: Relation
     packing: list[Packing | None]
     image_mask: Tensor | None = None
 
@@ -431,6 +445,7 @@ class RetFiner(nn.Module):
         image = None
         if fusion and len(chunks) == 1:
             image = self.multimodal_encoder.project_image(image_tokens, image_mask)
+        relation = self.relation(batch)
         return Encoded(
             image_tokens=image_tokens,
             image=image,
@@ -438,7 +453,8 @@ class RetFiner(nn.Module):
             text_embedding=text_embedding,
             similarity=scores,
             text_similarity=text_scores,
-            relation=Relation(*(part[batch.own] for part in self.relation(batch))),
+            relation=relation.rows(batch.own),
+            text_relation=relation.of_reports.rows(batch.own),
             packing=packing,
             image_mask=image_mask,
         )
@@ -458,9 +474,8 @@ class RetFiner(nn.Module):
         text, tokens, mask = self.multimodal_encoder, encoded.image_tokens, encoded.image_mask
         everyone, masks = tokens, mask
         in_order = any(reading.image_index is None for reading in readings)
-        if batch.joined is not None and any(r.image_index is not None for r in readings):
-            everyone = self._gather_tokens(batch.joined, tokens)
-            masks = None if mask is None else batch.joined.gather(mask.float()) > 0
+        if any(reading.image_index is not None for reading in readings):
+            everyone, masks = self.tokens_of_all(batch, encoded)
 
         def project_drawn(index: Tensor) -> list[KeysValues]:
             if encoded.image is not None and batch.joined is None:
@@ -480,16 +495,19 @@ class RetFiner(nn.Module):
         return [s[:, : r.input_ids.shape[1]] for s, r in zip(states, readings, strict=True)]
 
     @staticmethod
-    def _gather_tokens(joined: Joined, tokens: Tensor) -> Tensor:
-        """Gather the image tokens of all processes.
+    def tokens_of_all(batch: Batch, encoded: Encoded) -> tuple[Tensor, Tensor | None]:
+        """Gather the image tokens of all processes, and their mask, as in :class:`Encoded`.
 
         Tokens travel, not keys and values: those are twice as wide, for every layer.
         """
+        tokens, mask, joined = encoded.image_tokens, encoded.image_mask, batch.joined
+        if joined is None:
+            return tokens, mask
         device = tokens.device.type
         if torch.is_autocast_enabled(device):
             # The projection reads them in this type in any case; half the bytes travel.
             tokens = tokens.to(torch.get_autocast_dtype(device))
-        return joined.gather(tokens)
+        return joined.gather(tokens), None if mask is None else joined.gather(mask.float()) > 0
 
     # -- a batch in chunks -------------------------------------------------------------------------
 
@@ -526,19 +544,36 @@ class RetFiner(nn.Module):
     # -- which pairs go together -------------------------------------------------------------------
 
     def relation(self, batch: Batch) -> Relation:
-        """Say how the W pairs of all processes go with each other: (W, W)."""
+        """Say which of the W reports of all processes go with which of their images: (W, W)."""
         everyone = batch if batch.joined is None else batch.joined
         if self.duplicate_reports == "ignore":
             ids = everyone.report_ids
             own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
             return Relation(own, own)
-        reports, images = everyone.report_ids, everyone.image_ids
-        equal = (reports[:, None] == reports) | (images[:, None] == images)
+        equal = everyone.report_ids[:, None] == everyone.report_ids
         if self.duplicate_reports == "shared":
-            return Relation(equal, equal)
-        similarity = shared_words(everyone.input_ids, everyone.attention_mask, self.vocab_size)
-        affinity = similarity.pow(SHARPNESS).masked_fill(equal, 1.0)
-        return Relation(equal | (similarity >= TOO_SIMILAR), affinity)
+            found = _of_any_row(equal.float(), everyone.image_ids) > 0
+            return Relation(found, found)
+        likeness = shared_words(everyone.input_ids, everyone.attention_mask, self.vocab_size)
+        likeness = _of_any_row(likeness.masked_fill(equal, 1.0), everyone.image_ids)
+        return Relation(likeness >= TOO_SIMILAR, likeness.pow(SHARPNESS))
+
+
+def _of_any_row(likeness: Tensor, image_ids: Tensor) -> Tensor:
+    """Let each image have the reports of all its rows.
+
+    Args:
+        likeness: (W, W) in [0, 1], how far report j is the report of row i.
+        image_ids: (W,), equal for rows of the same image.
+
+    Returns:
+        (W, W) how far report j is one of the reports of row i's image.
+    """
+    same = image_ids[:, None] == image_ids
+    first = same.byte().argmax(1)  # the first row of the image stands for it
+    places = first[:, None].expand_as(likeness)
+    of_images = torch.zeros_like(likeness).scatter_reduce(0, places, likeness, "amax")
+    return of_images.index_select(0, first)
 
 
 def _at_least_float32(values: Tensor) -> Tensor:

@@ -220,6 +220,8 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     if resumed is not None:
         choice = choose_recipe(config.recipe, given, basis, resumed.chosen)
         description["settings"] |= as_plain(choice.recipe)
+        # Given back by a config.yaml, it is still what the recipe chose.
+        description["given"] = sorted(given.keys() - resumed.chosen.keys())
         description["lora_scale"] = config.lora_scale(choice.recipe.lora_rank)
     batches = load_batches(config, choice.recipe, pairs, tokenizer, backbone.input_shape)
     steps = batches.steps_per_epoch(hardware.processes)
@@ -383,6 +385,8 @@ def basis_of(
         patients=None if train is None else train.patient_count,
         validation_patients=None if validation is None else validation.patient_count,
         batches_per_step=processes * config.accumulate_grad_batches,
+        losses=[name for name, weight in config.weights.items() if weight],
+        learns_temperature=config.exponential_temp or config.contrast == "sigmoid",
     )
 
 
@@ -395,8 +399,8 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
     from retfiner.training.callbacks.guard import build_guard
     from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
     from retfiner.training.loggers import build_loggers
-    from retfiner.training.monitor import find_monitors
-    from retfiner.training.recipe import schedule_notes
+    from retfiner.training.monitor import find_monitors, kept_checkpoints
+    from retfiner.training.recipe import patience_notes, schedule_notes, settings_of
     from retfiner.training.resume import read_resumed_run
     from retfiner.training.run_folder import open_run_folder, write_config
     from retfiner.training.stop_signals import StopSignals
@@ -416,6 +420,8 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
             if is_rank_zero():
                 run.require_results()
             return report(folder, batches, monitors[0])
+        if run is not None and is_rank_zero():
+            run.require_best(kept_checkpoints(monitors))
         trainer = build_trainer(
             hardware,
             folder,
@@ -437,6 +443,7 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
         steps = recipe.max_epochs * -(-steps_per_epoch // config.accumulate_grad_batches)
         before = None if run is None else run.description["settings"]["max_epochs"]
         notes = schedule_notes(recipe, steps, before)
+        notes += patience_notes(recipe, settings_of(config))
         announce(trainer, module, batches, folder, [*reasons, *notes])
         train(trainer, module, batches, None if run is None else run.path, compile=config.compile)
     return report(folder, batches, monitors[0])

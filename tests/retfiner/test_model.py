@@ -128,13 +128,35 @@ def test_pairs_match_by_report_or_image_unless_that_is_ignored():
     batch = random_batch()._replace(
         report_ids=torch.tensor([5, 5, 7, 8, 5, 9]), image_ids=torch.tensor([1, 2, 3, 1, 4, 5])
     )
-    shared = small_model(duplicate_reports="shared").encode(batch).relation
+    encoded = small_model(duplicate_reports="shared").encode(batch)
+    shared, of_reports = encoded.relation, encoded.text_relation
     ignored = small_model(duplicate_reports="ignore").encode(batch).relation
     assert shared.matches[0].tolist() == [True, True, False, True, True, False]
-    assert shared.matches[3].tolist() == [True, False, False, True, False, False]
+    assert shared.matches[3].tolist() == [True, True, False, True, True, False], "image 1 again"
+    assert of_reports.matches[0].tolist() == [True, True, False, True, True, False]
+    assert of_reports.matches[3].tolist() == [True, False, False, True, False, False]
+    assert torch.equal(of_reports.matches, shared.matches.T)
     assert torch.equal(shared.affinity, shared.matches)
     assert torch.equal(ignored.matches, torch.eye(6, dtype=torch.bool))
     assert torch.equal(ignored.affinity, ignored.matches)
+
+
+@pytest.mark.parametrize("how", ["shared", "similar"])
+def test_an_image_has_the_reports_of_all_its_rows(how):
+    """Against a loop: no report is a negative of an image that a row of the batch gives it to."""
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        reports, images = torch.randint(4, (2, 12), generator=draw)
+        texts = random_batch(4, seed=3)
+        batch = make_batch(
+            torch.zeros(12, 3, 32, 32), texts.input_ids[reports], texts.attention_mask[reports]
+        )._replace(report_ids=reports, image_ids=images)
+        found = small_model(duplicate_reports=how).relation(batch)
+        pairs = set(zip(images.tolist(), reports.tolist(), strict=True))
+        for i, image in enumerate(images.tolist()):
+            for j, report in enumerate(reports.tolist()):
+                assert found.matches[i, j] == ((image, report) in pairs)
+                assert (found.affinity[i, j] == 1) == ((image, report) in pairs)
 
 
 def test_similar_reports_are_right_by_the_words_they_share():

@@ -13,7 +13,9 @@ import torch
 import yaml
 from PIL import Image
 
+from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
+from retfiner.config import RefineConfig
 from retfiner.data.sampler import BalancedBatchSampler
 from retfiner.refine import build, read_tables, refine
 from retfiner.training.callbacks.guard import build_guard
@@ -249,6 +251,27 @@ def test_only_the_named_losses_are_built_trained_and_logged(run, losses):
     )
 
 
+UNSET = dict.fromkeys(
+    ["fixed_temp", "duplicate_reports", "redraw_masks", "random_token_from", "train_interpolation",
+     "drop_path", "lr"]
+)  # fmt: skip
+"""Left to the recipe, of which the other runs here set them."""
+
+
+@pytest.mark.parametrize("recipe", ["auto", "published"])
+@pytest.mark.parametrize("losses", [["mlm"], ["itm"], ["itc"]])
+def test_any_losses_train_by_any_recipe_and_their_settings_can_be_given_back(
+    run, recipe, losses, capsys
+):
+    """``config.yaml`` is what a run that is stopped names to go on with."""
+    folder = run(losses=losses, recipe=recipe, max_epochs=1, **UNSET)
+    assert "by ITC alone" not in capsys.readouterr().out or "itc" in losses
+    words = ["--config", str(folder / "config.yaml"), "--resume", str(folder), "--max_epochs", "2"]
+    again = refine(parse(RefineConfig, "", words)).folder
+    assert again == folder
+    assert len(column(folder, "val/loss")) == 3
+
+
 def test_loss_weights_weigh(base, run):
     weights = [0.5, 0.0, 2.0, 1.0]
     folder = run(loss_weights=weights, max_epochs=1)
@@ -419,6 +442,23 @@ def test_accumulated_gradients_make_one_step(run, material):
     assert distance(encoder_of(half), start(material)) > 0
 
 
+def test_the_last_step_of_an_epoch_is_the_mean_of_its_batches_as_well(run, monkeypatch):
+    """Three batches, two of them a step: the last is a step alone, and its gradient its own."""
+    seen = {}
+    for accumulated in (1, 2):
+        norms = seen[accumulated] = []
+
+        def note(self, optimizer, norms=norms, **_):
+            parameters = optimizer.param_groups[0]["params"]
+            norms.append(torch.stack([p.grad.norm() for p in parameters]).norm().item())
+
+        monkeypatch.setattr(RefinementModule, "configure_gradient_clipping", note)
+        words = {"losses": ["itc"], "max_epochs": 1, "lr": 1e-12, "weight_decay": 0.0}
+        run(batch_size=5, accumulate_grad_batches=accumulated, **words)
+    assert [len(norms) for norms in seen.values()] == [3, 2]
+    assert seen[2][-1] == pytest.approx(seen[1][-1], rel=1e-3)
+
+
 def test_a_single_step_is_a_run(run):
     assert len(column(run(batch_size=64, max_epochs=1), "val/loss")) == 2
 
@@ -438,6 +478,11 @@ def test_patience_ends_a_run_that_stands_still(run):
     still = {"lr": 1e-12, "weight_decay": 0.0, "max_epochs": 6}
     assert len(column(run(patience=1, **still), "val/loss")) == 1 + 2
     assert len(column(run(patience=2, **still), "val/loss")) == 1 + 3
+
+
+def test_a_patience_that_the_recipe_has_no_use_for_is_said(run, capsys):
+    run(recipe="auto", patience=1, max_epochs=1, **UNSET)
+    assert "note: --patience 1 has no effect" in " ".join(capsys.readouterr().out.split())
 
 
 def test_max_epochs(run):

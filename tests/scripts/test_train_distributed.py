@@ -50,16 +50,13 @@ def words(material, **flags):
 
 
 def numbers(folder):
-    """Return what was logged in its order, whatever the columns: a resumed run has other ones.
-
-    But for losses with shuffled images: each process deals out its own part of a batch.
-    """
+    """Return what was logged in its order, whatever the columns: a resumed run has other ones."""
     rows = metrics_of(folder)
     return [
         (name, row["step"], float(value))
         for row in rows
         for name, value in sorted(row.items())
-        if value and not name.startswith(("lr", "shuffled/"))
+        if value and not name.startswith("lr")
     ]
 
 

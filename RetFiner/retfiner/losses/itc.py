@@ -39,7 +39,10 @@ class ImageTextContrastive(Loss):
         """Return the mean over this process's pairs."""
         assert encoded.similarity is not None
         return self.from_similarity(
-            encoded.similarity, encoded.relation.affinity, encoded.text_similarity
+            encoded.similarity,
+            encoded.relation.affinity,
+            encoded.text_similarity,
+            encoded.text_relation.affinity,
         )
 
     def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -50,20 +53,25 @@ class ImageTextContrastive(Loss):
         return torch.ones(batch.total)
 
     def from_similarity(
-        self, similarity: Tensor, affinity: Tensor, text_similarity: Tensor | None = None
+        self,
+        similarity: Tensor,
+        affinity: Tensor,
+        text_similarity: Tensor | None = None,
+        text_affinity: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of given scores: the mean over B images and B reports.
 
-        The scores, (B, W), are those of :class:`Encoded`; by default ``text_similarity`` is the
-        transpose of ``similarity``. ``affinity``, (B, W), is that of :class:`Relation`.
+        The scores, (B, W), are those of :class:`Encoded`, ``affinity`` and ``text_affinity``,
+        (B, W), those of its relations; by default the latter of each is the former's transpose.
         """
         if text_similarity is None:
             text_similarity = similarity.T
-        target = affinity.to(similarity.dtype)
+        if text_affinity is None:
+            text_affinity = affinity.T.contiguous()
+        image_to_text = self._one_way(similarity, affinity)
+        return (image_to_text + self._one_way(text_similarity, text_affinity)) / 2
+
+    def _one_way(self, scores: Tensor, affinity: Tensor) -> Tensor:
+        target = affinity.to(scores.dtype)
         target = target / target.sum(1, keepdim=True)
-        image_to_text = F.cross_entropy(similarity, target, label_smoothing=self.label_smoothing)
-        # How right a report is is symmetric, so one target serves both directions.
-        text_to_image = F.cross_entropy(
-            text_similarity, target, label_smoothing=self.label_smoothing
-        )
-        return (image_to_text + text_to_image) / 2
+        return F.cross_entropy(scores, target, label_smoothing=self.label_smoothing)

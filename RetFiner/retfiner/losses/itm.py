@@ -34,12 +34,14 @@ class Negatives(NamedTuple):
     Attributes:
         image_for_text: (B,) index of a wrong image for text b, among those of all processes;
             ``text_for_image`` likewise.
-        exists: (B,) false where every pair of the batch matches pair b.
+        has_image: (B,) false where every image of the batch matches text b.
+        has_text: (B,) false where every text of the batch matches image b.
     """
 
     image_for_text: Tensor
     text_for_image: Tensor
-    exists: Tensor
+    has_image: Tensor
+    has_text: Tensor
 
 
 class ImageTextMatching(Loss):
@@ -73,25 +75,27 @@ class ImageTextMatching(Loss):
             encoded.relation.matches,
             generator,
             text_scores,
+            encoded.text_relation.matches,
             0 if batch.joined is None else batch.joined.first,
         )
         plan = self.from_negatives(model, batch, negatives)
         if batch.joined is None:
             return plan
         # A mean over this process's true and wrong pairs, of which others may have more or fewer.
-        counted = 1 + 2 * self._has_negative(model, batch)
+        counted = 1 + self._count_negatives(model, batch)
         share = counted[batch.own].sum().to(scores.dtype) / counted.sum() * len(batch.joined.sizes)
         return plan._replace(answer=lambda states: plan.answer(states) * share)
 
     def guesses(self, model: RetFiner, batch: Batch, generator: torch.Generator) -> Tensor:
         """Count false and true pairs; see :class:`retfiner.losses.Loss`."""
-        has_negative = self._has_negative(model, batch)
-        return torch.tensor([2.0 * int(has_negative.sum()), len(has_negative)])
+        negatives = self._count_negatives(model, batch)
+        return torch.tensor([float(negatives.sum()), len(negatives)])
 
     @staticmethod
-    def _has_negative(model: RetFiner, batch: Batch) -> Tensor:
-        """Return (W,) whether there is a wrong pair to draw for each pair of all processes."""
-        return ~model.relation(batch).matches.all(1)
+    def _count_negatives(model: RetFiner, batch: Batch) -> Tensor:
+        """Return (W,) how many negatives each pair of all processes has: a text, an image."""
+        matches = model.relation(batch).matches
+        return (~matches.all(1)).int() + (~matches.all(0)).int()
 
     @staticmethod
     def from_negatives(model: RetFiner, batch: Batch, negatives: Negatives) -> Plan:
@@ -115,7 +119,8 @@ class ImageTextMatching(Loss):
             logits = model.itm_head(torch.cat([read[:, 0] for read in states]))
             true = torch.ones_like(batch.report_ids)
             is_match = torch.cat([true, torch.zeros_like(true).repeat(2)])
-            counts = torch.cat([torch.ones_like(negatives.exists), negatives.exists.repeat(2)])
+            has_text, has_image = negatives.has_text, negatives.has_image
+            counts = torch.cat([torch.ones_like(has_text), has_text, has_image])
             losses = F.cross_entropy(logits, is_match, reduction="none")
             return (losses * counts).sum() / counts.sum()
 
@@ -128,6 +133,7 @@ def draw_negatives(
     matches: Tensor,
     generator: torch.Generator,
     text_similarity: Tensor | None = None,
+    text_matches: Tensor | None = None,
     first: int = 0,
 ) -> Negatives:
     """Draw negatives in proportion to softmax(similarity) + 1e-4, matches excluded.
@@ -135,19 +141,21 @@ def draw_negatives(
     Each pair of the batch of all processes has a seed of its own, so that a process draws noise for
     its own B pairs alone, and the draws are the same however many processes there are.
 
-    The scores, (B, W), are those of :class:`Encoded`; by default ``text_similarity`` is the
-    transpose of ``similarity``. ``matches``, (B, W), is that of :class:`Relation`. ``first`` is the
-    place of the first of the B pairs among the W.
+    The scores, (B, W), are those of :class:`Encoded`, ``matches`` and ``text_matches``, (B, W),
+    those of its relations; by default the latter of each is the former's transpose. ``first`` is
+    the place of the first of the B pairs among the W.
     The generator is one of the CPU's.
     """
     images = similarity.float()
     texts = images.T if text_similarity is None else text_similarity.float()
+    text_matches = matches.T if text_matches is None else text_matches
     size, total = images.shape
     noise = send(_noise(size, total, first, generator), images.device)
     return Negatives(
-        image_for_text=_draw(texts, matches, noise[0]),
+        image_for_text=_draw(texts, text_matches, noise[0]),
         text_for_image=_draw(images, matches, noise[1]),
-        exists=~matches.all(1),
+        has_image=~text_matches.all(1),
+        has_text=~matches.all(1),
     )
 
 

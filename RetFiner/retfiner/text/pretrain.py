@@ -48,7 +48,11 @@ def pretrain_text(
     steps = epochs * -(-len(ids) // BATCH_SIZE)
     lr = LEARNING_RATE * (64 / encoder.config.hidden_size) ** 0.5
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=lr, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    # Of ten steps a tenth is one, and torch divides by the steps of the warm-up less one.
+    warmup = 0.1 if steps != 10 else 0.11
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, lr, total_steps=steps, pct_start=warmup
+    )
     encoder.to("cuda" if torch.cuda.is_available() else "cpu").train()
     means = []
     with progress("learning to read", steps, "step") as bar:

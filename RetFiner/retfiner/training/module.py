@@ -91,7 +91,8 @@ class RefinementModule(pl.LightningModule):
         self.batch_losses: dict[str, Tensor] = {}
         self.batch_pairs = 0
         self._words: dict[str, Tensor] = {}
-        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._seen: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._accumulation = 1.0
         self._found_inf: Tensor | None = None
         self._last: tuple[Callable[[], Tensor], Callable[[], InputError]] | None = None
 
@@ -99,11 +100,16 @@ class RefinementModule(pl.LightningModule):
         """Let each process drop out other units: all of them began with the same seed.
 
         They depend on nothing but the step, so that a run that goes on draws what it would have
-        drawn. One process alone goes on from its generator's state.
+        drawn. One process alone goes on from its generator's state. Note how many batches make the
+        step, too.
         """
         if self.trainer.world_size > 1:
             parts = (self.seed, "dropout", self.current_epoch, batch_idx, self.global_rank)
             torch.manual_seed(derive_seed(*parts))
+        # Lightning divides each loss by the batches of a step, of which an epoch's last has fewer.
+        most = self.trainer.accumulate_grad_batches
+        begun = batch_idx - batch_idx % most
+        self._accumulation = most / min(most, self.trainer.num_training_batches - begun)
 
     # -- a step ------------------------------------------------------------------------------------
 
@@ -131,7 +137,7 @@ class RefinementModule(pl.LightningModule):
         self.log("loss", logged["loss"], prog_bar=True, logger=False, batch_size=size)
         if self.model.is_contrastive:
             self.log("step/temperature", self.model.temperature.detach(), batch_size=size)
-        return total
+        return total if self._accumulation == 1 else total * self._accumulation
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the losses of a batch; masks and negatives are the same at every call.
@@ -154,16 +160,19 @@ class RefinementModule(pl.LightningModule):
             )
         self._look_at_objectives(batch, batch_idx, encoded)
         if encoded.image_embedding is not None and encoded.text_embedding is not None:
-            report_ids = batch.report_ids if batch.joined is None else batch.joined.report_ids
-            self._seen.append((encoded.image_embedding, encoded.text_embedding, report_ids))
+            of = batch if batch.joined is None else batch.joined
+            self._seen.append(
+                (encoded.image_embedding, encoded.text_embedding, of.report_ids, of.image_ids)
+            )
 
     def _look_at_objectives(self, batch: Batch, batch_idx: int, encoded: Encoded) -> None:
         """Note what guessing gives, and log the losses with the images dealt out anew."""
-        dealt = deal_anew(batch.report_ids, batch.image_ids)
-        images, mask = encoded.image_tokens[dealt], encoded.image_mask
+        everyone = batch if batch.joined is None else batch.joined
+        dealt = deal_anew(everyone.report_ids, everyone.image_ids)[batch.own]
+        images, mask = self.model.tokens_of_all(batch, encoded)
         others = self.model.relate(
             batch,
-            images,
+            images[dealt],
             self.uses_similarity,
             self.uses_fusion,
             image_mask=None if mask is None else mask[dealt],
@@ -185,11 +194,12 @@ class RefinementModule(pl.LightningModule):
             self.log(f"chance/{name}", entropy(torch.stack(all_gather_objects(counts)).sum(0)))
         self._words = {}
         if self._seen:
-            images, texts, report_ids = (
+            images, texts, report_ids, image_ids = (
                 torch.cat(parts) for parts in zip(*self._seen, strict=True)
             )
             self._seen.clear()
-            recall, chance = retrieval_recall(images, texts, report_ids), chance_recall(report_ids)
+            recall = retrieval_recall(images, texts, report_ids, image_ids)
+            chance = chance_recall(report_ids, image_ids)
             self.log_dict({f"val/{name}": value for name, value in recall.items()})
             self.log_dict({f"chance/{name}": value for name, value in chance.items()})
 

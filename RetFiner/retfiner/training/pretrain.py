@@ -114,8 +114,10 @@ def train_mae(model: ViTMAEForPreTraining, images: Tensor, config: PretrainConfi
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.05
     )
+    # Of ten steps a tenth is one, and torch divides by the steps of the warm-up less one.
+    warmup = 0.1 if steps != 10 else 0.11
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.lr, total_steps=steps, pct_start=0.1
+        optimizer, config.lr, total_steps=steps, pct_start=warmup
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).train()

@@ -7,7 +7,7 @@ user does not set, the recipe does; :data:`PUBLISHED` is the run of the paper wh
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
@@ -85,6 +85,8 @@ class Basis(NamedTuple):
         patients: Patients among them; None where they are unknown.
         validation_patients: Patients to validate on; None where they are unknown.
         batches_per_step: Batches that make an optimiser step: those of all processes, accumulated.
+        losses: Names of the losses that weigh something.
+        learns_temperature: Whether the user chose how the temperature is learned.
     """
 
     backbone: str
@@ -95,6 +97,8 @@ class Basis(NamedTuple):
     patients: int | None
     validation_patients: int | None
     batches_per_step: int
+    losses: Collection[str] = ("itc", "itm", "mlm", "gm")
+    learns_temperature: bool = False
 
 
 class Choice(NamedTuple):
@@ -127,11 +131,12 @@ def choose_recipe(
         first = (
             5 if basis.text_from_reports else PUBLISHED.random_token_from
         )  # after special tokens
-        rates = {"vision_lr": lr, "text_lr": lr}
-        recipe = replace(PUBLISHED, **rates, drop_path=depth, random_token_from=first)
+        chosen = {"vision_lr": lr, "text_lr": lr, "drop_path": depth, "random_token_from": first}
+        size = min(PUBLISHED.batch_size, given.get("contrast_batch") or PUBLISHED.batch_size)
+        recipe = replace(PUBLISHED, **chosen, batch_size=size)
     else:
         recipe = _by_size(given, basis)
-    recipe = replace(recipe, **{**(resumed or {}), **given})
+    recipe = replace(recipe, **{**_without_effect(given, basis), **(resumed or {}), **given})
     return Choice(recipe, _explain(name, recipe, given, basis))
 
 
@@ -163,6 +168,21 @@ def schedule_notes(recipe: Recipe, steps: int, epochs_before: int | None = None)
             " is not that of one run of this length"
         )
     return notes
+
+
+def patience_notes(recipe: Recipe, given: Collection[str]) -> list[str]:
+    """Say so where the user set a patience, and the recipe chose a metric that asks for none.
+
+    Args:
+        recipe: How the run trains.
+        given: Names of what the user set.
+    """
+    if recipe.monitor[0] != LAST or "patience" not in given or "monitor" in given:
+        return []
+    return [
+        f"note: --patience {recipe.patience} has no effect, since the last epoch is kept; --monitor"
+        " loss, or another metric, ends a run that gets no better"
+    ]
 
 
 def settings_of(config: Any) -> dict[str, Any]:
@@ -198,7 +218,7 @@ def _by_size(given: Mapping[str, Any], basis: Basis) -> Recipe:
         text_lr = lr if basis.text_from_reports else 0.0
     chosen = basis.is_adapted or bool({"unfreeze_last", "lora_rank"} & given.keys())
     protects = is_few and not chosen
-    own_rate = "vision_lr" in given  # of weights, which low-rank updates leave as they are
+    own_rate = given.get("vision_lr")  # of weights, which low-rank updates leave as they are
     can_tell = basis.validation_patients is not None and basis.validation_patients >= FEW_PATIENTS
     return Recipe(
         batch_size=batch_size,
@@ -207,7 +227,7 @@ def _by_size(given: Mapping[str, Any], basis: Basis) -> Recipe:
         vision_lr=pretrained,
         text_lr=text_lr,
         unfreeze_last=math.ceil(basis.blocks / 3) if protects and own_rate else None,
-        lora_rank=FEW_PAIRS_RANK if protects and not own_rate else None,
+        lora_rank=FEW_PAIRS_RANK if protects and own_rate is None else None,
         lr_schedule="cosine",
         warmup_steps=min(100, whole // 15),
         fusion_warmup_steps=whole // 2 if is_few else min(500, whole // 10),
@@ -216,6 +236,24 @@ def _by_size(given: Mapping[str, Any], basis: Basis) -> Recipe:
         patience=5,
         augment=not is_many,
     )
+
+
+def _without_effect(given: Mapping[str, Any], basis: Basis) -> dict[str, Any]:
+    """Return what of a recipe finds nothing to act on in a run, switched off.
+
+    A run's ``config.yaml`` holds all of a recipe, and is to be given back: there, whoever sets what
+    has no effect is told so.
+    """
+    off: dict[str, Any] = {}
+    if "itc" not in basis.losses:  # nothing else trains the encoder meanwhile, or the temperature
+        off |= {"fusion_warmup_steps": 0, "fixed_temp": False}
+    if basis.learns_temperature:
+        off["fixed_temp"] = False
+    if not {"mlm", "gm"} & set(basis.losses):
+        off |= {"random_token_from": 0, "redraw_masks": False}
+    if 0 in (given.get("vision_lr"), given.get("unfreeze_last")):
+        off["drop_path"] = 0.0  # noise in an encoder that cannot learn to bear it
+    return off
 
 
 def _batch_size(given: Mapping[str, Any], basis: Basis) -> int:

@@ -16,9 +16,9 @@ def naive(similarity, same):
     """Mean over rows and both directions of -sum(target x log softmax), target smoothed."""
     size = len(similarity)
     total = 0.0
-    for scores in (similarity.tolist(), similarity.T.tolist()):
+    for scores, right in ((similarity.tolist(), same), (similarity.T.tolist(), same.T)):
         for i in range(size):
-            matches = [j for j in range(size) if same[i][j]]
+            matches = [j for j in range(size) if right[i][j]]
             log_sum = math.log(sum(math.exp(s) for s in scores[i]))
             for j in range(size):
                 target = (1 - SMOOTHING) * (j in matches) / len(matches) + SMOOTHING / size
@@ -40,6 +40,18 @@ def test_equals_the_definition(ids):
     same = sharing(list(ids))
     ours = ImageTextContrastive(SMOOTHING).from_similarity(scores(), same)
     assert ours.item() == pytest.approx(naive(scores(), same), abs=1e-12)
+
+
+def test_an_image_of_two_reports_one_of_which_another_image_has_alone():
+    """Pairs 0 and 1 are of one image; pair 2 has the report of pair 1."""
+    right = torch.eye(7) > 0
+    right[:2, :3] = True  # of the image: its own reports and the copy of one of them
+    right[2, 1] = True  # of the other image: its one report, twice
+    ours = ImageTextContrastive(SMOOTHING).from_similarity(scores(), right)
+    assert ours.item() == pytest.approx(naive(scores(), right), abs=1e-12)
+    both = torch.eye(7) > 0
+    both[:3, :3] = True
+    assert ours.item() != pytest.approx(naive(scores(), both), abs=1e-3)
 
 
 def test_images_and_texts_play_the_same_part():

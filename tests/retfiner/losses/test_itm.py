@@ -41,7 +41,10 @@ def naive(model, batch, negatives):
 def test_equals_the_definition():
     model, batch = small_model(), random_batch()
     negatives = Negatives(
-        torch.tensor([3, 0, 1, 5, 2, 4]), torch.tensor([1, 2, 4, 0, 5, 3]), torch.ones(6) > 0
+        torch.tensor([3, 0, 1, 5, 2, 4]),
+        torch.tensor([1, 2, 4, 0, 5, 3]),
+        torch.ones(6) > 0,
+        torch.ones(6) > 0,
     )
     plan = ImageTextMatching.from_negatives(model, batch, negatives)
     ours = plan.carry_out(model, batch, model.encode(batch))
@@ -93,12 +96,14 @@ def test_draws_stay_legal_where_scores_say_nothing_or_too_much(scale):
 def test_only_pairs_without_a_negative_are_left_out():
     """Negatives that do not exist count neither above nor below the fraction."""
     model, batch = small_model(), random_batch()
-    exists = torch.tensor([True, False, True, True, False, True])
+    has_image = torch.tensor([True, False, True, True, False, True])
+    has_text = torch.tensor([True, True, False, True, False, True])
     own, shift = torch.arange(6), (torch.arange(6) + 1) % 6
     encoded = model.encode(batch)
-    plan = ImageTextMatching.from_negatives(model, batch, Negatives(shift, shift, exists))
+    negatives = Negatives(shift, shift, has_image, has_text)
+    plan = ImageTextMatching.from_negatives(model, batch, negatives)
     ours = plan.carry_out(model, batch, encoded)
-    groups = [(own, own, 1, exists | True), (shift, own, 0, exists), (own, shift, 0, exists)]
+    groups = [(own, own, 1, own >= 0), (shift, own, 0, has_image), (own, shift, 0, has_text)]
     losses = []
     for images, texts, label, counts in groups:
         reading = Reading(batch.input_ids[texts], batch.attention_mask[texts], image_index=images)
@@ -135,7 +140,7 @@ def test_pairs_with_the_same_report_are_never_negatives():
         drawn = draw_negatives(torch.zeros(6, 6), ids[:, None] == ids[None], generator)
         assert (ids[drawn.image_for_text] != ids).all()
         assert (ids[drawn.text_for_image] != ids).all()
-        assert drawn.exists.all()
+        assert drawn.has_image.all() and drawn.has_text.all()
 
 
 @pytest.mark.parametrize("how", ["shared", "similar"])
@@ -147,6 +152,40 @@ def test_pairs_of_the_same_image_are_never_negatives(how):
         drawn = draw_negatives(encoded.similarity, encoded.relation.matches, generator)
         assert (images[drawn.image_for_text] != images).all()
         assert (images[drawn.text_for_image] != images).all()
+
+
+def test_a_pair_that_the_batch_holds_is_never_a_wrong_one():
+    """Image 1 has the reports 5 and 8, of which image 2 has the one and image 3 the other."""
+    images, reports = torch.tensor([1, 1, 2, 3, 4, 4]), torch.tensor([5, 8, 5, 8, 7, 6])
+    batch = random_batch()._replace(image_ids=images, report_ids=reports)
+    encoded, generator = small_model().encode(batch), torch.Generator().manual_seed(0)
+    held = set(zip(images.tolist(), reports.tolist(), strict=True))
+    drawn = set()
+    for _ in range(300):
+        negatives = draw_negatives(
+            torch.zeros(6, 6),
+            encoded.relation.matches,
+            generator,
+            text_matches=encoded.text_relation.matches,
+        )
+        drawn |= set(zip(images[negatives.image_for_text].tolist(), reports.tolist(), strict=True))
+        drawn |= set(zip(images.tolist(), reports[negatives.text_for_image].tolist(), strict=True))
+    assert not drawn & held
+    every = {(image, report) for image in (1, 2, 3, 4) for report in (5, 6, 7, 8)}
+    assert drawn == every - held, "and all others are"
+
+
+def test_an_image_that_has_every_report_has_no_wrong_one_but_they_have_images():
+    """Of six pairs, four are of one image; the other two repeat two of its reports."""
+    batch = random_batch()._replace(
+        image_ids=torch.tensor([0, 0, 0, 0, 1, 2]), report_ids=torch.tensor([0, 1, 2, 3, 0, 1])
+    )
+    model, loss = small_model(), ImageTextMatching()
+    encoded = model.encode(batch)
+    wrong, true = loss.guesses(model, batch, torch.Generator()).tolist()
+    # The images 1 and 2 have wrong reports; each of the reports is wrong for one of them at least.
+    assert (wrong, true) == (2 + 6, 6)
+    assert loss(model, batch, encoded, torch.Generator().manual_seed(0)).isfinite()
 
 
 def test_reports_too_similar_are_never_negatives():
@@ -202,7 +241,9 @@ def test_memory_goes_by_the_own_pairs():
     own, total = 4, 4096
     scores, matches = torch.zeros(own, total), torch.zeros(own, total, dtype=torch.bool)
     with Largest() as largest:
-        draw_negatives(scores, matches, torch.Generator().manual_seed(0), scores, first=100)
+        draw_negatives(
+            scores, matches, torch.Generator().manual_seed(0), scores, matches, first=100
+        )
     assert own * total <= largest.numbers <= 4 * own * total  # a whole matrix: 1,024 times as many
 
 
@@ -214,7 +255,12 @@ def test_draws_are_the_same_however_many_processes_share_the_pairs():
     for first, last in ((0, 5), (5, 12)):
         rows = slice(first, last)
         part = draw_negatives(
-            scores[rows], own[rows], torch.Generator().manual_seed(3), scores.T[rows], first
+            scores[rows],
+            own[rows],
+            torch.Generator().manual_seed(3),
+            scores.T[rows],
+            own.T[rows],
+            first,
         )
         assert all(a.equal(b[rows]) for a, b in zip(part, whole, strict=True))
 

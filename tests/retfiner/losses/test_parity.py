@@ -46,6 +46,7 @@ def compute(name, model, batch):
             torch.tensor(EXPECTED["itm"]["negative_image_for_text"]),
             torch.tensor(EXPECTED["itm"]["negative_text_for_image"]),
             torch.ones(6, dtype=torch.bool),
+            torch.ones(6, dtype=torch.bool),
         )
         plan = ImageTextMatching.from_negatives(model, batch, negatives)
         return plan.carry_out(model, batch, encoded)

@@ -51,6 +51,13 @@ def test_cls_comes_to_name_the_words_of_its_report(tokenizer):
     assert named_words(encoder, tokenizer) > 0.9
 
 
+@pytest.mark.parametrize("epochs", [1, 10])
+def test_any_number_of_steps(tokenizer, epochs):
+    """Of ten steps the warm-up is one."""
+    losses = pretrain_text(new_bert(tokenizer), tokenizer, REPORTS[:6], epochs=epochs, seed=0)
+    assert len(losses) == epochs and losses[-1] <= losses[0]
+
+
 def test_cross_attention_has_no_part_in_it_and_the_seed_decides(tokenizer):
     first, second, other = (new_bert(tokenizer) for _ in range(3))
     before = {name: value.clone() for name, value in first.state_dict().items()}

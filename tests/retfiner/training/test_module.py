@@ -130,7 +130,9 @@ def test_validation_weighs_pairs_alike_and_recall_is_of_all_of_them():
     module = make_module({"itc": 1.0}).eval()
     batches = [
         random_batch(6, seed=0)._replace(report_ids=torch.tensor([9, 1, 2, 3, 4, 5])),
-        random_batch(2, seed=1)._replace(report_ids=torch.tensor([9, 7])),
+        random_batch(2, seed=1)._replace(
+            report_ids=torch.tensor([9, 7]), image_ids=torch.tensor([6, 7])
+        ),
     ]
     loader = DataLoader(batches, batch_size=None)
     metrics = quiet_trainer().validate(module, loader, verbose=False)[0]

@@ -125,6 +125,12 @@ def test_training_lowers_the_loss(images, tmp_path, capsys):
     assert last < 0.95 * first
 
 
+def test_ten_steps_are_trained_as_well(images, tmp_path):
+    """Six images in batches of three, five times: of ten steps the warm-up is one."""
+    pretrain(config(images, tmp_path / "base.pth", epochs=5))
+    assert (tmp_path / "base.pth").is_file()
+
+
 def test_the_seed_decides_everything(images, tmp_path):
     states = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from retfiner.training.recall import RECALL_AT, best_ranks, chance_recall, retrieval_recall
+from retfiner.training.recall import RECALL_AT, chance_recall, first_right, retrieval_recall
 
 
 def embeddings(seed, size=40):
@@ -102,14 +102,70 @@ def test_images_and_reports_play_the_same_part_where_none_repeats():
 
 def test_chunks_do_not_change_ranks():
     images, texts, ids = embeddings(0), embeddings(1), torch.arange(40) // 2
-    assert torch.equal(
-        best_ranks(images, texts, ids, ids, chunk=7), best_ranks(images, texts, ids, ids)
-    )
+    for image_ids in (None, torch.arange(40) // 3):
+        whole = retrieval_recall(images, texts, ids, image_ids)
+        assert retrieval_recall(images, texts, ids, image_ids, chunk=7) == whole
 
 
 def test_a_query_without_its_report_is_an_error():
-    with pytest.raises(ValueError, match="no candidate"):
-        best_ranks(embeddings(0, 2), embeddings(1, 2), torch.tensor([0, 1]), torch.tensor([0, 2]))
+    with pytest.raises(ValueError, match="no right candidate"):
+        first_right(torch.zeros(2, 2), torch.tensor([[True, False], [False, False]]))
+
+
+def test_an_image_with_several_reports_is_one_image():
+    """Two reports an image, all found perfectly: copies of an image are no wrong candidates."""
+    images = torch.eye(10).repeat_interleave(2, 0)
+    angle = torch.tensor([0.1, 0.2]).repeat(10)[:, None]  # how far a report is from its image
+    texts = angle.cos() * images + angle.sin() * images.roll(2, 0)
+    recall = retrieval_recall(images, texts, torch.arange(20), torch.arange(20) // 2)
+    assert set(recall.values()) == {1.0}
+    apart = retrieval_recall(images, texts, torch.arange(20))
+    assert apart["text_to_image_recall@1"] == 0, "the copy stands first"
+    assert apart["image_to_text_recall@1"] == 0.5, "one of the two reports does"
+
+
+def test_images_with_several_reports_against_a_loop():
+    draw = torch.Generator().manual_seed(0)
+    image_ids, report_ids = torch.randint(15, (2, 40), generator=draw)
+    images, texts = embeddings(0)[image_ids], embeddings(1)[report_ids]
+    held = set(zip(image_ids.tolist(), report_ids.tolist(), strict=True))
+    scores = {i: {r: (embeddings(0)[i] @ embeddings(1)[r]).item() for _, r in held}
+              for i, _ in held}  # fmt: skip
+    recall = retrieval_recall(images, texts, report_ids, image_ids)
+    for k in RECALL_AT:
+        votes = {report: [] for _, report in held}
+        for image, report in zip(image_ids.tolist(), report_ids.tolist(), strict=True):
+            best = sorted(scores[image], key=lambda r: -scores[image][r])[:k]
+            votes[report].append(any((image, r) in held for r in best))
+        expected = sum(sum(each) / len(each) for each in votes.values()) / len(votes)
+        assert recall[f"image_to_text_recall@{k}"] == pytest.approx(expected)
+        found = [
+            any((i, report) in held for i in sorted(scores, key=lambda i: -scores[i][report])[:k])
+            for report in votes
+        ]
+        assert recall[f"text_to_image_recall@{k}"] == pytest.approx(sum(found) / len(found))
+
+
+def test_chance_counts_all_reports_of_an_image():
+    """Images 0 and 1 have reports 0 and 1; images 2 and 3 have the reports 2 and 3, 4 alone."""
+    ids = torch.tensor([0, 1, 0, 1, 2, 3, 4]), torch.tensor([0, 0, 1, 1, 2, 2, 3])
+    chance = chance_recall(*ids)
+    assert chance["image_to_text_recall@1"] == pytest.approx((4 * 2 / 5 + 1 / 5) / 5)
+    assert chance["text_to_image_recall@1"] == pytest.approx((2 / 4 + 2 / 4 + 3 * 1 / 4) / 5)
+    draw = torch.Generator().manual_seed(0)
+    noise = [embeddings_of(7, draw) for _ in range(2000)]
+    images = [each[0][ids[1]] for each in noise]
+    found = [
+        retrieval_recall(image, texts[ids[0]], *ids)
+        for image, (_, texts) in zip(images, noise, strict=True)
+    ]
+    for name in ("image_to_text_recall@1", "text_to_image_recall@1"):
+        mean = sum(each[name] for each in found) / len(found)
+        assert mean == pytest.approx(chance[name], abs=0.02), name
+
+
+def embeddings_of(size, draw):
+    return F.normalize(torch.randn(2, size, 64, generator=draw), dim=2)
 
 
 def test_chance_is_what_random_orders_find():

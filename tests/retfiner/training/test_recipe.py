@@ -11,6 +11,7 @@ from retfiner.training.recipe import (
     Basis,
     Recipe,
     choose_recipe,
+    patience_notes,
     schedule_notes,
     settings_of,
 )
@@ -67,6 +68,83 @@ def test_what_the_user_sets_stays(name):
 def test_the_learning_rate_of_new_layers_takes_those_of_pretrained_ones_along():
     assert choose_recipe("published", {"lr": 3e-4}, basis()).recipe.vision_lr == 3e-4
     assert auto({"lr": 1e-2}).vision_lr == pytest.approx(10 * auto().vision_lr)
+
+
+@pytest.mark.parametrize("name", ["auto", "published"])
+def test_what_finds_nothing_to_act_on_is_off(name):
+    """Without ITC, nothing else would train the encoder while fusion waits."""
+    everything = choose_recipe(name, {}, basis()).recipe
+    assert everything.fusion_warmup_steps == (45 if name == "auto" else 0)
+    for losses in (["mlm", "gm"], ["itm"]):
+        choice = choose_recipe(name, {}, basis(losses=losses))
+        assert (choice.recipe.fusion_warmup_steps, choice.recipe.fixed_temp) == (0, False)
+        assert "by ITC alone" not in " ".join(choice.lines)
+    chosen = choose_recipe(name, {}, basis(losses=["itc", "itm"])).recipe
+    assert (chosen.random_token_from, chosen.redraw_masks) == (0, False)
+    assert chosen.fusion_warmup_steps == everything.fusion_warmup_steps
+
+
+def test_who_says_how_the_temperature_is_learned_gets_it_learned():
+    assert choose_recipe("published", {}, basis()).recipe.fixed_temp
+    assert not choose_recipe("published", {}, basis(learns_temperature=True)).recipe.fixed_temp
+
+
+@pytest.mark.parametrize("frozen", [{"vision_lr": 0.0}, {"unfreeze_last": 0}])
+def test_a_frozen_encoder_has_no_stochastic_depth(frozen):
+    assert choose_recipe("published", {}, basis()).recipe.drop_path == 0.1
+    assert choose_recipe("published", frozen, basis()).recipe.drop_path == 0
+    assert choose_recipe("published", frozen | {"drop_path": 0.2}, basis()).recipe.drop_path == 0.2
+    few = auto(frozen, pairs=80)
+    assert (few.lora_rank, few.unfreeze_last or 0) == (None, 0)
+
+
+CHANGES = [
+    {},
+    {"losses": ["itc"]},
+    {"losses": ["itm"]},
+    {"losses": ["mlm", "gm"]},
+    {"losses": ["itm", "mlm", "gm"]},
+    {"loss_weights": [0.0, 1.0, 1.0, 1.0]},
+    {"exponential_temp": True},
+    {"contrast": "sigmoid"},
+    {"vision_lr": 0.0},
+    {"vision_lr": 1e-5},
+    {"unfreeze_last": 0},
+    {"layer_decay": 0.75},
+    {"lora_rank": 4, "lora_alpha": 4},
+    {"contrast_batch": 64},
+    {"patience": 3},
+]
+
+
+@pytest.mark.parametrize("name", ["auto", "published"])
+@pytest.mark.parametrize("pairs", [80, 5_000, 10**6])
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_the_settings_of_a_run_can_be_given_back_and_choose_the_same(name, pairs, changes):
+    """As its config.yaml has them, which a stopped run names to go on with."""
+
+    def chosen_by(config):
+        of = basis(
+            pairs=pairs,
+            is_adapted=config.layer_decay != 1,
+            losses=[loss for loss, weight in config.weights.items() if weight],
+            learns_temperature=config.exponential_temp or config.contrast == "sigmoid",
+        )
+        return choose_recipe(config.recipe, settings_of(config), of).recipe
+
+    words = {"model_weights": Path("w"), "train_csv": Path("p"), "recipe": name} | changes
+    config = RefineConfig(**words)
+    recipe = chosen_by(config)
+    again = RefineConfig(**(dataclasses.asdict(config) | dataclasses.asdict(recipe)))
+    assert chosen_by(again) == recipe
+
+
+def test_a_patience_that_nothing_asks_for_is_said():
+    last, loss = auto({"patience": 3}), choose_recipe("published", {"patience": 3}, basis()).recipe
+    [note] = patience_notes(last, ["patience"])
+    assert "--patience 3 has no effect" in note and "--monitor loss" in note
+    assert patience_notes(last, []) == patience_notes(loss, ["patience"]) == []
+    assert patience_notes(last, ["monitor", "patience"]) == [], "as a run's config.yaml has it"
 
 
 def test_few_pairs_make_small_batches_and_enough_steps():

@@ -9,7 +9,9 @@ import pytest
 import torch
 import yaml
 
+from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
+from retfiner.config import RefineConfig
 from retfiner.refine import build, read_tables, refine
 from retfiner.training import recipe
 from retfiner.training.resume import AUTO, differences, find_newest, glob_literal, read_resumed_run
@@ -69,6 +71,15 @@ def test_what_is_lost_of_a_finished_run_is_restored_or_said(material, copy):
         refine(auto(material, copy))
 
 
+def test_a_run_that_has_lost_its_best_weights_does_not_go_on_without_them(material, copy):
+    """None of the later epochs may be better, and nothing would be left."""
+    (copy / "best-model.ckpt").unlink()
+    before = files(copy)
+    with pytest.raises(InputError, match=r"lost its best weights so far.*\n.*no best-model\.ckpt"):
+        refine(auto(material, copy, max_epochs=2))
+    assert files(copy) == before
+
+
 def test_more_epochs_are_more_to_do_also_in_a_moved_folder(material, copy):
     score = torch.load(copy / "last.ckpt", weights_only=True)["callbacks"]
     (best,) = (s["best_model_score"] for s in score.values() if "best_model_score" in s)
@@ -97,6 +108,10 @@ def test_what_the_recipe_chose_stays_when_a_run_goes_on(material, tmp_path):
     assert kept["max_epochs"] == 3
     with pytest.raises(InputError, match="--fusion_warmup_steps was"):
         refine(settings(material, tmp_path, resume=first, fusion_warmup_steps=0, **words))
+    lines = ["--config", str(folder / "config.yaml"), "--resume", str(folder), "--max_epochs", "4"]
+    refine(parse(RefineConfig, "", lines))
+    folder = refine(settings(material, tmp_path, resume=AUTO, max_epochs=5, **words)).folder
+    assert folder == first, "also after it went on by its config.yaml"
 
 
 def test_a_run_of_an_earlier_recipe_goes_on_by_that(material, tmp_path, monkeypatch):

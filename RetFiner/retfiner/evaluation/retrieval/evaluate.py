@@ -22,6 +22,7 @@ from retfiner.evaluation.retrieval.metrics import score
 from retfiner.evaluation.retrieval.ranking import Ranking, rank_both
 from retfiner.evaluation.retrieval.reranking import rerank_by_matching
 from retfiner.export.loading import LoadedModel
+from retfiner.training.recall import Pairing
 
 DEFAULT_RERANK_TOP = 16
 SAVED = 10
@@ -29,18 +30,20 @@ SAVED = 10
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Both directions of a retrieval among N pairs with U distinct reports.
+    """Both directions of a retrieval among N pairs with U distinct reports and V distinct images.
 
     Attributes:
         manifest: The pairs.
         first: (U,) position of the first pair with each distinct report.
         report: (N,) which of the distinct reports each pair carries.
-        rankings: By direction: N images among U reports, and U reports among N images.
+        shown: (V,) position of the first pair with each distinct image.
+        rankings: By direction: N pairs' images among U reports, and U reports among V images.
     """
 
     manifest: Manifest
     first: NDArray[np.int64]
     report: NDArray[np.int64]
+    shown: NDArray[np.int64]
     rankings: dict[str, Ranking]
 
     @property
@@ -69,7 +72,7 @@ class Retrieval:
         shares = 1 / np.bincount(self.report)[self.report]
         queries = {
             "image_to_text": (len(self.first), self.manifest.patients, shares),
-            "text_to_image": (len(self.report), self.owners, None),
+            "text_to_image": (len(self.shown), self.owners, None),
         }
         numbers = {}
         for direction, (candidates, units, weights) in queries.items():
@@ -99,7 +102,7 @@ def evaluate_retrieval(config: EvaluateConfig, loaded: LoadedModel) -> dict[str,
     numbers = {"itc": found.score(config.bootstrap, config.seed)}
     if top:
         reranked = rerank_by_matching(
-            stream, found.rankings, subjects_of(manifest), found.texts, top
+            stream, found.rankings, subjects_of(manifest), found.texts, top, found.shown
         )
         found = replace(found, rankings=reranked)
         numbers["itm"] = found.score(config.bootstrap, config.seed)
@@ -121,23 +124,26 @@ def retrieve(
     loaded: LoadedModel, manifest: Manifest, images: torch.Tensor, shortlist: int
 ) -> Retrieval:
     """Embed the distinct reports of N pairs; rank them and the images (N, E) for each other."""
-    ids = identify_reports(loaded.tokenizer, manifest.reports, loaded.max_text_tokens).numpy()
-    _, first, report = np.unique(ids, return_index=True, return_inverse=True)
-    texts = loaded.embed_texts([manifest.reports[position] for position in first])
-    device, carried = loaded.device, torch.from_numpy(report)
-    rankings = rank_both(images.to(device), texts.to(device), carried.to(device), shortlist)
-    return Retrieval(manifest, first, report, rankings)
+    ids = identify_reports(loaded.tokenizer, manifest.reports, loaded.max_text_tokens)
+    number: dict[str, int] = {}
+    of_image = [number.setdefault(str(each), len(number)) for each in subjects_of(manifest)]
+    pairs = Pairing.of(ids, torch.tensor(of_image))
+    texts = loaded.embed_texts([manifest.reports[position] for position in pairs.reports.tolist()])
+    device = loaded.device
+    rankings = rank_both(images.to(device), texts.to(device), pairs, shortlist)
+    first, report, shown = (part.numpy() for part in (pairs.reports, pairs.report, pairs.images))
+    return Retrieval(manifest, first, report, shown, rankings)
 
 
 def save_rankings(path: Path, found: Retrieval) -> None:
     """Write the best of each query, as rows of the CSV the pairs came from.
 
     ``.csv`` has a line for each query and place, ``.npz`` an array a direction. A report stands for
-    all pairs that carry it, by the row of the first.
+    all pairs that carry it, by the row of the first, and an image likewise as a candidate.
     """
     rows = np.array(found.manifest.rows)
     reports = rows[found.first]
-    sides = {"image_to_text": (rows, reports), "text_to_image": (reports, rows)}
+    sides = {"image_to_text": (rows, reports), "text_to_image": (reports, rows[found.shown])}
     arrays: dict[str, Any] = {}
     tables = []
     for direction, (queries, candidates) in sides.items():

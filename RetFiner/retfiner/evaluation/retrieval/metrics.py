@@ -38,9 +38,9 @@ def score(
     weights = np.ones(len(ranks)) if weights is None else weights
     values = {name: float(np.average(each, weights=weights)) for name, each in means.items()}
     values["median_rank"] = float(_medians(medians["median_rank"], weights[None])[0])
-    chance = {f"recall@{k}": chance_recall_at(k, candidates, n_right) for k in RECALL_AT}
-    chance["map"] = chance_average_precision(candidates, n_right)
-    chance["median_rank"] = chance_median_rank(candidates, n_right)
+    chance = {f"recall@{k}": chance_recall_at(k, candidates, n_right, weights) for k in RECALL_AT}
+    chance["map"] = chance_average_precision(candidates, n_right, weights)
+    chance["median_rank"] = chance_median_rank(candidates, n_right, weights)
     intervals = patient_intervals(means, medians, weights, patients, resamples, generator)
     return {
         name: {"value": value, "interval": intervals.get(name), "chance": chance[name]}
@@ -93,18 +93,25 @@ def _medians(values: FloatArray, weights: FloatArray) -> FloatArray:
     return (low + high) / 2
 
 
-def chance_median_rank(total: int, n_right: NDArray[np.int64]) -> float:
+def chance_median_rank(
+    total: int, n_right: NDArray[np.int64], weights: FloatArray | None = None
+) -> float:
     """Return the place, from 1, within which half of the queries have found a right candidate.
 
-    Of ``total`` candidates in random order, ``n_right`` (Q,) are right for each query.
+    Of ``total`` candidates in random order, ``n_right`` (Q,) are right for each query, which counts
+    by its ``weights`` (Q,).
     """
     almost_half = 0.5 - 1e-9  # with one right candidate the half is met exactly, but for rounding
     places = range(1, total)
-    return 1.0 + bisect_left(places, almost_half, key=lambda k: chance_recall_at(k, total, n_right))
+    return 1.0 + bisect_left(
+        places, almost_half, key=lambda k: chance_recall_at(k, total, n_right, weights)
+    )
 
 
-def chance_average_precision(total: int, n_right: NDArray[np.int64]) -> float:
-    """Return the expected average precision of a random order, averaged over queries.
+def chance_average_precision(
+    total: int, n_right: NDArray[np.int64], weights: FloatArray | None = None
+) -> float:
+    """Return the expected average precision of a random order, averaged by weight over queries.
 
     With m of N right: H / N + (m - 1) / (N - 1) x (1 - H / N), H being the N-th harmonic number.
     Each right one stands at a place uniform over N, and each other right one is as likely to stand
@@ -113,4 +120,5 @@ def chance_average_precision(total: int, n_right: NDArray[np.int64]) -> float:
     if total == 1:
         return 1.0
     first = float(np.sum(1 / np.arange(1, total + 1))) / total
-    return float(np.mean(first + (n_right - 1) / (total - 1) * (1 - first)))
+    expected = first + (n_right - 1) / (total - 1) * (1 - first)
+    return float(np.average(expected, weights=weights))

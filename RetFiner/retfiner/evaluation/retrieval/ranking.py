@@ -1,18 +1,22 @@
 """Who finds whom: ranks, average precision and shortlists, in memory that the pairs do not square.
 
-The convention is that of :mod:`retfiner.training.recall`: identical reports are one report. An
-image looks for its own among the distinct reports; a report finds any image that carries it. A
-wrong candidate that scores the same as a right one is placed before it.
+The convention is that of :mod:`retfiner.training.recall`: identical reports are one report, and
+identical images one image. An image looks for one of its own among the distinct reports; a report
+finds any image that carries it. A wrong candidate that scores the same as a right one is placed
+before it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from retfiner.training.recall import Pairing
 
 ELEMENTS = 250_000
 """Scores that are held at a time; bounds memory, never changes a value."""
@@ -40,24 +44,24 @@ class Ranking:
 
 
 def rank(
-    queries: Tensor, candidates: Tensor, query_ids: Tensor, candidate_ids: Tensor, shortlist: int
+    queries: Tensor, candidates: Tensor, right: Callable[[Tensor], Tensor], shortlist: int
 ) -> Ranking:
     """Rank all candidates for each query by cosine, and keep the ``shortlist`` best of them.
 
-    Queries (Q, E) and candidates (M, E) are unit vectors on one device; their ids, (Q,) and (M,),
-    say which report each carries.
+    Queries (Q, E) and candidates (M, E) are unit vectors on one device; ``right`` says of some
+    queries, by their places (P,), which candidates are right for each: (P, M).
 
     Raises:
         ValueError: If a query has no right candidate.
     """
     rows = max(1, ELEMENTS // len(candidates))
     columns: list[Tensor] = []
-    parts = zip(queries.split(rows), query_ids.split(rows), strict=True)
-    for number, (some, ids) in enumerate(parts):
-        scores, is_right = (some @ candidates.T).cpu(), (ids[:, None] == candidate_ids).cpu()
+    parts = zip(queries.split(rows), torch.arange(len(queries)).split(rows), strict=True)
+    for number, (some, places) in enumerate(parts):
+        scores, is_right = (some @ candidates.T).cpu(), right(places)
         n_right = is_right.sum(1)
         if not bool((n_right > 0).all()):
-            raise ValueError("a query has no candidate with its id")
+            raise ValueError("a query has no right candidate")
         keys = wrong_first(scores, is_right)
         first = keys.topk(min(shortlist, len(candidates))).indices
         # numpy sorts values alone, in half the time in which torch sorts them with their places.
@@ -78,16 +82,16 @@ def rank(
     return Ranking(*columns)
 
 
-def rank_both(images: Tensor, texts: Tensor, report: Tensor, shortlist: int) -> dict[str, Ranking]:
-    """Rank U distinct reports for each image, and N images for each distinct report.
+def rank_both(images: Tensor, texts: Tensor, pairs: Pairing, shortlist: int) -> dict[str, Ranking]:
+    """Rank U distinct reports for the image of each pair, and V distinct images for each report.
 
-    ``images`` (N, E) and ``texts`` (U, E) are unit vectors; ``report`` (N,) says which of the
-    reports each image carries.
+    ``images`` (N, E), of each of the ``pairs``, and ``texts`` (U, E) are unit vectors.
     """
-    distinct = torch.arange(len(texts), device=images.device)
     return {
-        "image_to_text": rank(images, texts, report, distinct, shortlist),
-        "text_to_image": rank(texts, images, distinct, report, shortlist),
+        "image_to_text": rank(images, texts, pairs.reports_of, shortlist),
+        "text_to_image": rank(
+            texts, images[pairs.images.to(images.device)], pairs.images_of, shortlist
+        ),
     }
 
 

@@ -19,8 +19,11 @@ def rerank_by_matching(
     images: Subjects,
     texts: Sequence[str],
     top: int,
+    shown: NDArray[np.int64],
 ) -> dict[str, Ranking]:
     """Put the first ``top`` of each query in the order of their match probability.
+
+    ``images`` are those of all pairs, of which the ``shown`` ones are candidates.
 
     Raises:
         InputError: If an image can be read no longer, or a probability is not finite.
@@ -29,7 +32,9 @@ def rerank_by_matching(
     for direction, ranking in rankings.items():
         candidate = ranking.shortlist[:, :top].numpy()
         query = np.arange(len(candidate))[:, None]
-        image, text = (query, candidate) if direction == "image_to_text" else (candidate, query)
+        image, text = query, candidate
+        if direction == "text_to_image":
+            image, text = shown[candidate], query
         pairs[direction] = image * len(texts) + text  # one number a pair
     distinct = np.unique(np.concatenate([numbers.ravel() for numbers in pairs.values()]))
     positions = np.stack([distinct // len(texts), distinct % len(texts)], 1)

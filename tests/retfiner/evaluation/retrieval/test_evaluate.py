@@ -103,6 +103,7 @@ def retrieved(n_right, ranks, manifest_rows, image_ranks=None):
         SimpleNamespace(patients=list(patients), reports=list(reports)),
         np.array([reports.index(report) for report in distinct]),
         np.array([distinct.index(report) for report in reports]),
+        np.arange(len(reports)),
         {"image_to_text": of_images, "text_to_image": ranking},
     )
 
@@ -132,6 +133,26 @@ def test_images_that_share_a_report_are_one_query_together():
     assert numbers["median_rank"]["value"] == 4, (
         "half of the weight finds its report there or later"
     )
+
+
+def test_an_image_in_two_rows_is_one_image(refined, tmp_path):
+    """Each image has two reports; the oracle knows the first row of each image alone."""
+    material, folder = refined
+    rows = read_csv(material.csv)[:12]
+    other = [[image, f"{report} Again.", patient] for image, report, patient in rows]
+    table = write_csv(tmp_path / "twice.csv", [*rows, *other])
+    saved = tmp_path / "found.npz"
+    images = {"image_root": material.csv.parent, "bootstrap": 0}
+    numbers = evaluate(configure(folder, table, rerank_top=4, save=saved, **images))["retrieval"]
+    with np.load(saved) as arrays:
+        found = {name: arrays[name] for name in arrays}
+    assert found["text_to_image_found"].max() <= 13, "rows 2 to 13: no image twice"
+    asked, of = found["image_to_text_query"], found["image_to_text_found"]
+    right = (of - 2) % 12 == (asked - 2)[:, None] % 12  # reports repeat no other word for word
+    np.testing.assert_array_equal(found["image_to_text_right"], right)
+    chance = {way: numbers["itc"][way]["recall@10"]["chance"] for way in numbers["itc"]}
+    assert chance["text_to_image"] == pytest.approx(10 / 12), "one of twelve images"
+    assert chance["image_to_text"] == pytest.approx(1 - 14 * 13 / (24 * 23)), "two of 24 reports"
 
 
 def test_rankings_name_rows_of_the_table(refined, tmp_path):

@@ -14,7 +14,7 @@ from scipy.stats import hypergeom
 from retfiner.evaluation.retrieval import ranking as ranking_module
 from retfiner.evaluation.retrieval.metrics import chance_average_precision, chance_median_rank
 from retfiner.evaluation.retrieval.ranking import rank, rerank
-from retfiner.training.recall import best_ranks, chance_recall, chance_recall_at
+from retfiner.training.recall import chance_recall, chance_recall_at, first_right
 
 
 def embeddings(n, width=6, seed=0, ties=False):
@@ -46,6 +46,11 @@ def case(request):
     return queries, candidates, query_ids, candidate_ids
 
 
+def ranked(case, shortlist):
+    queries, candidates, query_ids, candidate_ids = case
+    return rank(queries, candidates, lambda some: query_ids[some, None] == candidate_ids, shortlist)
+
+
 def naive_scores(case):
     queries, candidates, query_ids, candidate_ids = case
     scores = (queries @ candidates.T).tolist()
@@ -55,7 +60,7 @@ def naive_scores(case):
 
 def test_ranks_and_precision_are_those_of_a_sorted_list(case, monkeypatch):
     monkeypatch.setattr(ranking_module, "ELEMENTS", 31 * 4)  # several blocks of four queries
-    ranking = rank(*case, shortlist=9)
+    ranking = ranked(case, 9)
     for query, (scores, right) in enumerate(zip(*naive_scores(case), strict=True)):
         order = naive_order(scores, right)
         first = next(place for place, c in enumerate(order) if right[c])
@@ -68,15 +73,14 @@ def test_ranks_and_precision_are_those_of_a_sorted_list(case, monkeypatch):
         assert [right for _, right in expected] == ranking.is_right[query].tolist()
         np.testing.assert_allclose(ranking.scores[query], [s for s, _ in expected], rtol=1e-6)
     queries, candidates, query_ids, candidate_ids = case
-    assert (
-        ranking.ranks.tolist() == best_ranks(queries, candidates, query_ids, candidate_ids).tolist()
-    ), "the convention is that of training's own validation"
+    theirs = first_right(queries @ candidates.T, query_ids[:, None] == candidate_ids)
+    assert torch.equal(ranking.ranks, theirs), "the convention is that of training's own validation"
 
 
 @pytest.mark.parametrize("levels", [1000, 3], ids=["distinct", "ties"])
 def test_reranking_is_a_naive_reordering_of_the_first_few(case, levels):
     top = 5
-    before = rank(*case, shortlist=9)
+    before = ranked(case, 9)
     draws = torch.randint(levels, (23, top), generator=torch.Generator().manual_seed(4))
     after = rerank(before, draws / levels)
     for query, (scores, right) in enumerate(zip(*naive_scores(case), strict=True)):
@@ -97,8 +101,8 @@ def test_reranking_is_a_naive_reordering_of_the_first_few(case, levels):
 
 def test_a_query_without_a_right_candidate_is_refused():
     vectors = embeddings(3)
-    with pytest.raises(ValueError, match="no candidate"):
-        rank(vectors, vectors, torch.tensor([0, 1, 9]), torch.arange(3), 2)
+    with pytest.raises(ValueError, match="no right candidate"):
+        ranked((vectors, vectors, torch.tensor([0, 1, 9]), torch.arange(3)), 2)
 
 
 def test_no_query_finds_nothing():
@@ -154,14 +158,16 @@ def test_chance_agrees_with_trainings_own():
 MEMORY = """
 import resource, torch
 from retfiner.evaluation.retrieval.ranking import rank_both
+from retfiner.training.recall import Pairing
 n = 20_000
 g = torch.Generator().manual_seed(0)
 images = torch.nn.functional.normalize(torch.randn(n, 64, generator=g), dim=1)
 report = torch.arange(n) % 1_000
 texts = images[:1_000].contiguous()
-rank_both(images[:2_000], texts, report[:2_000], 16)  # pages of the libraries' code count too
+# pages of the libraries' code count too
+rank_both(images[:2_000], texts, Pairing.of(report[:2_000]), 16)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-rankings = rank_both(images, texts, report, 16)
+rankings = rank_both(images, texts, Pairing.of(report), 16)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert (rankings["image_to_text"].ranks[:1_000] == 0).all()
 print((after - before) * 1024)

@@ -125,6 +125,26 @@ def assert_as_one(tmp_path, sizes, losses, options, ids):
             torch.testing.assert_close(embedded, encoded.image_embedding.detach())
 
 
+def validated(rank, sizes):
+    """What a validation batch logs; alone, where there is no size."""
+    module = RefinementModule(small_model(), dict.fromkeys(["itc", "itm", "mlm", "gm"], 1.0)).eval()
+    logged = {}
+    module.log = lambda name, value, **_: logged.update({name: float(value)})
+    batch = batch_of((REPORTS, IMAGES))
+    with torch.no_grad():
+        module.validation_step(share_of(batch, sizes, rank) if sizes else batch, 0)
+    return logged
+
+
+def test_a_validation_batch_is_that_of_one_process(tmp_path):
+    """Also with the images dealt out anew, of which a process alone may hold but one."""
+    alone, sizes = validated(0, None), [5, 2, 1]
+    assert {f"shuffled/{name}" for name in ("itc", "itm", "mlm", "gm")} < alone.keys()
+    for logged in together(len(sizes), tmp_path, validated, sizes):
+        assert logged.keys() == alone.keys()
+        assert logged == pytest.approx(alone, abs=1e-8)
+
+
 def talk(rank):
     rows = torch.full((rank + 1, 2), float(rank), requires_grad=True)
     gathered = all_gather_rows(rows, [1, 2, 3])
