@@ -399,7 +399,7 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
     from retfiner.training.callbacks.guard import build_guard
     from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
     from retfiner.training.loggers import build_loggers
-    from retfiner.training.monitor import find_monitors, kept_checkpoints
+    from retfiner.training.monitor import find_monitors
     from retfiner.training.recipe import patience_notes, schedule_notes, settings_of
     from retfiner.training.resume import read_resumed_run
     from retfiner.training.run_folder import open_run_folder, write_config
@@ -420,8 +420,6 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
             if is_rank_zero():
                 run.require_results()
             return report(folder, batches, monitors[0])
-        if run is not None and is_rank_zero():
-            run.require_best(kept_checkpoints(monitors))
         trainer = build_trainer(
             hardware,
             folder,

@@ -53,13 +53,6 @@ class Monitor(NamedTuple):
         return value < than if self.mode == "min" else value > than
 
 
-def kept_checkpoints(monitors: Sequence[Monitor]) -> list[str]:
-    """Name the checkpoints, without their ending, that hold the best epoch by some metric."""
-    first, *others = monitors
-    names = [] if first.column is None else ["best-model"]
-    return [*names, *(other.file for other in others if other.column is not None)]
-
-
 def find_monitors(
     names: Sequence[str], losses: Sequence[str], is_contrastive: bool, has_guard: bool
 ) -> list[Monitor]:

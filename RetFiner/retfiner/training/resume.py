@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -59,24 +59,6 @@ class ResumedRun:
         """What its recipe chose, by name; other numbers of epochs would now choose otherwise."""
         settings = self.description["settings"]
         return {key: settings[key] for key in _chosen(self.description) - FREE_ON_RESUME}
-
-    def require_best(self, names: Sequence[str]) -> None:
-        """Make sure that the best weights so far are there: no later epoch may be better.
-
-        Args:
-            names: Of the checkpoints that hold them, without their ending.
-
-        Raises:
-            InputError: If an epoch is done, and one of them is gone.
-        """
-        gone = [name for name in names if not (self.folder / f"{name}.ckpt").is_file()]
-        if self.epochs and gone:
-            raise InputError(
-                f"the run in {self.folder} has lost its best weights so far",
-                got=f"no {gone[0]}.ckpt beside {self.path.name}",
-                expected="it, since none of the epochs to come may be better",
-                remedy="put it back, or begin a new run without --resume",
-            )
 
     def require_results(self) -> None:
         """Make sure that a finished run's results are there, and write its rows where they are not.

@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from retfiner.common.errors import Stopped
 from retfiner.training.callbacks.metrics_csv import MetricsCsv, rewrite_tensorboard
 from retfiner.training.distributed.collectives import any_process
+from retfiner.training.distributed.launch import rank_zero_print
 from retfiner.training.monitor import Monitor
 from retfiner.training.rng_states import collect_rng_states, restore_rng_states
 from retfiner.training.stop_signals import StopSignals
@@ -253,8 +254,14 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the best epoch so far, wherever the folder lay then."""
+        """Go on from the best epoch so far, wherever the folder lay then.
+
+        Where its weights are gone, no later epoch may be better: the best of those is kept.
+        """
         path = str(Path(str(self.dirpath)) / f"{self.filename}.ckpt")
+        if state_dict["best_model_path"] and not Path(path).is_file():
+            rank_zero_print(f"note: {path} is gone; the best of the epochs to come is kept instead")
+            return
         here = dict(state_dict, dirpath=self.dirpath)
         for name in ("best_model_path", "kth_best_model_path"):
             here[name] = path if state_dict[name] else ""

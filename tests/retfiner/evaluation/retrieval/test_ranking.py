@@ -107,7 +107,7 @@ def test_a_query_without_a_right_candidate_is_refused():
 
 def test_no_query_finds_nothing():
     vectors = embeddings(3)
-    found = rank(vectors[:0], vectors, torch.arange(0), torch.arange(3), 2)
+    found = rank(vectors[:0], vectors, lambda some: some[:, None] == torch.arange(3), 2)
     assert found.ranks.shape == found.precision.shape == (0,)
     assert found.shortlist.shape == found.scores.shape == found.is_right.shape == (0, 2)
 
