@@ -46,6 +46,18 @@ KNOWN = {
         "too many files",
     ),
     "open files, a batch's": (RuntimeError("received 0 items of ancdata"), "too many files"),
+    "a peer": (
+        RuntimeError("another process of this run has ended or does not"),
+        "another process",
+    ),
+    "a peer, gloo's": (
+        RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error"),
+        "another process",
+    ),
+    "a peer, NCCL's": (
+        RuntimeError("ncclRemoteError: remote process exited or there was a network error"),
+        "another process",
+    ),
     "full": (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
     "quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk is full"),
     "torch.save, later": (

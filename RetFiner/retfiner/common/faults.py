@@ -28,6 +28,9 @@ _SHARED_WORDS = re.compile(
 )
 _OPEN = frozenset({errno.EMFILE, errno.ENFILE})
 _OPEN_WORDS = re.compile(r"Too many open files|received \d+ items of ancdata")
+_PEER_WORDS = re.compile(
+    r"another process of this run has ended|/gloo/transport/|remote process exited"
+)
 _WORKER_WORDS = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) .*")
 
 DISK = "make room on the disk, or give a folder on another one; what was complete is still there"
@@ -98,6 +101,13 @@ def _explain(error: Exception, memory: str, disk: str) -> InputError | None:
         return of_workers
     if isinstance(error, OSError | RuntimeError) and is_disk_full(error):
         return InputError("the disk is full", got=got, remedy=disk)
+    if isinstance(error, RuntimeError) and _PEER_WORDS.search(text):
+        return InputError(
+            "another process of this run has ended, and so does this one",
+            got=got,
+            expected="that all of a run's processes work until it ends",
+            remedy="see what that one said, or whether it was killed; then go on with --resume",
+        )
     if isinstance(error, MemoryError) or code == errno.ENOMEM or _MEMORY_WORDS.search(text):
         return InputError("there is not enough memory", got=got, remedy=memory)
     if code in _FORBIDDEN and isinstance(error, OSError) and error.filename is not None:
