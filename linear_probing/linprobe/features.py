@@ -19,7 +19,7 @@ from tqdm import tqdm
 from linprobe.datasets import Split, read_bscan
 from linprobe.store import FeatureStore, encoder_digest, feature_key
 from retfiner.common.errors import InputError
-from retfiner.common.processes import available_cores
+from retfiner.common.processes import available_cores, handing_over, start_reader
 from retfiner.common.progress import progress
 from retfiner.common.seeds import generator
 from retfiner.vision import (
@@ -157,7 +157,11 @@ class Extractor:
             InputError: If images cannot be read; they are named.
         """
         loader = DataLoader(
-            _Shown(split, view), batch_size=size, num_workers=self.num_workers, collate_fn=list
+            _Shown(split, view),
+            batch_size=size,
+            num_workers=self.num_workers,
+            collate_fn=handing_over(list),
+            worker_init_fn=start_reader,
         )
         done = 0
         for shown in loader:

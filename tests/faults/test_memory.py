@@ -31,8 +31,33 @@ KNOWN = {
         RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible"),
         "shared memory",
     ),
+    "a small container": (
+        RuntimeError(
+            "Caught RuntimeError in DataLoader worker process 0.\nRuntimeError: unable to allocate "
+            "shared memory(shm) for file </torch_7_8_1>: No space left on device (28)"
+        ),
+        "shared memory",
+    ),
     "killed": (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "outside"),
     "lost": (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "outside"),
+    "open files": (OSError(errno.EMFILE, "Too many open files"), "too many files"),
+    "open files, torch's": (
+        RuntimeError("Too many open files. Communication with the workers is no longer possible."),
+        "too many files",
+    ),
+    "open files, a batch's": (RuntimeError("received 0 items of ancdata"), "too many files"),
+    "a peer": (
+        RuntimeError("another process of this run has ended or does not"),
+        "another process",
+    ),
+    "a peer, gloo's": (
+        RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error"),
+        "another process",
+    ),
+    "a peer, NCCL's": (
+        RuntimeError("ncclRemoteError: remote process exited or there was a network error"),
+        "another process",
+    ),
     "full": (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
     "quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk is full"),
     "torch.save, later": (

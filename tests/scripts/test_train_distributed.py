@@ -184,6 +184,9 @@ def test_when_a_process_is_killed_the_other_ends(material, tmp_path, killed, str
         while is_alive(other):
             assert time.monotonic() - begun < 60
             time.sleep(0.5)
+        text = (tmp_path / "said").read_text(errors="replace")
+        assert "error: another process of this run has ended" in text
+        assert "Traceback" not in text
     finally:
         first.kill()
         first.wait()

@@ -59,8 +59,11 @@ def run_entry_point(main: Callable[[], object]) -> None:
     # Idle OpenMP threads sleep: where cores are shared, small steps took four times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line as it is said
+        # A log file shows each line as it is said, and a terminal what its letters cannot, as
+        # \u03a9: no run ends because of how a folder or a report is spelt.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
+        _require_folder()
         try:
             main()
         except ModuleNotFoundError as error:
@@ -85,6 +88,22 @@ def run_entry_point(main: Callable[[], object]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.stderr.write("\nended: what is printed can no longer be read (the pipe was closed)\n")
         raise SystemExit(128 + 13) from None  # as a shell counts SIGPIPE, which Windows lacks
+
+
+def _require_folder() -> None:
+    """Make sure that relative paths mean something.
+
+    Raises:
+        InputError: If the folder this was started in is gone.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise InputError(
+            "the folder this was started in is gone",
+            got=os.environ.get("PWD"),
+            remedy="cd to a folder that is there",
+        ) from error
 
 
 def _is_closed(stream: TextIO) -> bool:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import os
 import signal
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.queues import Queue
+from typing import Any
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
@@ -40,3 +44,51 @@ def enough_workers(wanted: float, speed: float, beside: int = 1) -> int:
 def leave_interrupts_alone() -> None:
     """Start a worker process: Ctrl-C reaches all of them, and the first one alone answers it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def handing_over(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Let a process that reads images lay its batches where the main process finds them.
+
+    PyTorch does so in a thread of its own, whose error nobody would hear of: where /dev/shm is
+    small, as in a container, the batch would be awaited without end.
+
+    Args:
+        collate: Makes a batch, of tensors in tuples and lists.
+    """
+    return partial(_collate_and_share, collate)
+
+
+def _collate_and_share(collate: Callable[[Any], Any], items: Any) -> Any:
+    from torch.utils.data import get_worker_info
+
+    batch = collate(items)
+    if get_worker_info() is not None:
+        _share(batch)
+    return batch
+
+
+def _share(value: Any) -> None:
+    from torch import Tensor
+
+    if isinstance(value, Tensor):
+        value.share_memory_()
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _share(part)
+
+
+def start_reader(worker: int) -> None:
+    """Start a process that reads images: it ends where a batch of it cannot be handed over."""
+    import torch
+
+    # Python's hook for it, which by default prints the error and forgets the batch.
+    Queue._on_queue_feeder_error = staticmethod(_end)  # type: ignore[attr-defined]
+    torch.set_num_threads(1)  # readers run side by side, and the model needs cores too
+
+
+def _end(error: Exception, item: object) -> None:
+    told = (
+        f"\na process that reads images cannot hand over a batch: {type(error).__name__}: {error}\n"
+    )
+    os.write(2, told.encode(errors="replace"))
+    os._exit(1)

@@ -18,14 +18,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from retfiner.common.errors import InputError
-from retfiner.common.processes import SIGNALS, enough_workers
+from retfiner.common.processes import SIGNALS, enough_workers, handing_over, start_reader
 from retfiner.common.seeds import generator
 from retfiner.data.batch import Collate, Collated
 from retfiner.data.custom import UserDataset, takes
 from retfiner.data.exams import Slices
 from retfiner.data.manifest import Manifest, require_contrast, split_groups
 from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
-from retfiner.data.sampler import PATIENCE, BalancedBatchSampler, ResumableDataLoader
+from retfiner.data.sampler import BalancedBatchSampler, ResumableDataLoader
 from retfiner.model import Batch
 from retfiner.vision.images import ImageAddress
 from retfiner.vision.preprocessing import EvaluationTransform
@@ -296,12 +296,11 @@ class PairsDataModule(pl.LightningDataModule):
                 self._processes,
                 draws=self.draws and shuffle,
             ),
-            collate_fn=self.collate,
+            collate_fn=handing_over(self.collate),
             num_workers=workers,
             persistent_workers=workers > 0,
             multiprocessing_context=self.worker_start if workers > 0 else None,
             worker_init_fn=_start_worker if workers > 0 else None,
-            timeout=PATIENCE if workers > 0 else 0,
             # One of its own: else whether workers are kept shifts the global one, hence dropout.
             generator=generator(self.seed, "loader"),
             pin_memory=self._on_cuda,
@@ -309,17 +308,16 @@ class PairsDataModule(pl.LightningDataModule):
 
 
 def _start_worker(worker: int) -> None:
-    """Keep a worker to one core: the readers run side by side, and the trainer needs cores too.
+    """Let a worker live until the run has ended its step.
 
-    What tells a run to stop reaches its workers as well. They must live until the run has ended its
-    step; it ends them itself.
+    What tells a run to stop reaches its workers as well; the run ends them itself.
     """
     for number in set(SIGNALS) - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # absent on macOS and Windows, where no cluster sends it
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_await_end, daemon=True).start()
-    torch.set_num_threads(1)
+    start_reader(worker)
 
 
 def _await_end() -> None:

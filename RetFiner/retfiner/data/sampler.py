@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 
 from retfiner.common.errors import InputError
+from retfiner.common.faults import is_disk_full, little_shared_memory, lost_worker
 from retfiner.common.seeds import generator
 
 PATIENCE = 600
@@ -97,36 +100,58 @@ class ResumableDataLoader(DataLoader[Any]):
             self.batch_sampler.skip = skip
 
     def _begin(self) -> Iterator[Any]:
+        if self._iterator is None:  # processes start now, and none is waited for
+            try:
+                return super().__iter__()
+            except OSError as error:
+                if is_disk_full(error):  # locks between processes are kept there
+                    raise little_shared_memory(str(error)) from error
+                raise
+        ended: list[str] = []
         try:
-            return super().__iter__()
+            with _after(PATIENCE, lambda: ended.extend(_kill_workers())):
+                return super().__iter__()
         except RuntimeError as error:
-            if not _timed_out(error):
+            if not ended:
                 raise
             raise InputError(
                 "the processes that read images do not answer",
-                got=f"nothing for {self.timeout:.0f} seconds",
+                got=f"nothing for {PATIENCE} seconds",
                 remedy="--worker_start spawn, or --num_workers 0",
             ) from error
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yield the batches of an epoch, of the first one after loading a state only the rest."""
+        """Yield the batches of an epoch, of the first one after loading a state only the rest.
+
+        Raises:
+            InputError: If a process that reads images ends, or does not answer.
+        """
         self.batches_given = self.batch_sampler.skip
         batches = self._begin()
         while True:
             try:
-                batch = next(batches)
+                batch = self.take(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if not _timed_out(error):
-                    raise
-                tqdm.write(
-                    f"note: no batch of images for {self.timeout:.0f} seconds; if the storage is "
-                    "not that slow, stop, and go on with --resume and --worker_start spawn"
-                )
-            else:
-                self.batches_given += 1
-                yield batch
+            self.batches_given += 1
+            yield batch
+
+    def take(self, batches: Iterator[Any]) -> Any:
+        """Give the next batch, and say so where it takes long.
+
+        Raises:
+            InputError: If the process that reads it ends while it hands it over.
+        """
+        if self.num_workers == 0:
+            return next(batches)
+        try:
+            # Not by `timeout`: with one, PyTorch would look as rarely whether its processes live.
+            with _after(PATIENCE, _say_what_is_awaited):
+                return next(batches)
+        except (EOFError, ConnectionError, FileNotFoundError) as error:
+            if str(error).startswith("Caught "):  # in a user's data set
+                raise
+            raise lost_worker("it ended while it handed over a batch") from error
 
     def state_dict(self) -> dict[str, int]:
         """Return how many batches of the epoch were given."""
@@ -137,6 +162,29 @@ class ResumableDataLoader(DataLoader[Any]):
         self.batch_sampler.skip = state["batches_given"] % len(self.batch_sampler)
 
 
-def _timed_out(error: RuntimeError) -> bool:
-    """Tell a wait that grew too long from what a worker raised, which begins with "Caught"."""
-    return str(error).startswith("DataLoader timed out")
+@contextmanager
+def _after(seconds: float, act: Callable[[], object]) -> Iterator[None]:
+    """Do something, in another thread, if the block takes so long."""
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # a fork that follows finds no thread
+
+
+def _kill_workers() -> list[str]:
+    """End this process's own ones, for which it else waits without end; return their names."""
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        worker.kill()
+    return [worker.name for worker in workers]
+
+
+def _say_what_is_awaited() -> None:
+    tqdm.write(
+        f"note: no batch of images for {PATIENCE} seconds; if the storage is not that slow, stop, "
+        "and go on with --resume and --worker_start spawn"
+    )

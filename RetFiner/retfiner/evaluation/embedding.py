@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from retfiner.common.errors import InputError
-from retfiner.common.processes import available_cores
+from retfiner.common.processes import available_cores, handing_over, start_reader
 from retfiner.common.progress import progress
 from retfiner.data.exams import Exam, Place, Slices
 from retfiner.data.manifest import Manifest
@@ -76,10 +76,6 @@ def _places(subject: ImageAddress | Exam, slices: Slices | None) -> list[Place]:
     return [subject.place(number) for number in slices.choose(subject)]
 
 
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
-
-
 def read_batches(
     subjects: Subjects,
     transform: EvaluationTransform,
@@ -103,9 +99,9 @@ def read_batches(
     loader: DataLoader[int] = DataLoader(  # of positions; workers read where they collate
         use,  # type: ignore[arg-type]
         max(1, batch_size // each),
-        collate_fn=partial(_read, subjects, transform, slices),
+        collate_fn=handing_over(partial(_read, subjects, transform, slices)),
         num_workers=workers,
-        worker_init_fn=_one_thread,
+        worker_init_fn=start_reader,
     )
     with progress(title, len(use)) as bar:
         for batch in loader:

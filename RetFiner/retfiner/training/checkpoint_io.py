@@ -38,11 +38,14 @@ class AtomicCheckpointIO(CheckpointIO):
                 save_torch(checkpoint, temporary)
                 read_checkpoint(temporary)
         except (OSError, RuntimeError) as error:  # torch's writer raises its own on a full disk
+            full = is_disk_full(error)
             raise InputError(
-                f"{path} cannot be written" + (": the disk is full" if is_disk_full(error) else ""),
+                f"{path} cannot be written" + (": the disk is full" if full else ""),
                 got=str(error).split("\n", maxsplit=1)[0],
-                expected="room for a whole checkpoint beside the last one",
-                remedy="make room; "
+                expected="room for a whole checkpoint beside the last one"
+                if full
+                else "storage that answers, and a folder that may be written to",
+                remedy=("make room; " if full else "look at the storage; ")
                 + (
                     "the last checkpoint stays as it is, and the run goes on from it with --resume"
                     if Path(path).with_name("last.ckpt").is_file()

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from retfiner.common.commands import REPOSITORY
 from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
+from retfiner.common.locks import lock_file
 from retfiner.training.checkpoint_io import remove_leftovers
 from retfiner.training.distributed.launch import is_rank_zero
 
@@ -140,7 +140,7 @@ def open_run_folder(output_dir: Path, name: str, existing: Path | None) -> Itera
             raise
 
 
-_LOCK = ("run.lock", "run.holder")
+_LOCK = ("run.lock", "run.holder", "run.lock-soft")
 
 
 def _names_in(folder: Path) -> set[str]:
@@ -159,17 +159,17 @@ def lock_run_folder(folder: Path, remove_if_empty: bool = False) -> Iterator[Non
     if getattr(rank_zero_only, "rank", 0) != 0:  # the first process of a run holds it for all
         yield
         return
-    path, holder = (folder / name for name in _LOCK)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=2)  # a process that was just killed may take a moment to be gone
-    except Timeout as error:
-        raise InputError(
+    path, holder = (folder / name for name in _LOCK[:2])
+
+    def held() -> InputError:
+        return InputError(
             f"another process is at the run in {folder}",
             got=holder.read_text(encoding="utf-8") if holder.is_file() else "a lock that is held",
             expected="one process a run",
             remedy="wait for it, or start a run of its own without --resume",
-        ) from error
+        )
+
+    lock = lock_file(path, 2, held)  # one that was just killed may take a moment to be gone
     try:
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield

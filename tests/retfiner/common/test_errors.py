@@ -52,6 +52,41 @@ def test_a_bug_is_not_dressed_up_as_a_users_error():
         run_entry_point(main)
 
 
+SAYS = """
+import sys
+from retfiner.common.errors import run_entry_point
+run_entry_point(lambda: print(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("name", ["\u03a9", os.fsdecode(b"M\xfcller")])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_name_that_a_terminal_cannot_show_ends_no_script(name, encoding):
+    done = subprocess.run(
+        [sys.executable, "-c", SAYS, name],
+        check=False,
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == name.encode(encoding, errors="backslashreplace")
+
+
+def test_a_folder_that_is_gone_is_said(tmp_path):
+    (tmp_path / "a").mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\nfrom retfiner.common.errors import run_entry_point\n"
+        "os.rmdir(os.getcwd())\nrun_entry_point(lambda: print('ran'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], check=False, capture_output=True, text=True, cwd=tmp_path / "a"
+    )
+    assert done.returncode == 2, done.stderr
+    assert "the folder this was started in is gone" in done.stderr
+    assert "remedy:" in done.stderr
+
+
 def test_names_left_out_are_counted():
     names = [f"n{i}" for i in range(10)]
     assert shorten(names[:8]) == "n0, n1, n2, n3, n4, n5, n6, n7"

@@ -1,5 +1,6 @@
 """Settings to loaders: who is on which side, which workers, which batches."""
 
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from retfiner.data.manifest import read_manifest, split_by_patient
 from retfiner.text.tokenizer import load_tokenizer
 from retfiner.training.distributed.join import BatchJoiner
 from retfiner.vision import evaluation_transform, load_backbone
+from tests.helpers.bounded import bounded
 from tests.helpers.refinement import (
     OWN_DATASET,
     damage_in_the_middle,
@@ -281,7 +283,7 @@ def test_workers_are_forked_before_the_first_batch_is_asked_for(
 def test_a_long_wait_for_images_is_said_and_goes_on(
     material, transform, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("retfiner.data.datamodule.PATIENCE", 1)
+    monkeypatch.setattr("retfiner.data.sampler.PATIENCE", 1)
     data = module(settings(material, tmp_path, num_workers=1, worker_start="fork"), transform)
     pairs = type(data.pairs.train)
     read = pairs.__getitem__
@@ -295,12 +297,36 @@ def test_a_long_wait_for_images_is_said_and_goes_on(
 def test_workers_that_do_not_answer_end_the_run_with_a_remedy(
     material, transform, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("retfiner.data.datamodule.PATIENCE", 1)
+    monkeypatch.setattr("retfiner.data.sampler.PATIENCE", 1)
     monkeypatch.setattr("retfiner.data.datamodule._start_worker", lambda _worker: time.sleep(30))
     data = module(settings(material, tmp_path, num_workers=1, worker_start="fork"), transform)
     with pytest.raises(InputError, match="do not answer") as caught:
         data.train_dataloader()
     assert "--worker_start spawn" in str(caught.value)
+
+
+def test_a_worker_that_leaves_without_a_word_is_noticed(material, transform, tmp_path, monkeypatch):
+    """With the status of success, for which no signal is raised in the main process."""
+    data = module(settings(material, tmp_path, num_workers=1, worker_start="fork"), transform)
+    monkeypatch.setattr(type(data.pairs.train), "__getitem__", lambda self, n: os._exit(0))
+    found = bounded(lambda: rows_of(data.train_dataloader()), seconds=60)
+    assert found.kind == "RuntimeError", found
+    assert "exited unexpectedly" in found.text
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(), FileNotFoundError()])
+def test_a_worker_that_ends_while_it_hands_over_a_batch(material, transform, tmp_path, error):
+    def batches(raised):
+        yield from []
+        raise raised
+
+    data = module(settings(material, tmp_path, num_workers=1, worker_start="fork"), transform)
+    loader = data.train_dataloader()
+    with pytest.raises(InputError, match="a process that reads images was ended"):
+        loader.take(batches(error))
+    of_a_data_set = type(error)("Caught it in DataLoader worker process 0.")
+    with pytest.raises(type(error), match="Caught"):
+        loader.take(batches(of_a_data_set))
 
 
 @pytest.mark.slow

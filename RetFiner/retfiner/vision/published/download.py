@@ -20,11 +20,10 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from filelock import FileLock, Timeout
-
 from retfiner.common.errors import InputError
 from retfiner.common.faults import is_disk_full
 from retfiner.common.files import file_sha256
+from retfiner.common.locks import lock_file
 from retfiner.common.progress import progress
 from retfiner.vision.sniff import require_checkpoint_file
 
@@ -216,15 +215,11 @@ def _broken(url: str, error: Exception, part: Path | None = None) -> InputError:
 def _alone(part: Path) -> Iterator[None]:
     """Hold other processes off the same download."""
     part.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(part.with_name(f"{part.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(
-            f"Another process is downloading {part.stem}", remedy="wait until it is done"
-        ) from error
+    path = part.with_name(f"{part.name}.lock")
+    said = f"Another process is downloading {part.stem}"
+    lock = lock_file(path, 0, lambda: InputError(said, remedy="wait until it is done"))
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         lock.release()
