@@ -23,6 +23,7 @@ from retfiner.training.guard import Change, encoder_advice
 from retfiner.training.module import RefinementModule
 from retfiner.training.monitor import Monitor
 from retfiner.training.verdict import ADVICE, Objective, loss_names, read_objectives
+from retfiner.vision import read_checkpoint
 
 EXTRACTION = "RetFiner/get_vision_backbone_for_linprobing.py"
 
@@ -129,7 +130,10 @@ def _read_metrics(folder: Path, monitor: Monitor) -> tuple[dict[str, float], dic
     table = pd.read_csv(folder / "metrics.csv").dropna(subset=["val/loss"])
     names = [name for name in table if name.split("/")[0] in _SHOWN]
     trained = table.iloc[1:]  # the first row is the validation before training
-    rows = table.iloc[0], monitor.best_row(trained)
+    # By what the file says of itself: weights of the best epoch may have been lost meanwhile.
+    epoch = read_checkpoint(folder / "best-model.ckpt").content.get("epoch")
+    kept = trained[trained["epoch"] == epoch]
+    rows = table.iloc[0], monitor.best_row(trained if kept.empty else kept)
     before, best = ({name: float(row[name]) for name in names} for row in rows)
     return before, best
 

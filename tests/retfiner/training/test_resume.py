@@ -81,6 +81,19 @@ def test_a_run_that_has_lost_its_best_weights_keeps_the_best_of_what_follows(
     assert torch.load(copy / "best-model.ckpt", weights_only=True)["epoch"] == 1
 
 
+def test_figures_are_those_of_the_weights_that_were_kept(material, tmp_path, capsys):
+    """Ten validation pairs: all epochs recall as much, and the first of equals is gone."""
+    words = {"monitor": ["image_to_text_recall@10"], "max_epochs": 1}
+    first = refine(settings(material, tmp_path, **words))
+    (first.folder / "best-model.ckpt").unlink()
+    words |= {"max_epochs": 2, "resume": first.folder}
+    for _ in range(2):  # when it ends, and when it is finished
+        kept = refine(settings(material, tmp_path, **words))
+        assert kept.best["val/loss"] == column(kept.folder, "val/loss")[2] != first.best["val/loss"]
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch  2")]
+    assert line.endswith("*")
+
+
 def test_more_epochs_are_more_to_do_also_in_a_moved_folder(material, copy):
     score = torch.load(copy / "last.ckpt", weights_only=True)["callbacks"]
     (best,) = (s["best_model_score"] for s in score.values() if "best_model_score" in s)

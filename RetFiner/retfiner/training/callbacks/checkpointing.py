@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from retfiner.common.errors import Stopped
 from retfiner.training.callbacks.metrics_csv import MetricsCsv, rewrite_tensorboard
-from retfiner.training.distributed.collectives import any_process
+from retfiner.training.distributed.collectives import all_gather_objects, any_process
 from retfiner.training.distributed.launch import rank_zero_print
 from retfiner.training.monitor import Monitor
 from retfiner.training.rng_states import collect_rng_states, restore_rng_states
@@ -259,7 +259,9 @@ class BestCheckpoint(ModelCheckpoint):
         Where its weights are gone, no later epoch may be better: the best of those is kept.
         """
         path = str(Path(str(self.dirpath)) / f"{self.filename}.ckpt")
-        if state_dict["best_model_path"] and not Path(path).is_file():
+        # As the first process sees it: another machine need not have the folder.
+        is_there = all_gather_objects(Path(path).is_file())[0]
+        if state_dict["best_model_path"] and not is_there:
             rank_zero_print(f"note: {path} is gone; the best of the epochs to come is kept instead")
             return
         here = dict(state_dict, dirpath=self.dirpath)

@@ -31,8 +31,8 @@ class EpochSummary(pl.Callback):
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, float | None]) -> None:
-        """Go on from the best value of the run that is resumed."""
-        self.best = state_dict["best"]
+        """Go on from the best value of the run that is resumed, if its weights are there."""
+        self.best = state_dict["best"] if (self.folder / "best-model.ckpt").is_file() else None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the epoch's figures."""

@@ -8,6 +8,7 @@ from retfiner.training.callbacks.early_stopping import ResumableEarlyStopping
 from retfiner.training.callbacks.epoch_means import EpochMeans
 from retfiner.training.module import RefinementModule
 from retfiner.training.monitor import Monitor
+from tests.helpers.processes import together
 
 LOSS = Monitor("loss", "val/loss", "min")
 
@@ -18,10 +19,31 @@ def test_the_lowest_loss_is_known_in_a_moved_folder(tmp_path):
     old.best_model_score = old.kth_value = torch.tensor(2.0)
     old.best_model_path = old.kth_best_model_path = path
     old.best_k_models = {path: torch.tensor(2.0)}
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "best-model.ckpt").touch()
     new.load_state_dict(old.state_dict())
     assert new.best_k_models == {str(tmp_path / "new" / "best-model.ckpt"): torch.tensor(2.0)}
     assert not new.check_monitor_top_k(_Alone(), torch.tensor(2.5))
     assert new.check_monitor_top_k(_Alone(), torch.tensor(1.5))
+
+
+def loaded(rank, folder):
+    """Go on from a best epoch whose file lies on the first machine alone."""
+    best = BestCheckpoint(folder / str(rank), LOSS)
+    path = str(folder / str(rank) / "best-model.ckpt")
+    state = best.state_dict() | {
+        "best_model_path": path,
+        "best_k_models": {path: torch.tensor(2.0)},
+    }
+    best.load_state_dict(state)
+    return len(best.best_k_models)
+
+
+def test_all_processes_know_the_lowest_loss_if_the_first_has_its_file(tmp_path):
+    """Else they would not ask each other the same questions."""
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "best-model.ckpt").touch()
+    assert together(2, tmp_path, loaded, tmp_path) == [1, 1]
 
 
 def test_without_an_epoch_there_is_no_lowest_loss(tmp_path):
