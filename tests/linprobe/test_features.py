@@ -13,6 +13,7 @@ from linprobe.datasets import read_data_set
 from linprobe.features import Extractor, View
 from linprobe.store import FeatureStore
 from retfiner.common.errors import InputError
+from retfiner.common.faults import explained_faults
 from retfiner.vision import (
     Augmentation,
     augmented_transform,
@@ -21,6 +22,8 @@ from retfiner.vision import (
     load_backbone,
     read_image,
 )
+from tests.helpers.bounded import bounded
+from tests.helpers.disk import no_file_larger_than
 from tests.helpers.probing_data import small_probe
 from tests.retfiner.vision import layouts
 
@@ -149,3 +152,15 @@ def test_every_unreadable_image_is_named(make, material, tmp_path):
         assert f"{len(bad)} images cannot be used" in str(error.value)
         assert all(str(path) in str(error.value) for path in bad)
     assert not extractor.store.folder.exists()
+
+
+def test_images_that_find_no_shared_memory_are_told_and_not_awaited(make, material):
+    extractor = make(num_workers=1)
+
+    def fails():
+        with explained_faults(), no_file_larger_than(5_000):
+            extractor.fresh(material[1].splits["train"], views_of(extractor)[0])
+
+    found = bounded(fails, seconds=100)
+    assert found.kind == "InputError", found
+    assert "too little shared memory" in found.text

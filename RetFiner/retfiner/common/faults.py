@@ -40,6 +40,10 @@ TRAINING_MEMORY = (
     "--precision bf16-mixed, or, where it is the computer's memory that is short, fewer processes "
     "with --num_workers"
 )
+EVALUATION_MEMORY = (
+    "a smaller --batch_size, or, where it is the computer's memory that is short, fewer processes "
+    "with --num_workers"
+)
 PROBING_MEMORY = (
     "a smaller --inference_batch_size, fewer --views, or, where it is the computer's memory that "
     "is short, fewer processes with --num_workers"

@@ -1,23 +1,28 @@
-"""Files are written whole or not at all, and known by what they hold."""
+"""Files are written whole or not at all, by one process at a time, and known by what they hold."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retfiner.common.errors import InputError
 from retfiner.common.progress import progress
 
 if TYPE_CHECKING:
+    from filelock import BaseFileLock
     from torch import Tensor
 
 _LARGE = 1 << 28
 """Bytes below which hashing is done before anybody wonders."""
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
+"""What network storage answers whose locks are not set up; filelock itself knows ENOSYS."""
 
 
 @contextmanager
@@ -93,3 +98,36 @@ def file_sha256(path: Path) -> str:
             if bar is not None:
                 bar.update(len(block))
     return digest.hexdigest()
+
+
+def lock_file(path: Path, timeout: float, held: Callable[[], InputError]) -> BaseFileLock:
+    """Take a lock, which the operating system lets go of when the process ends, however it ends.
+
+    Storage without locks gets a file that says who holds it; one of a process of this machine that
+    is gone does not count.
+
+    Args:
+        path: File of the lock; ``-soft`` is added to it where the storage refuses locks.
+        timeout: Seconds to wait for a process that holds it.
+        held: Makes the error if it still does then.
+
+    Raises:
+        InputError: If another process holds it.
+    """
+    from filelock import FileLock, SoftFileLock, Timeout  # which linear probing does not need
+
+    lock: BaseFileLock = FileLock(path)
+    try:
+        try:
+            lock.acquire(timeout=timeout)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            lock = SoftFileLock(path.with_name(f"{path.name}-soft"))
+            lock.acquire(timeout=timeout)
+    except Timeout as error:
+        told = held()
+        if isinstance(lock, SoftFileLock):  # of a process on another machine, which may be gone
+            told = told.changed(remedy=f"{told.remedy}; if it is gone, remove {error.lock_file}")
+        raise told from error
+    return lock

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from retfiner.common.cli import as_plain
 from retfiner.common.console import wide_console
+from retfiner.common.faults import EVALUATION_MEMORY, explained_faults
 from retfiner.common.files import write_text
 from retfiner.common.metrics import METRICS
 from retfiner.common.progress import LOADING, progress
@@ -32,6 +33,7 @@ NAMES = {"map": "mAP", "median_rank": "median rank"}
 TITLES = {"image_to_text": "Image to report", "text_to_image": "Report to image"}
 
 
+@explained_faults(memory=EVALUATION_MEMORY)
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluate a refined model, show the numbers, and write what was asked for.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retfiner.common.errors import InputError
+from retfiner.common.faults import explained_faults
 from retfiner.common.files import write_text
 from retfiner.common.progress import LOADING, progress
 from retfiner.data.table_file import read_table
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from retfiner.explanation.explain import ExamExplanation, Explanation
 
 
+@explained_faults(memory="a machine or GPU with more memory, or --device cpu")
 def run(config: ExplainConfig) -> list[Path]:
     """Explain a pair, write what is asked for, and return the files.
 

@@ -18,8 +18,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from retfiner.common.commands import REPOSITORY
 from retfiner.common.errors import InputError
-from retfiner.common.files import write_text
-from retfiner.common.locks import lock_file
+from retfiner.common.files import lock_file, write_text
 from retfiner.training.checkpoint_io import remove_leftovers
 from retfiner.training.distributed.launch import is_rank_zero
 

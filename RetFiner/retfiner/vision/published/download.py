@@ -22,8 +22,7 @@ from urllib.request import Request, urlopen
 
 from retfiner.common.errors import InputError
 from retfiner.common.faults import is_disk_full
-from retfiner.common.files import file_sha256
-from retfiner.common.locks import lock_file
+from retfiner.common.files import file_sha256, lock_file
 from retfiner.common.progress import progress
 from retfiner.vision.sniff import require_checkpoint_file
 

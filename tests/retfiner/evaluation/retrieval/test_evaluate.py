@@ -18,6 +18,8 @@ from retfiner.evaluation.retrieval.ranking import Ranking
 from retfiner.evaluation.run import evaluate
 from retfiner.export.loading import read_model
 from retfiner.vision import evaluation_transform, read_image
+from tests.helpers.bounded import bounded
+from tests.helpers.disk import no_file_larger_than
 from tests.helpers.refinement import damage_in_the_middle, make_material, read_csv, write_csv
 
 
@@ -224,3 +226,15 @@ def test_precision_is_carried_out(refined):
     assert exact["itc"]["image_to_text"]["recall@10"]["value"] == pytest.approx(
         rough["itc"]["image_to_text"]["recall@10"]["value"], abs=0.35
     )
+
+
+def test_images_that_find_no_shared_memory_are_told_and_not_awaited(refined):
+    material, folder = refined
+
+    def fails():
+        with no_file_larger_than(50_000):
+            evaluate(configure(folder, material.csv, num_workers=1))
+
+    found = bounded(fails, seconds=100)
+    assert found.kind == "InputError", found
+    assert "too little shared memory" in found.text

@@ -12,14 +12,14 @@ import sys
 import pytest
 
 from retfiner.common.errors import InputError
-from retfiner.common.locks import lock_file
+from retfiner.common.files import lock_file
 
 KINDS = [None, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS]
 
 HOLDER = """
 import fcntl, os, sys, time
 from pathlib import Path
-from retfiner.common.locks import lock_file
+from retfiner.common.files import lock_file
 if sys.argv[2] != "None":
     def refuse(handle, operation):
         raise OSError(int(sys.argv[2]), "no locks here")
