@@ -12,6 +12,7 @@ What is heavy is imported when it is first asked for.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,12 +24,7 @@ __all__ = ["RefinedModel", "load_backbone", "load_model"]
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for: torch and its kind take seconds."""
-    if name in ("RefinedModel", "load_model"):
-        import retfiner.api
-
-        return getattr(retfiner.api, name)
-    if name == "load_backbone":
-        from retfiner.vision import load_backbone
-
-        return load_backbone
+    if name in __all__:
+        module = "retfiner.vision" if name == "load_backbone" else "retfiner.api"
+        return getattr(import_module(module), name)
     raise AttributeError(f"module 'retfiner' has no attribute {name!r}")

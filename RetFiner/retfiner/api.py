@@ -136,8 +136,7 @@ class RefinedModel:
         Raises:
             InputError: As :meth:`exam` and :meth:`encode_images`.
         """
-        vector: Array = self.encode_images(self.exam(images, eye, kind))[0]
-        return vector
+        return self.encode_images(self.exam(images, eye, kind))[0]
 
     def exam_features(
         self,
@@ -154,8 +153,7 @@ class RefinedModel:
         exam = self.exam(images, eye, kind)
         self.require_contrast()
         shares = self.loaded.exam_shares(self._pixels([exam]), exam.marks)
-        summed: Array = shares.numpy() @ self.features(exam.images, method)
-        return summed
+        return shares.numpy() @ self.features(exam.images, method)
 
     def encode_texts(self, texts: str | Iterable[str]) -> Array:
         """Embed M reports in the space that they share with images: (M, E) unit vectors.
@@ -174,8 +172,7 @@ class RefinedModel:
         Raises:
             InputError: As :meth:`encode_images` and :meth:`encode_texts`.
         """
-        similar: Array = self.encode_images(images) @ self.encode_texts(texts).T
-        return similar
+        return self.encode_images(images) @ self.encode_texts(texts).T
 
     @torch.no_grad()
     def match(self, images: Images, texts: str | Iterable[str]) -> Array:
@@ -379,5 +376,4 @@ def _lacks(problem: str, losses: str) -> InputError:
 
 
 def _array(parts: list[Tensor]) -> Array:
-    found: Array = torch.cat(parts).float().cpu().numpy()
-    return found
+    return torch.cat(parts).float().cpu().numpy()

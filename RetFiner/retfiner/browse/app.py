@@ -19,12 +19,13 @@ from retfiner.browse.collection import (
 )
 from retfiner.browse.config import DESCRIPTION, BrowseConfig
 from retfiner.browse.render import error_lines, fragment, number, report_table, scores
-from retfiner.browse.upload import count_bscans, read_bscan, read_volume
+from retfiner.browse.upload import on_file
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
 from retfiner.data.pictures import ExamPictures
 from retfiner.evaluation.pages import as_8bit
 from retfiner.explanation.page import build_page
+from retfiner.vision import ImageAddress, count_images, iter_images, read_image
 
 T = TypeVar("T")
 
@@ -203,18 +204,26 @@ def _choose_from_file(opened: Opened) -> Chosen | None:
     )
     if file is None:
         return None
-    content = file.getbuffer()
-    count = _memoised("count", (file.file_id,), lambda: count_bscans(file.name, content))
+    name, content = file.name, file.getbuffer()
+    count = _memoised("count", (file.file_id,), lambda: on_file(name, content, count_images))
     index = None
     model = opened.model
     if count > 1 and model.can_read_exams and st.toggle("All of its B-scans as one exam", True):
         whole = ("file", file.file_id, "exam")
-        exam = _memoised("image", whole, lambda: model.exam(read_volume(file.name, content, count)))
+        exam = _memoised(
+            "image",
+            whole,
+            lambda: model.exam(on_file(name, content, lambda path: list(iter_images(path)))),
+        )
         return Chosen(whole, exam, read_images(exam), None, "Your file")
     if count > 1:
         index = st.slider("B-scan", 0, count - 1, count // 2, key=f"slice-{file.file_id}")
     key = ("file", file.file_id, index)
-    image = _memoised("image", key, lambda: read_bscan(file.name, content, index))
+    image = _memoised(
+        "image",
+        key,
+        lambda: on_file(name, content, lambda path: read_image(ImageAddress(path, index))),
+    )
     return Chosen(
         key, image, [image], None, "Your file" if index is None else f"B-scan {index} of yours"
     )
@@ -246,13 +255,9 @@ def _show_words(opened: Opened) -> None:
                 st.button(
                     f"Look at row {row}",
                     key=f"look-{row}",
-                    on_click=_look_at,
-                    args=(neighbour.place,),
+                    on_click=st.session_state.update,
+                    args=({"begin": BY_ROW, "last-place": neighbour.place},),
                 )
-
-
-def _look_at(place: int) -> None:
-    st.session_state.update({"begin": BY_ROW, "last-place": place})
 
 
 def _restore(key: str, default: object) -> None:
@@ -279,8 +284,7 @@ def _memoised(name: str, key: tuple[Any, ...], make: Callable[[], T]) -> T:
     if kept is None or kept[0] != key:
         kept = (key, make())
         st.session_state[f"memo-{name}"] = kept
-    value: T = kept[1]
-    return value
+    return kept[1]
 
 
 if __name__ == "__main__":

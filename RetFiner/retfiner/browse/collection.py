@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -72,20 +70,6 @@ class Collection:
                 f"The {self.noun} of row {self.rows[place]} can be read no longer",
                 remedy="look whether its file is still there and intact",
             ) from None
-
-    @contextmanager
-    def naming_rows(self, places: Iterable[int]) -> Iterator[None]:
-        """Let what goes wrong with the files at some places be said as :meth:`read` says it.
-
-        Raises:
-            InputError: If one of them can be read no longer.
-        """
-        try:
-            yield
-        except InputError:
-            for place in places:
-                self.read(place)
-            raise
 
 
 class Opened(NamedTuple):
@@ -172,8 +156,12 @@ def nearest_bscans(
     if not by_match:
         return found
     places = [neighbour.place for neighbour in found]
-    with collection.naming_rows(places):
+    try:
         matches = model.match([collection.subjects[place] for place in places], words)
+    except InputError:
+        for place in places:
+            collection.read(place)  # which names the row, not the file, if it is one of these
+        raise
     return _by_match(found, matches)
 
 

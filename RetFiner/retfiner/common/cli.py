@@ -31,12 +31,8 @@ PLAIN_YAML = "plain_yaml"
 """What jsonargparse knows our reader by: a settings file may come from elsewhere."""
 
 
-def _as_yaml(data: Any) -> str:
-    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
-
-
 set_loader(PLAIN_YAML, load_plain_yaml, exceptions=(yaml.YAMLError,))
-set_dumper(PLAIN_YAML, _as_yaml)
+set_dumper(PLAIN_YAML, lambda data: yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 
 
 WIDTH = 100

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -132,6 +132,13 @@ def _weighted_mean(values: FloatArray, weights: FloatArray) -> FloatArray:
     return _ratio((np.nan_to_num(values) * weights).sum(axis=1), weights.sum(axis=1), np.nan)
 
 
+def by_support(
+    of_classes: Callable[[WeightedSample], FloatArray], sample: WeightedSample
+) -> FloatArray:
+    """Average (R, C) values of each class, where they exist, by support."""
+    return _weighted_mean(of_classes(sample), sample.support)
+
+
 def cross_entropy(sample: WeightedSample) -> FloatArray:
     """Mean negative log-likelihood in nats, without label smoothing."""
     likelihood = np.take_along_axis(sample.probabilities, sample.labels[:, None], axis=1)[:, 0]
@@ -149,11 +156,6 @@ def f1_of_classes(sample: WeightedSample, of: Sequence[int] | None = None) -> Fl
     hits = np.diagonal(sample.confusion, axis1=1, axis2=2)
     found = _ratio(2 * hits, sample.support + sample.confusion.sum(axis=1), undefined=0.0)
     return found if of is None else found[:, list(of)]
-
-
-def f1(sample: WeightedSample) -> FloatArray:
-    """F1 of each class, averaged by support."""
-    return _weighted_mean(f1_of_classes(sample), sample.support)
 
 
 def mcc(sample: WeightedSample) -> FloatArray:
@@ -242,21 +244,6 @@ def sensitivity_of_classes(sample: WeightedSample, of: Sequence[int] | None = No
         found = np.where(allowed, np.cumsum(positive, axis=1), 0.0).max(axis=1)
         columns.append(_ratio(found, n_positive * (n_negative > 0), np.nan))
     return np.stack(columns, axis=1)
-
-
-def auroc(sample: WeightedSample) -> FloatArray:
-    """AUROC of each class against the rest, averaged by support where it exists."""
-    return _weighted_mean(auroc_of_classes(sample), sample.support)
-
-
-def average_precision(sample: WeightedSample) -> FloatArray:
-    """Average precision of each class, averaged by support where it exists."""
-    return _weighted_mean(average_precision_of_classes(sample), sample.support)
-
-
-def sensitivity_at_specificity(sample: WeightedSample) -> FloatArray:
-    """Sensitivity at a fixed specificity, averaged over classes by support where it exists."""
-    return _weighted_mean(sensitivity_of_classes(sample), sample.support)
 
 
 def quadratic_kappa(sample: WeightedSample) -> FloatArray:
@@ -349,14 +336,16 @@ class Metric:
 
 METRICS: dict[str, Metric] = {
     "balanced_accuracy": Metric(balanced_accuracy, "Balanced accuracy"),
-    "auroc": Metric(auroc, "AUROC", of_label="auroc"),
+    "auroc": Metric(partial(by_support, auroc_of_classes), "AUROC", of_label="auroc"),
     "average_precision": Metric(
-        average_precision, "Average precision", of_label="average_precision"
+        partial(by_support, average_precision_of_classes),
+        "Average precision",
+        of_label="average_precision",
     ),
-    "f1": Metric(f1, "F1", of_label="f1"),
+    "f1": Metric(partial(by_support, f1_of_classes), "F1", of_label="f1"),
     "mcc": Metric(mcc, "MCC"),
     "sensitivity": Metric(
-        sensitivity_at_specificity,
+        partial(by_support, sensitivity_of_classes),
         f"Sensitivity at {SPECIFICITY:.0%} specificity",
         of_label="sensitivity",
     ),

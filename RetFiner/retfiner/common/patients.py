@@ -112,13 +112,10 @@ def age_group(age: str) -> str:
 def _owner(row: Mapping[str, str | None]) -> Owner:
     source, _, scan = (row.get("source") or "").partition("#")  # file#k is B-scan k of a volume
     eye = row.get("eye") or owner_in_name(Path(row["image"] or "").stem).eye
-    return Owner(row["patient"] or "", eye, row.get("volume") or (source if scan else ""),
-                 **{name: _group(name, row.get(name)) for name in GROUPS})  # fmt: skip
-
-
-def _group(name: str, value: str | None) -> str:
-    text = (value or "").strip()
-    return age_group(text) if name == "age" else text
+    groups = {name: (row.get(name) or "").strip() for name in GROUPS}
+    groups["age"] = age_group(groups["age"])
+    volume = row.get("volume") or (source if scan else "")
+    return Owner(row["patient"] or "", eye, volume, **groups)
 
 
 def owner_of(path: Path, data_set: Path, table: Mapping[str, Owner]) -> Owner:

@@ -263,11 +263,6 @@ def _canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def software_versions() -> dict[str, str]:
-    """Return the versions of the packages that can change a result."""
-    return {name: metadata.version(name) for name in _VERSIONED}
-
-
 def model_folder(root: Path, model: str, weights: str) -> Path:
     """Say where the runs of a model lie: its name and the first digits of its weights' hash.
 
@@ -327,7 +322,7 @@ def write_run(
             "protocol": first["protocol"],
             "fingerprint": fingerprint(about["settings"]),
             **as_plain(dict(about)),
-            "versions": software_versions(),
+            "versions": {name: metadata.version(name) for name in _VERSIONED},
             "predictions_sha256": file_sha256(temporary / TABLE),
         }
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"

@@ -35,8 +35,7 @@ def get_template(path: Path) -> Template:
 
 def as_8bit(image: NDArray[np.floating[Any]]) -> Pixels:
     """Turn gray values in [0, 1] into 8 bits."""
-    pixels: Pixels = (image * 255).round().astype(np.uint8)
-    return pixels
+    return (image * 255).round().astype(np.uint8)
 
 
 def data_uri(pixels: Pixels, width: int | None = None) -> str:

@@ -85,8 +85,7 @@ class ExamExplanation(_Reading):
         """
         sums = (self.weighted if weighted else self.attention).sum((-2, -1))
         whole = sums.sum(1, keepdims=True)
-        shares: Array = np.divide(sums, whole, out=np.zeros_like(sums), where=whole > 0)
-        return shares
+        return np.divide(sums, whole, out=np.zeros_like(sums), where=whole > 0)
 
     def of(self, number: int) -> Explanation:
         """Return what there is of one image, from 0."""
@@ -174,5 +173,4 @@ def _by_word(maps: Tensor, words: list[Word]) -> Array:
 
 
 def _array(values: Tensor) -> Array:
-    found: Array = values.float().cpu().numpy()
-    return found
+    return values.float().cpu().numpy()

@@ -107,15 +107,13 @@ def _draw(axis: Any, panel: Panel) -> None:
 def relative(maps: Array) -> Array:
     """Scale each map (..., g, g) to [0, 1] by its own maximum; an empty map stays empty."""
     highest = maps.max(axis=(-2, -1), keepdims=True)
-    scaled: Array = np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
-    return scaled
+    return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
 
 
 def strengths(maps: Array) -> Array:
     """Give the strength of each map (W, g, g), 1 for the strongest: its sum over the image."""
     sums = maps.sum(axis=(-2, -1))
-    found: Array = sums / sums.max() if sums.max() > 0 else sums
-    return found
+    return sums / sums.max() if sums.max() > 0 else sums
 
 
 def coloured(values: Array) -> Pixels:
@@ -128,8 +126,7 @@ def coloured(values: Array) -> Pixels:
 def enlarged(values: Array, size: tuple[int, int]) -> Array:
     """Enlarge a map (g, g) to (H, W) pixels, bilinear between the centres of patches."""
     image = Image.fromarray(values.astype(np.float32))
-    big: Array = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
-    return big
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def summarise(explanation: Explanation | ExamExplanation) -> str:

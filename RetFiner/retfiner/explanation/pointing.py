@@ -160,8 +160,7 @@ def auroc(maps: Array, inside: Mask) -> NDArray[np.float64]:
     if chosen.all() or not chosen.any():
         return np.full(len(maps), 0.5)
     wins = mannwhitneyu(flat[:, chosen], flat[:, ~chosen], axis=1, method="asymptotic").statistic
-    area: NDArray[np.float64] = wins / (chosen.sum() * (~chosen).sum())
-    return area
+    return wins / (chosen.sum() * (~chosen).sum())
 
 
 def _points(masks: Sequence[Mask], maps: Array, tolerance: int) -> NDArray[np.float64]:
@@ -187,8 +186,7 @@ def _near(mask: Mask, side: int, tolerance: int) -> Mask:
     inside = on_patches(mask, side)
     if not tolerance:
         return inside
-    near: Mask = binary_dilation(inside, np.ones((3, 3)), iterations=tolerance)
-    return near
+    return binary_dilation(inside, np.ones((3, 3)), iterations=tolerance)
 
 
 def _hits(maps: Array, near: Mask) -> NDArray[np.float64]:

@@ -53,8 +53,7 @@ class LoadedModel:
     @property
     def losses(self) -> list[str]:
         """The objectives it was refined with."""
-        losses: list[str] = self.description["settings"]["losses"]
-        return losses
+        return self.description["settings"]["losses"]
 
     @property
     def device(self) -> torch.device:

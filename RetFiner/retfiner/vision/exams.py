@@ -133,5 +133,4 @@ class ExamPooling(nn.Module):
         cls_tokens = self.vision_proj(tokens[:, 0])
         if marks is not None:
             cls_tokens = cls_tokens + self.image_marks(marks)
-        weights: Tensor = self.contra_pool(cls_tokens[None]).mean(1)[0]
-        return weights
+        return self.contra_pool(cls_tokens[None]).mean(1)[0]

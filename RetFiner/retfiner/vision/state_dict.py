@@ -106,7 +106,8 @@ def _entry(content: Mapping[str, Any], levels: int = 2) -> tuple[str, Mapping[st
     """
     found = [name for name in (*AVERAGED, *WRAPPERS) if _holds_tensors(content.get(name))]
     if not found and not _holds_tensors(content):
-        found = [str(name) for name, inner in content.items() if _holds_encoder(inner)]
+        held = ((str(name), inner) for name, inner in content.items() if _holds_tensors(inner))
+        found = [name for name, inner in held if any(str(k).endswith(ENCODER_KEYS) for k in inner)]
     inner = [value for value in content.values() if isinstance(value, Mapping) and levels]
     if not found and not _holds_tensors(content):
         deeper = [entry for value in inner if (entry := _entry(value, levels - 1))[1] is not value]
@@ -127,10 +128,6 @@ def _holds_tensors(inner: Any) -> bool:
     return isinstance(inner, Mapping) and any(isinstance(v, Tensor) for v in inner.values())
 
 
-def _holds_encoder(inner: Any) -> bool:
-    return _holds_tensors(inner) and any(str(key).endswith(ENCODER_KEYS) for key in inner)
-
-
 def _one_encoder(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor], list[str]]:
     """Take the encoder out of a module of one's own, by what stands before its keys.
 
@@ -138,9 +135,8 @@ def _one_encoder(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor], list
         ``teacher`` or ``student`` where that is what was taken, the state, and a note where there
         was a choice.
     """
-    names = sorted(
-        {key.removesuffix(end) for key in state for end in ENCODER_KEYS if _is_at_end(key, end)}
-    )
+    ends = [(key, end) for key in state for end in ENCODER_KEYS if f".{key}".endswith(f".{end}")]
+    names = sorted({key.removesuffix(end) for key, end in ends})
     if names in ([], [""]):
         return "", state, []
     if len(names) > 1:
@@ -159,10 +155,6 @@ def _one_encoder(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor], list
     [name] = teachers
     part = next((word for word in ("teacher", "student") if word in name.split(".")), "")
     return part, {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}, notes
-
-
-def _is_at_end(key: str, end: str) -> bool:
-    return key == end or key.endswith(f".{end}")
 
 
 def encoder_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -111,7 +111,9 @@ def look_at(address: ImageAddress, decode: Decode) -> ImageFacts:
     if reason is not None:
         return ImageFacts(reason)
     try:
-        digest = _digest(address)
+        digest = hashlib.sha256(str(address).encode()).hexdigest()
+        if address.index is None and address.member is None:  # a volume's bytes are not one image's
+            digest = file_sha256(address.path)
         file = open_images(address)
         if decode == "header":
             size = _size_in_header(address)
@@ -133,13 +135,6 @@ def look_at(address: ImageAddress, decode: Decode) -> ImageFacts:
     notes = tuple(file.notes_on(image))
     looks = perceptual_hash(image).tobytes()
     return ImageFacts(None, digest, pixels.hexdigest(), (height, width), intensity, notes, looks)
-
-
-def _digest(address: ImageAddress) -> str:
-    if address.index is None and address.member is None:
-        return file_sha256(address.path)
-    # A volume's bytes would be the same for all its B-scans.
-    return hashlib.sha256(str(address).encode()).hexdigest()
 
 
 def _size_in_header(address: ImageAddress) -> tuple[int, int] | None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,9 +35,6 @@ from retfiner.data.manifest import TRAINING, VALIDATING
 from retfiner.data.pair_table import EXAM, Columns, Reading, count_problems
 from retfiner.text.folder import DEFAULT_TEXT_ENCODER, require_tokenizer
 from retfiner.vision.images.read_as import ReadAs
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @explained_faults()
@@ -106,9 +101,11 @@ def _cut(config: PreparePairsConfig, checked: CheckedPairs) -> CutReports | None
     """Cut all reports, if there is a tokenizer, and refuse what training would."""
     reports = [row.report for row in checked.pairs]
     require_different(len(set(reports)))
-    tokenizer = _load_tokenizer(config.text_encoder)
-    if tokenizer is None:
+    if config.text_encoder is None and not DEFAULT_TEXT_ENCODER.is_dir():
         return None
+    from retfiner.text.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(config.text_encoder or DEFAULT_TEXT_ENCODER)
     cut = trained = cut_reports(tokenizer, reports, config.max_text_tokens)
     if TEST in checked.sides:
         sides = zip(reports, checked.sides, strict=True)
@@ -120,14 +117,6 @@ def _cut(config: PreparePairsConfig, checked: CheckedPairs) -> CutReports | None
         print("\n".join(f"Note:           {warning}" for warning in checked.warnings))
         raise
     return cut
-
-
-def _load_tokenizer(folder: Path | None) -> PreTrainedTokenizerBase | None:
-    if folder is None and not DEFAULT_TEXT_ENCODER.is_dir():
-        return None
-    from retfiner.text.tokenizer import load_tokenizer
-
-    return load_tokenizer(DEFAULT_TEXT_ENCODER if folder is None else folder)
 
 
 def _summarise(

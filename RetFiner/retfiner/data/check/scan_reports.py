@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -163,7 +164,11 @@ def _read_all(folder: Path, but: set[Path]) -> tuple[list[_Volume], list[tuple[s
         for volume, (series, place) in [] if isinstance(found, str) else found:
             name = (series, *volume[1:]) if series else (number, volume.images[0])
             volumes[name].append((place, volume))
-    whole = [_joined([volume for _, volume in sorted(v, key=_place)]) for v in volumes.values()]
+    whole = []
+    for placed in volumes.values():
+        ordered = [volume for _, volume in sorted(placed, key=itemgetter(0))]
+        images = tuple(image for volume in ordered for image in volume.images)
+        whole.append(ordered[0]._replace(images=images))
     pairs = zip(paths, read_ones, strict=True)
     return whole, [(str(path), why) for path, why in pairs if isinstance(why, str)]
 
@@ -188,14 +193,6 @@ def _read_one(path: Path) -> list[tuple[_Volume, tuple[str, int]]] | str:
         eye = "" if scan.eye == "OU" else scan.eye  # no scan is of both
         found.append((_Volume(images, scan.patient, eye, scan.day, kind), place))
     return found
-
-
-def _place(member: tuple[int, _Volume]) -> int:
-    return member[0]
-
-
-def _joined(volumes: list[_Volume]) -> _Volume:
-    return volumes[0]._replace(images=tuple(i for volume in volumes for i in volume.images))
 
 
 def _keys_of(table: Table, columns: dict[str, str], reports: Path) -> list[Key]:

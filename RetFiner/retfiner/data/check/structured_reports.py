@@ -55,7 +55,8 @@ def read_structured_reports(
             continue
         patient, eye, day = about_dicom(report)
         items = list(_items(report.ContentSequence))
-        eye = eye or next((e for name, value in items if (e := _eye_in(name, value))), "")
+        said = (eye_of(value) for name, value in items if "laterality" in name.casefold())
+        eye = eye or next(filter(None, said), "")
         text = " ".join(_sentence(name, value) for name, value in items if value)
         paths.append(path)
         rows.append({"patient": patient, "eye": eye, "date": day, "report": text})
@@ -97,10 +98,6 @@ def _number(item: Dataset) -> str:
         written = "" if unit is None else str(unit.get("CodeValue") or "")
         return f"{measured.get('NumericValue', '')} {written}".strip()
     return ""
-
-
-def _eye_in(name: str, value: str) -> str:
-    return eye_of(value) if "laterality" in name.casefold() else ""
 
 
 def _sentence(name: str, value: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
-from retfiner.data.phantoms.scene import FIELD_WIDTH_UM, Anatomy, Scan, Side
+from retfiner.data.phantoms.scene import FIELD_WIDTH_UM, Anatomy, Side
 
 Array = npt.NDArray[np.float32]
 
@@ -163,8 +163,3 @@ def healthy_tissue(anatomy: Anatomy, x_um: Array) -> Tissue:
 def central_thickness_um(tissue: Tissue) -> float:
     """Return the central macular thickness: mean from vitreous to Bruch's over the central 1 mm."""
     return float(tissue.surfaces()[Layer.RNFL][np.abs(tissue.x_um) <= 500.0].mean())
-
-
-def bare(scan: Scan, width: int = 128) -> Tissue:
-    """Return the healthy stack of a scan's eye, centred, before any lesion."""
-    return healthy_tissue(scan.anatomy, lateral_axis(scan.eye, width))

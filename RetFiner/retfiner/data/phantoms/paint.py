@@ -73,16 +73,14 @@ class Canvas:
             at = (row[inside], columns[inside])
             self.image[at] += (value - self.image[at]) * weight[inside]
 
-    def box(
-        self, columns: np.ndarray, top: Array, bottom: Array, margin_rows: float = 2.0
-    ) -> Box | None:
+    def box(self, columns: np.ndarray, top: Array, bottom: Array) -> Box | None:
         """Return the box around the columns of a mask between two curves, None when it is empty."""
         height, width = self.image.shape
         where = np.nonzero(columns)[0]
         if where.size == 0:
             return None
-        row0 = int(np.clip(np.floor(top[where].min() - margin_rows), 0, height - 1))
-        row1 = int(np.clip(np.ceil(bottom[where].max() + margin_rows), row0 + 1, height))
+        row0 = int(np.clip(np.floor(top[where].min() - 2.0), 0, height - 1))
+        row1 = int(np.clip(np.ceil(bottom[where].max() + 2.0), row0 + 1, height))
         return (row0, max(int(where[0]) - 1, 0), row1, min(int(where[-1]) + 2, width))
 
 

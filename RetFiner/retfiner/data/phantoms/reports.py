@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from retfiner.data.phantoms import wording
-from retfiner.data.phantoms.anatomy import bare, central_thickness_um
+from retfiner.data.phantoms.anatomy import central_thickness_um, healthy_tissue, lateral_axis
 from retfiner.data.phantoms.lesions import deform
 from retfiner.data.phantoms.scene import Finding, Scan
 
@@ -143,7 +143,7 @@ def _contour(finding: Finding, generator: Generator) -> str:
 
 def _thickness(scan: Scan, generator: Generator) -> str:
     """State the central macular thickness, measured on the scan's own layers."""
-    tissue = bare(scan)
+    tissue = healthy_tissue(scan.anatomy, lateral_axis(scan.eye, 128))
     deform(tissue, scan.at(0.0).findings)
     microns = round(central_thickness_um(tissue))
     return pick(generator, ("CMT {} µm", "CST {} µm", "central thickness {} µm")).format(microns)

@@ -72,7 +72,8 @@ def read_image_folder(folder: Path, split: str | None) -> ImageFolder:
                 f"{folder} has no split {split}", got=", ".join(present), expected="one of these"
             )
     roots = [folder / name for name in present] or [folder]
-    classes = sorted({path.name for root in roots for path in _class_folders(root)})
+    folders = (path for root in roots for path in root.iterdir() if path.is_dir())
+    classes = sorted({path.name for path in folders if not path.name.startswith(".")})
     if len(classes) < 2:
         raise InputError(
             f"{folder} does not have two classes",
@@ -91,7 +92,3 @@ def read_image_folder(folder: Path, split: str | None) -> ImageFolder:
         for path in paths
     ]
     return ImageFolder(folder.resolve().name, base, split, classes, paths, labels, owners)
-
-
-def _class_folders(root: Path) -> list[Path]:
-    return [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]

@@ -235,8 +235,7 @@ class ArrayFile(_Stack):
 
     def _array(self) -> NDArray[Any]:
         """Map the array into memory."""
-        mapped: NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        return mapped
+        return np.load(self.path, mmap_mode="r", allow_pickle=False)
 
 
 class ArchiveFile(_Stack):

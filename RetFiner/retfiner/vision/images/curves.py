@@ -29,5 +29,4 @@ CURVES: Mapping[str, Curve] = {
 
 def displayed(reflectivity: NDArray[Any], curve: str | None) -> NDArray[np.float32]:
     """Show reflectivity in [0, 1] by a curve, None being :data:`FOURTH_ROOT`."""
-    shown: NDArray[np.float32] = CURVES[curve or FOURTH_ROOT](reflectivity).astype(np.float32)
-    return shown
+    return CURVES[curve or FOURTH_ROOT](reflectivity).astype(np.float32)

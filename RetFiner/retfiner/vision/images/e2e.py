@@ -90,8 +90,7 @@ class E2EFile(ImageFile):
     def _decode(self, index: int) -> GrayImage:
         begin, height, width = self._frames[index]
         values = np.fromfile(self.path, dtype="<u2", count=height * width, offset=begin)
-        shown: GrayImage = _display_table(self.read_as.curve)[values.reshape(height, width)]
-        return shown
+        return _display_table(self.read_as.curve)[values.reshape(height, width)]
 
 
 @cache

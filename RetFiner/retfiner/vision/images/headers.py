@@ -81,7 +81,9 @@ def read_scans(path: Path) -> list[Scan]:
         elif isinstance(file, topcon.TopconFile):
             about = _of_topcon(path)
         elif is_dicom(path):
-            about = _of_dicom(path)
+            from pydicom import dcmread
+
+            about = about_dicom(dcmread(path, stop_before_pixels=True, force=True))
         else:
             about = _of_name(path.stem)
     return [Scan(path, 0, file.count, *about)]
@@ -93,12 +95,6 @@ def eye_of(text: str) -> str:
     if two := _TWO_EYES.fullmatch(plain):  # R/L, OD + OS
         return "OU" if {EYES.get(two[1]), EYES.get(two[2])} == {"OD", "OS"} else ""
     return EYES.get(plain, "")
-
-
-def _of_dicom(path: Path) -> tuple[str, str, str]:
-    from pydicom import dcmread
-
-    return about_dicom(dcmread(path, stop_before_pixels=True, force=True))
 
 
 def about_dicom(header: Dataset) -> tuple[str, str, str]:

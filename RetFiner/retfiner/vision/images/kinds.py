@@ -62,18 +62,15 @@ def seen_kind(image: ImageAddress) -> str:
         return OCT
     try:
         if reader is DICOM:
+            from pydicom import dcmread
+
             with translated(path):
-                return _stated(path)
+                header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+                return kind_of_header(header)
         coloured = _colours(path) if reader is RASTER else None
     except (InputError, OSError):
         return ""  # whoever reads it says why it cannot be read
     return FUNDUS if coloured is not None and shows_fundus(coloured) else ""
-
-
-def _stated(path: Path) -> str:
-    from pydicom import dcmread
-
-    return kind_of_header(dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS))
 
 
 def kind_of_header(header: Dataset) -> str:

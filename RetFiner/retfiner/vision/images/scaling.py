@@ -112,5 +112,4 @@ def to_luma(scaled: NDArray[np.float32]) -> GrayImage:
         return scaled
     if scaled.shape[-1] == 1:
         return scaled[..., 0]
-    gray: GrayImage = scaled[..., :3] @ np.array(LUMA, dtype=np.float32)
-    return gray
+    return scaled[..., :3] @ np.array(LUMA, dtype=np.float32)

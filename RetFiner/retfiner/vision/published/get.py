@@ -98,17 +98,6 @@ def show(entries: Iterable[PublishedWeights] = WEIGHTS, output: Path = DOWNLOADS
     print(f"Next:    {command(GET, 'RETFound')}")
 
 
-def as_markdown(entries: Iterable[PublishedWeights] = WEIGHTS) -> str:
-    """Write the table of ``pretrained_weights/README.md``."""
-    lines = ["| name | file | GB | input | from | licence |", "|---|---|---:|---|---|---|"]
-    for entry in entries:
-        files = ", ".join(f"`{name}`" for name in entry.files)
-        way = f"<{entry.drive or entry.page}>{_note(entry)}"
-        cells = (f"`{entry.name}`", files, _size_of(entry), entry.input, way, entry.licence)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def _note(entry: PublishedWeights) -> str:
     if entry.drive is not None:
         return " (in a browser)"
