@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 from retfiner.common.errors import InputError
 from retfiner.common.progress import track
 from retfiner.common.seeds import generator
+from retfiner.data.linked import number_linked
 from retfiner.data.pair_table import PairRow, Problem, as_kind
 from retfiner.vision.images import ImageAddress, count_images, is_image_file, why_unusable
 from retfiner.vision.images.dicom import is_dicom
@@ -146,16 +147,17 @@ def contents_of(image: ImageAddress) -> list[Content] | str:
     """Find what a cell names, without decoding it; or say why it cannot be used."""
     try:
         files = _files_in(image) if image.path.is_dir() else [image]
-        contents = [
-            Content(file, count_images(file))
-            if file.index is None and is_image_file(file.path)
-            else Content(file)
-            for file in files
-        ]
+        contents = [_content_of(file) for file in files]
     except InputError as error:
         return error.in_one_line
     problems = (why_unusable(content.image(content.images // 2)) for content in contents)
     return next((problem for problem in problems if problem is not None), contents)
+
+
+def _content_of(file: ImageAddress) -> Content:
+    if file.index is not None or not is_image_file(file.path):
+        return Content(file)
+    return Content(file, count_images(file))
 
 
 def _files_in(folder: ImageAddress) -> list[ImageAddress]:
@@ -224,24 +226,6 @@ def each_image(rows: Sequence[PairRow]) -> list[PairRow]:
                 images = [part.image(n) for part in found for n in range(part.images)]
         listed += [replace(row, image=image) for image in images]
     return listed
-
-
-def number_linked(rows: Sequence[tuple[Hashable, Hashable]]) -> list[int]:
-    """Number rows, each by two names: those that share either, by any chain, have one number."""
-    import numpy as np  # a moment: not for a wrong path
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    first, second = (
-        {name: number for number, name in enumerate(dict.fromkeys(side))}
-        for side in zip(*rows, strict=True)
-    )
-    left = [first[name] for name, _ in rows]
-    right = [len(first) + second[name] for _, name in rows]
-    size = len(first) + len(second)
-    links = coo_array((np.ones(len(rows)), (left, right)), shape=(size, size))
-    components = connected_components(links, directed=False)[1].tolist()
-    return [components[number] for number in left]
 
 
 def gather(

@@ -1,15 +1,13 @@
-"""Files that are looked at before training, and the kinds of image seen where no column says."""
+"""Kinds of image that no column names, seen from the files."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
-from retfiner.common.progress import progress
+from retfiner.data.file_looks import look_at_each
 from retfiner.data.pair_table import MODALITY, PairRow, as_kind
 from retfiner.vision.images import ImageAddress
 from retfiner.vision.images.kinds import seen_kind
@@ -17,8 +15,6 @@ from retfiner.vision.images.read_as import OCT
 
 FIRST_LOOKS = 1_000
 """Files of many that are looked at before all of them are."""
-CHUNK = 256
-Look = TypeVar("Look")
 
 
 def see_kinds(images: Iterable[ImageAddress], first: int | None = FIRST_LOOKS) -> dict[Path, str]:
@@ -59,19 +55,3 @@ def describe_kinds(kinds: Mapping[Path, str]) -> list[str]:
         return []
     told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
     return [f"kinds of image, as the files show them: {told} (a column {MODALITY} overrides it)"]
-
-
-def look_at_each(
-    images: Iterable[ImageAddress], look: Callable[[ImageAddress], Look], title: str
-) -> dict[ImageAddress, Look]:
-    """Look at the file of each image; one that is named often is looked at once."""
-    distinct = list(dict.fromkeys(images))
-    # A task a file would cost more than the file: a thread takes a few hundred at a time.
-    chunks = [distinct[i : i + CHUNK] for i in range(0, len(distinct), CHUNK)]
-    looks: dict[ImageAddress, Look] = {}
-    with ThreadPoolExecutor(8) as pool, progress(title, len(distinct)) as bar:
-        checked = pool.map(lambda chunk: [look(image) for image in chunk], chunks)
-        for chunk, found in zip(chunks, checked, strict=True):
-            looks.update(zip(chunk, found, strict=True))
-            bar.update(len(chunk))
-    return looks

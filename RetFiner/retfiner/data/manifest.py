@@ -21,13 +21,8 @@ from retfiner.data.exams import (
     find_mixed_reports,
     gather,
 )
-from retfiner.data.kinds import (
-    describe_kinds,
-    is_unnamed,
-    look_at_each,
-    see_kinds,
-    with_kinds,
-)
+from retfiner.data.file_looks import look_at_each
+from retfiner.data.kinds import describe_kinds, is_unnamed, see_kinds, with_kinds
 from retfiner.data.pair_table import (
     Columns,
     PairTable,

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from retfiner.common.errors import InputError, shorten
-from retfiner.data.exams import number_linked
+from retfiner.data.linked import number_linked
 from retfiner.data.manifest import split_groups
 from retfiner.data.pair_table import PairRow, Problem, Role
 
