@@ -269,11 +269,14 @@ def brier(sample: WeightedSample) -> FloatArray:
 
 def r2(sample: WeightedValues) -> FloatArray:
     """Coefficient of determination: 1 minus squared error over spread; NaN without a spread."""
-    total = sample.weights.sum(axis=1)
-    mean = sample.weights @ sample.values / total
-    spread = sample.weights @ sample.values**2 - total * mean**2
+    total = sample.weights.sum(axis=1, keepdims=True)
+    # From the mean of all and in two passes: the difference of large squares has no digits left.
+    values = sample.values - sample.values.mean()
+    away = values - sample.weights @ values[:, None] / total
+    spread = (sample.weights * away**2).sum(axis=1)
     error = sample.weights @ (sample.values - sample.predictions) ** 2
-    return 1 - _ratio(error, np.where(spread > 1e-12 * total, spread, 0.0), np.nan)
+    noise = (np.finfo(np.float64).eps * np.abs(sample.values).max()) ** 2 * 16 * total[:, 0]
+    return 1 - _ratio(error, np.where(spread > noise, spread, 0.0), np.nan)
 
 
 def mean_absolute_error(sample: WeightedValues) -> FloatArray:

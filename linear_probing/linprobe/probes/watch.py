@@ -60,8 +60,10 @@ class Watch:
         """Say whether an epoch (from 1) is the best so far.
 
         Better is a score higher by more than ``min_delta`` or, on a tie (the same score), a loss
-        lower by more than ``min_delta``.
+        lower by more than ``min_delta``. A score that does not exist (NaN: an AUROC of validation
+        images that all have the same labels) is the lowest there is, so that the loss decides.
         """
+        score = -math.inf if math.isnan(score) else score
         is_tie = math.isclose(score, self.score, rel_tol=0.0, abs_tol=1e-9)
         better = score > self.score + self.min_delta
         if better or (is_tie and loss < self.loss - self.min_delta):
@@ -78,4 +80,6 @@ class Watch:
     @property
     def context(self) -> dict[str, Any]:
         """What was found, for the record of a run."""
-        return {"best_epoch": self.best_epoch, "epochs_trained": len(self.curve)}
+        by = LOSS[self.kind] if self.score == -math.inf else CRITERION[self.kind]
+        return {"best_epoch": self.best_epoch, "epochs_trained": len(self.curve),
+                "epoch_chosen_by": f"validation {by}"}  # fmt: skip

@@ -79,6 +79,25 @@ def test_a_head_of_several_labels_learns_each():
     assert found.sum(axis=1).max() > 1.2, "an image may have both"
 
 
+@pytest.mark.parametrize(
+    ("kind", "labels", "val"),
+    [
+        ("multilabel", lambda x: (x[:, :2] > 0).long(), torch.ones(16, 2).long()),
+        ("regression", lambda x: x[:, 0], torch.full((16,), 0.5, dtype=torch.float64)),
+    ],
+)
+def test_where_validation_has_no_score_the_loss_chooses_the_epoch(kind, labels, val):
+    """Neither an AUROC of one label nor an R² of one value exists: no reason to stay untrained."""
+    (x, _), n = draw(64, 0), 2 if kind == "multilabel" else 1
+    one = TrainingSet(labels(x), lambda epoch, gen: (x, torch.arange(64)), generator(0))
+    settings = dataclasses.replace(SETTINGS, epochs=15, min_delta=0.0)
+    [head] = train_heads([one], x[:16], val, n, 16, settings, kind)
+    losses_of = [row["val_loss" if kind == "multilabel" else "val_mae"] for row in head.watch.curve]
+    assert 0 < head.watch.best_epoch == 1 + int(np.argmin(losses_of))
+    assert head.weight.abs().max() > 1e-3, "far from the initial 2e-5"
+    assert head.watch.context["epoch_chosen_by"] in ("validation loss", "validation mae")
+
+
 def test_neighbours_give_shares_of_labels_and_means_of_values():
     bank = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     asked = torch.tensor([[1.0, 1.0]])
