@@ -49,6 +49,16 @@ def test_no_interval_without_units_or_finite_draws():
     assert bootstrap_interval(np.array([1.0, np.nan]), [Units(9, [9])]) is None
 
 
+def test_ten_of_ten_are_no_certainty():
+    """All resamples of ten who were found show 100 %; so would three of ten studies at 89 %."""
+    lowest = stats.beta.ppf(0.025, 10, 1)  # Clopper and Pearson, 1934
+    assert lowest == pytest.approx(0.69, abs=0.005)
+    assert bootstrap_interval(np.full(1000, 100.0), [Units(10, [10])]) is None
+    noise = 100 / 3 + 1e-14 * np.arange(1000)  # sums in another order
+    assert bootstrap_interval(noise, [Units(10, [10])]) is None
+    assert bootstrap_interval(np.r_[noise, 33.4], [Units(10, [10])]) is not None
+
+
 def test_intervals_that_hold_together_reach_beyond_the_resamples():
     draws, confidence = np.random.default_rng(0).normal(size=1000), 1 - 0.05 / 435
     low, high = bootstrap_interval(draws, [Units(10**6, [10**6])], confidence)

@@ -12,6 +12,8 @@ FloatArray = NDArray[np.float64]
 
 BLOCK_ELEMENTS = 2_000_000
 """How many weights are held at once while resampling; bounds memory, never changes a value."""
+ROUNDING = 1e-10
+"""Share of their size by which equal draws may differ, being sums in another order."""
 FEWEST_BEYOND = 2
 """Draws beyond an end of an interval that its place is read from."""
 
@@ -70,12 +72,15 @@ def bootstrap_interval(
     hold fewer than :data:`FEWEST_BEYOND` beyond an end, it is reached from there as a normal tail.
 
     ``draws`` (R,) is the statistic on resamples of the units; ``units`` are those of each data set
-    that it is a mean over (1 of a class counts as 2). None with fewer than two units or without
-    finite draws.
+    that it is a mean over (1 of a class counts as 2). None with fewer than two units, without
+    finite draws, or where all draws are the same: of ten patients who were all found it would say
+    100 to 100, where 69 (Clopper and Pearson, 1934) is as well possible.
     """
     from scipy.stats import norm, t  # half a second, which a wrong path does not wait for
 
     if max(one.total for one in units) < 2 or not len(draws) or not np.isfinite(draws).all():
+        return None
+    if np.ptp(draws) <= ROUNDING * max(1.0, np.abs(draws).max()):
         return None
     n = np.array([max(count, 2) for one in units for count in one.of_classes], dtype=np.float64)
     sizes = [len(one.of_classes) for one in units]

@@ -74,7 +74,9 @@ class Amount(NamedTuple):
         """Say it, nothing for all of them."""
         if self.shots:
             return f"{self.shots} training image{'s' * (self.shots > 1)} a class"
-        return "" if self.fraction == 1 else f"{self.fraction:.3g} of the training images"
+        short = f"{self.fraction:.3g}"  # unless another share would be called the same
+        told = short if float(short) == self.fraction else repr(float(self.fraction))
+        return "" if self.fraction == 1 else f"{told} of the training images"
 
 
 FORMAT = 2

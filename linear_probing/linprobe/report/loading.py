@@ -20,6 +20,8 @@ from retfiner.common.metrics import MAIN_METRIC
 from retfiner.common.predictions import TABLE, Amount, find_runs, read_about, read_run, read_table
 
 OF_WEIGHTS_AND_DATA = ("weights", "data", "train_")
+MEAN = "Mean"
+"""Stands for the mean over data sets, where the name of one stands otherwise."""
 OF_BACKBONE = ("backbone", "image_size", "representation_method", "weight_decay")
 
 
@@ -174,6 +176,7 @@ def load(
     table["amount"] = [str(Amount(*amount)) for amount in amounts]
     loaded = Loaded(table, [called[word] for word in given], renamed, chosen)
     _check_protocols(loaded)
+    _check_once(loaded)
     _check_complete(loaded)
     return loaded
 
@@ -249,6 +252,32 @@ def _check_protocols(loaded: Loaded) -> None:
             remedy=f"choose with --protocol, for example --protocol {found[0][:8]}, or probe in "
             "the same way",
         )
+
+
+def _check_once(loaded: Loaded) -> None:
+    """Refuse two predictions of an image by one model and seed: they would count as two images."""
+    table = loaded.table
+    if MEAN in set(table["data_set"]):
+        raise InputError(f"A data set is called {MEAN}, as the line of their mean is",
+                         remedy="rename its folder, or choose others with --data_set")  # fmt: skip
+    twice = table[table.duplicated(["name", "data_set", "amount", "seed", "image"], keep=False)]
+    if twice.empty:
+        return
+    kinds = twice[["probe", "protocol"]].drop_duplicates()
+    told = [f"{row.probe or 'unknown probe'}, protocol {row.protocol[:8] or 'unknown'}"
+            for row in kinds.itertuples()]  # fmt: skip
+    runs = twice[["name", "data_set", "seed"]].drop_duplicates()
+    remedy = "give the predictions of a model in one place, and each table once"
+    if len(kinds) > 1 and (kinds["protocol"] != "").all():
+        remedy = f"choose with --protocol, for example --protocol {kinds['protocol'].iloc[0][:8]}"
+    raise InputError(
+        "Images have several predictions of the same model and seed",
+        got=f"{len(twice)} of {len(table)} rows: "
+        f"{shorten([f'{r.name} on {r.data_set}, seed {r.seed}' for r in runs.itertuples()], 3)}"
+        f" ({'; '.join(told)})",
+        expected="one of each image, by one probe",
+        remedy=remedy,
+    )
 
 
 def _check_complete(loaded: Loaded) -> None:

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from linprobe.report.loading import Loaded
+from linprobe.report.loading import MEAN, Loaded
 from linprobe.report.scores import ScoredSet, scored_set
 from linprobe.statistics import (
     FloatArray,
@@ -26,9 +26,6 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.common.metrics import ALL_METRICS, PER_CLASS, chance, interval_of
 from retfiner.common.progress import track
 from retfiner.common.seeds import derive_seed
-
-MEAN = "Mean"
-"""Stands for the mean over data sets, where the name of one stands otherwise."""
 
 Interval = tuple[float, float] | None
 Draws = dict[str, dict[str, dict[str, FloatArray]]]
@@ -145,6 +142,14 @@ class Summary:
     def lowest(self) -> float:
         """The lowest corrected p that a single data set can have, of so many tests."""
         return min(1.0, len(self.pairs) * len(self.sets) / (self.swaps + 1))
+
+    @property
+    def unvaried(self) -> list[str]:
+        """Name the data sets where every resample gives the same, so that there is no interval."""
+        told = (self.scores if not self.pairs else {}).items()
+        without = {data_set for (_, data_set), score in told if score.interval is None}
+        without |= {one.data_set for one in self.changes if one.interval is None}
+        return [one.name for one in self.sets if one.name in without and one.n_units > 1]
 
     def chance_on(self, data_set: str) -> float | None:
         """Say what guessing scores, on a data set or on the mean over them."""

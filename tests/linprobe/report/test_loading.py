@@ -100,3 +100,37 @@ def test_predictions_of_another_model_need_only_a_table(tmp_path):
     assert loaded.table["seed"].dtype.kind == "i"  # a seed 0, none of 0.0
     with pytest.raises(InputError, match=r"No predictions of a model(.|\n)*theirs"):
         load(tmp_path / "r", [tmp_path / "t.csv"], [("theirs", "ours")])
+
+
+def test_two_probes_of_a_model_are_no_second_images(tmp_path):
+    """Each runs once where nothing is random: the same seed, and twice as many images."""
+    for model in ("a", "b"):
+        other(tmp_path, model, columns={"probe": "knn"}, neighbours=20)
+        other(tmp_path, model, columns={"probe": "logistic"}, logistic_c=[1.0])
+    with pytest.raises(InputError, match=r"several predictions of(.|\n)*knn(.|\n)*--protocol") as told:
+        load(tmp_path, [], [("a", "b")])
+    assert "80 of 80 rows: a on OCTID, seed 0, b on OCTID, seed 0" in str(told.value)
+    chosen = str(told.value).split()[-1]
+    assert len(load(tmp_path, [], [("a", "b")], protocols=[chosen]).table) == 40
+
+
+def test_predictions_that_are_brought_twice_count_once_or_not_at_all(tmp_path):
+    other(tmp_path / "r", "a")
+    table = make_predictions("a", "OCTID", 0, strength=2.0, n=20)
+    table.to_csv(tmp_path / "again.csv", index=False)
+    for results, tables in (("r", ["again.csv"]), ("none", ["again.csv", "again.csv"])):
+        with pytest.raises(InputError, match="40 of 40 rows: a on OCTID, seed 0"):
+            load(tmp_path / results, [tmp_path / name for name in tables], [], ["a"])
+
+
+def test_shares_that_are_nearly_the_same_stay_two(tmp_path):
+    for fraction in (1.0, 0.1234, 0.12341):
+        other(tmp_path, "a", columns={"fraction": fraction}, train_fraction=fraction)
+    amounts = ["0.1234 of the training images", "0.12341 of the training images", ""]
+    assert load(tmp_path, [], [], ["a"]).amounts == amounts
+
+
+def test_no_data_set_is_called_as_the_mean_is(tmp_path):
+    other(tmp_path, "a", data_set="Mean")
+    with pytest.raises(InputError, match="A data set is called Mean"):
+        load(tmp_path, [], [], ["a"])

@@ -5,7 +5,7 @@ import pytest
 
 from linprobe.report.loading import load
 from linprobe.report.summary import MEAN, summarise
-from linprobe.report.tables import main_table
+from linprobe.report.tables import main_table, warnings
 from linprobe.statistics import sign_flip_test, signed_rank
 from retfiner.common.errors import InputError
 from retfiner.common.metrics import METRICS
@@ -105,3 +105,17 @@ def test_a_metric_that_exists_nowhere_is_refused(tmp_path):
 def test_chance_stands_beside_each_score(summary):
     assert summary.chance_on("OCTID") == pytest.approx(20.0)
     assert summary.chance_on(MEAN) == pytest.approx((50 + 100 / 3 + 20) / 3)
+
+
+def test_where_every_resample_agrees_there_is_no_interval_and_that_is_said(tmp_path):
+    for model in ("a", "b"):
+        write_predictions(tmp_path, make_predictions(model, "OCTID", 0, strength=50.0, n=20))
+        write_predictions(tmp_path, make_predictions(model, "OCTDL", 0, strength=1.0, n=40))
+    found = summarise(load(tmp_path, [], [("a", "b")]), "balanced_accuracy", **NUMBERS)
+    one = {change.data_set: change.interval for change in found.changes}
+    assert one["OCTID"] is None and one["OCTDL"] is not None and one[MEAN] is not None
+    assert found.scores["a", "OCTID"].mean == 100.0
+    assert found.scores["a", "OCTID"].interval is None
+    assert [note for note in warnings(found) if note.startswith("No interval on OCTID: every")]
+    lines = {line.cells[0]: line.cells for line in main_table(found, {}).lines}
+    assert lines["OCTID"][5] == "–"
