@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
-from retfiner.common.patients import Owner, in_several_classes, owner_of, read_split_table
+from retfiner.common.patients import (
+    Owner,
+    check_images,
+    in_several_classes,
+    owner_of,
+    read_split_table,
+    same_people,
+)
 from retfiner.common.progress import track
 from retfiner.vision.images import (
     READERS,
@@ -35,6 +42,7 @@ from retfiner.vision.images import (
 SPLITS = ("train", "val", "test")
 _LAYOUT = "<data set>/{train,val,test}/<Class>/<image>"
 FilesByClass = dict[str, list[Path]]
+_RENAME = "rename its folder; quotation marks show blanks at its end"
 _REMEDY = "prepare_dataset.py brings published data sets into this layout"
 
 
@@ -154,7 +162,7 @@ def read_data_set(folder: Path, wanted: Sequence[str] = SPLITS, least: int = 2) 
         for split, by_class in files.items()
     }
     classes = sorted({name for by_class in found.values() for name in by_class})
-    _check_spelling(folder, found)
+    check_spelling(folder.name, found, _RENAME)
     bare = [name for name in classes if not any(by.get(name) for by in found.values())]
     classes = [name for name in classes if name not in bare]
     empty = [split for split, by_class in found.items() if not any(by_class.values())]
@@ -170,23 +178,39 @@ def read_data_set(folder: Path, wanted: Sequence[str] = SPLITS, least: int = 2) 
             got=shorten(classes) or shorten(bare),
             expected="at least two: a folder for each below train, val and test",
         )
+    paths_of = {
+        split: [path for name in classes for path in by_class.get(name, [])]
+        for split, by_class in found.items()
+    }
+    owners_of, told = _owners(folder, paths_of, table)
     splits = {}
     for split, by_class in found.items():
-        paths = [path for name in classes for path in by_class.get(name, [])]
+        paths = paths_of[split]
         labels = np.repeat(np.arange(len(classes)), [len(by_class.get(n, [])) for n in classes])
-        owners = [owner_of(path, folder, table) for path in paths]
         digests = hash_files(paths, f"{folder.name}: reading {split}")
         names = [path.relative_to(folder / split).as_posix() for path in paths]
-        splits[split] = Split(paths, labels, owners, digests, names)
+        splits[split] = Split(paths, labels, owners_of[split], digests, names)
     every = [path for by_class in files.values() for paths in by_class.values() for path in paths]
     images = [path for split in splits.values() for path in split.paths]
     return DataSet(
         folder.name,
         classes,
         splits,
-        [*_notes(classes, splits, by_name=not table), *_left_out(every, images, bare)],
+        [*_notes(classes, splits, by_name=not table), *told, *_left_out(every, images, bare)],
         fingerprint_of(classes, splits),
     )
+
+
+def _owners(
+    folder: Path, paths: dict[str, list[Path]], table: dict[str, Owner]
+) -> tuple[dict[str, list[Owner]], list[str]]:
+    """Say whose the images of each split are, a person by one name in all of them; and notes."""
+    every = [path for part in paths.values() for path in part]
+    unused = check_images(every, folder, table)
+    owners, notes = same_people([owner_of(path, folder, table) for path in every])
+    places = iter(owners)
+    of_split = {split: [next(places) for _ in part] for split, part in paths.items()}
+    return of_split, [*notes, *(unused if set(paths) == set(SPLITS) else [])]
 
 
 def _check_layout(folder: Path, wanted: Sequence[str]) -> None:
@@ -212,8 +236,8 @@ def _files_below(folder: Path) -> list[Path]:
     )
 
 
-def _check_spelling(folder: Path, found: dict[str, FilesByClass]) -> None:
-    """Refuse classes that are one by all that a reader sees.
+def check_spelling(name: str, found: Mapping[str, Iterable[str]], remedy: str) -> None:
+    """Refuse classes, by split, that are one by all that a reader sees.
 
     They differ in case, blanks or signs nobody sees; or in punctuation, and no split has both.
 
@@ -221,21 +245,21 @@ def _check_spelling(folder: Path, found: dict[str, FilesByClass]) -> None:
         InputError: If there are such.
     """
     places: dict[str, list[str]] = defaultdict(list)
-    for split, by_class in found.items():
-        for name in by_class:
-            places[name].append(split)
+    for split, classes in found.items():
+        for label in classes:
+            places[label].append(split)
     for one, other in combinations(sorted(places), 2):
-        plain = [unicodedata.normalize("NFKC", name).casefold() for name in (one, other)]
-        seen = ["".join(filter(str.isprintable, "".join(name.split()))) for name in plain]
-        words = ["".join(filter(str.isalnum, name)) for name in plain]
+        plain = [unicodedata.normalize("NFKC", label).casefold() for label in (one, other)]
+        seen = ["".join(filter(str.isprintable, "".join(label.split()))) for label in plain]
+        words = ["".join(filter(str.isalnum, label)) for label in plain]
         apart = not set(places[one]) & set(places[other])
         if seen[0] == seen[1] or (apart and words[0] == words[1] != ""):
-            told = (f"{name!r} in {' and '.join(places[name])}" for name in (one, other))
+            told = (f"{label!r} in {' and '.join(places[label])}" for label in (one, other))
             raise InputError(
-                f"{folder.name}: a class is spelled in two ways",
+                f"{name}: a class is spelled in two ways",
                 got=", ".join(told),
-                expected="the same name of its folder in each split",
-                remedy="rename the folder; quotation marks show blanks at its end",
+                expected="the same name in each split",
+                remedy=remedy,
             )
 
 

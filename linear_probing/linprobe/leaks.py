@@ -18,6 +18,8 @@ from linprobe.datasets import DataSet, read_bscan
 from linprobe.store import FeatureStore, images_key
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
+from retfiner.common.patient_names import patient_key
+from retfiner.common.placeholders import is_placeholder
 from retfiner.common.progress import track
 from retfiner.vision.images import ImageAddress, count_images, is_image_file, iter_images
 from retfiner.vision.images.perceptual import Bits, perceptual_hash, same_images
@@ -126,7 +128,8 @@ class TrainingPairs:
             for path, count in zip(paths, counts, strict=True)
             for k in range(count)
         ]
-        self.patients = set(rows["patient_id"]) - {""} if "patient_id" in rows else set()
+        named = set(rows["patient_id"]) if "patient_id" in rows else set()
+        self.patients = {name for name in named if not is_placeholder(name)}
         read = track(paths, "reading the training pairs", len(paths), "file")
         digests = [file_sha256(path) for path in read]
         self.hashes = hash_images(paths, digests, store, "hashing the training pairs", counts)
@@ -138,7 +141,9 @@ class TrainingPairs:
         hashes = hash_images(split.paths, split.digests, store, f"{data.name}: comparing test")
         pairs = same_images(self.hashes, hashes)
         names = [f"{self.names[i]} = {split.names[k]}" for i, k in pairs]
-        patients = sorted(self.patients & {owner.patient for owner in split.owners})
+        trained = {patient_key(name) for name in self.patients}
+        tested = {owner.patient for owner in split.owners} - {""}
+        patients = sorted(name for name in tested if patient_key(name) in trained)
         among = f"are among the training pairs of {self.table.name}, "
         shared = (("images", "as they look", names), ("patients", "by their names", patients))
         return [

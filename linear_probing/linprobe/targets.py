@@ -8,19 +8,31 @@ together, the labels of which an image may have several. Images whose cell is em
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from linprobe.datasets import SPLITS, DataSet, Split, fingerprint_of, notes_on_absent, read_data_set
+from linprobe.datasets import (
+    SPLITS,
+    DataSet,
+    Split,
+    check_spelling,
+    fingerprint_of,
+    notes_on_absent,
+    read_data_set,
+)
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.patients import TARGET, read_split_rows, row_of
 from retfiner.common.predictions import SEPARATOR
 
+_DECIMAL = re.compile(r"[-+]?\d+[.,]\d+")
 HIGHEST_GRADE = 10
 """Of a scale of grades, as of retinopathy (0 to 4) or of AMD (to 9, AREDS)."""
+_NO_VALUE = ("nan", "n/a", "na", "#n/a", "<na>", "null", "nat", "-")
+"""What programs write into a cell without a value; ``none`` may well be a grade of something."""
 _READ_AS = {
     "classes": "words: {}",
     "ordinal": "grades: {}",
@@ -50,7 +62,7 @@ def read_tasks(folder: Path, wanted: Sequence[str] = SPLITS) -> list[DataSet]:
         for split, part in data.splits.items()
     }
     columns = {
-        name: {split: [(row.get(name) or "").strip() for row in own] for split, own in rows.items()}
+        name: {split: [_cell(row.get(name)) for row in own] for split, own in rows.items()}
         for name in names
     }
     kinds = {name: _kind_of(folder, name, cells) for name, cells in columns.items()}
@@ -61,11 +73,17 @@ def read_tasks(folder: Path, wanted: Sequence[str] = SPLITS) -> list[DataSet]:
     return [*tasks, *(_task(data, kinds[name], {name: columns[name]}) for name in alone)]
 
 
+def _cell(text: str | None) -> str:
+    cell = (text or "").strip()
+    return "" if cell.casefold() in _NO_VALUE else cell
+
+
 def _kind_of(folder: Path, name: str, cells: Mapping[str, Sequence[str]]) -> str:
     known = {cell for split in cells.values() for cell in split if cell}
     try:
         numbers = {float(cell) for cell in known}
     except ValueError:
+        _check_words(folder, name, cells, known)
         return "classes"
     if len(numbers) < 2 or not all(map(math.isfinite, numbers)):
         raise InputError(
@@ -77,6 +95,22 @@ def _kind_of(folder: Path, name: str, cells: Mapping[str, Sequence[str]]) -> str
         return "multilabel"
     grades = all(number.is_integer() and 0 <= number <= HIGHEST_GRADE for number in numbers)
     return "ordinal" if grades else "regression"
+
+
+def _check_words(
+    folder: Path, name: str, cells: Mapping[str, Sequence[str]], known: set[str]
+) -> None:
+    """Refuse words that are values, or one word in two spellings."""
+    decimals = sorted(cell for cell in known if _DECIMAL.fullmatch(cell))
+    if decimals:
+        words = sorted(known - set(decimals))
+        raise InputError(
+            f"{folder}: the column {name} has values and words, or decimals with a comma",
+            got=shorten([*decimals[:3], *words[:3]], 6),
+            expected="numbers with a decimal point, and empty cells where there is none; or words",
+        )
+    found = {split: sorted({*values} - {""}) for split, values in cells.items()}
+    check_spelling(f"{folder}, column {name}", found, "write it alike in all rows")
 
 
 def _task(data: DataSet, kind: str, columns: Mapping[str, Mapping[str, Sequence[str]]]) -> DataSet:
@@ -93,7 +127,7 @@ def _task(data: DataSet, kind: str, columns: Mapping[str, Mapping[str, Sequence[
     classes = names
     if kind in ("classes", "ordinal"):
         there = {_plain(cell) for split, known in rows.items() for cell in cells[split][known, 0]}
-        classes = sorted(there, key=float if kind == "ordinal" else str)
+        classes = sorted(map(str, there), key=float if kind == "ordinal" else str)
     splits = {
         split: _relabelled(part.subset(rows[split]), kind, cells[split][rows[split]], classes)
         for split, part in data.splits.items()

@@ -72,6 +72,21 @@ def test_unknown_and_shared_patients_are_said(folder):
     assert any("Patients are not known" in note for note in read_data_set(folder).notes)
 
 
+def test_a_patient_is_the_same_however_a_table_writes_it(folder):
+    """Of train/P1, val/p1 and test/' P01 ' each is one person, in all three splits."""
+    lines = ["image,patient"]
+    for split, patient in (("train", "P1"), ("val", "p1"), ("test", " P01 ")):
+        first = next((folder / split / "AMD").iterdir())
+        lines.append(f"{first.relative_to(folder).as_posix()},{patient}")
+    (folder / "split.csv").write_text("\n".join([*lines, "gone.png,P9"]))
+    data = read_data_set(folder)
+    known = [{o.patient for o in split.owners} - {""} for split in data.splits.values()]
+    assert known == [{"P1"}] * 3
+    for told in ("1 patients are in both train and test.", "1 patients are written in several",
+                 "1 rows of split.csv are of no image: gone.png."):  # fmt: skip
+        assert any(note.startswith(told) for note in data.notes), told
+
+
 def test_numbers_that_restart_in_each_class_are_seen(folder):
     for index, path in enumerate(sorted((folder / "train" / "AMD").iterdir())):
         path.rename(path.with_name(f"CNV-{index}-1.png"))

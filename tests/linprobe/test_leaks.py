@@ -94,11 +94,15 @@ def test_training_pairs_are_compared_by_picture_and_patient(tmp_path, store):
         image.save(tmp_path / "pairs" / "renamed.bmp")
     picture(0).save(tmp_path / "pairs" / "other.png")
     table = tmp_path / "pairs.csv"
-    lines = ["image,report,patient_id", "pairs/renamed.bmp,a,X", "pairs/other.png,b,P2001"]
+    lines = [
+        "image,report,patient_id",
+        "pairs/renamed.bmp,a,X",
+        "pairs/other.png,b,p02001",
+    ]  # P2001
     table.write_text("\n".join(lines) + "\n")
     leaks = TrainingPairs(table, store).leaks(data, store)
     assert [leak.split(" are among")[0] for leak in leaks] == ["1 test images", "1 test patients"]
-    assert f"renamed.bmp = {test.names[0]}" in leaks[0] and "P2001" in leaks[1]
+    assert f"renamed.bmp = {test.names[0]}" in leaks[0] and "P2001" in leaks[1], "p02001 is P2001"
     with pytest.raises(InputError, match="2001"):
         refuse(data, leaks, allow=False)
 

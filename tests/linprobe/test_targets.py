@@ -86,11 +86,27 @@ def test_a_data_set_without_such_columns_is_what_it_was(tmp_path):
         (lambda k: 3, "nothing can be learned from the column target_x"),
         (lambda k: "inf" if k else 1, "nothing can be learned"),
         (lambda k: 1.5 + k if k > 3 else "", "no image with a value in val and test"),
+        (lambda k: f"{250 + k},5", r"decimals with a comma(.|\n)*250,5, 251,5"),
+        (lambda k: ("1.5", "2.5", "high")[k % 3], "has values and words"),
+        (lambda k: ("Wet", "dry", "wet")[k % 3], r"spelled in two ways(.|\n)*'Wet' in train"),
     ],
 )
 def test_columns_that_tell_nothing_are_refused(tmp_path, value, words):
     with pytest.raises(InputError, match=words):
         read_tasks(write(tmp_path / "A", {"target_x": value}))
+
+
+def test_cells_that_programs_write_for_nothing_are_empty(tmp_path):
+    folder = write(
+        tmp_path / "A",
+        {
+            "target_age": lambda k: (61.5, "nan", 70)[k % 3],
+            "target_fluid": lambda k: ("none", "N/A", "some")[k % 3],
+        },
+    )
+    found = {one.name: one for one in read_tasks(folder)}
+    assert found["A_age"].task == "regression" and found["A_fluid"].classes == ["none", "some"]
+    assert [len(one) for one in found["A_age"].splits.values()] == [4, 3, 3]
 
 
 def test_a_target_needs_a_name(tmp_path):

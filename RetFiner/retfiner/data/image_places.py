@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from retfiner.common.errors import InputError, shorten
-from retfiner.data.table_columns import INVISIBLE
+from retfiner.common.patient_names import INVISIBLE
 from retfiner.vision.images import READERS, ImageAddress
 
 T = TypeVar("T")

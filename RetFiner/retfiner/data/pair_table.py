@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.patient_names import tidy
+from retfiner.common.placeholders import is_placeholder, says_nothing
 from retfiner.data.encoding import misread, misread_as_western
 from retfiner.data.image_places import ImagePlaces, tidy_path
 from retfiner.data.patient_ids import (
@@ -18,10 +20,8 @@ from retfiner.data.patient_ids import (
     describe_spellings,
     judge_patients,
     same_spelling,
-    tidy,
     why_no_patient,
 )
-from retfiner.data.placeholders import is_placeholder, says_nothing
 from retfiner.data.report_text import (
     Report,
     as_text,

@@ -1,27 +1,15 @@
-"""Who is the same person: patients' names as tables damage them, brought to one form.
-
-Spreadsheets turn 0001 into 1 and 1 into 1.0, put thousands separators into numbers and blanks
-around names; people write P1 and p1. What remains of a name without all that is its key. Two names
-of one key are probably one person, and to take them for two would let a person be trained on and
-validated with.
-"""
+"""What tables say of patients: names in several spellings, and names that no patient has."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from retfiner.data.table_columns import INVISIBLE
+from retfiner.common.patient_names import one_spelling, patient_key
 
 PatientIds = Literal["normalised", "exact"]
-
-_THOUSANDS = re.compile(r"\d{1,3}(?:[,.'’ ]\d{3})+")
-_DECIMALS = re.compile(r"(\d+)[.,]0+")
-_QUOTES = "'\"`’‘“”„«»"
-_DASHES = str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))
 
 _DASHES_BETWEEN = re.compile(r"(?<=[^\W\d_])[-_./#]+(?=\d)|(?<=\d)[-_./]+(?=[^\W\d_])|^#|\.$")
 
@@ -47,32 +35,11 @@ MANY = 20
 LARGE_SHARE = 1 / 3
 
 
-def tidy(name: str) -> str:
-    """Take off what nobody sees: blanks around a name, invisible signs, Excel's apostrophe."""
-    return INVISIBLE.sub("", name).strip().removeprefix("'")
-
-
-def patient_key(name: str) -> str:
-    """Return what names of one person share, however a spreadsheet or a person wrote them."""
-    text = unicodedata.normalize("NFKC", tidy(name)).strip(_QUOTES + " ").translate(_DASHES)
-    if _THOUSANDS.fullmatch(text):
-        text = re.sub(r"\D", "", text)
-    decimals = _DECIMALS.fullmatch(text)
-    text = "".join((decimals[1] if decimals else text).casefold().split())
-    if not text.isascii():  # numerals of other scripts
-        text = re.sub(r"\d", lambda digit: str(int(digit[0])), text)
-    return re.sub(r"(?<!\d)0+(?=\d)", "", text) or text
-
-
 def same_spelling(names: Sequence[str], ids: PatientIds) -> list[str]:
     """Write each patient as where its key first occurs; ``exact`` leaves names as they are."""
     if ids == "exact":
         return list(names)
-    first: dict[str, str] = {}
-    keys = {name: patient_key(name) for name in dict.fromkeys(names)}
-    for name, key in keys.items():
-        first.setdefault(key, name)
-    return [first[keys[name]] for name in names]
+    return one_spelling(names)
 
 
 def shared_patients(ours: Sequence[str], theirs: Sequence[str], ids: PatientIds) -> set[str]:

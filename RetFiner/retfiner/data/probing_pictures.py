@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.patient_names import patient_key
 from retfiner.common.patients import owner_of, read_split_table
 from retfiner.common.progress import track
 from retfiner.data.manifest import Manifest
@@ -58,7 +59,7 @@ class ProbingPictures(NamedTuple):
         hashes = look_at_all([ImageAddress(p) for p in files], f"reading {root.name}", all_of=True)
         counts = [len(of_file) for of_file in hashes]
         names = np.repeat([str(p.relative_to(root)) for p in files], counts).tolist()
-        patients = frozenset(owner.casefold() for owner in owners if owner)
+        patients = frozenset(patient_key(owner) for owner in owners if owner)
         return cls(np.concatenate(hashes), names, patients)
 
     def shared(self, hashes: Bits, patients: Sequence[str | None]) -> dict[int, tuple[str, str]]:
@@ -74,7 +75,7 @@ class ProbingPictures(NamedTuple):
                 continue
             if patient in persons:
                 found[i] = ("patient of a probing set, who shares a picture with it", "")
-            elif patient.casefold() in self.patients:
+            elif patient_key(patient) in self.patients:
                 found[i] = ("patient named as one of a probing set", "")
         return found
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from retfiner.common.patient_names import INVISIBLE
 from retfiner.data.markup import (
     has_escapes,
     is_hl7,
@@ -26,7 +27,6 @@ from retfiner.data.markup import (
     without_escapes,
 )
 from retfiner.data.patient_ids import MONTH
-from retfiner.data.table_columns import INVISIBLE
 
 HYPHENATED = re.compile(r"(?<=[^\W\d_]{2})[-\u00ad\u2010]\s*\n\s*(?=[a-zß-ÿ]{2})")
 """A word that a line's end parts, as in text copied from a PDF."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.patient_names import INVISIBLE
 from retfiner.vision.images import READERS
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -17,11 +18,6 @@ FIRST_LINES = 40
 
 NAME_COLUMNS = "name yours with"
 """How the remedy for a missing column of pairs begins."""
-
-INVISIBLE = re.compile(
-    "[\\x00-\\x08\\x0e-\\x1f\\x7f\\xad\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u2064\\ufeff]"
-)
-"""Signs that take no room and mean nothing in a name: zero-width spaces, byte order marks, NUL."""
 
 Line = tuple[int, list[str]]
 """A row's number, as a spreadsheet counts, and its cells."""

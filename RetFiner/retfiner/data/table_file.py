@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from retfiner.common.errors import InputError
+from retfiner.common.patient_names import INVISIBLE
 from retfiner.common.progress import progress
 from retfiner.data.encoding import find_encoding, require_encoding
 from retfiner.data.table_columns import (
     FIRST_LINES,
-    INVISIBLE,
     NAME_COLUMNS,
     SEPARATORS,
     Line,

@@ -147,6 +147,23 @@ def test_a_table_of_labels(pictures, tmp_path):
         run(pictures, tmp_path / "again", labels=table)
 
 
+def test_a_patient_in_several_spellings_stays_in_one_split(pictures, tmp_path):
+    table = tmp_path / "labels.csv"
+    names = sorted(p.name for p in pictures.rglob("*.png"))
+    patients = [(f"P{k // 2}", f"p0{k // 2}")[k % 2] for k in range(22)] + ["unknown", "nan"]
+    lines = [f"{name},{'AMD' if k < 12 else 'N'},{patients[k]}" for k, name in enumerate(names)]
+    table.write_text("\n".join(["image,label,patient", *lines]) + "\n")
+    prepared = run(pictures, tmp_path / "data", labels=table)
+    split_of = {}
+    for row in rows(prepared):
+        split_of.setdefault(row["patient"], set()).add(row["split"])
+    assert sorted(split_of) == ["", *sorted(f"P{k}" for k in range(11))]
+    assert all(len(found) == 1 for name, found in split_of.items() if name)
+    assert any(
+        note.startswith("11 patients are written in several ways") for note in prepared.notes
+    )
+
+
 def test_what_a_table_knows_of_eyes_and_groups_goes_along(pictures, tmp_path):
     table = tmp_path / "labels.csv"
     names = sorted(p.name for p in pictures.rglob("*.png"))

@@ -107,7 +107,9 @@ def test_two_probes_of_a_model_are_no_second_images(tmp_path):
     for model in ("a", "b"):
         other(tmp_path, model, columns={"probe": "knn"}, neighbours=20)
         other(tmp_path, model, columns={"probe": "logistic"}, logistic_c=[1.0])
-    with pytest.raises(InputError, match=r"several predictions of(.|\n)*knn(.|\n)*--protocol") as told:
+    with pytest.raises(
+        InputError, match=r"several predictions of(.|\n)*knn(.|\n)*--protocol"
+    ) as told:
         load(tmp_path, [], [("a", "b")])
     assert "80 of 80 rows: a on OCTID, seed 0, b on OCTID, seed 0" in str(told.value)
     chosen = str(told.value).split()[-1]

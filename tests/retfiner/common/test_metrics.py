@@ -215,7 +215,9 @@ def test_values_are_scored_as_scikit_learn_does(seed):
         assert np.isnan(compute_metric("r2", outputs, np.full(50, value), "regression"))
     for far in (280.3, 1.7e9):  # as seconds since 1970: squares leave no digit of the spread
         shifted = far + np.arange(7.0), far + np.arange(7.0)[:, None] + 0.5
-        assert compute_metric("r2", *shifted[::-1], "regression") == pytest.approx(1 - 7 * 0.25 / 28)
+        assert compute_metric("r2", *shifted[::-1], "regression") == pytest.approx(
+            1 - 7 * 0.25 / 28
+        )
     guessed = chance(truth, 1, "regression")
     middle = np.full(50, np.median(truth))
     assert guessed == {"r2": 0.0, "mae": pytest.approx(sk.mean_absolute_error(truth, middle))}

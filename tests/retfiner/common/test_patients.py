@@ -3,7 +3,15 @@
 import pytest
 
 from retfiner.common.errors import InputError
-from retfiner.common.patients import Owner, age_group, owner_in_name, owner_of, read_split_table
+from retfiner.common.patients import (
+    Owner,
+    age_group,
+    check_images,
+    owner_in_name,
+    owner_of,
+    read_split_table,
+    same_people,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +81,9 @@ def test_a_table_without_patients_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("age", "group"),
     [("49.9", "0 to 49"), ("50", "50 to 64"), ("79", "65 to 79"), ("80", "80 or more"),
-     ("60s", "60s"), ("", "")],
+     ("60s", "60s"), ("", ""), ("067Y", "65 to 79"), ("67,5", "65 to 79"), ("55 years", "50 to 64"),
+     ("008M", "0 to 49"), ("720M", "50 to 64"), ("80 or more", "80 or more"), ("nan", ""),
+     ("-9", ""), ("-1", ""), ("999", ""), ("inf", ""), ("1958-02-03", ""), ("03.02.1958", "")],
 )  # fmt: skip
 def test_ages_are_grouped(age, group):
     assert age_group(age) == group
@@ -85,3 +95,41 @@ def test_groups_are_read_and_no_age_finer_than_they_are(tmp_path):
     found = read_split_table(tmp_path)
     assert found["a.png"][3:] == ("F", "65 to 79", "Cirrus", "Asian", "")
     assert found["b.png"][3:] == ("", "", "", "", "")
+
+
+def test_what_spreadsheets_put_around_cells_is_taken_off(tmp_path):
+    text = "image,patient,eye\n.\\train\\AMD\\a.png , P1 ,R\nb.png,unknown,od\n,,\nc.png,nan,L\n"
+    found = write(tmp_path, text)
+    assert found == {
+        "train/AMD/a.png": Owner("P1", "OD"),
+        "b.png": Owner("", "OD"),
+        "c.png": Owner("", "OS"),
+    }
+
+
+def test_rows_of_one_image_agree(tmp_path):
+    assert len(write(tmp_path, "image,patient\na.png,1\na.png,1\n")) == 1
+    with pytest.raises(
+        InputError, match=r"two rows of a\.png that differ(.|\n)*patient '1' and '2'"
+    ):
+        write(tmp_path, "image,patient\na.png,1\na.png,2\n")
+
+
+def test_a_person_has_one_name():
+    owners = [Owner(name) for name in ("P1", "p1 ", "0001", "1.0", "", "P-1")]
+    found, [note] = same_people(owners)
+    assert [owner.patient for owner in found] == ["P1", "P1", "0001", "0001", "", "P-1"]
+    assert note.startswith("2 patients are written in several ways") and "0001, P1" in note
+    assert same_people(found) == (found, [])
+
+
+def test_each_row_is_of_one_image(tmp_path):
+    paths = [tmp_path / split / "A" / "1.png" for split in ("train", "val")]
+    assert check_images(paths, tmp_path, {"train/A/1.png": 0, "val/A/1.png": 0}) == []
+    assert check_images(paths[:1], tmp_path, {"1.png": 0, "2.png": 0}) == [
+        "1 rows of split.csv are of no image: 2.png."
+    ]
+    with pytest.raises(InputError, match=r"several images each(.|\n)*1.png: train/A/1.png, val/A/"):
+        check_images(paths, tmp_path, {"1.png": 0})
+    with pytest.raises(InputError, match="names none of the 2 images"):
+        check_images(paths, tmp_path, {"A/train/1.png": 0})

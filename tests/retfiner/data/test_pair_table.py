@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from retfiner.common.errors import InputError
+from retfiner.common.patient_names import patient_key
 from retfiner.data.manifest import read_manifest, read_splits
 from retfiner.data.pair_table import Columns, Reading, is_no_patient, read_pairs
-from retfiner.data.patient_ids import describe_dashes, judge_patients, patient_key
+from retfiner.data.patient_ids import describe_dashes, judge_patients
 from tests.helpers.refinement import write_csv, write_image
 
 

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from retfiner.data.placeholders import is_placeholder, says_nothing
+from retfiner.common.placeholders import is_placeholder, says_nothing
 from retfiner.data.report_text import (
     as_text,
     find_common_beginnings,

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from retfiner.common.errors import InputError
+from retfiner.common.patient_names import patient_key
 from retfiner.common.progress import track
 from retfiner.data.check.structured_reports import read_structured_reports
-from retfiner.data.patient_ids import patient_key
 from retfiner.data.report_text import read_report
 from retfiner.data.table_file import Table, read_table_or
 from retfiner.vision.images import ImageAddress, list_image_files

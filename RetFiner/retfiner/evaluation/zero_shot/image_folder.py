@@ -9,7 +9,14 @@ from pathlib import Path
 
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import file_sha256
-from retfiner.common.patients import Owner, owner_in_name, owner_of, read_split_table
+from retfiner.common.patients import (
+    Owner,
+    check_images,
+    owner_in_name,
+    owner_of,
+    read_split_table,
+    same_people,
+)
 from retfiner.common.progress import track
 from retfiner.vision.images import READERS, list_image_files
 
@@ -91,4 +98,6 @@ def read_image_folder(folder: Path, split: str | None) -> ImageFolder:
         owner_of(path, folder, table) if split is not None else owner_in_name(path.stem)
         for path in paths
     ]
+    check_images(paths, folder, table)
+    owners, _ = same_people(owners)
     return ImageFolder(folder.resolve().name, base, split, classes, paths, labels, owners)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from retfiner.common.placeholders import is_placeholder, says_nothing
 from retfiner.data.check.images import ImageFacts, Intensity
 from retfiner.data.check.row_checks import (
     find_duplicates,
@@ -10,7 +11,6 @@ from retfiner.data.check.row_checks import (
     find_unusable_images,
 )
 from retfiner.data.pair_table import PairRow, find_unusable_rows
-from retfiner.data.placeholders import is_placeholder, says_nothing
 from retfiner.vision.images import ImageAddress
 
 ORDINARY = Intensity(0.0, 0.9, 0.3, 0.0)

@@ -188,7 +188,7 @@ def probed(folder, pictures, patient):
 
 def test_what_is_probed_on_is_left_out_by_picture_and_by_patient(tmp_path):
     source = write_octdl(tmp_path / "download", 12)  # patients 0 to 5, two pictures each
-    data = probed(tmp_path, [source / "OCTDL" / "DME" / "dme_0_1.jpg"], patient="3")
+    data = probed(tmp_path, [source / "OCTDL" / "DME" / "dme_0_1.jpg"], patient="003")
     prepare("octdl", source, tmp_path / "out", "--not_in", str(data))
     assert {row["patient_id"] for row in rows_of(tmp_path / "out")} == {"1", "2", "4", "5"}
     problems = {
