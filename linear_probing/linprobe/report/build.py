@@ -81,7 +81,9 @@ def build_report(config: ReportConfig) -> Report:
         tables = [replace(table, notes=told), *_of_several(one)]
         if one is summary and outer is not None and inner is not None:
             outside = summarise(outer, _metric_of("classes", config.metric), **tested)
-            tables += transfer_tables(one, outside, train_sets, config.bootstrap, config.seed)
+            tables += transfer_tables(
+                one, outside, train_sets, config.bootstrap, config.seed, marks
+            )
         tables += [*subgroup_tables(one, config.bootstrap, config.seed), lay.metrics_table(one)]
         results.append(tables[0])
         if one is not summary:

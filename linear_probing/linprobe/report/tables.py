@@ -317,15 +317,15 @@ def _table_of_values(name: str, what: str, rows: pd.DataFrame) -> Table:
     return Table(name, f"{name}: {what}, the error in its own unit.", columns, lines)
 
 
-def _told(template: str, summary: Summary) -> list[str]:
-    """Say what a template has to say of a summary."""
+def _told(template: str, summary: Summary, means: bool = True) -> list[str]:
+    """Say what a template has to say of a summary, and of its ``means`` over data sets."""
     fewest = ((one, min(one.units_of_classes)) for one in summary.sets)
     rare = [f"{one.name} ({n} {one.unit}{'s' * (n > 1)})" for one, n in fewest if n < FEW_UNITS]
-    numbers = {"few": FEW_UNITS, "rare": rare}
+    numbers = {"few": FEW_UNITS, "rare": rare, "means": means}
     metric = ALL_METRICS[summary.metric]
     return notes_of(template, summary=summary, metric=metric, p_text=p_text, **numbers)
 
 
-def warnings(summary: Summary) -> list[str]:
-    """Say what the numbers cannot bear: too few data sets, few patients of a class."""
-    return _told("warnings.txt", summary)
+def warnings(summary: Summary, means: bool = True) -> list[str]:
+    """Say what numbers cannot bear: too few data sets for ``means``, few patients of a class."""
+    return _told("warnings.txt", summary, means)

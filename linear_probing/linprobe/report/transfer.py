@@ -35,7 +35,8 @@ def thresholds(probabilities: FloatArray, labels: NDArray[np.int64]) -> FloatArr
 def at_thresholds(limits: FloatArray, sample: WeightedSample) -> tuple[FloatArray, FloatArray]:
     """Give sensitivity and specificity at (C,) thresholds, (R,) each in percent.
 
-    One class against the rest, averaged over classes by support.
+    One class against the rest, averaged over classes by support. Of a resample of one class alone
+    no specificity exists: NaN.
     """
     called = sample.probabilities >= limits
     truth = np.eye(sample.n_classes)[sample.labels]
@@ -43,7 +44,7 @@ def at_thresholds(limits: FloatArray, sample: WeightedSample) -> tuple[FloatArra
     hits, spared = sample.weights @ (called * truth), sample.weights @ (~called * (1 - truth))
     total = positive.sum(axis=1)
     sensitivity = hits.sum(axis=1) / total
-    shares = np.divide(spared, negative, out=np.zeros_like(spared), where=negative > 0)
+    shares = np.divide(spared, negative, out=np.full_like(spared, np.nan), where=negative > 0)
     return 100 * sensitivity, 100 * (shares * positive).sum(axis=1) / total
 
 
@@ -67,21 +68,34 @@ def transferred(
     values = of(np.ones((1, len(there.labels))))[:, 0]
     drawn = resample(of, len(there.labels), there.units, resamples, generator)
     moved = zip(values, drawn, strict=True)
-    return [(float(value), bootstrap_interval(draws, [there.drawn])) for value, draws in moved]
+    return [
+        (float(value), bootstrap_interval(draws[np.isfinite(draws)], [there.drawn]))
+        for value, draws in moved
+    ]
 
 
 def transfer_tables(
-    inner: Summary | None, outer: Summary, train_sets: dict[str, str], resamples: int, seed: int
+    inner: Summary | None,
+    outer: Summary,
+    train_sets: dict[str, str],
+    resamples: int,
+    seed: int,
+    marks: dict[str, str] | None = None,
 ) -> list[Table]:
     """Lay out external validation: the comparison, and for each data set what changes on the way.
 
     ``inner`` are the data sets that were trained on, as far as they were tested on as well;
-    ``train_sets`` says which of them belongs to which of ``outer``.
+    ``train_sets`` says which of them belongs to which of ``outer``; ``marks`` point to notes.
     """
-    main = lay.main_table(outer, {})
+    main = lay.main_table(outer, marks or {})
     lines = [line for line in main.lines if line.kind != "mean"]
     note = "Holm's correction is over the rows of this table."
-    results = replace(main, title="External validation", lines=lines, notes=[note])
+    results = replace(
+        main,
+        title="External validation",
+        lines=lines,
+        notes=[note, *lay.warnings(outer, means=False)],
+    )
     known = {} if inner is None else {one.name: one for one in inner.sets}
     tables = [] if inner is None else [results]  # else it is the main table
     for there in outer.sets:

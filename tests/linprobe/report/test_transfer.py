@@ -9,7 +9,7 @@ from linprobe.report.config import ReportConfig
 from linprobe.report.loading import load
 from linprobe.report.scores import scored_set
 from linprobe.report.transfer import at_thresholds, thresholds, transferred
-from retfiner.common.metrics import make_sample
+from retfiner.common.metrics import WeightedSample, make_sample
 from tests.helpers.probing_runs import make_predictions, write_predictions
 
 MODELS = ("baseline/M", "refined/M")
@@ -64,12 +64,26 @@ def test_thresholds_go_by_the_class_and_a_model_without_randomness_inside_by_eve
     assert found[0][0] == pytest.approx(np.mean(expected))
 
 
+def test_a_resample_of_one_class_has_no_specificity():
+    table, labels = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), np.array([0, 0, 1])
+    weights = np.array([[1.0, 1.0, 1.0], [1.0, 2.0, 0.0]])
+    sample = WeightedSample(table, labels, weights)
+    sensitivity, specificity = at_thresholds(np.array([0.5, 0.5]), sample)
+    assert sensitivity == pytest.approx([200 / 3, 100 / 3])
+    assert specificity[0] == pytest.approx(100 * (2 / 3 * 1 + 1 / 3 * 1 / 2))
+    assert np.isnan(specificity[1])
+
+
 @pytest.fixture
 def results(tmp_path):
     for k, model in enumerate(MODELS):
         for data_set, train_set in (("A", ""), ("A_to_B", "A")):
             for seed in (0, 1):
                 table = make_predictions(model, data_set, seed, strength=1 + k, n=60)
+                if train_set:  # four patients of each class, outside
+                    table["patient"] = [str(k % 12) for k in range(60)]
+                    keep = table.groupby("patient")["label"].transform("first") == table["label"]
+                    table = table[keep]
                 table["train_set"] = train_set
                 write_predictions(tmp_path / "results", table)
     return tmp_path
@@ -86,6 +100,9 @@ def test_external_sets_stand_apart_from_those_that_were_trained_on(results):
     assert [one.name for one in report.summary.sets] == ["A"]
     text = (results / "report" / "table.md").read_text(encoding="utf-8")
     assert "Sensitivity (%) at the threshold of inside" in text
+    outside = text[text.index("95 % interval", text.index("corrected")) :]
+    assert "Fewer than 5 of some class" in outside[: outside.index("at the threshold")]
+    assert "are needed for p" not in outside, "the mean over external sets is not shown"
     assert (
         "External validation was on B (trained on A), with nothing"
         in (results / "report" / "methods.txt").read_text()

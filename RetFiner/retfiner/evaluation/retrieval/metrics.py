@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retfiner.common.bootstrap import FloatArray, count_units, resample
+from retfiner.common.bootstrap import (
+    FloatArray,
+    Units,
+    bootstrap_interval,
+    count_units,
+    resample,
+)
 from retfiner.evaluation.retrieval.ranking import Ranking
 from retfiner.training.recall import RECALL_AT, chance_recall_at
-
-CONFIDENCE = 0.95
 
 
 def score(
@@ -56,14 +60,14 @@ def patient_intervals(
     resamples: int,
     generator: np.random.Generator,
 ) -> dict[str, tuple[float, float]]:
-    """Compute 95 % percentile intervals; candidates stay as they are, queries are resampled.
+    """Compute 95 % expanded percentile intervals: queries are resampled, candidates stay.
 
     ``means`` are values (N,), one a query, of which the mean is reported, ``medians`` likewise,
     ``weights`` (N,) how much each counts. All share the draws of patients, or of queries where
     patients are None.
 
     Returns:
-        An interval for each name; none where there is one patient or no resample.
+        An interval for each name; none where there is one patient, or all resamples agree.
     """
     n = len(next(iter({**means, **medians}.values())))
     if count_units(n, patients) < 2 or resamples == 0:
@@ -76,9 +80,10 @@ def patient_intervals(
         return np.stack([*of_means, *(_medians(values, drawn) for values in medians.values())])
 
     drawn = resample(statistics, n, patients, resamples, generator)
-    tail = (1 - CONFIDENCE) / 2
-    edges = np.quantile(drawn, [tail, 1 - tail], axis=1).T.tolist()
-    return {name: (low, high) for name, (low, high) in zip([*means, *medians], edges, strict=True)}
+    units = count_units(n, patients)
+    ends = (bootstrap_interval(draws, [Units(units, [units])]) for draws in drawn)
+    found = zip([*means, *medians], ends, strict=True)
+    return {name: interval for name, interval in found if interval is not None}
 
 
 def _medians(values: FloatArray, weights: FloatArray) -> FloatArray:
