@@ -209,7 +209,7 @@ def _cards(summary: Summary) -> list[dict[str, str]]:
         text = f"95 % interval {lay.interval_text(score.interval, False, digits)}"
         return [{"title": model, "number": lay.number(score.mean, digits), "text": text}]
     unit = " points" if info.scale == 100 else ""
-    n, cards = len(summary.sets), []
+    n, cards = summary.independent, []
     for pair in summary.pairs:
         mean = summary.of_pair(pair)[-1]
         base, other = (lay.number(summary.scores[m, MEAN].mean, digits) for m in pair)
@@ -265,7 +265,9 @@ def _noted(loaded: Loaded) -> dict[str, list[str]]:
 def _notes(loaded: Loaded) -> list[str]:
     """Say what a table of these runs does not show by itself."""
     runs, table = loaded.runs, loaded.table
-    versions = {n: {str(r["versions"].get(n)) for r in runs} for n in ("torch", "timm", "numpy")}
+    versions = {
+        n: {str(r["versions"].get(n)) for r in runs} for n in ("retfiner", "torch", "timm", "numpy")
+    }
     mixed = {name: sorted(found) for name, found in versions.items() if len(found) > 1}
     seeds = table.groupby(["name", "data_set"])["seed"].unique().map(sorted).map(tuple)
     several = {f"{name} {', '.join(map(str, own))}" for (name, _), own in seeds.items()}

@@ -22,6 +22,8 @@ from retfiner.common.predictions import TABLE, Amount, find_runs, read_about, re
 OF_WEIGHTS_AND_DATA = ("weights", "data", "train_")
 MEAN = "Mean"
 """Stands for the mean over data sets, where the name of one stands otherwise."""
+SHARED = 0.5
+"""Share of a task's images from which on another task is of the same data set."""
 OF_BACKBONE = ("backbone", "image_size", "representation_method", "weight_decay")
 
 
@@ -37,6 +39,8 @@ class Loaded:
         runs: What is known about each run of ours, with ``name`` and ``folder``.
         item: What a row is a prediction of: image, volume, eye or patient.
         notes: What there is to say of units, by data set.
+        owners: By data set, the first one that has its images: tasks of one data set are several
+            columns of its table, and no independent evidence.
     """
 
     table: pd.DataFrame
@@ -45,6 +49,7 @@ class Loaded:
     runs: list[dict[str, Any]]
     item: str = "image"
     notes: dict[str, list[str]] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
 
     @property
     def main_amount(self) -> str:
@@ -174,7 +179,8 @@ def load(
     if "task" in table:
         table["task"] = table["task"].fillna("")
     table["amount"] = [str(Amount(*amount)) for amount in amounts]
-    loaded = Loaded(table, [called[word] for word in given], renamed, chosen)
+    names = [called[word] for word in given]
+    loaded = Loaded(table, names, renamed, chosen, owners=owners_of(table))
     _check_protocols(loaded)
     _check_once(loaded)
     _check_complete(loaded)
@@ -194,6 +200,25 @@ def tables_at(paths: Iterable[Path]) -> list[Path]:
             raise InputError(f"There is no run below {path}", expected=f"folders with {TABLE}")
         found += below
     return found
+
+
+def owners_of(table: pd.DataFrame) -> dict[str, str]:
+    """Find the data sets that are tasks on the same images: for each, the first that has them.
+
+    Those begin with the same word before a ``_`` (OLIVES_acuity, OLIVES_thickness), and share half
+    of the smaller one's images or more; names alone, or images called 001.png, do not make them so.
+    """
+    images = {str(name): set(rows["image"]) for name, rows in table.groupby("data_set")}
+    owners: dict[str, str] = {}
+    for name, own in images.items():
+        alike = (
+            owner
+            for first, owner in owners.items()
+            if name.partition("_")[0] == first.partition("_")[0]
+            and len(own & images[first]) >= SHARED * min(len(own), len(images[first]))
+        )
+        owners[name] = next(alike, name)
+    return owners
 
 
 def _key(run: Mapping[str, Any]) -> tuple[str, str]:

@@ -96,6 +96,7 @@ class Summary:
         undefined: Data sets on which the main metric does not exist.
         metrics: Every metric, of each model and data set: a row each.
         swaps: Permutations behind the p of a data set.
+        owners: (K,) of each data set, the first one that has its images.
     """
 
     metric: str
@@ -112,6 +113,7 @@ class Summary:
     undefined: list[str]
     metrics: pd.DataFrame
     swaps: int
+    owners: list[str]
 
     def of_pair(self, pair: tuple[str, str]) -> list[Change]:
         """Take the changes of one pair by :attr:`rows`."""
@@ -132,6 +134,18 @@ class Summary:
     def unit(self) -> str:
         """What is drawn and swapped: patient, or what else, where not all are known."""
         return " or ".join(sorted({one.unit for one in self.sets}, reverse=True))
+
+    @property
+    def independent(self) -> int:
+        """Number of data sets, of which tasks on the same images are one."""
+        return len(set(self.owners))
+
+    @property
+    def joined(self) -> list[list[str]]:
+        """Name the data sets that are tasks on the same images."""
+        together = ([one.name for one, whose in zip(self.sets, self.owners, strict=True)
+                     if whose == owner] for owner in dict.fromkeys(self.owners))  # fmt: skip
+        return [names for names in together if len(names) > 1]
 
     @property
     def needed(self) -> int:
@@ -184,10 +198,11 @@ def summarise(
     for one in track(defined, "intervals by patient", len(defined), "data set"):
         rng = np.random.default_rng(derive_seed(seed, "bootstrap", one.name))
         draws[one.name] = one.draws(_names_of(one), resamples, rng)
+    owners = [loaded.owners.get(one.name, one.name) for one in defined]
     summary = Summary(
         metric, loaded.names, loaded.item, defined, loaded.pairs,
-        _scores(defined, metric, draws), [], {}, {}, *_ranks(defined, metric), undefined,
-        pd.DataFrame(_metric_rows(defined, draws)), swaps,
+        _scores(defined, metric, draws), [], {}, {}, *_ranks(defined, metric, len(set(owners))),
+        undefined, pd.DataFrame(_metric_rows(defined, draws)), swaps, owners,
     )  # fmt: skip
     every_two = list(combinations(loaded.names, 2))
     return replace(
@@ -290,7 +305,11 @@ def _changes(summary: Summary, draws: Draws, swaps: int, seed: int) -> list[Chan
             rng = np.random.default_rng(derive_seed(seed, "swaps", one.name))
             p = one.p_value(summary.metric, pair, swaps, rng)
             own.append(replace(_change(summary, draws, pair, one.name), p=p))
-        p = sign_flip_test([one.change for one in own])
+        # Tasks on the same images have one sign: they stand or fall together.
+        changes_of: dict[str, float] = {}
+        for owner, one in zip(summary.owners, own, strict=True):
+            changes_of[owner] = changes_of.get(owner, 0.0) + one.change
+        p = sign_flip_test(list(changes_of.values()))
         changes += [*own, replace(_change(summary, draws, pair, MEAN), p=p)]
     for of_means in (True, False):
         family = [k for k, one in enumerate(changes) if (one.data_set == MEAN) == of_means]
@@ -309,13 +328,15 @@ def _pooled(summary: Summary, pair: tuple[str, str]) -> SignedRank:
     return signed_rank(np.concatenate(differences))
 
 
-def _ranks(sets: Sequence[ScoredSet], metric: str) -> tuple[dict[str, float], float]:
+def _ranks(
+    sets: Sequence[ScoredSet], metric: str, independent: int
+) -> tuple[dict[str, float], float]:
     models = list(sets[0].probabilities)
     sign = 1 if ALL_METRICS[metric].higher_is_better else -1
     table = [[sign * one.values(metric, model).mean() for model in models] for one in sets]
     ranks = dict(zip(models, mean_ranks(np.array(table)).tolist(), strict=True))
-    worth = len(models) > 2 and len(sets) > 1
-    return ranks, critical_difference(len(models), len(sets)) if worth else float("nan")
+    worth = len(models) > 2 and independent > 1
+    return ranks, critical_difference(len(models), independent) if worth else float("nan")
 
 
 def _metric_rows(sets: Sequence[ScoredSet], draws: Draws) -> Iterator[dict[str, object]]:

@@ -119,3 +119,33 @@ def test_where_every_resample_agrees_there_is_no_interval_and_that_is_said(tmp_p
     assert [note for note in warnings(found) if note.startswith("No interval on OCTID: every")]
     lines = {line.cells[0]: line.cells for line in main_table(found, {}).lines}
     assert lines["OCTID"][5] == "–"
+
+
+def test_tasks_on_the_same_images_are_one_data_set(tmp_path):
+    """Seven columns of one table would give p = 2 / 2^7 otherwise, of the same patients."""
+    tasks = ["OLIVES", *(f"OLIVES_{k}" for k in range(5)), "OCTID"]
+    for model, strength in (("a", 0.0), ("b", 3.0)):
+        for task in tasks:
+            table = make_predictions(model, task, 0, strength=strength, n=40)
+            if task != "OCTID":
+                table["image"] = [f"AMD/{k}.png" for k in range(40)]
+            write_predictions(tmp_path, table)
+    loaded = load(tmp_path, [], [("a", "b")])
+    assert loaded.owners == {name: "OCTID" if name == "OCTID" else "OLIVES" for name in tasks}
+    found = summarise(loaded, "balanced_accuracy", **NUMBERS)
+    mean = found.changes[-1]
+    assert all(change.change > 0 for change in found.changes)
+    assert mean.p == 0.5, "two data sets: the signs of both, or of neither"
+    assert (found.independent, found.joined) == (2, [sorted(tasks)[1:]])
+    told = warnings(found)
+    assert (
+        told[0].startswith("OLIVES, OLIVES_0, OLIVES_1") and "With 2 data sets no test" in told[1]
+    )
+
+
+def test_images_that_are_called_alike_do_not_make_one_data_set(tmp_path):
+    for data_set in ("Duke_iAMD", "OCTID"):
+        table = make_predictions("a", data_set, 0, strength=1.0, n=20)
+        table["image"] = [f"AMD/{k}.png" for k in range(20)]
+        write_predictions(tmp_path, table)
+    assert len(set(load(tmp_path, [], [], ["a"]).owners.values())) == 2
