@@ -20,7 +20,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -30,7 +29,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from linprobe.prepare.files import list_files, safe_stem, squeeze, tolerate
-from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options
+from linprobe.prepare.spec import BScan, DataSetSpec, Listing, Options, one_spelling
 from linprobe.prepare.splits import SPLIT_OF
 from linprobe.prepare.tables import read_table
 from linprobe.prepare.volumes import read_gray
@@ -38,12 +37,9 @@ from retfiner.common.errors import InputError, shorten
 from retfiner.common.patients import (
     ABOUT,
     TARGET,
-    Owner,
     in_several_classes,
     owner_in_name,
-    same_people,
 )
-from retfiner.common.placeholders import is_placeholder
 from retfiner.common.progress import track
 
 NAME = "folder"
@@ -82,13 +78,13 @@ def find(folder: Path, options: Options) -> Listing:
         bscans, notes = _from_table(folder, files, options.labels)
     else:
         bscans, notes = _from_folders(folder, files), []
-    bscans, spellings = _one_spelling(bscans)
+    bscans, spellings = one_spelling(bscans)
     told = {bscan.patient for bscan in bscans if options.labels is not None} - {None}
     bscans = [
         bscan if bscan.patient in told else _with_patient(bscan, options.patient_regex)
         for bscan in bscans
     ]
-    bscans, more = _one_spelling(bscans)
+    bscans, more = one_spelling(bscans)
     notes += list(dict.fromkeys([*spellings, *more]))
     missed = [bscan.source for bscan in bscans if options.patient_regex and not bscan.patient]
     if missed:
@@ -191,17 +187,6 @@ def _with_patient(bscan: BScan, pattern: str | None) -> BScan:
             got=f"{pattern}: {error}",
             expected="a regular expression with one group, as (\\d+)_OD",
         ) from error
-
-
-def _one_spelling(bscans: Sequence[BScan]) -> tuple[list[BScan], list[str]]:
-    """Give a patient in several spellings one, and one who is a placeholder none; and a note."""
-    patients = [bscan.patient or "" for bscan in bscans]
-    known = ["" if is_placeholder(name) else name for name in patients]
-    owners, notes = same_people([Owner(name) for name in known])
-    return [
-        replace(bscan, patient=owner.patient or None)
-        for bscan, owner in zip(bscans, owners, strict=True)
-    ], notes
 
 
 def _check_names(labels: list[str]) -> list[str]:

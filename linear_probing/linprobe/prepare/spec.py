@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from linprobe.prepare.files import safe_stem, tolerate, unique_names
 from retfiner.common.errors import InputError
+from retfiner.common.patients import Owner, same_people
+from retfiner.common.placeholders import is_placeholder
 
 GrayImage = NDArray[np.uint8]
 """(H, W), 8 bit, as it is written."""
@@ -81,6 +83,17 @@ def bscans_of(
             remedy="give a smaller --bscan, or central",
         )
     return [BScan(name, label, patient, *slices[index])]
+
+
+def one_spelling(bscans: Sequence[BScan]) -> tuple[list[BScan], list[str]]:
+    """Give a patient in several spellings one, and one who is a placeholder none; and a note."""
+    patients = [bscan.patient or "" for bscan in bscans]
+    known = ["" if is_placeholder(name) else name for name in patients]
+    owners, notes = same_people([Owner(name) for name in known])
+    return [
+        replace(bscan, patient=owner.patient or None)
+        for bscan, owner in zip(bscans, owners, strict=True)
+    ], notes
 
 
 class LeftOut(NamedTuple):
@@ -181,8 +194,10 @@ class DataSetSpec:
             notes += tolerate(*left_out)
         counts = Counter(b.label for b in found.bscans) if found.counts is None else found.counts
         notes += self._other_counts(counts)
-        names = unique_names([safe_stem(bscan.name) for bscan in found.bscans])
-        bscans = [replace(b, name=name) for b, name in zip(found.bscans, names, strict=True)]
+        known, spellings = one_spelling(found.bscans)
+        notes += spellings
+        names = unique_names([safe_stem(bscan.name) for bscan in known])
+        bscans = [replace(b, name=name) for b, name in zip(known, names, strict=True)]
         return replace(found, bscans=bscans, notes=notes, left_out=[])
 
     def _other_counts(self, counts: Mapping[str, int]) -> list[str]:

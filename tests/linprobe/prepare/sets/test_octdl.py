@@ -36,6 +36,15 @@ def test_labels_and_patients_of_the_table(tmp_path, suffix):
     assert told(listing, "AMD 4", "published: AMD 1231")
 
 
+def test_a_patient_whom_a_spreadsheet_wrote_in_two_ways_is_one(tmp_path):
+    write_octdl(tmp_path)
+    edit(tmp_path, "dme_1132011_2,DME,,,1132011", 'dme_1132011_2,DME,,,"1,132,011"')
+    edit(tmp_path, "amd_1132000_2,AMD,,,1132000", "amd_1132000_2,AMD,,,1132000.0")
+    listing = list_bscans(tmp_path, CENTRAL)
+    assert all(len(p) == 2 for p in patients_by_label(listing).values())
+    assert told(listing, "2 patients are written in several ways", "1132000, 1132011")
+
+
 def test_the_table_may_lie_elsewhere_and_be_spelt_otherwise(tmp_path):
     write_octdl(tmp_path)
     other = tmp_path / "more" / "octdl_LABELS.csv"
