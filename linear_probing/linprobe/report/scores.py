@@ -117,11 +117,18 @@ class ScoredSet:
     def draws(
         self, metrics: Sequence[str], resamples: int, generator: np.random.Generator
     ) -> dict[str, dict[str, FloatArray]]:
+        """Compute metrics as :meth:`drawn_and_kept` does, and give the values alone."""
+        return self.drawn_and_kept(metrics, resamples, generator)[0]
+
+    def drawn_and_kept(
+        self, metrics: Sequence[str], resamples: int, generator: np.random.Generator
+    ) -> tuple[dict[str, dict[str, FloatArray]], NDArray[np.bool_]]:
         """Compute metrics, averaged over seeds, on resamples of the units, the same for all models.
 
         Resamples without an image of a class that the test set has estimate something else (a mean
         over fewer classes), and are left out. ``metrics`` are keys of ``METRICS``, or
-        ``<key of PER_CLASS>/<class>``. Gives values (R,), as shown, by metric and model.
+        ``<key of PER_CLASS>/<class>``. Gives values (R,), as shown, by metric and model; and
+        (resamples,), which of them these are.
         """
         there = np.ones((len(self.units), 1)) if self.kind == "regression" else self._one_hot()
         if self.kind == "multilabel":
@@ -137,7 +144,8 @@ class ScoredSet:
         complete, *drawn = resample(of, len(self.labels), self.units, resamples, generator)
         kept = complete > 0
         values = dict(zip(names, drawn, strict=True))
-        return {m: {model: values[m, model][kept] for model in self.probabilities} for m in metrics}
+        models = self.probabilities
+        return {m: {model: values[m, model][kept] for model in models} for m in metrics}, kept
 
     def _means(
         self, metrics: Sequence[str], model: str, weights: FloatArray

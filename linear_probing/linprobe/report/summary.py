@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from linprobe.report.loading import MEAN, Loaded
 from linprobe.report.scores import ScoredSet, scored_set
@@ -28,8 +29,38 @@ from retfiner.common.progress import track
 from retfiner.common.seeds import derive_seed
 
 Interval = tuple[float, float] | None
-Draws = dict[str, dict[str, dict[str, FloatArray]]]
-"""By data set, metric and model: values (R,) on resamples of the patients, as shown."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Values on resamples of the patients, as shown.
+
+    Attributes:
+        values: By data set, metric and model: (R,), of resamples that hold every class.
+        kept: By data set: (all resamples,), which of them these are.
+        owners: By data set, the first one that has its images: they were resampled together.
+    """
+
+    values: dict[str, dict[str, dict[str, FloatArray]]]
+    kept: dict[str, NDArray[np.bool_]]
+    owners: dict[str, str]
+
+    def on(self, metric: str, model: str, data_set: str) -> FloatArray:
+        """Give the values on a data set, or on the mean over them: (R,).
+
+        Each is resampled by itself, a bootstrap stratified by data set; but of tasks on the same
+        images a resample's values go together, and there are none where one task lacks a class.
+        """
+        if data_set != MEAN:
+            return self.values[data_set][metric][model]
+        sums: dict[str, FloatArray] = {}
+        for name, owner in self.owners.items():
+            whole = np.full(len(self.kept[name]), np.nan)
+            whole[self.kept[name]] = self.values[name][metric][model]
+            sums[owner] = sums.get(owner, 0.0) + whole
+        found = [one[~np.isnan(one)] for one in sums.values()]
+        shortest = min(map(len, found))  # resamples that lacked a class were left out
+        return np.sum([one[:shortest] for one in found], axis=0) / len(self.owners)
 
 
 @dataclass(frozen=True)
@@ -194,11 +225,9 @@ def summarise(
         InputError: If test images differ, or the metric exists nowhere.
     """
     defined, undefined = _sets(loaded, metric, scales)
-    draws: Draws = {}
-    for one in track(defined, "intervals by patient", len(defined), "data set"):
-        rng = np.random.default_rng(derive_seed(seed, "bootstrap", one.name))
-        draws[one.name] = one.draws(_names_of(one), resamples, rng)
-    owners = [loaded.owners.get(one.name, one.name) for one in defined]
+    metrics = {one.name: _names_of(one) for one in defined}
+    draws = _draw(defined, metrics, loaded.owners, resamples, seed)
+    owners = list(draws.owners.values())
     summary = Summary(
         metric, loaded.names, loaded.item, defined, loaded.pairs,
         _scores(defined, metric, draws), [], {}, {}, *_ranks(defined, metric, len(set(owners))),
@@ -218,10 +247,8 @@ def mean_scores(
 ) -> tuple[list[ScoredSet], dict[str, Score]]:
     """Compute what the models score on the mean over all data sets, and nothing else."""
     sets, _ = _sets(loaded, metric, scales)
-    draws: Draws = {}
-    for one in sets:
-        rng = np.random.default_rng(derive_seed(seed, "bootstrap", one.name))
-        draws[one.name] = one.draws([metric], resamples, rng)
+    metrics = {one.name: [metric] for one in sets}
+    draws = _draw(sets, metrics, loaded.owners, resamples, seed)
     scores = _scores(sets, metric, draws)
     return sets, {model: scores[model, MEAN] for model in loaded.names}
 
@@ -253,21 +280,27 @@ def _names_of(one: ScoredSet) -> list[str]:
     return [*plain, *(f"{kind}/{label}" for kind in kinds for label in one.classes)]
 
 
-def _mean_draws(draws: Draws, metric: str, model: str) -> FloatArray:
-    """Average over data sets, each resampled by itself: a bootstrap stratified by data set."""
-    found = [by_metric[metric][model] for by_metric in draws.values()]
-    shortest = min(map(len, found))  # resamples that lacked a class were left out
-    return np.asarray(np.mean([one[:shortest] for one in found], axis=0))
+def _draw(
+    sets: Sequence[ScoredSet],
+    metrics: Mapping[str, Sequence[str]],
+    owners: Mapping[str, str],
+    resamples: int,
+    seed: int,
+) -> Draws:
+    """Resample each data set; tasks on the same images, of the same patients, alike."""
+    draws = Draws({}, {}, {one.name: owners.get(one.name, one.name) for one in sets})
+    firsts: dict[str, ScoredSet] = {}
+    for one in track(sets, "intervals by patient", len(sets), "data set"):
+        first = firsts.setdefault(draws.owners[one.name], one)
+        together = first if set(first.units) == set(one.units) else one
+        rng = np.random.default_rng(derive_seed(seed, "bootstrap", together.name))
+        found = one.drawn_and_kept(metrics[one.name], resamples, rng)
+        draws.values[one.name], draws.kept[one.name] = found
+    return draws
 
 
 def _units(sets: Sequence[ScoredSet], data_set: str) -> list[Units]:
     return [one.drawn for one in sets if data_set in (MEAN, one.name)]
-
-
-def _draws_on(draws: Draws, metric: str, model: str, data_set: str) -> FloatArray:
-    if data_set == MEAN:
-        return _mean_draws(draws, metric, model)
-    return draws[data_set][metric][model]
 
 
 def _scores(sets: Sequence[ScoredSet], metric: str, draws: Draws) -> dict[tuple[str, str], Score]:
@@ -278,7 +311,7 @@ def _scores(sets: Sequence[ScoredSet], metric: str, draws: Draws) -> dict[tuple[
         equal = len({len(values) for values in by_set}) == 1
         mean = np.mean(by_set if equal else [[v.mean()] for v in by_set], axis=0)
         for name, values in [*zip((s.name for s in sets), by_set, strict=True), (MEAN, mean)]:
-            drawn = _draws_on(draws, metric, model, name)
+            drawn = draws.on(metric, model, name)
             interval = interval_of(metric, float(np.mean(values)), drawn, _units(sets, name))
             scores[model, name] = Score(np.asarray(values), interval)
     return scores
@@ -289,7 +322,7 @@ def _change(
 ) -> Change:
     """Compare two models; the interval is of so many that hold ``together`` (Bonferroni)."""
     base, other = pair
-    drawn = [_draws_on(draws, summary.metric, model, data_set) for model in (base, other)]
+    drawn = [draws.on(summary.metric, model, data_set) for model in (base, other)]
     units = _units(summary.sets, data_set)
     interval = bootstrap_interval(drawn[1] - drawn[0], units, 1 - 0.05 / together)
     change = summary.scores[other, data_set].mean - summary.scores[base, data_set].mean
@@ -307,8 +340,8 @@ def _changes(summary: Summary, draws: Draws, swaps: int, seed: int) -> list[Chan
             own.append(replace(_change(summary, draws, pair, one.name), p=p))
         # Tasks on the same images have one sign: they stand or fall together.
         changes_of: dict[str, float] = {}
-        for owner, one in zip(summary.owners, own, strict=True):
-            changes_of[owner] = changes_of.get(owner, 0.0) + one.change
+        for owner, change in zip(summary.owners, own, strict=True):
+            changes_of[owner] = changes_of.get(owner, 0.0) + change.change
         p = sign_flip_test(list(changes_of.values()))
         changes += [*own, replace(_change(summary, draws, pair, MEAN), p=p)]
     for of_means in (True, False):
@@ -345,14 +378,14 @@ def _metric_rows(sets: Sequence[ScoredSet], draws: Draws) -> Iterator[dict[str, 
         observed = [one.observed(_names_of(one), model) for one in sets]
         for one, values in zip(sets, observed, strict=True):
             for name, value in values.items():
-                drawn = draws[one.name][name][model]
+                drawn = draws.on(name, model, one.name)
                 yield _metric_row(model, [one], one.name, name, value, drawn)
         for name in ALL_METRICS:
             if name == "mae" and len(sets) > 1:
                 continue  # of values in different units
             if all(name in values for values in observed):
                 value = float(np.mean([values[name] for values in observed]))
-                yield _metric_row(model, sets, MEAN, name, value, _mean_draws(draws, name, model))
+                yield _metric_row(model, sets, MEAN, name, value, draws.on(name, model, MEAN))
 
 
 def _metric_row(

@@ -143,6 +143,22 @@ def test_tasks_on_the_same_images_are_one_data_set(tmp_path):
     )
 
 
+def test_the_mean_of_a_task_and_its_twin_is_no_surer_than_the_task(tmp_path):
+    """Drawn by themselves, twice the same patients would tell as much as twice as many."""
+    for model, strength in (("a", 0.5), ("b", 1.0)):
+        for task in ("OLIVES_x", "OLIVES_y"):
+            table = make_predictions(model, "OCTID", 0, strength=strength, n=60)
+            write_predictions(tmp_path, table.assign(data_set=task))
+    found = summarise(load(tmp_path, [], [("a", "b")]), "balanced_accuracy", **NUMBERS)
+    one, twin, mean = (np.ptp(change.interval) for change in found.changes)
+    assert one == pytest.approx(twin)
+    assert mean == pytest.approx(one, rel=0.05)
+    rows = found.metrics.set_index(["data_set", "model", "metric", "class"])["low"]
+    assert rows[MEAN, "a", "brier", ""] == pytest.approx(
+        rows["OLIVES_x", "a", "brier", ""], rel=0.1
+    )
+
+
 def test_images_that_are_called_alike_do_not_make_one_data_set(tmp_path):
     for data_set in ("Duke_iAMD", "OCTID"):
         table = make_predictions("a", data_set, 0, strength=1.0, n=20)
