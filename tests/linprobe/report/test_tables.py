@@ -96,6 +96,18 @@ def test_html_is_well_formed_and_escaped():
     assert "<b>" not in page.split("<body>")[1].split("<h2>")[0].replace("&lt;b&gt;", "")
 
 
+def test_a_figure_of_a_columns_width_fits_a_telephone():
+    """Wide ones are moved sideways there, and only these."""
+    about = {"title": "t", "caption": "c", "data": "", "after": ""}
+    page = lay.templates().get_template("page.html").render(
+        title="", lead="", warnings=[], cards=[], tables=[], class_tables=[], methods="",
+        provenance=[], pictures=[{**about, "width": 402}, {**about, "width": 900}],
+    )  # fmt: skip
+    assert page.count('<img class="page" alt="t. c" width="900"') == 1
+    assert page.count('<img alt="t. c" width="402"') == 1
+    assert "figure img.page { max-width: 40rem; }" in page
+
+
 def test_numbers_as_text():
     assert [lay.number(v, sign=True) for v in (1.234, -0.5, 0.001, -0.001)] == [
         "+1.23",
