@@ -135,7 +135,8 @@ def _report(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
     kinds = ("scores", "scores_of_other_images", "scores_of_commonest_report")
     wide_console(WIDTH).print(_report_table([numbers[kind] for kind in kinds]))
     print(f"Commonest:      {numbers['commonest_report']}")
-    wide_console(WIDTH).print(_findings_table(numbers["scores"]["findings"]))
+    if numbers["scores"]["findings"]:
+        wide_console(WIDTH).print(_findings_table(numbers["scores"]["findings"]))
     if config.page is not None:
         print(f"Page:           {config.page}")
     return numbers
