@@ -56,7 +56,7 @@ VOLUMES_OPENED = 20
 SAMPLE = 200
 FIRST_ROWS = 6
 
-Role = Literal["row", "image", "report", "patient", "split"]
+Role = Literal["row", "image", "report", "patient", "split", "group"]
 """What a column is used for; ``row`` stands for the row as a whole."""
 
 
@@ -468,6 +468,8 @@ class Problem:
 
     def column(self, columns: Columns) -> str:
         """Return what the user calls the column; empty for the row as a whole."""
+        if self.role == "group":
+            return columns.group or EXAM
         return "" if self.role == "row" else getattr(columns, self.role) or ""
 
 
