@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from retfiner.common.errors import InputError
 from retfiner.training.guard import Change
 from retfiner.vision import Backbone
+from retfiner.vision.timm_vit import PREFIX
 
 HUB_LICENCES = {
     "CC BY-NC 4.0": "cc-by-nc-4.0",
@@ -60,6 +61,7 @@ def model_card(
         is_published=backbone.has_published_size,
         hub_licence=HUB_LICENCES.get(backbone.spec.licence, "other"),
         size=backbone.image_size,
+        architecture=_timm_id(backbone),
         mean=", ".join(f"{value:.3f}" for value in backbone.spec.mean),
         std=", ".join(f"{value:.3f}" for value in backbone.spec.std),
         file=target.name,
@@ -75,6 +77,11 @@ def measured_change(backbone: Backbone) -> Change | None:
     """Return what refinement found of this encoder beside its base, None if it was not measured."""
     found = backbone.provenance.get("guard")
     return Change.read(found) if isinstance(found, dict) else None
+
+
+def _timm_id(backbone: Backbone) -> str:
+    name = backbone.spec.name
+    return name.removeprefix(PREFIX) if name.startswith(PREFIX) else "<architecture>"
 
 
 def _pairs(description: Mapping[str, Any]) -> str:
