@@ -90,17 +90,18 @@ def _pairs(description: Mapping[str, Any]) -> str:
         for key, words in (("train_pairs", "to train on"), ("validation_pairs", "to validate on"))
         if isinstance(description.get(key), int)
     ]
-    by_patient = description.get("settings", {}).get("patient_column", "none") != "none"
+    settings = description.get("settings", {})
+    # Of a class of the user's own it is not known.
+    by_patient = settings.get("patient_column", "none") != "none" and not settings.get("dataset")
     return ", ".join(counts) + ("; no patient in both" if counts and by_patient else "")
 
 
 def _settings(backbone: Backbone, description: Mapping[str, Any]) -> dict[str, Any]:
     about = backbone.provenance
-    epoch = about.get("epoch")
     rows = {
         "objectives": about.get("losses"),
         "base weights, sha256": about.get("base_weights_sha256"),
-        "epochs done": epoch + 1 if isinstance(epoch, int) else None,
+        "epochs done": about.get("epochs_done"),
         "optimiser steps": about.get("step"),
         **{k: v for k, v in description.get("settings", {}).items() if k not in PRIVATE},
     }

@@ -12,7 +12,8 @@ WORD_OR_SIGN = re.compile(rf"[{IDEOGRAPHS}{KANA}]|[^\W{IDEOGRAPHS}{KANA}]+|[^\w\
 """The same, and each sign by itself."""
 
 _WORD = re.compile(rf"[{IDEOGRAPHS}{KANA}]|[^\W{IDEOGRAPHS}{KANA}]+")
-_NEEDLESS_BLANK = re.compile(rf"(?<=[{IDEOGRAPHS}{KANA}]) | (?=[{IDEOGRAPHS}{KANA}])")
+_WIDE = rf"[{IDEOGRAPHS}{KANA}\u3001-\u303f\uff01-\uff65]"  # and their punctuation
+_NEEDLESS_BLANK = re.compile(rf"(?<={_WIDE}) | (?={_WIDE})")
 
 
 def split_words(text: str) -> list[str]:
