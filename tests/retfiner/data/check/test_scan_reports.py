@@ -227,6 +227,15 @@ def test_pseudonyms_are_stable_and_tell_nothing(tmp_path):
     assert not {row[2] for row in first} & {row[2] for row in read_csv(tmp_path / "out/pairs.csv")}
 
 
+def test_a_report_that_names_somebody_stays_in_the_joined_table_which_is_said(tmp_path, capsys):
+    write_scans(tmp_path / "scans")
+    named = [*REPORTS[0][:3], "Drusen. Signed by Dr. Quacksalber."]
+    run(tmp_path, export(tmp_path / "reports.csv", [named, *REPORTS[1:]]), "--deidentify")
+    files = [path for path in (tmp_path / "out").iterdir() if b"Quacks" in path.read_bytes()]
+    assert [path.name for path in files] == ["joined.csv"]
+    assert "joined.csv holds every report" in " ".join(capsys.readouterr().out.split())
+
+
 def test_what_cannot_be_joined_is_said(tmp_path):
     write_scans(tmp_path / "scans")
     none = export(tmp_path / "none.csv", REPORTS[-1:])
