@@ -40,7 +40,7 @@ def run(config: ExplainConfig) -> list[Path]:
     loaded = read_model(config.model, resolve_device(config.device), config.text_encoder)
     name, explanation = _explain(config, loaded)
     written = [config.output / f"{name}.png"]
-    write_figure(written[0], explanation, config.maps == "weighted")
+    is_legible = write_figure(written[0], explanation, config.maps == "weighted")
     if config.html:
         written.append(config.output / f"{name}.html")
         write_text(written[1], build_page(explanation))
@@ -51,6 +51,9 @@ def run(config: ExplainConfig) -> list[Path]:
         print(f"Beyond the cut: {' '.join(word.text for word in explanation.unread)}")
     for path in written:
         print(f"Written to:     {path}")
+    if not is_legible:
+        print("Note:           no installed font has all letters of the report, which the picture")
+        print("                shows as boxes; --html writes a page that shows them")
     return written
 
 
