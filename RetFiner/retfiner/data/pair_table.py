@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.files import file_sha256
 from retfiner.data.encoding import misread, misread_as_western
 from retfiner.data.image_places import ImagePlaces, tidy_path
 from retfiner.data.patient_ids import (
@@ -128,6 +129,30 @@ class Reading:
     patient_ids: PatientIds = "normalised"
     strip_common: bool = False
     findings_only: bool = False
+
+    @classmethod
+    def as_trained(cls, settings: Mapping[str, Any], table: Path) -> Reading:
+        """Read a table as a training with such settings did its own.
+
+        How cells are encoded and slices counted is known of the training's own tables alone.
+        """
+        is_own = any(is_same_file(table, settings.get(name)) for name in ("train_csv", "val_csv"))
+        return cls(
+            settings.get("table_encoding") if is_own else None,
+            settings.get("first_slice") if is_own else None,
+            settings.get("patient_ids", "normalised"),
+            settings.get("strip_common", False),
+            settings.get("report_part") == "findings",
+        )
+
+
+def is_same_file(path: Path, other: str | None) -> bool:
+    """Say whether a file is the other one, or a copy of it."""
+    if other is None:
+        return False
+    same_place = Path(other).resolve() == path.resolve()
+    is_there = path.is_file() and Path(other).is_file()
+    return same_place or (is_there and file_sha256(Path(other)) == file_sha256(path))
 
 
 @dataclass(frozen=True, slots=True)

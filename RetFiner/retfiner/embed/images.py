@@ -10,7 +10,14 @@ from typing import NamedTuple
 from retfiner.common.errors import InputError
 from retfiner.data.image_places import ImagePlaces
 from retfiner.data.kinds import see_kinds
-from retfiner.data.pair_table import EXAM, MODALITY, SLICE_COLUMN, as_kind, locate_images
+from retfiner.data.pair_table import (
+    EXAM,
+    MODALITY,
+    SLICE_COLUMN,
+    Reading,
+    as_kind,
+    locate_images,
+)
 from retfiner.data.table_file import read_table, require_whole_rows
 from retfiner.vision.images import ImageAddress, count_images, list_image_files
 
@@ -25,8 +32,12 @@ class EmbeddedImage(NamedTuple):
     row: int | None = None
 
 
-def list_images(data: Path, image_column: str, root: Path | None) -> list[EmbeddedImage]:
+def list_images(
+    data: Path, image_column: str, root: Path | None, reading: Reading
+) -> list[EmbeddedImage]:
     """List the images of a table, a folder or a file, in its order.
+
+    ``reading`` says how a table's cells are read that can be read in two ways.
 
     Raises:
         InputError: If there are none.
@@ -35,7 +46,7 @@ def list_images(data: Path, image_column: str, root: Path | None) -> list[Embedd
         files = map(ImageAddress, list_image_files(data))
         found = [EmbeddedImage(image) for image in _as_seen(files)]
     elif data.suffix.lower() in TABLES:
-        found = _of_table(data, image_column, root)
+        found = _of_table(data, image_column, root, reading)
     else:
         found = [EmbeddedImage(image) for image in _as_seen([ImageAddress.parse(data)])]
     images = [one for image in found for one in _each(image)]
@@ -44,15 +55,19 @@ def list_images(data: Path, image_column: str, root: Path | None) -> list[Embedd
     return images
 
 
-def _of_table(path: Path, image_column: str, root: Path | None) -> list[EmbeddedImage]:
-    table = read_table(path, [image_column], [SLICE_COLUMN, MODALITY, EXAM])
+def _of_table(
+    path: Path, image_column: str, root: Path | None, reading: Reading
+) -> list[EmbeddedImage]:
+    optional = [SLICE_COLUMN, MODALITY, EXAM]
+    table = read_table(path, [image_column], optional, reading.encoding)
     require_whole_rows(table, path)
     cells = table.cells
     names = [name.strip() for name in cells[image_column]]
     places = ImagePlaces.of(root or path.parent, names)
     blank = [""] * len(names)
     modalities, exams = cells.get(MODALITY, blank), cells.get(EXAM, blank)
-    located = locate_images(places, names, cells.get(SLICE_COLUMN), modalities)
+    first, slices = reading.first_slice or 0, cells.get(SLICE_COLUMN)
+    located = locate_images(places, names, slices, modalities, first_slice=first)
     images = [image for image, _ in located]
     seen = iter(_as_seen(i for i, m in zip(images, modalities, strict=True) if not m.strip()))
     images = [i if m.strip() else next(seen) for i, m in zip(images, modalities, strict=True)]

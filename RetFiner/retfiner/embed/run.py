@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +17,7 @@ from retfiner.common.errors import InputError
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import file_sha256
 from retfiner.common.progress import LOADING, progress
+from retfiner.data.pair_table import Reading
 from retfiner.embed.config import EmbedConfig
 from retfiner.embed.images import EmbeddedImage, list_images
 from retfiner.vision.sniff import checkpoint_of
@@ -51,7 +52,8 @@ def embed(config: EmbedConfig) -> Path:
     weights = checkpoint_of(config.model) if config.model.is_dir() else config.model
     if not weights.is_file():
         raise InputError(f"there are no weights at {weights}", expected="a file, or a run's folder")
-    images = list_images(config.data, config.image_column, config.image_root)
+    reading = Reading.as_trained(_settings_of(weights), config.data)
+    images = list_images(config.data, config.image_column, config.image_root, reading)
     folder = config.output.with_suffix(".parts")
     listed = hashlib.sha256("".join(f"{image.address}\n" for image in images).encode())
     about = {"model": file_sha256(weights), "space": config.space, "images": listed.hexdigest()}
@@ -78,6 +80,16 @@ def embed(config: EmbedConfig) -> Path:
         print(f"Note:           {lost:,} images cannot be read: no vector, and why, in their rows")
     print(f"Vectors:        {config.output}")
     return config.output
+
+
+def _settings_of(weights: Path) -> Mapping[str, Any]:
+    """Read the settings of a run off its checkpoint; none of a backbone's weights."""
+    if weights.suffix != ".ckpt":
+        return {}
+    with progress(LOADING):
+        from retfiner.vision import read_checkpoint
+
+    return read_checkpoint(weights).metadata.get("settings", {})
 
 
 def _claim(folder: Path, about: dict[str, Any]) -> None:

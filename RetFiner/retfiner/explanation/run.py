@@ -9,7 +9,7 @@ from retfiner.common.errors import InputError
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import write_text
 from retfiner.common.progress import LOADING, progress
-from retfiner.data.table_file import read_table
+from retfiner.data.table_file import read_early
 from retfiner.explanation.config import ExplainConfig
 from retfiner.text.folder import require_tokenizer
 from retfiner.vision.images import ImageAddress, read_image
@@ -66,7 +66,9 @@ def _require_subject(config: ExplainConfig) -> None:
         return
     assert config.data is not None
     given = (config.image_column, config.report_column, config.patient_column, config.group_column)
-    table = read_table(config.data, [name for name in given if name not in (None, "none")])
+    table = read_early(config.data, [name for name in given if name not in (None, "none")])
+    if table is None:
+        return
     if config.row not in table.rows or config.row in table.broken:
         raise InputError(
             f"{config.data} has no such row",
