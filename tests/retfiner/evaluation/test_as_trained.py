@@ -21,7 +21,7 @@ from retfiner.refine import refine
 from tests.helpers.refinement import make_material, report_of, settings
 
 HEADER = ("image", "slice", "report", "patient_id", "remark")
-WINDOWS = "cp1256"
+WINDOWS = "cp1255"
 """An encoding that nothing finds out by itself."""
 
 
@@ -35,7 +35,7 @@ def trained(tmp_path_factory):
     for k in range(12):
         np.save(folder / f"v{k}.npy", rng.integers(0, 256, (5, 40, 48), np.uint8))
         text = f"Indication: follow-up. Findings: {report_of(k)}"
-        rows += [[f"v{k}.npy", 1 + (k + i) % 3, text, f"p{k // 2}", "مستقرة"] for i in (0, 1)]
+        rows += [[f"v{k}.npy", 1 + (k + i) % 3, text, f"p{k // 2}", "מצב יציב"] for i in (0, 1)]
     table = folder / "volumes.csv"
     with table.open("w", newline="", encoding=WINDOWS) as file:
         csv.writer(file).writerows([HEADER, *rows])
