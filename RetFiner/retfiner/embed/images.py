@@ -13,6 +13,7 @@ from retfiner.data.kinds import see_kinds
 from retfiner.data.pair_table import (
     EXAM,
     MODALITY,
+    NO_SLICE_COLUMN,
     SLICE_COLUMN,
     Reading,
     as_kind,
@@ -33,11 +34,16 @@ class EmbeddedImage(NamedTuple):
 
 
 def list_images(
-    data: Path, image_column: str, root: Path | None, reading: Reading
+    data: Path,
+    image_column: str,
+    root: Path | None,
+    reading: Reading,
+    slice_column: str | None = None,
 ) -> list[EmbeddedImage]:
     """List the images of a table, a folder or a file, in its order.
 
-    ``reading`` says how a table's cells are read that can be read in two ways.
+    ``reading`` says how a table's cells are read that can be read in two ways; ``slice_column``,
+    as a training named it, is by default looked for under its usual name.
 
     Raises:
         InputError: If there are none.
@@ -46,7 +52,7 @@ def list_images(
         files = map(ImageAddress, list_image_files(data))
         found = [EmbeddedImage(image) for image in _as_seen(files)]
     elif data.suffix.lower() in TABLES:
-        found = _of_table(data, image_column, root, reading)
+        found = _of_table(data, image_column, root, reading, slice_column or SLICE_COLUMN)
     else:
         found = [EmbeddedImage(image) for image in _as_seen([ImageAddress.parse(data)])]
     images = [one for image in found for one in _each(image)]
@@ -56,9 +62,10 @@ def list_images(
 
 
 def _of_table(
-    path: Path, image_column: str, root: Path | None, reading: Reading
+    path: Path, image_column: str, root: Path | None, reading: Reading, slice_column: str
 ) -> list[EmbeddedImage]:
-    optional = [SLICE_COLUMN, MODALITY, EXAM]
+    usual = slice_column if slice_column == NO_SLICE_COLUMN else SLICE_COLUMN
+    optional = [*dict.fromkeys((slice_column, usual)), MODALITY, EXAM]
     table = read_table(path, [image_column], optional, reading.encoding)
     require_whole_rows(table, path)
     cells = table.cells
@@ -66,7 +73,7 @@ def _of_table(
     places = ImagePlaces.of(root or path.parent, names)
     blank = [""] * len(names)
     modalities, exams = cells.get(MODALITY, blank), cells.get(EXAM, blank)
-    first, slices = reading.first_slice or 0, cells.get(SLICE_COLUMN)
+    first, slices = reading.first_slice or 0, cells.get(slice_column, cells.get(usual))
     located = locate_images(places, names, slices, modalities, first_slice=first)
     images = [image for image, _ in located]
     seen = iter(_as_seen(i for i, m in zip(images, modalities, strict=True) if not m.strip()))

@@ -52,8 +52,9 @@ def embed(config: EmbedConfig) -> Path:
     weights = checkpoint_of(config.model) if config.model.is_dir() else config.model
     if not weights.is_file():
         raise InputError(f"there are no weights at {weights}", expected="a file, or a run's folder")
-    reading = Reading.as_trained(_settings_of(weights), config.data)
-    images = list_images(config.data, config.image_column, config.image_root, reading)
+    trained = _settings_of(weights)
+    reading, slices = Reading.as_trained(trained, config.data), trained.get("slice_column")
+    images = list_images(config.data, config.image_column, config.image_root, reading, slices)
     folder = config.output.with_suffix(".parts")
     listed = hashlib.sha256("".join(f"{image.address}\n" for image in images).encode())
     about = {"model": file_sha256(weights), "space": config.space, "images": listed.hexdigest()}

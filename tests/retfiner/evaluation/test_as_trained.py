@@ -20,7 +20,7 @@ from retfiner.explanation.run import run as explain
 from retfiner.refine import refine
 from tests.helpers.refinement import make_material, report_of, settings
 
-HEADER = ("image", "slice", "report", "patient_id", "remark")
+HEADER = ("image", "Schnitt", "report", "patient_id", "remark")
 WINDOWS = "cp1255"
 """An encoding that nothing finds out by itself."""
 
@@ -42,7 +42,7 @@ def trained(tmp_path_factory):
     run = refine(
         settings(
             material, folder / "models", train_csv=table, max_epochs=1, first_slice=1,
-            table_encoding=WINDOWS, report_part="findings",
+            slice_column="Schnitt", table_encoding=WINDOWS, report_part="findings",
         )
     )  # fmt: skip
     images = [f"{folder / image}#{place - 1}" for image, place, *_ in rows]
