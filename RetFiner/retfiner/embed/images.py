@@ -26,11 +26,15 @@ TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet")
 
 
 class EmbeddedImage(NamedTuple):
-    """An image, and the exam that a table says it is of, with the row that names it."""
+    """An image, and the exam that a table says it is of, with the row that names it.
+
+    ``unclear`` says why it cannot be told which image the row means; None where it can.
+    """
 
     address: ImageAddress
     exam: str = ""
     row: int | None = None
+    unclear: str | None = None
 
 
 def list_images(
@@ -78,7 +82,7 @@ def _of_table(
     images = [image for image, _ in located]
     seen = iter(_as_seen(i for i, m in zip(images, modalities, strict=True) if not m.strip()))
     images = [i if m.strip() else next(seen) for i, m in zip(images, modalities, strict=True)]
-    return list(map(EmbeddedImage, images, exams, table.rows))
+    return list(map(EmbeddedImage, images, exams, table.rows, (why for _, why in located)))
 
 
 def _as_seen(images: Iterable[ImageAddress]) -> list[ImageAddress]:
@@ -91,7 +95,7 @@ def _as_seen(images: Iterable[ImageAddress]) -> list[ImageAddress]:
 
 def _each(image: EmbeddedImage) -> list[EmbeddedImage]:
     """Name each B-scan of a volume that is given as a whole; what cannot be opened stays."""
-    if image.address.index is not None:
+    if image.unclear is not None or image.address.index is not None:
         return [image]
     try:
         count = count_images(image.address)

@@ -183,10 +183,11 @@ def _embed_part(
     from retfiner.evaluation.embedding import read_batches
 
     vectors: list[list[float] | None] = [None] * len(images)
-    problems: list[str | None] = [None] * len(images)
+    problems: list[str | None] = [image.unclear for image in images]
     addresses = [image.address for image in images]
+    clear = [place for place, image in enumerate(images) if image.unclear is None]
     size, workers = config.batch_size, config.num_workers
-    for batch in read_batches(addresses, encoder.transform, title, size, workers):
+    for batch in read_batches(addresses, encoder.transform, title, size, workers, clear):
         for position, why in batch.unreadable.items():
             problems[position] = why
         if batch.positions:
