@@ -13,7 +13,7 @@ from retfiner.api import RefinedModel, Subject, load_model, read_images
 from retfiner.browse.config import BrowseConfig
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import Manifest, read_manifest
-from retfiner.data.pair_table import NO_PATIENT_COLUMN, Columns, Reading
+from retfiner.data.pair_table import NO_PATIENT_COLUMN, Columns, Reading, by_its_training
 from retfiner.data.pictures import ExamPictures
 from retfiner.evaluation.embedding import ImageStream
 from retfiner.vision import ImageAddress
@@ -92,9 +92,10 @@ def open_collection(config: BrowseConfig) -> Opened:
     if columns.group is None:
         columns = replace(columns, patient=NO_PATIENT_COLUMN)  # what is not read cannot be shown
     reading = Reading.as_trained(settings, config.data)
-    manifest = read_manifest(
-        config.data, config.image_root, columns, on_bad_row=config.on_bad_row, reading=reading
-    )
+    with by_its_training():
+        manifest = read_manifest(
+            config.data, config.image_root, columns, on_bad_row=config.on_bad_row, reading=reading
+        )
     return Opened(model, embed(model, manifest, config.on_bad_row == "skip"))
 
 

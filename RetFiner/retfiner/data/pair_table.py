@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -144,6 +145,22 @@ class Reading:
             settings.get("strip_common", False),
             settings.get("report_part") == "findings",
         )
+
+
+@contextmanager
+def by_its_training() -> Iterator[None]:
+    """Tell whoever reads a table by a model's settings which script has the flags that decide.
+
+    Raises:
+        InputError: As the block does.
+    """
+    try:
+        yield
+    except InputError as error:
+        if not any(flag in (error.remedy or "") for flag in ("--table_encoding", "--first_slice")):
+            raise
+        told = "a flag of prepare_pairs.py, which writes a table that is read without"
+        raise error.changed(remedy=f"{error.remedy} ({told})") from None
 
 
 def is_same_file(path: Path, other: str | None) -> bool:

@@ -17,7 +17,7 @@ from retfiner.common.errors import InputError
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import file_sha256
 from retfiner.common.progress import LOADING, progress
-from retfiner.data.pair_table import Reading
+from retfiner.data.pair_table import Reading, by_its_training
 from retfiner.embed.config import EmbedConfig
 from retfiner.embed.images import EmbeddedImage, list_images
 from retfiner.vision.sniff import checkpoint_of
@@ -54,7 +54,8 @@ def embed(config: EmbedConfig) -> Path:
         raise InputError(f"there are no weights at {weights}", expected="a file, or a run's folder")
     trained = _settings_of(weights)
     reading, slices = Reading.as_trained(trained, config.data), trained.get("slice_column")
-    images = list_images(config.data, config.image_column, config.image_root, reading, slices)
+    with by_its_training():
+        images = list_images(config.data, config.image_column, config.image_root, reading, slices)
     folder = config.output.with_suffix(".parts")
     listed = hashlib.sha256("".join(f"{image.address}\n" for image in images).encode())
     about = {"model": file_sha256(weights), "space": config.space, "images": listed.hexdigest()}

@@ -13,7 +13,7 @@ from retfiner.common.progress import track
 from retfiner.data.datamodule import Pairs
 from retfiner.data.fingerprint import describe_data
 from retfiner.data.manifest import Manifest, read_manifest, split_by_patient
-from retfiner.data.pair_table import Columns, Reading, is_same_file
+from retfiner.data.pair_table import Columns, Reading, by_its_training, is_same_file
 from retfiner.data.patient_ids import shared_patients
 from retfiner.evaluation.config import EvaluateConfig, Part
 from retfiner.vision.images.remote import local_path, size_of, url_of
@@ -41,13 +41,14 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
     root = config.image_root
     if root is None and is_own and settings["image_root"] is not None:
         root = Path(settings["image_root"])
-    manifest = read_manifest(
-        config.data,
-        root,
-        Columns.as_trained(settings, config),
-        on_bad_row=config.on_bad_row,
-        reading=Reading.as_trained(settings, config.data),
-    )
+    with by_its_training():
+        manifest = read_manifest(
+            config.data,
+            root,
+            Columns.as_trained(settings, config),
+            on_bad_row=config.on_bad_row,
+            reading=Reading.as_trained(settings, config.data),
+        )
     is_own = is_own or _holds_own_pairs(manifest, description)
     part: Part = config.part or ("validation" if is_own and settings["val_csv"] is None else "all")
     notes = list(manifest.notes)

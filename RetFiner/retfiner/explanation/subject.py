@@ -10,7 +10,7 @@ from retfiner.common.errors import InputError
 from retfiner.data.exams import Slices, contents_of, fill_reports, find_mixed_reports, gather
 from retfiner.data.kinds import is_unnamed, see_kinds, with_kinds
 from retfiner.data.manifest import read_whole
-from retfiner.data.pair_table import Columns, PairRow, Reading, find_unusable_rows
+from retfiner.data.pair_table import Columns, PairRow, Reading, by_its_training, find_unusable_rows
 from retfiner.data.pictures import ExamPictures, as_seen, choose_pictures, pictures_of
 from retfiner.explanation.config import ExplainConfig
 from retfiner.export.loading import LoadedModel, require_exams
@@ -82,7 +82,8 @@ def _read_rows(
 ) -> tuple[list[PairRow], PairRow]:
     """Read the rows of a table as in training, and find the one that is named."""
     reading = Reading.as_trained(settings, data)
-    [table] = read_whole([data], columns, config.image_root, reading)
+    with by_its_training():
+        [table] = read_whole([data], columns, config.image_root, reading)
     own = next((row for row in table.rows if row.number == config.row), None)
     if own is None:
         raise InputError(f"{data} has no such row", got=f"--row {config.row}")

@@ -81,10 +81,20 @@ def test_the_page_and_the_vectors_are_of_the_same_bscans(trained, tmp_path):
     assert vectors["image"].tolist() == images
 
 
-def test_another_table_is_read_on_its_own(trained, tmp_path):
-    run, table, _, _ = trained
+def test_another_table_is_read_on_its_own_and_the_script_with_the_flags_named(trained, tmp_path):
+    run, table, images, _ = trained
     other = tmp_path / "other.csv"
     other.write_bytes(table.read_bytes().replace(b"follow-up", b"control"))
     words = {"task": "report", "model": run, "data": other, "device": "cpu", "num_workers": 0}
-    with pytest.raises(InputError, match="table_encoding"):
+    with pytest.raises(InputError, match=r"table_encoding .*prepare_pairs\.py"):
         evaluate(EvaluateConfig(**words))
+    volume = images[0].partition("#")[0]
+    rows = [(volume, place, f"{report_of(place)}", "p", "") for place in range(1, 6)]
+    with other.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([HEADER, *rows])
+    page = BrowseConfig(model=run, data=other, device="cpu")
+    show = ExplainConfig(model=run, data=other, row=2, output=tmp_path, device="cpu")
+    for use in (lambda: evaluate(EvaluateConfig(**words)), lambda: open_collection(page),
+                lambda: explain(show)):  # fmt: skip
+        with pytest.raises(InputError, match=r"--first_slice 1 .*prepare_pairs\.py"):
+            use()
