@@ -34,6 +34,15 @@ wait "$beside" || built=$?
 cat "$out/bert.log"
 [ "$built" = 0 ] || exit "$built"
 
+probing=(--data_root "$out/phantoms/tasks" --results "$out/results" --feature_store "$out/features")
+probe_base() {  # beside step 4; step 6 finds what is done, and does the rest
+  [ -f "$out/refined.done" ] && exit
+  cd ../linear_probing
+  exec python probe.py --weights base="$out/base.pth" "${probing[@]}" --num_workers 1
+}
+probe_base >"$out/base_probe.log" 2>&1 &
+beside=$!
+
 echo; echo "== 4  Refinement: the base model learns from the reports"
 if [ -f "$out/refined.done" ]; then
   cat "$out/refined.done"
@@ -50,7 +59,7 @@ echo; echo "== 5  Extraction: the refined backbone alone"
 python get_vision_backbone_for_linprobing.py \
   --path_to_model "$out"/models/*/best-model.ckpt --output "$out/refined.pth"
 
+wait "$beside" || true  # whatever it met, the same command is about to meet
 echo; echo "== 6  Probing: do the refined features tell more? Four tasks of patients never seen, five seeds"
 cd ../linear_probing
-python probe.py --weights base="$out/base.pth" refined="$out/refined.pth" \
-  --data_root "$out/phantoms/tasks" --results "$out/results" --feature_store "$out/features"
+python probe.py --weights base="$out/base.pth" refined="$out/refined.pth" "${probing[@]}"

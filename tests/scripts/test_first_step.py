@@ -14,6 +14,11 @@ TRAIN_ONE_STEP = """
 import importlib.abc, json, os, runpy, sys
 from importlib.machinery import PathFinder
 unused = json.loads(sys.argv[1])
+def libraries():
+    specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
+    for spec in specs:
+        if spec is not None and spec.cached and spec.origin.startswith(sys.prefix):
+            yield os.path.getsize(spec.origin), os.path.exists(spec.cached)
 class StopAfterAStep(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name != "retfiner.training.module":
@@ -25,7 +30,8 @@ class StopAfterAStep(importlib.abc.MetaPathFinder):
             step = module.RefinementModule.optimizer_step
             def first_step(self, *given, **named):
                 step(self, *given, **named)
-                print("stepped with", [name for name in unused if name in sys.modules], flush=True)
+                print("stepped with", [name for name in unused if name in sys.modules])
+                print("bytes", json.dumps(list(libraries())), flush=True)
                 os._exit(0)
             module.RefinementModule.optimizer_step = first_step
         spec.loader.exec_module = exec_module
@@ -54,6 +60,10 @@ def test_training_steps_before_what_it_needs_later_or_never(tmp_path):
         "--num_workers", 0, "--accelerator", "cpu",
     )  # fmt: skip
     assert "stepped with []\n" in said
+    if (Path(sys.prefix) / ".installed").exists():  # by install.sh, which compiles what is imported
+        libraries = json.loads(said.partition("bytes ")[2])
+        compiled_anew = sum(size for size, is_compiled in libraries if not is_compiled)
+        assert compiled_anew < sum(size for size, _ in libraries) / 50
 
 
 def test_probing_and_extraction_read_no_library_of_another_step():

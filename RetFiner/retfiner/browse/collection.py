@@ -13,7 +13,7 @@ from retfiner.api import RefinedModel, Subject, load_model, read_images
 from retfiner.browse.config import BrowseConfig
 from retfiner.common.errors import InputError
 from retfiner.data.manifest import Manifest, read_manifest
-from retfiner.data.pair_table import NO_PATIENT_COLUMN, Columns
+from retfiner.data.pair_table import NO_PATIENT_COLUMN, Columns, Reading, by_its_training
 from retfiner.data.pictures import ExamPictures
 from retfiner.evaluation.embedding import ImageStream
 from retfiner.vision import ImageAddress
@@ -87,10 +87,15 @@ def open_collection(config: BrowseConfig) -> Opened:
         InputError: If the model or the table cannot be used.
     """
     model = load_model(config.model, config.device, config.text_encoder)
-    columns = Columns.as_trained(model.loaded.description["settings"], config)
+    settings = model.loaded.description["settings"]
+    columns = Columns.as_trained(settings, config)
     if columns.group is None:
         columns = replace(columns, patient=NO_PATIENT_COLUMN)  # what is not read cannot be shown
-    manifest = read_manifest(config.data, config.image_root, columns, on_bad_row=config.on_bad_row)
+    reading = Reading.as_trained(settings, config.data)
+    with by_its_training():
+        manifest = read_manifest(
+            config.data, config.image_root, columns, on_bad_row=config.on_bad_row, reading=reading
+        )
     return Opened(model, embed(model, manifest, config.on_bad_row == "skip"))
 
 

@@ -66,9 +66,15 @@ _OF_UNIT = re.compile(r".?\d ?[^\x00-\x7f]m(?:\W|$)", re.DOTALL)
 """A letter that stands where µ does: 250 µm."""
 _CYRILLIC = ("cp1251", "koi8_r", "cp866", "iso8859_5")
 _GREEK = ("cp1253", "iso8859_7", "cp737")
-_FREQUENT = {"CYRILLIC": "оеаинтсрвлі", "GREEK": "αοιεστνηρς"}
+_ARABIC = ("cp1256", "iso8859_6")
+_SCRIPTS = (
+    dict.fromkeys(_CYRILLIC, "CYRILLIC")
+    | dict.fromkeys(_GREEK, "GREEK")
+    | dict.fromkeys(_ARABIC, "ARABIC")
+)
+_FREQUENT = {"CYRILLIC": "оеаинтсрвлі", "GREEK": "αοιεστνηρς", "ARABIC": "اليمونترةبع"}
 """About the ten most frequent letters, six in ten of a text's; four in ten of a false reading's."""
-_RARE = {"CYRILLIC": "юэхщфцъ", "GREEK": "ξψζβ"}
+_RARE = {"CYRILLIC": "юэхщфцъ", "GREEK": "ξψζβ", "ARABIC": "ظغذثپژگچ"}
 """Letters that are one in twenty of a text's at most; one in five of a false reading's."""
 _EAST = ("gb18030", "big5", "cp932", "euc_jp", "cp949")
 _HAN = frozenset(
@@ -183,7 +189,7 @@ def _decodes(data: bytes, encoding: str) -> bool:
 def plausible_readings(sample: bytes) -> list[Reading]:
     """List the encodings in which bytes make words; of those that read alike, the first."""
     found: dict[str, Reading] = {}
-    for encoding in (*_LATIN, *_CYRILLIC, *_GREEK, *_EAST):
+    for encoding in (*_LATIN, *_SCRIPTS, *_EAST):
         if not _decodes(sample, encoding):
             continue
         text = sample.decode(encoding)
@@ -210,8 +216,7 @@ def _makes_sense(text: str, encoding: str) -> bool:
         return enclosed < 0.02 * len(others) and _is_east_asian(others, encoding)
     if beside_letters > 0.02 * len(others):
         return False
-    script = "CYRILLIC" if encoding in _CYRILLIC else "GREEK"
-    return _is_alphabetic(text, others, script)
+    return _is_alphabetic(text, others, _SCRIPTS[encoding])
 
 
 def _fit(text: str, letters: str) -> int:

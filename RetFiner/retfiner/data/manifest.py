@@ -115,9 +115,23 @@ def read_manifest(
             is ``error``, or if no row is left.
     """
     columns, reading = columns or Columns(), reading or Reading()
-    table = read_pairs(path, columns, image_root, reading)
-    strip_common_beginning([table], reading.strip_common)
+    [table] = read_whole([path], columns, image_root, reading)
     return _checked(table, columns, on_bad_row, reading)
+
+
+def read_whole(
+    paths: Sequence[Path], columns: Columns, image_root: Path | None, reading: Reading
+) -> list[PairTable]:
+    """Read tables whose reports lose what is not to be read of them; rows are not checked.
+
+    Raises:
+        InputError: As :func:`retfiner.data.pair_table.read_pairs`.
+    """
+    tables = [read_pairs(path, columns, image_root, reading) for path in paths]
+    strip_common_beginning(tables, reading.strip_common)
+    if reading.findings_only:
+        keep_findings(tables)
+    return tables
 
 
 def _checked(
@@ -231,10 +245,7 @@ def read_splits(
     """
     columns, reading = columns or Columns(), reading or Reading()
     paths = [train_csv] if val_csv is None else [train_csv, val_csv]
-    tables = [read_pairs(path, columns, image_root, reading) for path in paths]
-    strip_common_beginning(tables, reading.strip_common)
-    if reading.findings_only:
-        keep_findings(tables)
+    tables = read_whole(paths, columns, image_root, reading)
     train, *others = [_checked(table, columns, on_bad_row, reading) for table in tables]
     patients = [name for part in (train, *others) for name in part.patients or ()]
     if note := describe_dashes(patients):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.files import file_sha256
 from retfiner.common.patient_names import tidy
 from retfiner.common.placeholders import is_placeholder, says_nothing
 from retfiner.data.encoding import misread, misread_as_western
@@ -56,7 +58,7 @@ VOLUMES_OPENED = 20
 SAMPLE = 200
 FIRST_ROWS = 6
 
-Role = Literal["row", "image", "report", "patient", "split"]
+Role = Literal["row", "image", "report", "patient", "split", "group"]
 """What a column is used for; ``row`` stands for the row as a whole."""
 
 
@@ -128,6 +130,46 @@ class Reading:
     patient_ids: PatientIds = "normalised"
     strip_common: bool = False
     findings_only: bool = False
+
+    @classmethod
+    def as_trained(cls, settings: Mapping[str, Any], table: Path) -> Reading:
+        """Read a table as a training with such settings did its own.
+
+        How cells are encoded and slices counted is known of the training's own tables alone.
+        """
+        is_own = any(is_same_file(table, settings.get(name)) for name in ("train_csv", "val_csv"))
+        return cls(
+            settings.get("table_encoding") if is_own else None,
+            settings.get("first_slice") if is_own else None,
+            settings.get("patient_ids", "normalised"),
+            settings.get("strip_common", False),
+            settings.get("report_part") == "findings",
+        )
+
+
+@contextmanager
+def by_its_training() -> Iterator[None]:
+    """Tell whoever reads a table by a model's settings which script has the flags that decide.
+
+    Raises:
+        InputError: As the block does.
+    """
+    try:
+        yield
+    except InputError as error:
+        if not any(flag in (error.remedy or "") for flag in ("--table_encoding", "--first_slice")):
+            raise
+        told = "a flag of prepare_pairs.py, which writes a table that is read without"
+        raise error.changed(remedy=f"{error.remedy} ({told})") from None
+
+
+def is_same_file(path: Path, other: str | None) -> bool:
+    """Say whether a file is the other one, or a copy of it."""
+    if other is None:
+        return False
+    same_place = Path(other).resolve() == path.resolve()
+    is_there = path.is_file() and Path(other).is_file()
+    return same_place or (is_there and file_sha256(Path(other)) == file_sha256(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,6 +510,8 @@ class Problem:
 
     def column(self, columns: Columns) -> str:
         """Return what the user calls the column; empty for the row as a whole."""
+        if self.role == "group":
+            return columns.group or EXAM
         return "" if self.role == "row" else getattr(columns, self.role) or ""
 
 

@@ -27,6 +27,7 @@ from retfiner.data.markup import (
     without_escapes,
 )
 from retfiner.data.patient_ids import MONTH
+from retfiner.text.words import IDEOGRAPHS, KANA, PARTED, without_needless_blanks
 
 HYPHENATED = re.compile(r"(?<=[^\W\d_]{2})[-\u00ad\u2010]\s*\n\s*(?=[a-zß-ÿ]{2})")
 """A word that a line's end parts, as in text copied from a PDF."""
@@ -127,9 +128,8 @@ FEWEST_WORDS = 6
 OF_EACH, OF_ALL = 0.2, 0.75
 """Shares of the distinct reports that have one beginning, and that have one of all found."""
 
-_HAN = "\u3040-\u30ff\u3400-\u9fff"
-"""Chinese and Japanese characters: texts without blanks, of which each counts as half a word."""
-_TOKEN = re.compile(rf"[{_HAN}]|[^\s{_HAN}]+")
+_HAN = IDEOGRAPHS + KANA
+"""Characters of texts without blanks, of which each counts as half a word."""
 _MONTH = re.compile(rf"(?<=0)(\.?\s+){MONTH}(?=\s)|\b{MONTH}(?=,?\s+0)", re.IGNORECASE)
 
 
@@ -181,16 +181,16 @@ def without_beginning(report: str, beginnings: Sequence[list[str]]) -> str:
     for beginning in beginnings:
         count = len(beginning)
         if len(words) > count and words[:count] == beginning:
-            *_, last = islice(_TOKEN.finditer(report), count)
+            *_, last = islice(PARTED.finditer(report), count)
             return report[last.end() :].strip()
     return report
 
 
 def as_text(beginning: Sequence[str]) -> str:
     """Write the words of a beginning as a text has them."""
-    return re.sub(rf"(?<=[{_HAN}]) | (?=[{_HAN}])", "", " ".join(beginning))
+    return without_needless_blanks(" ".join(beginning))
 
 
 def _plain_words(report: str) -> list[str]:
     text = re.sub(r"\d+", "0", report[:4000]).casefold()
-    return _TOKEN.findall(_MONTH.sub(r"\g<1>0", text))
+    return PARTED.findall(_MONTH.sub(r"\g<1>0", text))

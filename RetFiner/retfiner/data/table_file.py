@@ -35,6 +35,7 @@ from retfiner.data.table_columns import (
 )
 from retfiner.data.workbook import open_workbook, value_text
 
+TABLE_ENCODING = "--table_encoding"
 HEAD = 1 << 16
 LONGEST_CELL = 2**31 - 1
 
@@ -121,6 +122,23 @@ def read_table_or(
         if not (error.remedy or "").startswith(NAME_COLUMNS):
             raise
         raise error.changed(remedy=remedy) from None
+
+
+def read_early(path: Path, columns: Sequence[str]) -> Table | None:
+    """Read a table before a model is, to say in no time what is wrong with it.
+
+    Returns:
+        None where only the model's training knows how it is encoded.
+
+    Raises:
+        InputError: As :func:`read_table`.
+    """
+    try:
+        return read_table(path, columns)
+    except InputError as error:
+        if TABLE_ENCODING in (error.remedy or ""):
+            return None
+        raise
 
 
 def require_whole_rows(table: Table, path: Path) -> None:

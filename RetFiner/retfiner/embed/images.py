@@ -10,7 +10,15 @@ from typing import NamedTuple
 from retfiner.common.errors import InputError
 from retfiner.data.image_places import ImagePlaces
 from retfiner.data.kinds import see_kinds
-from retfiner.data.pair_table import EXAM, MODALITY, SLICE_COLUMN, as_kind, locate_images
+from retfiner.data.pair_table import (
+    EXAM,
+    MODALITY,
+    NO_SLICE_COLUMN,
+    SLICE_COLUMN,
+    Reading,
+    as_kind,
+    locate_images,
+)
 from retfiner.data.table_file import read_table, require_whole_rows
 from retfiner.vision.images import ImageAddress, count_images, list_image_files
 
@@ -18,15 +26,28 @@ TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet")
 
 
 class EmbeddedImage(NamedTuple):
-    """An image, and the exam that a table says it is of, with the row that names it."""
+    """An image, and the exam that a table says it is of, with the row that names it.
+
+    ``unclear`` says why it cannot be told which image the row means; None where it can.
+    """
 
     address: ImageAddress
     exam: str = ""
     row: int | None = None
+    unclear: str | None = None
 
 
-def list_images(data: Path, image_column: str, root: Path | None) -> list[EmbeddedImage]:
+def list_images(
+    data: Path,
+    image_column: str,
+    root: Path | None,
+    reading: Reading,
+    slice_column: str | None = None,
+) -> list[EmbeddedImage]:
     """List the images of a table, a folder or a file, in its order.
+
+    ``reading`` says how a table's cells are read that can be read in two ways; ``slice_column``,
+    as a training named it, is by default looked for under its usual name.
 
     Raises:
         InputError: If there are none.
@@ -35,7 +56,7 @@ def list_images(data: Path, image_column: str, root: Path | None) -> list[Embedd
         files = map(ImageAddress, list_image_files(data))
         found = [EmbeddedImage(image) for image in _as_seen(files)]
     elif data.suffix.lower() in TABLES:
-        found = _of_table(data, image_column, root)
+        found = _of_table(data, image_column, root, reading, slice_column or SLICE_COLUMN)
     else:
         found = [EmbeddedImage(image) for image in _as_seen([ImageAddress.parse(data)])]
     images = [one for image in found for one in _each(image)]
@@ -44,19 +65,24 @@ def list_images(data: Path, image_column: str, root: Path | None) -> list[Embedd
     return images
 
 
-def _of_table(path: Path, image_column: str, root: Path | None) -> list[EmbeddedImage]:
-    table = read_table(path, [image_column], [SLICE_COLUMN, MODALITY, EXAM])
+def _of_table(
+    path: Path, image_column: str, root: Path | None, reading: Reading, slice_column: str
+) -> list[EmbeddedImage]:
+    usual = slice_column if slice_column == NO_SLICE_COLUMN else SLICE_COLUMN
+    optional = [*dict.fromkeys((slice_column, usual)), MODALITY, EXAM]
+    table = read_table(path, [image_column], optional, reading.encoding)
     require_whole_rows(table, path)
     cells = table.cells
     names = [name.strip() for name in cells[image_column]]
     places = ImagePlaces.of(root or path.parent, names)
     blank = [""] * len(names)
     modalities, exams = cells.get(MODALITY, blank), cells.get(EXAM, blank)
-    located = locate_images(places, names, cells.get(SLICE_COLUMN), modalities)
+    first, slices = reading.first_slice or 0, cells.get(slice_column, cells.get(usual))
+    located = locate_images(places, names, slices, modalities, first_slice=first)
     images = [image for image, _ in located]
     seen = iter(_as_seen(i for i, m in zip(images, modalities, strict=True) if not m.strip()))
     images = [i if m.strip() else next(seen) for i, m in zip(images, modalities, strict=True)]
-    return list(map(EmbeddedImage, images, exams, table.rows))
+    return list(map(EmbeddedImage, images, exams, table.rows, (why for _, why in located)))
 
 
 def _as_seen(images: Iterable[ImageAddress]) -> list[ImageAddress]:
@@ -69,7 +95,7 @@ def _as_seen(images: Iterable[ImageAddress]) -> list[ImageAddress]:
 
 def _each(image: EmbeddedImage) -> list[EmbeddedImage]:
     """Name each B-scan of a volume that is given as a whole; what cannot be opened stays."""
-    if image.address.index is not None:
+    if image.unclear is not None or image.address.index is not None:
         return [image]
     try:
         count = count_images(image.address)

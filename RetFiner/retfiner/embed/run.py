@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +17,7 @@ from retfiner.common.errors import InputError
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import file_sha256
 from retfiner.common.progress import LOADING, progress
+from retfiner.data.pair_table import Reading, by_its_training
 from retfiner.embed.config import EmbedConfig
 from retfiner.embed.images import EmbeddedImage, list_images
 from retfiner.vision.sniff import checkpoint_of
@@ -51,7 +52,10 @@ def embed(config: EmbedConfig) -> Path:
     weights = checkpoint_of(config.model) if config.model.is_dir() else config.model
     if not weights.is_file():
         raise InputError(f"there are no weights at {weights}", expected="a file, or a run's folder")
-    images = list_images(config.data, config.image_column, config.image_root)
+    trained = _settings_of(weights)
+    reading, slices = Reading.as_trained(trained, config.data), trained.get("slice_column")
+    with by_its_training():
+        images = list_images(config.data, config.image_column, config.image_root, reading, slices)
     folder = config.output.with_suffix(".parts")
     listed = hashlib.sha256("".join(f"{image.address}\n" for image in images).encode())
     about = {"model": file_sha256(weights), "space": config.space, "images": listed.hexdigest()}
@@ -78,6 +82,16 @@ def embed(config: EmbedConfig) -> Path:
         print(f"Note:           {lost:,} images cannot be read: no vector, and why, in their rows")
     print(f"Vectors:        {config.output}")
     return config.output
+
+
+def _settings_of(weights: Path) -> Mapping[str, Any]:
+    """Read the settings of a run off its checkpoint; none of a backbone's weights."""
+    if weights.suffix != ".ckpt":
+        return {}
+    with progress(LOADING):
+        from retfiner.vision import read_checkpoint
+
+    return read_checkpoint(weights).metadata.get("settings", {})
 
 
 def _claim(folder: Path, about: dict[str, Any]) -> None:
@@ -170,10 +184,11 @@ def _embed_part(
     from retfiner.evaluation.embedding import read_batches
 
     vectors: list[list[float] | None] = [None] * len(images)
-    problems: list[str | None] = [None] * len(images)
+    problems: list[str | None] = [image.unclear for image in images]
     addresses = [image.address for image in images]
+    clear = [place for place, image in enumerate(images) if image.unclear is None]
     size, workers = config.batch_size, config.num_workers
-    for batch in read_batches(addresses, encoder.transform, title, size, workers):
+    for batch in read_batches(addresses, encoder.transform, title, size, workers, clear):
         for position, why in batch.unreadable.items():
             problems[position] = why
         if batch.positions:

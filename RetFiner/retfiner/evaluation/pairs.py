@@ -13,7 +13,7 @@ from retfiner.common.progress import track
 from retfiner.data.datamodule import Pairs
 from retfiner.data.fingerprint import describe_data
 from retfiner.data.manifest import Manifest, read_manifest, split_by_patient
-from retfiner.data.pair_table import Columns, Reading
+from retfiner.data.pair_table import Columns, Reading, by_its_training, is_same_file
 from retfiner.data.patient_ids import shared_patients
 from retfiner.evaluation.config import EvaluateConfig, Part
 from retfiner.vision.images.remote import local_path, size_of, url_of
@@ -37,17 +37,18 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
         InputError: If the table cannot be used, or has no such part.
     """
     settings = description["settings"]
-    is_own = _is_own_file(config.data, settings["train_csv"])
+    is_own = is_same_file(config.data, settings["train_csv"])
     root = config.image_root
     if root is None and is_own and settings["image_root"] is not None:
         root = Path(settings["image_root"])
-    manifest = read_manifest(
-        config.data,
-        root,
-        Columns.as_trained(settings, config),
-        on_bad_row=config.on_bad_row,
-        reading=_reading(settings, is_own),
-    )
+    with by_its_training():
+        manifest = read_manifest(
+            config.data,
+            root,
+            Columns.as_trained(settings, config),
+            on_bad_row=config.on_bad_row,
+            reading=Reading.as_trained(settings, config.data),
+        )
     is_own = is_own or _holds_own_pairs(manifest, description)
     part: Part = config.part or ("validation" if is_own and settings["val_csv"] is None else "all")
     notes = list(manifest.notes)
@@ -75,25 +76,6 @@ def select_pairs(config: EvaluateConfig, description: Mapping[str, Any]) -> Sele
     return SelectedPairs(manifest, part, notes)
 
 
-def _reading(settings: Mapping[str, Any], is_own: bool) -> Reading:
-    """Read cells as the training did; how they are encoded is known of its own table alone."""
-    return Reading(
-        settings.get("table_encoding") if is_own else None,
-        settings.get("first_slice") if is_own else None,
-        settings.get("patient_ids", "normalised"),
-        settings.get("strip_common", False),
-    )
-
-
-def _is_own_file(table: Path, trained_on: str | None) -> bool:
-    """Say whether a table is the one of a training, or a copy of it."""
-    if trained_on is None:
-        return False
-    own = Path(trained_on)
-    same_place = own.resolve() == table.resolve()
-    return same_place or (own.is_file() and file_sha256(own) == file_sha256(table))
-
-
 def _holds_own_pairs(manifest: Manifest, description: Mapping[str, Any]) -> bool:
     """Say whether a table holds the very pairs of a training, wherever it and they lie now."""
     settings = description["settings"]
@@ -118,7 +100,10 @@ def _overlap(manifest: Manifest, settings: Mapping[str, Any]) -> list[str]:
         return []
     root = settings["image_root"] and Path(settings["image_root"])
     try:
-        columns, reading = Columns.as_trained(settings), _reading(settings, True)
+        columns, reading = (
+            Columns.as_trained(settings),
+            Reading.as_trained(settings, Path(settings["train_csv"])),
+        )
         seen = read_manifest(table, root, columns, on_bad_row="skip", reading=reading)
         if settings["val_csv"] is None:
             seen, _ = split_by_patient(seen, settings["val_fraction"], settings["seed"])

@@ -17,7 +17,7 @@ from retfiner.common.faults import EVALUATION_MEMORY, explained_faults
 from retfiner.common.files import write_text
 from retfiner.common.metrics import METRICS
 from retfiner.common.progress import LOADING, progress
-from retfiner.data.table_file import read_table
+from retfiner.data.table_file import read_early
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.zero_shot.image_folder import read_image_folder
 from retfiner.text.folder import require_tokenizer
@@ -84,7 +84,7 @@ def require_paths(config: EvaluateConfig) -> None:
     given = (config.image_column, config.report_column, config.patient_column, config.slice_column,
              config.group_column)  # fmt: skip
     with local_copy(local_path(config.data)) as table:
-        read_table(table, [name for name in given if name not in (None, "none")])
+        read_early(table, [name for name in given if name not in (None, "none")])
 
 
 def _patients(numbers: dict[str, Any]) -> str:
@@ -135,7 +135,8 @@ def _report(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, Any]:
     kinds = ("scores", "scores_of_other_images", "scores_of_commonest_report")
     wide_console(WIDTH).print(_report_table([numbers[kind] for kind in kinds]))
     print(f"Commonest:      {numbers['commonest_report']}")
-    wide_console(WIDTH).print(_findings_table(numbers["scores"]["findings"]))
+    if numbers["scores"]["findings"]:
+        wide_console(WIDTH).print(_findings_table(numbers["scores"]["findings"]))
     if config.page is not None:
         print(f"Page:           {config.page}")
     return numbers

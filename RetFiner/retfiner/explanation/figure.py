@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,13 @@ STRONGEST = 0.65
 PANEL_INCHES = 2.1
 MOST_COLUMNS = 6
 DPI = 110
+OTHER_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "Noto Sans JP",
+    "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Microsoft YaHei", "SimHei",
+    "SimSun", "Yu Gothic", "MS Gothic", "Malgun Gothic", "PingFang SC", "Heiti SC",
+    "Hiragino Sans", "Hiragino Sans GB", "AppleGothic", "Arial Unicode MS",
+)  # fmt: skip
+"""Fonts of the systems in use with the letters of scripts that Matplotlib's own has not."""
 
 
 class Panel(NamedTuple):
@@ -32,13 +40,46 @@ class Panel(NamedTuple):
     weight: float = 1.0
 
 
+def find_fonts(text: str) -> tuple[list[str], bool]:
+    """Choose installed fonts that have a text's letters, and say whether any of these is lacking.
+
+    Returns:
+        Families in the order in which a letter is looked for, and whether one is in none of them.
+    """
+    from matplotlib.font_manager import fontManager
+    from matplotlib.ft2font import FT2Font
+
+    installed = {entry.name: entry.fname for entry in fontManager.ttflist}
+    lacking, chosen = {ord(sign) for sign in text if not sign.isspace()}, []
+    for name in ("DejaVu Sans", *OTHER_FONTS):
+        if (
+            lacking
+            and name in installed
+            and (found := lacking & FT2Font(installed[name]).get_charmap().keys())
+        ):
+            chosen.append(name)
+            lacking -= found
+    return chosen or ["DejaVu Sans"], bool(lacking)
+
+
 def write_figure(
     path: Path, explanation: Explanation | ExamExplanation, weighted: bool = True
-) -> None:
+) -> bool:
     """Draw the B-scan, its rollout, and the gradient-weighted or plain map of each word, as PNG.
 
     Of an exam, each word at the image that it looks at most.
+
+    Returns:
+        Whether the report can be read there: some installed font has each of its letters.
     """
+    fonts, is_lacking = find_fonts(explanation.report)
+    with mpl.rc_context({"font.family": fonts}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # said once, by the caller
+        _write_figure(path, explanation, weighted)
+    return not is_lacking
+
+
+def _write_figure(path: Path, explanation: Explanation | ExamExplanation, weighted: bool) -> None:
     # Here alone: the browse page colours maps and leaves nothing behind, not even a list of fonts.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

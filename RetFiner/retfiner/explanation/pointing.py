@@ -219,13 +219,16 @@ def as_table(scores: Iterable[Score], words: Iterable[WordScore]) -> str:
                 f"{100 * score.hits / score.phrases:.1f} %",
                 f"{100 * low:.0f} to {100 * high:.0f} %",
                 f"{100 * score.chance:.1f} %",
-                f"{100 * score.swapped:.1f} %",
+                # Of a finding that one scan alone has there are no others' maps.
+                "–" if np.isnan(score.swapped) else f"{100 * score.swapped:.1f} %",
                 f"{score.auroc:.3f}",
-                f"{score.swapped_auroc:.3f}",
+                "–" if np.isnan(score.swapped_auroc) else f"{score.swapped_auroc:.3f}",
             )
         )
-    lines.append("\nOn scans with several named findings, a finding is hit")
-    for word in words:
+    of_words = list(words)
+    several = "On scans with several named findings, a finding is hit"
+    lines.append(f"\n{several}" if of_words else "\nNo scan has several findings that are named.")
+    for word in of_words:
         lines.append(
             f"{_name(word.method):<13}in {100 * word.own:.1f} % by its own words, in "
             f"{100 * word.other:.1f} % by another finding's (n = {word.phrases})"

@@ -9,7 +9,7 @@ from retfiner.common.errors import InputError
 from retfiner.common.faults import explained_faults
 from retfiner.common.files import write_text
 from retfiner.common.progress import LOADING, progress
-from retfiner.data.table_file import read_table
+from retfiner.data.table_file import read_early
 from retfiner.explanation.config import ExplainConfig
 from retfiner.text.folder import require_tokenizer
 from retfiner.vision.images import ImageAddress, read_image
@@ -40,7 +40,7 @@ def run(config: ExplainConfig) -> list[Path]:
     loaded = read_model(config.model, resolve_device(config.device), config.text_encoder)
     name, explanation = _explain(config, loaded)
     written = [config.output / f"{name}.png"]
-    write_figure(written[0], explanation, config.maps == "weighted")
+    is_legible = write_figure(written[0], explanation, config.maps == "weighted")
     if config.html:
         written.append(config.output / f"{name}.html")
         write_text(written[1], build_page(explanation))
@@ -51,6 +51,9 @@ def run(config: ExplainConfig) -> list[Path]:
         print(f"Beyond the cut: {' '.join(word.text for word in explanation.unread)}")
     for path in written:
         print(f"Written to:     {path}")
+    if not is_legible:
+        print("Note:           no installed font has all letters of the report, which the picture")
+        print("                shows as boxes; --html writes a page that shows them")
     return written
 
 
@@ -63,7 +66,9 @@ def _require_subject(config: ExplainConfig) -> None:
         return
     assert config.data is not None
     given = (config.image_column, config.report_column, config.patient_column, config.group_column)
-    table = read_table(config.data, [name for name in given if name not in (None, "none")])
+    table = read_early(config.data, [name for name in given if name not in (None, "none")])
+    if table is None:
+        return
     if config.row not in table.rows or config.row in table.broken:
         raise InputError(
             f"{config.data} has no such row",

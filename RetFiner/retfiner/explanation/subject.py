@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from retfiner.common.errors import InputError
 from retfiner.data.exams import Slices, contents_of, fill_reports, find_mixed_reports, gather
 from retfiner.data.kinds import is_unnamed, see_kinds, with_kinds
-from retfiner.data.pair_table import Columns, PairRow, find_unusable_rows, read_pairs
+from retfiner.data.manifest import read_whole
+from retfiner.data.pair_table import Columns, PairRow, Reading, by_its_training, find_unusable_rows
 from retfiner.data.pictures import ExamPictures, as_seen, choose_pictures, pictures_of
 from retfiner.explanation.config import ExplainConfig
 from retfiner.export.loading import LoadedModel, require_exams
@@ -44,8 +49,7 @@ def named_by_row(loaded: LoadedModel, config: ExplainConfig) -> tuple[Subject, s
         columns = Columns(columns.image, columns.report, "none", slice=columns.slice)
     else:
         require_exams(loaded.model)
-    rows = read_pairs(config.data, columns, config.image_root).rows
-    [own] = [row for row in rows if row.number == config.row]
+    rows, own = _read_rows(config.data, config, columns, settings)
     members = [own]
     if columns.group is not None:
         members = fill_reports([row for row in rows if row.group == own.group])
@@ -71,6 +75,19 @@ def named_by_row(loaded: LoadedModel, config: ExplainConfig) -> tuple[Subject, s
     kinds = see_kinds(content.address for image in unnamed for content in usable[image])
     [(first, exam)] = gather(members, usable, kinds)
     return pictures_of(exam, Slices.of(settings)), first.report
+
+
+def _read_rows(
+    data: Path, config: ExplainConfig, columns: Columns, settings: Mapping[str, Any]
+) -> tuple[list[PairRow], PairRow]:
+    """Read the rows of a table as in training, and find the one that is named."""
+    reading = Reading.as_trained(settings, data)
+    with by_its_training():
+        [table] = read_whole([data], columns, config.image_root, reading)
+    own = next((row for row in table.rows if row.number == config.row), None)
+    if own is None:
+        raise InputError(f"{data} has no such row", got=f"--row {config.row}")
+    return table.rows, own
 
 
 def _unusable(config: ExplainConfig, row: PairRow, why: object) -> InputError:

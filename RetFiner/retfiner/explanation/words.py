@@ -8,8 +8,10 @@ from typing import NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from retfiner.common.errors import InputError
+from retfiner.text.words import IDEOGRAPHS, KANA
 
-_EDGES = ".,;:!?()[]{}\"'`"
+_EDGES = ".,;:!?()[]{}\"'`„“”‚‘’«»。，、；：！？（）【】《》「」"
+_SHOWN = re.compile(rf"[{IDEOGRAPHS}]|[{KANA}]+|[^\s{IDEOGRAPHS}{KANA}]+")
 
 
 class Word(NamedTuple):
@@ -32,8 +34,8 @@ class Word(NamedTuple):
 def words_of(tokenizer: PreTrainedTokenizerBase, report: str, max_tokens: int) -> list[Word]:
     """List the words of a report cut at ``max_tokens``, [CLS] and [SEP] among them.
 
-    What white space separates is a word (``full-thickness``, ``1.2``); pieces that are nothing but
-    punctuation belong to none.
+    What white space separates is a word (``full-thickness``, ``1.2``), and so is each Chinese
+    character and each run of kana; pieces that are nothing but punctuation belong to none.
 
     Raises:
         InputError: If the tokenizer does not say where its pieces come from.
@@ -47,7 +49,7 @@ def words_of(tokenizer: PreTrainedTokenizerBase, report: str, max_tokens: int) -
     encoded = tokenizer(report, truncation=True, max_length=max_tokens, return_offsets_mapping=True)
     spans = encoded["offset_mapping"]
     found = []
-    for match in re.finditer(r"\S+", report):
+    for match in _SHOWN.finditer(report):
         core = match.group().strip(_EDGES)
         if not any(map(str.isalnum, core)):
             continue
@@ -56,7 +58,7 @@ def words_of(tokenizer: PreTrainedTokenizerBase, report: str, max_tokens: int) -
         pieces = tuple(
             place
             for place, (first, last) in enumerate(spans)
-            if start <= first < last <= end and any(map(str.isalnum, report[first:last]))
+            if first < end and start < last and any(map(str.isalnum, report[first:last]))
         )
         found.append(Word(core, start, end, pieces))
     return found

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from retfiner.common.errors import InputError
 from retfiner.training.guard import Change
 from retfiner.vision import Backbone
+from retfiner.vision.timm_vit import PREFIX
 
 HUB_LICENCES = {
     "CC BY-NC 4.0": "cc-by-nc-4.0",
@@ -60,6 +61,7 @@ def model_card(
         is_published=backbone.has_published_size,
         hub_licence=HUB_LICENCES.get(backbone.spec.licence, "other"),
         size=backbone.image_size,
+        architecture=_timm_id(backbone),
         mean=", ".join(f"{value:.3f}" for value in backbone.spec.mean),
         std=", ".join(f"{value:.3f}" for value in backbone.spec.std),
         file=target.name,
@@ -77,23 +79,29 @@ def measured_change(backbone: Backbone) -> Change | None:
     return Change.read(found) if isinstance(found, dict) else None
 
 
+def _timm_id(backbone: Backbone) -> str:
+    name = backbone.spec.name
+    return name.removeprefix(PREFIX) if name.startswith(PREFIX) else "<architecture>"
+
+
 def _pairs(description: Mapping[str, Any]) -> str:
     counts = [
         f"{description[key]:,} pairs {words}"
         for key, words in (("train_pairs", "to train on"), ("validation_pairs", "to validate on"))
         if isinstance(description.get(key), int)
     ]
-    by_patient = description.get("settings", {}).get("patient_column", "none") != "none"
+    settings = description.get("settings", {})
+    # Of a class of the user's own it is not known.
+    by_patient = settings.get("patient_column", "none") != "none" and not settings.get("dataset")
     return ", ".join(counts) + ("; no patient in both" if counts and by_patient else "")
 
 
 def _settings(backbone: Backbone, description: Mapping[str, Any]) -> dict[str, Any]:
     about = backbone.provenance
-    epoch = about.get("epoch")
     rows = {
         "objectives": about.get("losses"),
         "base weights, sha256": about.get("base_weights_sha256"),
-        "epochs done": epoch + 1 if isinstance(epoch, int) else None,
+        "epochs done": about.get("epochs_done"),
         "optimiser steps": about.get("step"),
         **{k: v for k, v in description.get("settings", {}).items() if k not in PRIVATE},
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -156,7 +157,11 @@ def refined_backbone(
             remedy="leave --image_size out",
         )
     refined = backbone_from_state(spec.name, encoder, size, own.get("num_heads"))
-    progress = {"epoch": raw.content.get("epoch"), "step": raw.content.get("global_step")}
+    progress = {
+        "epoch": raw.content.get("epoch"),
+        "epochs_done": _epochs_done(raw.content),
+        "step": raw.content.get("global_step"),
+    }
     refined.provenance = {
         **own.get("provenance", {}),
         **{name: done for name, done in progress.items() if isinstance(done, int)},
@@ -164,6 +169,24 @@ def refined_backbone(
         "run": path.resolve().parent.name,
     }
     return refined
+
+
+def _epochs_done(content: Mapping[str, Any]) -> int | None:
+    """Count the epochs whose steps are all done, in Lightning's terms; None if it does not say.
+
+    Checkpoints that are not to go on from are written after an epoch's validation, before Lightning
+    counts that epoch. The others may be from within one.
+    """
+    epoch = content.get("epoch")
+    if "optimizer_states" not in content:
+        return epoch + 1 if isinstance(epoch, int) else None
+    try:
+        loop = content["loops"]["fit_loop"]
+        counted = loop["epoch_progress"]["current"]
+        is_over = loop["epoch_loop.batch_progress"]["is_last_batch"]
+        return int(counted["completed"]) + (counted["ready"] > counted["completed"] and is_over)
+    except (KeyError, TypeError):  # of a code of somebody's own
+        return None
 
 
 def _require_refined(raw: RawCheckpoint, path: Path) -> None:

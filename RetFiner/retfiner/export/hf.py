@@ -28,6 +28,9 @@ ARCHITECTURES = {
 }
 """Classes of transformers by their ``model_type``."""
 
+NAMED_BY_USER = ("run", "base_weights_file", "weights_file")
+"""What of a backbone's provenance a folder that may be shared does not tell: words of a user's."""
+
 _VIT_NAMES = {
     "norm1": "layernorm_before",
     "norm2": "layernorm_after",
@@ -62,7 +65,8 @@ def save_hf(folder: Path, backbone: Backbone) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "model.safetensors") as temporary:
         save_safetensors(state, temporary, {"format": "pt"})
-    about = {OWN_KEY: {"backbone": backbone.spec.name, "provenance": backbone.provenance}}
+    origin = {key: value for key, value in backbone.provenance.items() if key not in NAMED_BY_USER}
+    about = {OWN_KEY: {"backbone": backbone.spec.name, "provenance": origin}}
     write_text(folder / "config.json", _json(config | about))
     write_text(folder / "preprocessor_config.json", _json(_preprocessor(backbone)))
 

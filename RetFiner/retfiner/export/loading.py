@@ -24,6 +24,7 @@ from retfiner.text.tokenizer import (
     tokenize,
     tokenizer_from_text,
 )
+from retfiner.text.words import without_needless_blanks
 from retfiner.vision import RawCheckpoint, evaluation_transform, read_checkpoint
 from retfiner.vision.preprocessing import EvaluationTransform
 from retfiner.vision.sniff import checkpoint_of
@@ -189,7 +190,8 @@ class LoadedModel:
                 decoding,
                 generators,
             )
-        return [self.tokenizer.decode(ids) for ids in written.tokens], written.log_probabilities
+        texts = [without_needless_blanks(self.tokenizer.decode(ids)) for ids in written.tokens]
+        return texts, written.log_probabilities
 
 
 def require_exams(model: RetFiner) -> None:

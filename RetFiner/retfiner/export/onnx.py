@@ -64,6 +64,9 @@ def save_onnx(path: Path, backbone: Backbone) -> None:
         )
     assert program is not None
     model = program.model_proto
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0]
+    if not batch.dim_param:
+        raise RuntimeError(f"{backbone.spec.name} was exported for {batch.dim_value} images alone")
     about = {
         "backbone": backbone.spec.name,
         "image_size": str(size),

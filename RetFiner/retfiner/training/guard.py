@@ -9,7 +9,6 @@ refined encoder are compared over the same scans, patients drawn with replacemen
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -18,6 +17,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+
+from retfiner.text.words import split_words
 
 FloatArray = NDArray[np.float64]
 Finding = Literal["better", "no difference seen", "worse", "too few patients to say"]
@@ -119,7 +120,7 @@ def report_vectors(reports: Sequence[str]) -> csr_matrix:
 
 
 def _count_terms(report: str) -> Counter[str]:
-    words = re.findall(r"\b\w+\b", report.lower())
+    words = split_words(report.lower())
     return Counter([*words, *(" ".join(pair) for pair in pairwise(words))])
 
 

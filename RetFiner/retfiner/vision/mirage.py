@@ -89,7 +89,8 @@ class MirageEncoder(nn.Module):
         patches = (bscan.proj(images) + bscan.pos_emb).flatten(2).transpose(1, 2)
         # The published model puts the global token last; its blocks know no order, but a
         # reader comparing sequences does.
-        global_tokens = self.model.global_tokens.expand(len(patches), -1, -1)
+        # Of len() the exporter to ONNX would take the number of the moment for every batch's.
+        global_tokens = self.model.global_tokens.expand(patches.shape[0], -1, -1)
         sequence = torch.cat([patches, global_tokens], dim=1)
         run = partial(checkpoint_seq, self.blocks) if self.grad_checkpointing else self.blocks
         sequence = run(sequence)

@@ -70,6 +70,19 @@ def test_volumes_are_taken_whole_and_exams_kept(material, tmp_path):
         embed(material.weights, data, tmp_path / "g.parquet")
 
 
+def test_a_slice_that_is_none_is_a_problem_and_no_whole_volume(material, tmp_path):
+    bits = np.random.default_rng(0).integers(0, 60000, (3, 16, 24), dtype=np.uint16)
+    write_e2e(tmp_path / "a.e2e", {1: bits})
+    rows = [["a.e2e", "2"], ["a.e2e", "middle"], ["a.e2e", ""]]
+    for more in ([], ["--part_size", "1"]):
+        data = write_csv(tmp_path / "t.csv", rows, ("image", "slice"))
+        output = embed(material.weights, data, tmp_path / "f.parquet", "--overwrite", *more)
+        table = pd.read_parquet(output)
+        assert table["row"].tolist() == [2, 3, 4, 4, 4]
+        assert "the slice is 'middle'" in table["problem"][1] and table["vector"][1] is None
+        assert table["problem"].isna().sum() == 4
+
+
 def test_a_run_that_was_cut_off_goes_on(material, tmp_path, monkeypatch, capsys):
     data, output = material.csv.parent / "images", tmp_path / "f.parquet"
     whole = embed(material.weights, data, tmp_path / "whole.parquet")

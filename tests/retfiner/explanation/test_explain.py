@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import re
+import warnings
 from html.parser import HTMLParser
 
 import numpy as np
@@ -16,7 +18,7 @@ from PIL import Image
 from retfiner import load_model
 from retfiner.common.errors import InputError
 from retfiner.explanation.config import ExplainConfig
-from retfiner.explanation.figure import coloured, relative, strengths, write_figure
+from retfiner.explanation.figure import coloured, find_fonts, relative, strengths, write_figure
 from retfiner.explanation.maps import token_maps
 from retfiner.explanation.page import build_page
 from retfiner.refine import refine
@@ -52,6 +54,14 @@ def model(run):
 @pytest.fixture(scope="module")
 def explanation(model, scan):
     return model.explain(scan, REPORT)
+
+
+def test_letters_that_no_font_has_are_told_without_a_warning_each(tmp_path, explanation):
+    assert find_fonts("Größe 250 µm") == (["DejaVu Sans"], False)
+    ancient = dataclasses.replace(explanation, report="drusen \U00013000\U00013001")
+    with warnings.catch_warnings(action="error"):
+        assert write_figure(tmp_path / "a.png", explanation)
+        assert not write_figure(tmp_path / "b.png", ancient)
 
 
 def test_a_words_map_is_the_mean_of_its_pieces(model, scan, explanation):

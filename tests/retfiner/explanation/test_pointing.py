@@ -140,6 +140,14 @@ def test_a_model_is_scored_from_the_command_line(tmp_path, capsys):
         phrase_maps(read_model(run), [])
 
 
+def test_what_there_is_none_of_is_a_dash():
+    """One scan has no other to swap maps with, and no second finding."""
+    cases, places = cases_and_places(10)
+    maps = {("weighted", 3): peaks(places)[:1]}
+    table = as_table(measure(cases[:1], maps), compare_words(cases[:1], maps))
+    assert "nan" not in table and "–" in table and "No scan has several findings" in table
+
+
 def test_table_tells_shares_and_intervals():
     cases, places = cases_and_places(10)
     maps = {("weighted", 3): peaks(places)}

@@ -41,6 +41,21 @@ def test_what_is_cut_has_no_pieces(tokenizer):
     ]  # fmt: skip
 
 
+def test_each_chinese_character_is_a_word(tokenizer):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"黄斑水肿，。", "oct"]
+    vocabulary = {piece: n for n, piece in enumerate([*pieces, "ドル", "##ーゼン"])}
+    other = BertTokenizerFast(vocab=vocabulary, strip_accents=False)
+    report = "OCT：黄斑水肿，ドルーゼン。“黄斑”。"
+    found = words_of(other, report, 40)
+    assert [word.text for word in found] == ["OCT", *"黄斑水肿", "ドルーゼン", *"黄斑"]
+    assert [len(word.pieces) for word in found] == [1, 1, 1, 1, 1, 2, 1, 1]
+    for word in found:
+        assert report[word.start : word.end] == word.text
+    assert [word.text for word in words_of(other, report, 6) if not word.pieces] == [
+        *"水肿", "ドルーゼン", *"黄斑",
+    ]  # fmt: skip
+
+
 def test_the_same_word_twice_is_two_words(tokenizer):
     first, second = words_of(tokenizer, "hole hole", 40)
     assert (first.pieces, second.pieces) == ((1,), (2,))

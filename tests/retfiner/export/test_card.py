@@ -1,17 +1,20 @@
 """The card says what a reader must know, and nothing of whose data it was."""
 
 import dataclasses
+import re
 
 import pytest
+import timm
 import torch
 import yaml
 
 from retfiner.common.errors import InputError
 from retfiner.config import RefineConfig
 from retfiner.export.card import PRIVATE, model_card
-from retfiner.export.extract import ExtractConfig, extract
+from retfiner.export.extract import ExtractConfig, _epochs_done, extract
 from retfiner.refine import refine
-from retfiner.vision import BACKBONES, Backbone
+from retfiner.vision import BACKBONES, Backbone, save_backbone
+from retfiner.vision.backbones import spec_named
 from retfiner.vision.mirage import MirageEncoder
 from tests.helpers.refinement import make_material, settings
 from tests.helpers.small import small_backbone, small_vit
@@ -46,9 +49,58 @@ def test_a_folder_for_transformers_has_a_card(run, tmp_path):
         "pairs to train",
     ):
         assert part in card
-    assert "SECRET" not in card
-    assert "pairs.csv" not in card
+    for path in (tmp_path / "shared").iterdir():
+        content = path.read_bytes()
+        assert not any(word in content for word in (b"SECRET", b"pairs.csv", b"small.pth")), path
     extract(config)  # the same run may be written again
+
+
+def test_the_card_says_how_long_it_trained(run, tmp_path):
+    for name in ("best-model", "last"):
+        extract(ExtractConfig(run / f"{name}.ckpt", output=tmp_path / f"{name}.pth", card=True))
+        card = (tmp_path / f"{name}.md").read_text(encoding="utf-8")
+        assert "| epochs done | 1 |" in card and "| optimiser steps | 1 |" in card
+        assert "RetFiner: A Vision-Language Refinement Scheme for Retinal Foundation Models" in card
+
+
+@pytest.mark.parametrize(
+    ("ready", "completed", "is_over", "done"), [(3, 3, True, 3), (4, 3, False, 3), (4, 3, True, 4)]
+)
+def test_an_epoch_that_is_not_over_does_not_count(ready, completed, is_over, done):
+    """Between epochs, within one, and after its last step."""
+    loop = {
+        "epoch_progress": {"current": {"ready": ready, "completed": completed}},
+        "epoch_loop.batch_progress": {"is_last_batch": is_over},
+    }
+    content = {"epoch": 3, "optimizer_states": [], "loops": {"fit_loop": loop}}
+    assert _epochs_done(content) == done
+    assert _epochs_done({"epoch": 3}) == 4 and _epochs_done({"optimizer_states": []}) is None
+
+
+def test_nothing_is_said_of_patients_that_nobody_has_looked_at(tmp_path):
+    about = {"train_pairs": 8, "validation_pairs": 4, "settings": {"patient_column": "patient_id"}}
+    said = "8 pairs to train on, 4 pairs to validate on"
+    assert f"{said}; no patient in both" in model_card(
+        small_backbone(), tmp_path / "x.pth", "base", about
+    )
+    about["settings"]["dataset"] = "pairs.py:Pairs"
+    card = model_card(small_backbone(), tmp_path / "x.pth", "base", about)
+    assert said in card and "no patient in both" not in card
+
+
+def test_the_lines_for_timm_give_the_model(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    encoder = timm.create_model("test_vit", img_size=32, num_classes=0, global_pool="").eval()
+    backbone = Backbone(spec_named("timm/test_vit"), encoder, 32, 2)
+    save_backbone(tmp_path / "refined.safetensors", backbone, "timm")
+    card = model_card(backbone, tmp_path / "refined.safetensors", "timm", {})
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(re.search("```python\n(.*?)```", card, re.S)[1], found)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        ours = backbone.fusion_tokens(images)
+        torch.testing.assert_close(found["model"].eval().forward_features(images), ours)
 
 
 def test_what_a_user_writes_freely_is_told_by_no_card_unless_it_says_nothing_of_the_data():

@@ -17,10 +17,11 @@ def named(name):
     return lambda: backbone_from_state(name, layouts.state_of(name), layouts.SIZE, layouts.HEADS)
 
 
-MAKERS = [lambda: small_backbone(48), named("DINOv3"), named("EyeCLIP"), named("OCTCube")]
+MAKERS = {"plain ViT": lambda: small_backbone(48)}
+MAKERS |= {name: named(name) for name in ("DINOv3", "EyeCLIP", "OCTCube", "MIRAGE")}
 
 
-@pytest.fixture(scope="module", params=MAKERS, ids=["plain ViT", "DINOv3", "EyeCLIP", "OCTCube"])
+@pytest.fixture(scope="module", params=MAKERS.values(), ids=MAKERS)
 def exported(tmp_path_factory, request):
     backbone = request.param()
     fill(backbone.encoder)
@@ -36,7 +37,8 @@ def exported(tmp_path_factory, request):
 def test_onnx_runtime_agrees(exported, size):
     backbone, path = exported
     session = onnxruntime.InferenceSession(path)
-    images = np.random.default_rng(size).standard_normal((size, 3, 32, 32)).astype(np.float32)
+    shape = (size, *backbone.input_shape)
+    images = np.random.default_rng(size).standard_normal(shape).astype(np.float32)
     tokens, features = session.run(["tokens", "features"], {"images": images})
     inputs = torch.from_numpy(images)
     np.testing.assert_allclose(tokens, backbone.fusion_tokens(inputs), atol=1e-4)

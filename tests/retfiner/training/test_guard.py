@@ -31,6 +31,13 @@ def test_identical_reports_are_fully_alike_and_others_by_their_words():
     assert 0.4 < similarity[2, 3] < 1
 
 
+def test_chinese_reports_are_compared_by_character():
+    reports = ["黄斑区水肿，厚度310微米。", "黄斑区水肿，厚度298微米。", "正常。"]
+    vectors = report_vectors(reports)
+    similarity = (vectors @ vectors.T).toarray()
+    assert similarity[0, 1] > 0.6 and similarity[0, 2] == 0
+
+
 @pytest.mark.parametrize("neighbours", [1, 3, 100])
 def test_agreement_equals_its_definition(neighbours):
     rng = np.random.default_rng(0)

@@ -89,7 +89,11 @@ def _of_scans(config: PreparePairsConfig, folder: Path) -> tuple[PreparePairsCon
     made = replace(config, csv=folder / JOINED, scans=None, reports=None, table_encoding=None,
                    report_column="report", patient_column="patient_id",
                    group_column=config.group_column or exams)  # fmt: skip
-    return made, joined.notes
+    notes = list(joined.notes)
+    if config.deidentify:  # its rows are what problems.csv counts by
+        notes.append(f"{JOINED} holds every report, those too that --deidentify warns of: keep it"
+                     " where the patients are known")  # fmt: skip
+    return made, notes
 
 
 def _read(name: str, path: Path, images: Path, modality: str) -> tuple[list[Pair], list[str]]:

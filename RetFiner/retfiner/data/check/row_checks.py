@@ -17,7 +17,7 @@ from retfiner.data.check.deidentification import (
     identifiers_in_report,
 )
 from retfiner.data.check.images import Intensity
-from retfiner.data.pair_table import PairRow, Problem, Role
+from retfiner.data.pair_table import EXAM, PairRow, Problem, Role
 
 DARK = 1 / 15.9
 """The brightest pixel of 12-bit values in a 16-bit file is at most 4095 / 65535 = 1 / 16."""
@@ -32,10 +32,10 @@ WITHHELD = "the file's name is not shown, since it may name a patient"
 def find_identifiers(
     rows: Sequence[PairRow], leave_out: bool, listed: frozenset[str] = frozenset()
 ) -> list[Problem]:
-    """Find what looks as if it named a patient: in reports, in paths of images, in patients' names.
+    """Find what looks as if it named a patient: in reports, paths of images, patients and exams.
 
-    Numbers in paths are a data set's own and leave no row out; nor does what names patients in the
-    table, where it can be changed.
+    Numbers in paths are a data set's own and leave no row out; nor does what names patients or
+    exams in the table, where it can be changed.
     """
     problems = []
     of_report: dict[str, list[str]] = {}
@@ -45,6 +45,11 @@ def find_identifiers(
             of_report[row.report] = identifiers_in_report(row.report, listed)
         if row.patient not in of_patient:
             of_patient[row.patient] = identifiers_in_patient(row.patient or "", listed)
+        exam = row.kept.get(EXAM, "")
+        if exam not in of_report:
+            of_report[exam] = identifiers_in_report(exam, listed)
+        for kind in of_report[exam]:
+            problems.append(Problem(index, "group", f"may hold: {kind}"))
         for kind in of_report[row.report]:
             problems.append(Problem(index, "report", f"may hold: {kind}", "", leave_out))
         for kind in identifiers_in_path(row.name, listed):

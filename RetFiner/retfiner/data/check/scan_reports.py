@@ -38,12 +38,14 @@ _ISO = re.compile(r"((?:19|20)\d\d)(?:[-./年](\d{1,2})[-./月](\d{1,2})日?(?:[
                   r"|(\d\d)(\d\d)(?:\d{4}(?:\d\d)?)?(?:[ T.].*)?)")  # fmt: skip
 _DAY_FIRST = re.compile(r"(\d{1,2})([-./])(\d{1,2})\2((?:19|20)\d\d)(?:[ ,].*)?"
                         r"|(\d{1,2})([./])(\d{1,2})\6(\d\d)(?:[ ,].*)?")  # fmt: skip
-_IN_WORDS = re.compile(r"(\d{1,2})[. -]*([^\W\d]{3,})[., -]*((?:19|20)\d\d)(?:[ ,].*)?"
+_IN_WORDS = re.compile(r"(\d{1,2})(?:er|º)?[. -]*(?:de )?([^\W\d]{3,})[., -]*(?:de )?"
+                       r"((?:19|20)\d\d)(?:[ ,].*)?"
                        r"|([^\W\d]{3,})\.? ?(\d{1,2})(?:st|nd|rd|th)?,? ((?:19|20)\d\d)"
                        r"(?:[ ,].*)?")  # fmt: skip
-_MONTHS = ("jan", "feb fév fev", "mar mär mrz", "apr avr", "may mai", "jun juin", "jul juil",
-           "aug août aout", "sep", "oct okt", "nov", "dec dez déc")  # fmt: skip
-"""How names of months begin in English, German and French."""
+_MONTHS = ("jan jän ene gen", "feb fév fev", "mar mär mrz maa", "apr avr abr", "may mai mag mei",
+           "jun juin giu", "jul juil lug", "aug août aout ago", "sep set", "oct okt ott out", "nov",
+           "dec dez déc dic")  # fmt: skip
+"""How names of months begin in English, German, French, Spanish, Italian, Portuguese and Dutch."""
 
 
 class _Volume(NamedTuple):

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from retfiner.common.progress import progress
+from retfiner.data.check.metadata import without_remarks
 from retfiner.data.check.split import SIDES, TRAIN
 from retfiner.data.pair_table import PairRow
 from retfiner.vision.images import AS_SAID, ImageAddress, ReadAs, open_images
@@ -74,8 +75,9 @@ def _add(tar: tarfile.TarFile, key: str, row: PairRow) -> tuple[str, ReadAs]:
 def encoded(address: ImageAddress) -> tuple[str, bytes, ReadAs]:
     """Give an image as PNG or JPEG, with its suffix and what is left to be said of it.
 
-    Files of these kinds are taken as they are. Of every other one the gray values are written with
-    8 bits if that is exact, and otherwise with 16, which changes none by more than 1/131,070.
+    Files of these kinds are taken as they are, without what is written beside the pixels and may
+    name somebody. Of every other one the gray values are written with 8 bits if that is exact, and
+    otherwise with 16, which changes none by more than 1/131,070.
 
     Raises:
         InputError: If it cannot be read.
@@ -87,7 +89,7 @@ def encoded(address: ImageAddress) -> tuple[str, bytes, ReadAs]:
         content = address.path.read_bytes()
     for start, suffix in KINDS:
         if content.startswith(start):
-            return suffix, content, address.read_as
+            return suffix, without_remarks(content), address.read_as
     file = open_images(address)
     values = file.read(file.place(address.index))
     pixels = np.round(values * 255).astype(np.uint8)

@@ -10,6 +10,7 @@ import numpy as np
 
 from retfiner.data.after_cut import SPECIAL_TOKENS, CutReports
 from retfiner.data.pair_table import PairRow
+from retfiner.text.words import PARTED
 
 MOST_LISTED = 8
 """Sizes and repeated reports that are listed at most."""
@@ -81,7 +82,7 @@ def describe_reports(
     unit, limit = "WordPieces", max_tokens
     if cut is None:
         unit, limit = "words", max_tokens - SPECIAL_TOKENS
-        lengths = np.array([len(report.split()) for report in reports])
+        lengths = np.array([len(PARTED.findall(report)) for report in reports])
     else:
         lengths = cut.lengths
     counts = Counter(reports)

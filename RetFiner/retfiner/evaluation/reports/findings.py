@@ -26,8 +26,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
+
+MOST_OTHERS = 0.2
+"""Share of reports with words that no English text has, but for names in it."""
+_OTHER_LANGUAGE = re.compile(
+    r"\b(?:keine?[rnms]?|und|mit|ohne|nicht|sans|avec|pas|dans|aucune?|sin|con|del|senza|della|nella"
+    r"|sem|com|geen|zonder|een|bez|brak)\b|[äöüßàâáãåæçéèêëíìîïñóòôõøœúùûąćęłńśźżčďěňřšťůžğş]"
+    r"|[\u0400-\u06ff\u0900-\u0e7f\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af]|[\u0370-\u03ff]{3}"
+)
 
 Status = Literal["stated", "denied"]
 
@@ -163,6 +171,12 @@ def read_findings(report: str) -> dict[str, Status]:
             if mention.status == "stated" or name not in found:
                 found[name] = mention.status
     return found
+
+
+def are_english(reports: Sequence[str]) -> bool:
+    """Say whether reports are in the language of the rules; in others, denials would be missed."""
+    others = sum(_OTHER_LANGUAGE.search(report.lower()) is not None for report in reports)
+    return others <= MOST_OTHERS * len(reports)
 
 
 def find_mentions(text: str) -> list[Mention]:

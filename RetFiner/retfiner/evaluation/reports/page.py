@@ -9,7 +9,12 @@ from typing import Any, NamedTuple
 from retfiner.data.manifest import Manifest
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.pages import as_8bit, data_uri, get_template
-from retfiner.evaluation.reports.findings import find_mentions, normalise, stated_findings
+from retfiner.evaluation.reports.findings import (
+    are_english,
+    find_mentions,
+    normalise,
+    stated_findings,
+)
 from retfiner.vision.images import read_image
 
 TEMPLATE = Path(__file__).parent / "templates" / "written_reports.html"
@@ -36,14 +41,14 @@ def build_page(
         "beam": f"beam search, {config.beams} candidates",
         "nucleus": f"nucleus sampling, top p {config.top_p:g}, seed {config.seed}",
     }
+    is_read = are_english(manifest.reports)  # by the rules for findings
     rows = []
     for index in range(min(config.page_rows, len(manifest))):
         true, ours = manifest.reports[index], written[index]
-        row = {
-            "number": manifest.rows[index],
-            "true": mark_findings(true, stated_findings(ours), "missed"),
-            "written": mark_findings(ours, stated_findings(true), "invented"),
-        }
+        row = {"number": manifest.rows[index], "true": [Span(true)], "written": [Span(ours)]}
+        if is_read:
+            row["true"] = mark_findings(true, stated_findings(ours), "missed")
+            row["written"] = mark_findings(ours, stated_findings(true), "invented")
         if config.thumbnails:
             pixels = as_8bit(read_image(manifest.images[index]))
             row["thumbnail"] = data_uri(pixels, THUMBNAIL_WIDTH)
@@ -53,6 +58,7 @@ def build_page(
         total=len(manifest),
         decoding=decoding[config.decode],
         scores=scores,
+        is_read=is_read,
         thumbnails=config.thumbnails,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retfiner.evaluation.reports.findings import FINDINGS, stated_findings
+from retfiner.evaluation.reports.findings import FINDINGS, are_english, stated_findings
+from retfiner.text.words import WORD_OR_SIGN
 
-_TOKEN = re.compile(r"\w+|[^\w\s]")
 METEOR = "meteor_exact_stem"
 
 
@@ -22,8 +21,11 @@ def score(references: Sequence[str], written: Sequence[str]) -> dict[str, Any]:
 
 
 def split_words(text: str) -> list[str]:
-    """Split a text into lower-case words and punctuation marks, for every score alike."""
-    return _TOKEN.findall(unicodedata.normalize("NFKC", text).lower())
+    """Split a text into lower-case words and punctuation marks, for every score alike.
+
+    Chinese and Japanese characters are a word each: no blanks part words there.
+    """
+    return WORD_OR_SIGN.findall(unicodedata.normalize("NFKC", text).lower())
 
 
 class _NoSynonyms:
@@ -81,8 +83,11 @@ def score_findings(references: Sequence[str], written: Sequence[str]) -> dict[st
     Returns:
         ``micro_f1`` over all findings, ``macro_f1`` over those that some true report states (None
         where there are none), ``same_findings`` (share of reports that state exactly the true
-        ones), and for each finding precision, recall, F1 (None where undefined) and support.
+        ones), and for each finding precision, recall, F1 (None where undefined) and support. Where
+        the true reports are in another language than the rules, there are none of these.
     """
+    if not are_english(references):
+        return {"micro_f1": None, "macro_f1": None, "same_findings": None, "findings": {}}
     from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
     true, ours = _indicators(references), _indicators(written)

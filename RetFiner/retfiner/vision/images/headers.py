@@ -26,21 +26,25 @@ if TYPE_CHECKING:
 
 EYES: Mapping[str, str] = {
     **dict.fromkeys(
-        ["od", "r", "re", "right", "rechts", "rechtes", "ra", "droit", "droite", "derecho",
-         "destro", "dexter", "右", "右眼"], "OD"
+        ["od", "r", "re", "right", "rechts", "rechtes", "ra", "d", "droit", "droite", "derecho",
+         "derecha", "destro", "destra", "dx", "dexter", "direito", "rechteroog", "prawe", "prawy",
+         "правый", "右", "右眼", "右目"], "OD"
     ),
     **dict.fromkeys(
-        ["os", "l", "le", "la", "li", "left", "links", "linkes", "gauche", "izquierdo",
-         "sinistro", "sinister", "左", "左眼"], "OS"
+        ["os", "og", "oi", "oe", "l", "le", "la", "li", "left", "links", "linkes", "g", "gauche",
+         "i", "izquierdo", "izquierda", "s", "sinistro", "sinistra", "sin", "sn", "sx", "sinister",
+         "e", "esquerdo", "linkeroog", "lewe", "lewy", "левый", "左", "左眼", "左目"], "OS"
     ),
     **dict.fromkeys(
-        ["ou", "b", "ba", "be", "bds", "both", "beide", "beidseits", "bilateral", "双眼",
-         "雙眼"], "OU"
+        ["ou", "odg", "ods", "ao", "b", "ba", "be", "bds", "both", "beide", "beidseits", "ambos",
+         "les deux", "bilateral", "双眼", "雙眼", "両眼"], "OU"
     ),
 }  # fmt: skip
 """How files and tables call the eyes; OU is both."""
-_EYE = re.compile(r"^(ojo|occhio|œil|oeil|oculus) | (eyes?|augen?)$")
-_TWO_EYES = re.compile(r"(\w+)\s*(?:[/+&,]|und|and)\s*(\w+)")
+_EYE = re.compile(
+    r"^(ojos?|occhio|œil|oeil|oculus|olhos?|oko) | (eyes?|augen?|ojos|olhos|yeux|глаз)$"
+)
+_TWO_EYES = re.compile(r"(\w+)(?:\s*[/+&,]\s*|\s+(?:und|and|et|y|e)\s+)(\w+)")
 _EPOCH = datetime(1601, 1, 1)
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
 _CIRRUS = re.compile(r"(.+?)_.*_(\d{1,2})-(\d{1,2})-(\d{4})_.*_(OD|OS)_", re.IGNORECASE)

@@ -10,7 +10,7 @@ from retfiner.data.check.row_checks import (
     find_identifiers,
     find_unusable_images,
 )
-from retfiner.data.pair_table import PairRow, find_unusable_rows
+from retfiner.data.pair_table import Columns, PairRow, find_unusable_rows
 from retfiner.vision.images import ImageAddress
 
 ORDINARY = Intensity(0.0, 0.9, 0.3, 0.0)
@@ -200,7 +200,12 @@ def test_identifiers_are_named_by_column_and_kind_alone():
     assert not any(p.detail for p in problems)
     assert not any(p.left_out for p in find_identifiers(rows, leave_out=False))
     rows = [row(image="scans/1047099.png"), row(patient="Beispiel, Anna")]
-    assert told(find_identifiers(rows, leave_out=True)) == [
+    rows += [row(kept={"exam": "2021-03-31"}), row(kept={"exam": "visit 2"})]
+    problems = find_identifiers(rows, leave_out=True)
+    assert told(problems) == [
         (0, "image", "may hold: record number", False),
         (1, "patient", "may hold: name", False),
+        (2, "group", "may hold: date", False),
     ]
+    assert [p.column(Columns(group="visit")) for p in problems] == ["image", "patient_id", "visit"]
+    assert problems[2].column(Columns()) == "exam"

@@ -227,6 +227,15 @@ def test_pseudonyms_are_stable_and_tell_nothing(tmp_path):
     assert not {row[2] for row in first} & {row[2] for row in read_csv(tmp_path / "out/pairs.csv")}
 
 
+def test_a_report_that_names_somebody_stays_in_the_joined_table_which_is_said(tmp_path, capsys):
+    write_scans(tmp_path / "scans")
+    named = [*REPORTS[0][:3], "Drusen. Signed by Dr. Quacksalber."]
+    run(tmp_path, export(tmp_path / "reports.csv", [named, *REPORTS[1:]]), "--deidentify")
+    files = [path for path in (tmp_path / "out").iterdir() if b"Quacks" in path.read_bytes()]
+    assert [path.name for path in files] == ["joined.csv"]
+    assert "joined.csv holds every report" in " ".join(capsys.readouterr().out.split())
+
+
 def test_what_cannot_be_joined_is_said(tmp_path):
     write_scans(tmp_path / "scans")
     none = export(tmp_path / "none.csv", REPORTS[-1:])
@@ -260,6 +269,19 @@ def test_one_report_for_scans_of_several_days_is_said(tmp_path, match, said):
     assert len(notes) == said and all("days: 1;" in note for note in notes)
 
 
+@pytest.mark.parametrize(
+    ("right", "left", "both"),
+    [
+        ("OD", "OG", "ODG"), ("D", "G", "OD et OG"), ("œil droit", "œil gauche", "les deux yeux"),
+        ("ojo derecho", "OI", "ambos ojos"), ("OD", "OE", "AO"), ("olho direito", "E", "OD e OE"),
+        ("occhio destro", "sn", "OD/OS"), ("R", "L", "R+L"), ("rechtes Auge", "LA", "beide Augen"),
+        ("右眼", "左眼", "双眼"), ("oko prawe", "lewe", "B"), ("правый глаз", "левый", "OU"),
+    ],
+)  # fmt: skip
+def test_eyes_as_clinics_call_them(right, left, both):
+    assert [eye_of(word) for word in (right, left, both)] == ["OD", "OS", "OU"]
+
+
 def test_days_are_read_in_one_way_or_not_at_all(tmp_path):
     assert _read_days(["3/4/2021", "3/14/2021"], tmp_path) == ["2021-03-04", "2021-03-14"]
     assert _read_days(["3/4/2021", "14/3/2021"], tmp_path) == ["2021-04-03", "2021-03-14"]
@@ -279,6 +301,7 @@ def test_days_are_read_in_one_way_or_not_at_all(tmp_path):
         *("2021-03-31T09:30:00Z", "2021/3/31", "2021年3月31日", "31.03.2021 09:30", "31.3.21"),
         *("20210331", "202103310930", "20210331093000"),
         *("31 March 2021", "31-Mar-2021", "31. März 2021", "Mar 31, 2021", "March 31st, 2021"),
+        *("31 de marzo de 2021", "31 marzo 2021", "31 de março de 2021", "31 maart 2021"),
     ],
 )
 def test_days_as_clinics_write_them(cell, tmp_path):

@@ -15,6 +15,26 @@ def test_words_are_split_alike_whoever_wrote_them():
     )
 
 
+def test_chinese_and_japanese_are_scored_by_character():
+    assert split_words("OCT示黄斑水肿，厚度250微米。") == [
+        "oct", *"示黄斑水肿,厚度", "250", *"微米。",
+    ]  # fmt: skip
+    assert split_words("黄 斑 水 肿 ， ド ルーゼン") == split_words("黄斑水肿，ドルーゼン")
+    scores = score_words(["黄斑区可见水肿"], ["黄斑区未见水肿"])
+    assert (scores["bleu_1"], scores["rouge_l"]) == pytest.approx((6 / 7, 6 / 7))
+
+
+@pytest.mark.parametrize(
+    "report",
+    ["Keine Drusen, subretinale Flüssigkeit.", "Pas de drusen.", "未见积液。", "Нет отёка."],
+)
+def test_findings_of_other_languages_are_not_guessed(report):
+    scores = score_findings([report, "Drusen."], ["drusen.", "drusen."])
+    assert scores["micro_f1"] is scores["same_findings"] is None and scores["findings"] == {}
+    english = ["Müller cell cone, no drusen.", *["Drusen with fluid, 250 µm."] * 6]
+    assert score_findings(english, english)["same_findings"] == 1
+
+
 def test_the_same_text_scores_one():
     scores = score_words(["Drusen, no fluid at all."], ["drusen, no fluid at all."])
     meteor = scores.pop("meteor_exact_stem")
