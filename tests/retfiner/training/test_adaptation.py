@@ -352,6 +352,10 @@ def test_compiled_encoders_give_the_numbers_of_plain_ones(material, tmp_path):
         ({"layer_decay": 1.5}, "is a share"),
         ({"fusion_warmup_steps": 9, "losses": ["mlm"]}, "nothing to learn from\n.*mlm"),
         (
+            {"fusion_warmup_steps": 9, "losses": ["mlm"], "unfreeze_last": 0},
+            "leave it out, or give itc a weight",
+        ),
+        (
             {"fusion_warmup_steps": 9, "loss_weights": [0.0, 1.0, 1.0, 1.0]},
             "nothing to learn from\n.*weight 0 for itc",
         ),
