@@ -111,6 +111,14 @@ def test_the_last_blocks_and_what_follows_them_train():
         unfreeze_last(encoder, 4)
 
 
+def test_all_blocks_are_the_whole_encoder_and_no_more():
+    """MIRAGE's positions are sines and cosines; a frozen encoder is thawed as a new one trains."""
+    for encoder in (small_vit(depth=3), MirageEncoder(width=48, depth=3, heads=4)):
+        whole = trainable(encoder)
+        unfreeze_last(encoder.requires_grad_(False), 3)
+        assert trainable(encoder) == whole
+
+
 def test_learning_rates_fall_from_layer_to_layer():
     encoder = small_vit(depth=3)
     groups = vision_groups(encoder, lr=1.0, decay=0.5)
