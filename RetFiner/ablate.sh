@@ -33,18 +33,33 @@ done
 [ -n "$weights" ] && [ -n "$data_root" ] && [ -n "$output" ] ||
   fail "--model_weights, --data_root and --output are needed; see --help"
 
-mkdir -p "$output"
 settings="$(printf '%q ' "$weights" "${train[@]}")"
 if [ -f "$output/settings" ] && [ "$(cat "$output/settings")" != "$settings" ]; then
   fail "$output holds an ablation with other settings; give another --output"
 fi
-printf '%s' "$settings" >"$output/settings"
 
+wanted() { [ -z "$only" ] || [[ "$only" == *" $1 "* ]]; }
+known=()
+check() { # name, flags of train.py: told before the hours that other variants take
+  local name="$1"
+  shift
+  known+=("$name")
+  wanted "$name" && [ ! -f "$output/models/$name.done" ] || return 0
+  PYTHONPATH="$here" "$python" -c "
+from retfiner.common.errors import run_entry_point
+def main():
+    from retfiner.common.cli import parse
+    from retfiner.config import RefineConfig
+    parse(RefineConfig, '')
+run_entry_point(main)" \
+    --model_weights "$weights" "${train[@]}" "$@" ||
+    fail "the variant $name does not go with these flags; --only names those that are to be trained"
+}
 variants=()
 variant() { # name, flags of train.py
   local name="$1" folder="$output/models/$1"
   shift
-  [ -z "$only" ] || [[ "$only" == *" $name "* ]] || return 0
+  wanted "$name" || return 0
   variants+=("$name")
   echo; echo "== $name: $*"
   if [ ! -f "$folder.done" ]; then
@@ -56,20 +71,25 @@ variant() { # name, flags of train.py
   [ -f "$output/$name.pth" ] || "$python" "$here/get_vision_backbone_for_linprobing.py" \
     --path_to_model "$folder"/*/best-model.ckpt --output "$output/$name.pth"
 }
-variant full --losses itc itm mlm gm
-variant without_itc --losses itm mlm gm
-variant without_itm --losses itc mlm gm
-variant without_mlm --losses itc itm gm
-variant without_gm --losses itc itm mlm
-variant itc_alone --losses itc
-variant itm_alone --losses itm
-variant mlm_alone --losses mlm
-variant gm_alone --losses gm
-variant duplicates_ignored --losses itc itm mlm gm --duplicate_reports ignore
-
+each() { # a function, once for each variant
+  "$1" full --losses itc itm mlm gm
+  "$1" without_itc --losses itm mlm gm
+  "$1" without_itm --losses itc mlm gm
+  "$1" without_mlm --losses itc itm gm
+  "$1" without_gm --losses itc itm mlm
+  "$1" itc_alone --losses itc
+  "$1" itm_alone --losses itm
+  "$1" mlm_alone --losses mlm
+  "$1" gm_alone --losses gm
+  "$1" duplicates_ignored --losses itc itm mlm gm --duplicate_reports ignore
+}
+each check
 for name in $only; do
-  [[ " ${variants[*]} " == *" $name "* ]] || fail "--only: there is no variant $name"
+  [[ " ${known[*]} " == *" $name "* ]] || fail "--only: there is no variant $name"
 done
+mkdir -p "$output"
+printf '%s' "$settings" >"$output/settings"
+each variant
 
 cd "$here/../linear_probing"
 probe() {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from retfiner.common.cli import flag
+from retfiner.common.cli import default_of, flag
 from retfiner.common.errors import InputError
 from retfiner.common.numbers import (
     NonNegativeFloat,
@@ -297,8 +297,8 @@ class RefineConfig(
                 expected="one of the two",
                 remedy="--train_csv pairs.csv, with columns image, report, patient_id",
             )
-        if self.dataset is not None and (self.train_csv is not None or self.val_csv is not None):
-            raise InputError("--dataset and a CSV are both given", expected="one of the two")
+        if self.dataset is not None:
+            self._check_dataset()
         self._check_contrast()
         self._check_exams()
         if self.max_text_tokens < 3:
@@ -308,15 +308,33 @@ class RefineConfig(
                 expected="at least 3: [CLS], one WordPiece, [SEP]",
             )
 
-    def _check_exams(self) -> None:
-        if self.dataset is not None and (
-            self.group_column is not None or self.report_part == "findings"
-        ):
+    def _check_dataset(self) -> None:
+        if self.train_csv is not None or self.val_csv is not None:
+            raise InputError("--dataset and a CSV are both given", expected="one of the two")
+        if self.group_column is not None or self.report_part == "findings":
             raise InputError(
                 "exams and sections of reports are read from a table only",
                 got="--dataset with --group_column or --report_part findings",
                 remedy="--train_csv, or leave them out",
             )
+        # Who says that there are no patients is heard, and images may be of any folder.
+        heard = {"image_root": self.image_root, "patient_column": "none"}
+        plain = {field.name: default_of(field) for field in fields(TableSettings)}
+        plain["image_cache"] = False
+        idle = [
+            f"--{name}"
+            for name, value in plain.items()
+            if getattr(self, name) not in (value, heard.get(name, value))
+        ]
+        if idle:
+            raise InputError(
+                f"{' and '.join(idle)} without effect: --dataset reads its pairs by itself",
+                got=f"--dataset {self.dataset}",
+                expected="a table, whose rows and images are looked at",
+                remedy="--train_csv, or leave it out and let the class see to it",
+            )
+
+    def _check_exams(self) -> None:
         plain = {"pooling": "attention", "slices": "even", "max_slices": 16}
         idle = [f"--{name}" for name, value in plain.items() if getattr(self, name) != value]
         if idle and self.group_column is None:
@@ -325,13 +343,19 @@ class RefineConfig(
                 got="no --group_column",
                 remedy="--group_column COLUMN, which names the exam of a row, or leave it out",
             )
-        if self.image_cache and self.group_column is not None and self.slices == "random":
+        if self.image_cache and self.dataset is None and not self.can_cache_images:
             raise InputError(
                 "--image_cache and --slices random do not go together",
                 got="both",
                 expected="the same images in each epoch, or no cache: it has no room for all",
                 remedy="--slices even, or leave --image_cache out",
             )
+
+    @property
+    def can_cache_images(self) -> bool:
+        """Whether images can be kept: a table's, the same ones in each epoch."""
+        draws_slices = self.group_column is not None and self.slices == "random"
+        return self.dataset is None and not draws_slices
 
     @property
     def draws_anew(self) -> bool:
@@ -341,10 +365,11 @@ class RefineConfig(
 
     def _check_contrast(self) -> None:
         is_contrastive = {"itc", "itm"} & set(self.losses)
+        batch = "--batch_size" if self.contrast_batch is None else "--contrast_batch"
         if is_contrastive and (self.contrast_batch or self.batch_size) == 1:
             raise InputError(
                 "a batch of one has nothing to contrast",
-                got=f"--batch_size {self.batch_size} with {' and '.join(sorted(is_contrastive))}",
+                got=f"{batch} 1 with {' and '.join(sorted(is_contrastive))}",
                 expected="at least 2; the method was published with 128",
             )
         given = self.contrast_batch is not None and self.batch_size is not None
@@ -431,7 +456,7 @@ class RefineConfig(
                 got=f"--losses {' '.join(self.losses)}"
                 + (" with weight 0 for itc" if "itc" in self.losses else ""),
                 expected="itc among them: it alone trains the encoder in these steps",
-                remedy="leave it out, or --unfreeze_last 0",
+                remedy="leave it out, or give itc a weight",
             )
         if self.fixed_temp and self.exponential_temp:
             raise InputError(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from retfiner.data.batch import Collate
     from retfiner.data.datamodule import Pairs, PairsDataModule, Transforms
     from retfiner.text.encoder import CrossAttentionBert
     from retfiner.training.distributed.launch import Hardware
@@ -192,8 +193,9 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     validation = evaluation_transform(backbone)
     train = replace(validation, interpolation=train_interpolation(config.recipe, given))
     pairs = load_pairs(config, tables, (train, validation))
+    collate = make_collate(config, tokenizer, backbone.input_shape)
     if tables is not None:
-        reports = tables[0].reports + tables[1].reports
+        reports = [collate.part_of(report) for table in tables for report in table.reports]
         cut = cut_reports(tokenizer, reports, config.max_text_tokens)
         require_readable(cut, config.max_alike)
     basis = basis_of(config, backbone, text, pairs, hardware.processes)
@@ -223,7 +225,7 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
         # Given back by a config.yaml, it is still what the recipe chose.
         description["given"] = sorted(given.keys() - resumed.chosen.keys())
         description["lora_scale"] = config.lora_scale(choice.recipe.lora_rank)
-    batches = load_batches(config, choice.recipe, pairs, tokenizer, backbone.input_shape)
+    batches = load_batches(config, choice.recipe, pairs, collate)
     steps = batches.steps_per_epoch(hardware.processes)
     module = build_module(config, choice.recipe, backbone, text, tokenizer.mask_token_id)
     module.description = description
@@ -250,27 +252,32 @@ def warn_of_modalities(tables: Tables | None, backbone: Backbone, weights: Path)
         rank_zero_print(f"Note:           {name} takes one channel: fundus photographs become gray")
 
 
-def load_batches(
-    config: RefineConfig,
-    recipe: Recipe,
-    pairs: Pairs,
-    tokenizer: PreTrainedTokenizerBase,
-    image_shape: tuple[int, int, int],
-) -> PairsDataModule:
-    """Make loaders of the data, as the backbone and the text encoder take them."""
+def make_collate(
+    config: RefineConfig, tokenizer: PreTrainedTokenizerBase, image_shape: tuple[int, int, int]
+) -> Collate:
+    """Say how pairs become a batch, as the text encoder and the backbone take it."""
     from retfiner.data.batch import Collate
+
+    draws_sentences = config.report_part == "random_sentences"
+    return Collate(
+        tokenizer,
+        config.max_text_tokens,
+        image_shape,
+        config.on_bad_row,
+        config.seed if draws_sentences else None,
+    )
+
+
+def load_batches(
+    config: RefineConfig, recipe: Recipe, pairs: Pairs, collate: Collate
+) -> PairsDataModule:
+    """Make loaders of the data."""
     from retfiner.data.datamodule import PairsDataModule
     from retfiner.training.distributed.join import BatchJoiner
 
     return PairsDataModule(
         pairs,
-        Collate(
-            tokenizer,
-            config.max_text_tokens,
-            image_shape,
-            config.on_bad_row,
-            config.seed if config.report_part == "random_sentences" else None,
-        ),
+        collate,
         BatchJoiner(),
         batch_size=recipe.pairs_per_batch,
         seed=config.seed,
@@ -400,7 +407,8 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
     from retfiner.training.distributed.launch import is_rank_zero, rank_zero_print
     from retfiner.training.loggers import build_loggers
     from retfiner.training.monitor import find_monitors
-    from retfiner.training.recipe import patience_notes, schedule_notes, settings_of
+    from retfiner.training.no_effect import no_effect_notes
+    from retfiner.training.recipe import schedule_notes, settings_of
     from retfiner.training.resume import read_resumed_run
     from retfiner.training.run_folder import open_run_folder, write_config
     from retfiner.training.stop_signals import StopSignals
@@ -434,6 +442,7 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
             gradient_clip_val=config.gradient_clip_val,
             checkpoint_every_n_steps=config.checkpoint_every_n_steps,
             image_cache=config.image_cache,
+            can_cache_images=config.can_cache_images,
             deterministic=config.deterministic,
         )
         if is_rank_zero():
@@ -441,7 +450,7 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
         steps = recipe.max_epochs * -(-steps_per_epoch // config.accumulate_grad_batches)
         before = None if run is None else run.description["settings"]["max_epochs"]
         notes = schedule_notes(recipe, steps, before)
-        notes += patience_notes(recipe, settings_of(config))
+        notes += no_effect_notes(module.description["settings"], settings_of(config))
         announce(trainer, module, batches, folder, [*reasons, *notes])
         train(trainer, module, batches, None if run is None else run.path, compile=config.compile)
     return report(folder, batches, monitors[0])

@@ -210,6 +210,7 @@ def test_settings_written_as_yaml_are_read_back_alike(tmp_path):
         ({"train_csv": None, "dataset": "a.py:A", "val_csv": Path("v")}, "--dataset and a CSV"),
         ({"batch_size": 1}, "a batch of one.*\n.*itc and itm"),
         ({"batch_size": 1, "losses": ["itm", "gm"]}, "a batch of one.*\n.*with itm"),
+        ({"contrast_batch": 1}, "a batch of one.*\n.*--contrast_batch 1 with itc"),
         (
             {"contrast_batch": 64, "batch_size": 128},
             "smaller than --batch_size\n.*64 to contrast, computed 128 at",
@@ -227,6 +228,27 @@ def test_settings_written_as_yaml_are_read_back_alike(tmp_path):
 def test_settings_that_do_not_go_together(changes, message):
     with pytest.raises(InputError, match=message):
         RefineConfig(**({"model_weights": Path("w"), "train_csv": Path("p")} | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"not_in": Path("probing")},
+        {"image_cache": True},
+        {"strip_common": True},
+        {"report_column": "text"},
+        {"patient_column": "mrn"},
+        {"max_alike": 0.9},
+    ],
+    ids=str,
+)
+def test_a_data_set_of_ones_own_heeds_no_flag_of_tables(changes):
+    """It would be trained on what --not_in names, for example, and nobody would know."""
+    words = {"model_weights": Path("w"), "dataset": "a.py:A"}
+    with pytest.raises(InputError, match=f"--{next(iter(changes))} without effect"):
+        RefineConfig(**words, **changes)
+    RefineConfig(**words, patient_column="none", image_root=Path("r"), on_bad_row="skip")
+    RefineConfig(model_weights=Path("w"), train_csv=Path("p"), **changes)
 
 
 def test_a_batch_of_one_is_enough_where_nothing_is_contrasted():

@@ -16,6 +16,7 @@ from retfiner.vision.exams import MARKS, marks_of
 from retfiner.vision.images import read_image
 from tests.helpers.exam_run import images_of_exam, refine_exams, report_of_exam
 from tests.helpers.processes import share_of, together
+from tests.helpers.refinement import read_csv, write_csv
 from tests.helpers.small import random_batch, small_model
 
 ALL = ["itc", "itm", "mlm", "gm"]
@@ -324,6 +325,41 @@ def test_exams_are_retrieved_by_what_encode_exam_and_match_give(run, model):
         replace(config, group_column="none", on_bad_row="skip"), model.loaded
     )
     assert single["rerank_top"] > 0
+
+
+def test_images_trained_on_are_counted_whichever_of_an_exam_they_are(run, model, tmp_path):
+    from retfiner.evaluation.config import EvaluateConfig
+    from retfiner.evaluation.pairs import select_pairs
+
+    result, table, _ = run
+    rows = [[f"exams/{exam}_{exam % 4}.png", f"Other {exam}.", f"q{exam}"] for exam in range(16)]
+    other = write_csv(tmp_path / "last_images.csv", rows)
+    config = EvaluateConfig(
+        "retrieval", result.folder, other, image_root=table.parent, group_column="none"
+    )
+    [note] = select_pairs(config, model.loaded.description).notes
+    trained = model.loaded.description["train_pairs"]
+    assert note == f"The model was trained on {trained} of these images, by their content."
+
+
+def test_sentences_that_are_drawn_are_not_cut(run, tmp_path, capsys):
+    """A beginning that all reports share stands in the way of a cut at it, and of no draw."""
+    from retfiner.refine import refine
+
+    _, table, config = run
+    long = "Scan of the retina with the settings of this machine, in the fovea and nasal of it."
+    rows = read_csv(table)
+    for number, row in enumerate(rows):
+        row[0] = str(table.parent / row[0])
+        row[1] = f"{long} {report_of_exam(number)}" if row[1] else ""
+    begun = write_csv(tmp_path / "t.csv", rows, ("image", "report", "patient_id", "visit", "eye"))
+    changes = {"train_csv": begun, "output_dir": tmp_path / "models", "max_epochs": 1}
+    refine(replace(config, **changes))
+    told = " ".join(capsys.readouterr().out.split())
+    assert "are longer than 14 WordPieces and sentences of them are drawn" in told
+    assert "the same as another after the cut" not in told
+    with pytest.raises(InputError, match="the same once they are cut"):
+        refine(replace(config, report_part="all", slices="even", **changes))
 
 
 def test_reports_of_exams_are_evaluated(run, model, tmp_path):

@@ -485,6 +485,16 @@ def test_a_patience_that_the_recipe_has_no_use_for_is_said(run, capsys):
     assert "note: --patience 1 has no effect" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_pair_alone_says_nothing_of_its_image(run, capsys, size):
+    """Dealt out among one, each gets its own again: a loss that does not change would mislead."""
+    folder = run(losses=["mlm"], batch_size=size, max_epochs=1)
+    has_verdict = size > 1
+    assert bool([n for n in metrics_of(folder)[0] if n.startswith("shuffled/")]) == has_verdict
+    said = capsys.readouterr().out
+    assert any(word in said for word in ("learns", "at chance", "not use")) == has_verdict
+
+
 def test_max_epochs(run):
     assert len(column(run(max_epochs=3), "train/loss")) == 3
 

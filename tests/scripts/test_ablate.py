@@ -34,6 +34,22 @@ def test_wrong_flags_are_told_before_anything_is_done(tmp_path, words, expected)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--fixed_temp"], "the variant without_itc does not go with these flags"),
+        (["--only", "full mlm_alone", "--contrast_batch", "64"], "the variant mlm_alone does not"),
+        (["--only", "itc_alone without"], "there is no variant without\n"),
+    ],
+)
+def test_what_a_variant_cannot_take_is_told_before_another_is_trained(tmp_path, words, expected):
+    needed = ["--model_weights", "w.pth", "--train_csv", "p.csv", "--data_root", "d"]
+    done = ablate(tmp_path, *needed, "--output", "out", *words)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_a_table_comes_out_and_what_is_finished_is_kept(tmp_path):
     material = make_material(tmp_path / "mit Leerzeichen")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -71,7 +72,6 @@ class UserDataset(Dataset[Any]):
 def _build(reference: str, offered: dict[str, Any]) -> Any:
     dataset_class = load_dataset_class(reference)
     parameters = inspect.signature(dataset_class).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     unknown = [
         name
         for name, p in parameters.items()
@@ -86,7 +86,7 @@ def _build(reference: str, offered: dict[str, Any]) -> Any:
             remedy="give the others a default",
         )
     dataset = dataset_class(
-        **{key: value for key, value in offered.items() if takes_any or key in parameters}
+        **{key: value for key, value in offered.items() if _accepts(parameters, key)}
     )
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise InputError(f"{reference} is not a data set", expected="__len__ and __getitem__")
@@ -96,3 +96,13 @@ def _build(reference: str, offered: dict[str, Any]) -> Any:
 def takes(reference: str, argument: str) -> bool:
     """Say whether the user's class names an argument; with ``split`` it makes its own parts."""
     return argument in inspect.signature(load_dataset_class(reference)).parameters
+
+
+def accepts(reference: str, argument: str) -> bool:
+    """Say whether the user's class is given an argument that it is offered, ``**`` included."""
+    return _accepts(inspect.signature(load_dataset_class(reference)).parameters, argument)
+
+
+def _accepts(parameters: Mapping[str, inspect.Parameter], argument: str) -> bool:
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return takes_any or argument in parameters

@@ -21,7 +21,7 @@ from retfiner.common.errors import InputError
 from retfiner.common.processes import SIGNALS, enough_workers, handing_over, start_reader
 from retfiner.common.seeds import generator
 from retfiner.data.batch import Collate, Collated
-from retfiner.data.custom import UserDataset, takes
+from retfiner.data.custom import UserDataset, accepts, takes
 from retfiner.data.exams import Slices
 from retfiner.data.manifest import Manifest, require_contrast, split_groups
 from retfiner.data.pairs import ImageCaptionDataset, NumberedPairs
@@ -111,11 +111,14 @@ def pairs_of_dataset(
     Raises:
         InputError: If the data cannot be used, or a part has fewer than two pairs.
     """
-    if transforms[0] != transforms[1] and not takes(reference, "transform"):
+    if transforms[0] != transforms[1] and not accepts(reference, "transform"):
         raise InputError(
             f"--train_interpolation has no effect on {reference}, which takes no `transform`",
-            got=f"--train_interpolation {transforms[0].interpolation}",
-            remedy="leave it out, or resize with the argument `transform`",
+            got=f"--train_interpolation {transforms[0].interpolation}, which --recipe published"
+            " asks for where it is not given",
+            expected=f"{transforms[1].interpolation}, as in validation",
+            remedy=f"--train_interpolation {transforms[1].interpolation}, or resize with the"
+            " argument `transform`",
         )
     offered = [{"transform": transform, "image_root": image_root} for transform in transforms]
     if takes(reference, "split"):

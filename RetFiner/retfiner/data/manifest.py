@@ -81,6 +81,14 @@ class Manifest:
             images = [part.content.address for exam in self.exams for part in exam.parts]
         return {image.read_as.modality or OCT for image in images}
 
+    @property
+    def images_of_pairs(self) -> list[list[ImageAddress]]:
+        """Every image of each pair: of an exam all that its rows name, used or not."""
+        if self.exams is None:
+            return [[image] for image in self.images]
+        contents = [[part.content for part in exam.parts] for exam in self.exams]
+        return [[c.image(n) for c in parts for n in range(c.images)] for parts in contents]
+
     def select(self, indices: Sequence[int]) -> Manifest:
         """Return the pairs at ``indices``, in that order."""
         return replace(

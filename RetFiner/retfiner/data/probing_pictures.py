@@ -100,25 +100,29 @@ def require_not_probed(tables: Sequence[Manifest], root: Path | None) -> None:
 
     Pictures that lie in the validation or test part of a prepared data set are refused by their
     place; with a ``root`` of probing data, all others that look like one of it, and its patients.
+    An exam is refused for any of its images.
 
     Raises:
         InputError: If there are any; rows are named, patients are not.
     """
     for table in tables:
-        inside = [row for row, image in zip(table.rows, table.images, strict=True)
-                  if _is_held_out(image.path)]  # fmt: skip
+        inside = [row for row, images in zip(table.rows, table.images_of_pairs, strict=True)
+                  if any(_is_held_out(image.path) for image in images)]  # fmt: skip
         _refuse(table, inside, f"in the val or test folder of a data set with {DESCRIPTION}",
                 "leave these rows out: probe.py tests on these pictures")  # fmt: skip
     if root is None:
         return
     probing = ProbingPictures.read(root)
     for table in tables:
-        distinct = list(dict.fromkeys(table.images))
+        shown = [(pair, image) for pair, images in enumerate(table.images_of_pairs)
+                 for image in images]  # fmt: skip
+        distinct = list(dict.fromkeys(image for _, image in shown))
         looks = dict(zip(distinct, look_at_all(distinct, "comparing images"), strict=True))
-        hashes = np.concatenate([looks[image] for image in table.images])
-        found = probing.shared(hashes, table.patients or [None] * len(table))
+        hashes = np.concatenate([looks[image] for _, image in shown])
+        owners = [None if table.patients is None else table.patients[pair] for pair, _ in shown]
+        found = probing.shared(hashes, owners)
         kinds = shorten(sorted({kind for kind, _ in found.values()}))
-        _refuse(table, [table.rows[i] for i in sorted(found)], kinds,
+        _refuse(table, [table.rows[pair] for pair in sorted({shown[i][0] for i in found})], kinds,
                 f"prepare_pairs.py --csv TABLE --not_in {root} leaves them out")  # fmt: skip
 
 

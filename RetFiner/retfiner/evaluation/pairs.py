@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def _overlap(manifest: Manifest, settings: Mapping[str, Any]) -> list[str]:
     """Say how many pairs have an image or a patient that the model was trained on.
 
     That is known as long as its training table is there. Images are compared by their bytes,
-    wherever they lie and whatever they are called.
+    wherever they lie and whatever they are called; of exams, all of them.
     """
     table = local_path(Path(settings["train_csv"] or ""))
     if not table.is_file() and url_of(table) is None:
@@ -109,14 +110,14 @@ def _overlap(manifest: Manifest, settings: Mapping[str, Any]) -> list[str]:
             seen, _ = split_by_patient(seen, settings["val_fraction"], settings["seed"])
     except InputError:
         return []  # the table is no longer what it was
-    sizes = {size_of(image.path) for image in seen.images}
-    images = [image for image in manifest.images if size_of(image.path) in sizes]
-    sizes = {size_of(image.path) for image in images}
-    paths = {image.path for image in (*seen.images, *images) if size_of(image.path) in sizes}
+    trained, asked = (list(chain(*pairs.images_of_pairs)) for pairs in (seen, manifest))
+    size = {path: size_of(path) for path in {image.path for image in (*trained, *asked)}}
+    both = {size[image.path] for image in trained} & {size[image.path] for image in asked}
+    paths = [path for path in size if size[path] in both]
     shown = track(paths, "comparing with the images trained on", len(paths), "file")
     hashes = {path: url_of(path) or file_sha256(path) for path in shown}
-    keys = {(hashes.get(image.path), image.index, image.member) for image in seen.images}
-    shared = sum((hashes[image.path], image.index, image.member) in keys for image in images)
+    keys = {(hashes.get(i.path), i.index, i.member) for i in trained if i.path in hashes}
+    shared = sum((hashes.get(i.path), i.index, i.member) in keys for i in asked)
     patients = shared_patients(manifest.patients or (), seen.patients or (), seen.patient_ids)
     told = [f"{shared} of these images, by their content"] * bool(shared)
     told += [f"{len(patients)} of these patients, by their names"] * bool(patients)

@@ -167,6 +167,17 @@ class RefinementModule(pl.LightningModule):
 
     def _look_at_objectives(self, batch: Batch, batch_idx: int, encoded: Encoded) -> None:
         """Note what guessing gives, and log the losses with the images dealt out anew."""
+        if batch.total > 1:  # a pair alone would get its own image again
+            self._log_shuffled(batch, batch_idx, encoded)
+        for name, loss in self.losses.items():
+            own = generator(self.seed, "validation", 0, batch_idx, name)
+            counts = loss.guesses(self.model, batch, own).cpu()
+            if loss.predicts_tokens:  # words are as frequent as in all of validation
+                self._words[name] = self._words.get(name, torch.zeros(())) + counts
+            else:
+                self.log(f"chance/{name}", entropy(counts), on_epoch=True, batch_size=batch.total)
+
+    def _log_shuffled(self, batch: Batch, batch_idx: int, encoded: Encoded) -> None:
         everyone = batch if batch.joined is None else batch.joined
         dealt = deal_anew(everyone.report_ids, everyone.image_ids)[batch.own]
         images, mask = self.model.tokens_of_all(batch, encoded)
@@ -180,13 +191,6 @@ class RefinementModule(pl.LightningModule):
         shuffled = self._losses_of(batch, others, "validation", 0, batch_idx)
         for name, value in _over_processes(shuffled).items():
             self.log(f"shuffled/{name}", value, on_epoch=True, batch_size=batch.total)
-        for name, loss in self.losses.items():
-            own = generator(self.seed, "validation", 0, batch_idx, name)
-            counts = loss.guesses(self.model, batch, own).cpu()
-            if loss.predicts_tokens:  # words are as frequent as in all of validation
-                self._words[name] = self._words.get(name, torch.zeros(())) + counts
-            else:
-                self.log(f"chance/{name}", entropy(counts), on_epoch=True, batch_size=batch.total)
 
     def on_validation_epoch_end(self) -> None:
         """Log recall@k and what guessing gives, over the whole validation set."""

@@ -170,21 +170,6 @@ def schedule_notes(recipe: Recipe, steps: int, epochs_before: int | None = None)
     return notes
 
 
-def patience_notes(recipe: Recipe, given: Collection[str]) -> list[str]:
-    """Say so where the user set a patience, and the recipe chose a metric that asks for none.
-
-    Args:
-        recipe: How the run trains.
-        given: Names of what the user set.
-    """
-    if recipe.monitor[0] != LAST or "patience" not in given or "monitor" in given:
-        return []
-    return [
-        f"note: --patience {recipe.patience} has no effect, since the last epoch is kept; --monitor"
-        " loss, or another metric, ends a run that gets no better"
-    ]
-
-
 def settings_of(config: Any) -> dict[str, Any]:
     """Return those of a configuration's settings that a recipe has as well and the user set."""
     named = {field.name: getattr(config, field.name) for field in fields(Recipe)}
@@ -251,6 +236,8 @@ def _without_effect(given: Mapping[str, Any], basis: Basis) -> dict[str, Any]:
         off["fixed_temp"] = False
     if not {"mlm", "gm"} & set(basis.losses):
         off |= {"random_token_from": 0, "redraw_masks": False}
+    if set(basis.losses) == {"itc"}:  # alone all the way: there is nothing to wait for
+        off["fusion_warmup_steps"] = 0
     if 0 in (given.get("vision_lr"), given.get("unfreeze_last")):
         off["drop_path"] = 0.0  # noise in an encoder that cannot learn to bear it
     return off
@@ -276,12 +263,18 @@ def _explain(name: str, recipe: Recipe, given: Mapping[str, Any], basis: Basis) 
     )
     people = "" if basis.patients is None else f" of {basis.patients} patients"
     yours = f"; yours: {', '.join(sorted(given))}" if given else ""
-    what = "the whole encoder trains" if recipe.vision_lr else "the encoder is frozen"
-    if recipe.unfreeze_last is not None and recipe.vision_lr:
-        what = f"the last {recipe.unfreeze_last} of {basis.blocks} blocks train"
     rate = recipe.vision_lr
+    wait = recipe.fusion_warmup_steps
+    alone = f", by ITC alone up to step {wait}" if wait else ""
     if recipe.lora_rank is not None:  # they are new, and train like what is new
         what, rate = f"updates of rank {recipe.lora_rank} of the encoder train", recipe.lr
+    elif 0 in (recipe.vision_lr, recipe.unfreeze_last):
+        what, rate = "the encoder is frozen", 0.0
+    elif recipe.unfreeze_last is None:
+        what = "the whole encoder trains"
+    else:
+        what = f"the last {recipe.unfreeze_last} of {basis.blocks} blocks train"
+    encoder = f"{what} at {rate:.2g}{alone}" if rate else what
     text = f"BERT at {recipe.text_lr:.2g}" if recipe.text_lr else "BERT stays as it is"
     kept = f"kept: the epoch that {recipe.monitor[0]} finds best"
     if recipe.monitor[0] == LAST:
@@ -289,11 +282,9 @@ def _explain(name: str, recipe: Recipe, given: Mapping[str, Any], basis: Basis) 
         kept = "kept: the last epoch"
         if held is not None and held < FEW_PATIENTS:
             kept += f", since {held} validation patients cannot tell which is best"
-    wait = recipe.fusion_warmup_steps
-    alone = f", by ITC alone up to step {wait}" if wait else ""
     return [
         f"{name}, for {basis.pairs} pairs{people}{yours}",
         f"{recipe.max_epochs} epochs of {recipe.pairs_per_batch} pairs a batch, {steps} steps; "
-        f"{what} at {rate:.2g}{alone};",
+        f"{encoder};",
         f"{text}, what is new at {recipe.lr:.2g}; {kept}",
     ]

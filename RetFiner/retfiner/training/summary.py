@@ -88,12 +88,14 @@ def _announce_reports(train: Manifest, validation: Manifest, collate: Collate) -
     reports = train.reports + validation.reports
     cut = cut_reports(collate.tokenizer, reports, collate.max_tokens)
     repeated = len(reports) - len(set(reports))
+    is_drawn = collate.sentence_seed is not None
+    what = "sentences of them are drawn" if is_drawn else "are cut"
     print(
         f"Reports:        {cut.cut} of {len(reports)} ({100 * cut.cut / len(reports):.1f} %) are "
-        f"longer than {cut.limit} WordPieces and are cut; "
+        f"longer than {cut.limit} WordPieces and {what}; "
         f"{100 * repeated / len(reports):.0f} % repeat another word for word"
     )
-    if cut.alike:
+    if cut.alike and not is_drawn:
         print(
             f"                {cut.alike} of {cut.distinct} distinct reports are the same as"
             f" another after the cut at {cut.limit} WordPieces: raise --max_text_tokens"

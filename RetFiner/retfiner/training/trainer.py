@@ -65,6 +65,7 @@ def build_trainer(
     gradient_clip_val: float | None = None,
     checkpoint_every_n_steps: int = 1000,
     image_cache: bool = False,
+    can_cache_images: bool = True,
     deterministic: bool = False,
 ) -> pl.Trainer:
     """Set up Lightning: device, arithmetic, checkpoints, early stopping, logs.
@@ -106,7 +107,7 @@ def build_trainer(
                 LearningRateMonitor("step"),
                 BestCheckpoint(folder, first),
                 *(BestCheckpoint(folder, other, other.file) for other in others),
-                DataLoadingMonitor(image_cache),
+                DataLoadingMonitor(image_cache, can_cache_images),
                 EpochSummary(folder, first),
                 ProgressBar(),
             ],

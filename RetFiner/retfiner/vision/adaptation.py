@@ -31,7 +31,7 @@ def unfreeze_last(encoder: nn.Module, blocks: int) -> None:
     """Freeze all of an encoder but its last blocks and what follows them.
 
     Args:
-        encoder: The vision encoder.
+        encoder: The vision encoder; what its ``fixed`` names stays frozen.
         blocks: How many blocks train; 0 freezes the whole encoder, and with all of them the
             embeddings train as well.
 
@@ -46,9 +46,10 @@ def unfreeze_last(encoder: nn.Module, blocks: int) -> None:
             expected=f"at most {depth}",
             remedy=f"--unfreeze_last {depth} to train the whole encoder",
         )
-    layers = layers_of(encoder)
+    layers, fixed = layers_of(encoder), getattr(encoder, "fixed", ())
     for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(blocks == depth or layers[name] > depth - blocks)
+        trains = blocks == depth or layers[name] > depth - blocks
+        parameter.requires_grad_(trains and name not in fixed)
 
 
 def add_lora(encoder: nn.Module, rank: int, scale: float) -> None:

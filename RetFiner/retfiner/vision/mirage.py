@@ -37,9 +37,14 @@ _OTHER_MODALITIES = re.compile(r"input_adapters\.(?!bscan\.)|output_adapters\.")
 
 
 class MirageEncoder(nn.Module):
-    """The B-scan path of MIRAGE, its modules nested as in the published one."""
+    """The B-scan path of MIRAGE, its modules nested as in the published one.
+
+    Attributes:
+        fixed: Names of parameters that never train: sines and cosines of the position.
+    """
 
     model: Any
+    fixed = (_POSITIONS,)
 
     def __init__(
         self,

@@ -57,6 +57,10 @@ class Split(Whole):
 class Plain(Whole):
     def __init__(self, image_root):
         super().__init__(None, image_root)
+
+class TakesAll(Whole):
+    def __init__(self, **given):
+        super().__init__(**given)
 """
 
 
@@ -211,8 +215,14 @@ def test_training_and_validation_have_a_transform_each(material, transform, tmp_
 
 def test_a_class_that_takes_no_transform_cannot_be_resized_otherwise(material, transform, tmp_path):
     config = own(material, "Plain", tmp_path)
-    with pytest.raises(InputError, match="--train_interpolation has no effect"):
-        refine.load_pairs(config, None, (replace(transform, interpolation="bicubic"), transform))
+    mixed = (replace(transform, interpolation="bicubic"), transform)
+    with pytest.raises(InputError, match="--train_interpolation has no effect") as caught:
+        refine.load_pairs(config, None, mixed)
+    # Of --recipe published nobody gave it, so that nobody can leave it out.
+    assert "--recipe published" in str(caught.value)
+    assert "--train_interpolation bilinear" in str(caught.value)
+    takes_all = own(material, "TakesAll", tmp_path)
+    assert refine.load_pairs(takes_all, None, mixed).train_size > 1, "** is given a transform too"
 
 
 def test_a_data_set_with_split_makes_its_own_parts(material, transform, tmp_path):

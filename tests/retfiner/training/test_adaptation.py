@@ -111,6 +111,14 @@ def test_the_last_blocks_and_what_follows_them_train():
         unfreeze_last(encoder, 4)
 
 
+def test_all_blocks_are_the_whole_encoder_and_no_more():
+    """MIRAGE's positions are sines and cosines; a frozen encoder is thawed as a new one trains."""
+    for encoder in (small_vit(depth=3), MirageEncoder(width=48, depth=3, heads=4)):
+        whole = trainable(encoder)
+        unfreeze_last(encoder.requires_grad_(False), 3)
+        assert trainable(encoder) == whole
+
+
 def test_learning_rates_fall_from_layer_to_layer():
     encoder = small_vit(depth=3)
     groups = vision_groups(encoder, lr=1.0, decay=0.5)
@@ -351,6 +359,10 @@ def test_compiled_encoders_give_the_numbers_of_plain_ones(material, tmp_path):
         ({"vision_lr": 0.0, "unfreeze_last": 1}, "--vision_lr 0 freezes.*\n.*--unfreeze_last"),
         ({"layer_decay": 1.5}, "is a share"),
         ({"fusion_warmup_steps": 9, "losses": ["mlm"]}, "nothing to learn from\n.*mlm"),
+        (
+            {"fusion_warmup_steps": 9, "losses": ["mlm"], "unfreeze_last": 0},
+            "leave it out, or give itc a weight",
+        ),
         (
             {"fusion_warmup_steps": 9, "loss_weights": [0.0, 1.0, 1.0, 1.0]},
             "nothing to learn from\n.*weight 0 for itc",

@@ -11,7 +11,6 @@ from retfiner.training.recipe import (
     Basis,
     Recipe,
     choose_recipe,
-    patience_notes,
     schedule_notes,
     settings_of,
 )
@@ -79,6 +78,9 @@ def test_what_finds_nothing_to_act_on_is_off(name):
         choice = choose_recipe(name, {}, basis(losses=losses))
         assert (choice.recipe.fusion_warmup_steps, choice.recipe.fixed_temp) == (0, False)
         assert "by ITC alone" not in " ".join(choice.lines)
+    alone = choose_recipe(name, {}, basis(losses=["itc"]))
+    assert alone.recipe.fusion_warmup_steps == 0
+    assert "by ITC alone" not in " ".join(alone.lines)
     chosen = choose_recipe(name, {}, basis(losses=["itc", "itm"])).recipe
     assert (chosen.random_token_from, chosen.redraw_masks) == (0, False)
     assert chosen.fusion_warmup_steps == everything.fusion_warmup_steps
@@ -94,6 +96,8 @@ def test_a_frozen_encoder_has_no_stochastic_depth(frozen):
     assert choose_recipe("published", {}, basis()).recipe.drop_path == 0.1
     assert choose_recipe("published", frozen, basis()).recipe.drop_path == 0
     assert choose_recipe("published", frozen | {"drop_path": 0.2}, basis()).recipe.drop_path == 0.2
+    lines = choose_recipe("auto", frozen, basis()).lines
+    assert "steps; the encoder is frozen;" in lines[1], "neither at a rate, nor the last 0 blocks"
     few = auto(frozen, pairs=80)
     assert (few.lora_rank, few.unfreeze_last or 0) == (None, 0)
 
@@ -137,14 +141,6 @@ def test_the_settings_of_a_run_can_be_given_back_and_choose_the_same(name, pairs
     recipe = chosen_by(config)
     again = RefineConfig(**(dataclasses.asdict(config) | dataclasses.asdict(recipe)))
     assert chosen_by(again) == recipe
-
-
-def test_a_patience_that_nothing_asks_for_is_said():
-    last, loss = auto({"patience": 3}), choose_recipe("published", {"patience": 3}, basis()).recipe
-    [note] = patience_notes(last, ["patience"])
-    assert "--patience 3 has no effect" in note and "--monitor loss" in note
-    assert patience_notes(last, []) == patience_notes(loss, ["patience"]) == []
-    assert patience_notes(last, ["monitor", "patience"]) == [], "as a run's config.yaml has it"
 
 
 def test_few_pairs_make_small_batches_and_enough_steps():

@@ -24,6 +24,7 @@ class DataLoadingMonitor(pl.Callback):
 
     Args:
         is_cached: Whether images are decoded once a run; the epoch that does so is let pass.
+        can_cache: Whether they could be, by ``--image_cache``.
         clock: Gives the time in seconds.
 
     Attributes:
@@ -31,9 +32,13 @@ class DataLoadingMonitor(pl.Callback):
     """
 
     def __init__(
-        self, is_cached: bool = False, clock: Callable[[], float] = time.perf_counter
+        self,
+        is_cached: bool = False,
+        can_cache: bool = True,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.is_cached, self.clock = is_cached, clock
+        self.advises_cache = can_cache and not is_cached
+        self.clock = clock
         self.fills_cache = is_cached
         self.marks: list[Any] = []
         self.share = 0.0
@@ -69,7 +74,7 @@ class DataLoadingMonitor(pl.Callback):
             if self.share > TOO_MUCH and batch_idx > 0 and not is_told:
                 self.advised = True
                 if trainer.is_global_zero:
-                    tqdm.write(advice(self.share, self.is_cached))
+                    tqdm.write(advice(self.share, self.advises_cache))
 
     def _mark(self, trainer: pl.Trainer) -> Any:
         if trainer.strategy.root_device.type != "cuda":
@@ -87,9 +92,9 @@ def _between(one: Any, other: Any) -> float:
     return float(one.elapsed_time(other)) / 1000
 
 
-def advice(share: float, is_cached: bool) -> str:
-    """Say what helps against waiting."""
+def advice(share: float, with_cache: bool) -> str:
+    """Say what helps against waiting, a cache included where there can be one."""
     remedy = "more processes with --num_workers"
-    if not is_cached:
+    if with_cache:
         remedy = f"--image_cache, or {remedy},"
     return f"note: {100 * share:.0f} % of the epoch waited for images; {remedy} would shorten it"

@@ -12,6 +12,7 @@ from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
 from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
 from retfiner.data.manifest import read_splits
+from retfiner.data.pair_table import Columns
 from retfiner.data.probing_pictures import require_not_probed
 from retfiner.data.public import PUBLIC_SETS, octdl, olives
 from tests.helpers.probing_data import write_data_set
@@ -219,6 +220,23 @@ def test_training_refuses_what_is_probed_on(tmp_path):
     (data / "Own" / "dataset.json").write_text("{}")
     with pytest.raises(InputError, match="in the val or test folder of a data set"):
         require_not_probed(within, None)
+
+
+def test_an_exam_is_refused_for_any_of_its_images(tmp_path):
+    """Not for the one in its middle alone, which stands for it elsewhere."""
+    rows = []
+    for exam in range(4):
+        for number in range(3):
+            write_image(tmp_path / f"{exam}_{number}.png", 10 * exam + number)
+            rows.append([f"{exam}_{number}.png", f"report {exam}", f"p{exam}", str(exam)])
+    header = ("image", "report", "patient_id", "visit")
+    table = write_csv(tmp_path / "exams.csv", rows, header)
+    tables = read_splits(table, val_fraction=0.25, columns=Columns(group="visit"))
+    require_not_probed(tables, probed(tmp_path / "others", [], patient="nobody"))
+    assert all(image.path.name != "1_2.png" for part in tables for image in part.images)
+    data = probed(tmp_path, [tmp_path / "1_2.png"], patient="nobody")
+    with pytest.raises(InputError, match=r"picture of a probing set.*: rows 5\n"):
+        require_not_probed(tables, data)
 
 
 def test_nothing_half_made_is_left_behind(tmp_path):

@@ -71,9 +71,11 @@ def test_a_cache_that_is_filled_is_no_reason_to_ask_for_one(capsys):
 
 
 def test_a_run_that_waits_says_so(tmp_path, capsys):
+    """Without a cache, which there is of a table's images alone."""
     material = make_material(tmp_path / "material")
     slow = tmp_path / "slow.py"
     slow.write_text(SLOW)
     changes = {"train_csv": None, "dataset": f"{slow}:Slow", "image_root": material.csv.parent}
     refine(settings(material, tmp_path / "models", losses=["itc"], max_epochs=1, **changes))
-    assert "waited for images" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "waited for images; more processes with --num_workers would" in said
