@@ -82,7 +82,7 @@ def encoder_advice(change: Change) -> list[str]:
     if change.finding == "worse":
         return [
             "warning: refinement made the encoder worse on patients it has not seen; do not use it",
-            "         without probing. Try a lower --vision_lr, --lora_rank 8, or more pairs.",
+            "         without probing. Try a lower --vision_lr or --lr, --lora_rank 8, more pairs.",
         ]
     if change.finding == "too few patients to say":
         return [

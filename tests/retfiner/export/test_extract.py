@@ -134,7 +134,7 @@ def test_extraction_warns_of_a_worse_encoder(run, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "Encoder:        worse on your own reports" in out
     assert "warning: refinement made the encoder worse on patients it has not seen" in out
-    assert "Try a lower --vision_lr, --lora_rank 8, or more pairs." in out
+    assert "Try a lower --vision_lr or --lr, --lora_rank 8, more pairs." in out
 
 
 def test_extraction_says_where_nothing_was_measured(run, tmp_path, capsys):
