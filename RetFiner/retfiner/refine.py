@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from retfiner.common.cli import as_plain
+from retfiner.common.cli import as_plain, changed_settings
 from retfiner.common.faults import TRAINING_MEMORY, explained_faults
 from retfiner.common.progress import LOADING, progress
 from retfiner.config import RefineConfig
@@ -171,7 +171,6 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
         from retfiner.training.distributed.launch import resolve_hardware
         from retfiner.training.recipe import choose_recipe, settings_of, train_interpolation
         from retfiner.training.resume import choose_run
-        from retfiner.training.run_folder import run_name
         from retfiner.training.trainer import begin
         from retfiner.vision import evaluation_transform, load_backbone
 
@@ -209,15 +208,7 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
         data=describe_data(pairs, config.dataset),
         lora_scale=config.lora_scale(choice.recipe.lora_rank),
     )
-    name = run_name(
-        backbone.spec.name,
-        config.weights,
-        temperature=config.temperature,
-        exponential_temp=config.exponential_temp,
-        lr=choice.recipe.lr,
-        batch_size=choice.recipe.pairs_per_batch,
-        note=config.note,
-    )
+    name = name_of_run(config, backbone, choice.recipe)
     resumed = choose_run(config.resume, config.output_dir, name, description)
     if resumed is not None:
         choice = choose_recipe(config.recipe, given, basis, resumed.chosen)
@@ -230,6 +221,21 @@ def build(config: RefineConfig, tables: Tables | None) -> Parts:
     module = build_module(config, choice.recipe, backbone, text, tokenizer.mask_token_id)
     module.description = description
     return Parts(hardware, choice, module, batches, steps, name, resumed)
+
+
+def name_of_run(config: RefineConfig, backbone: Backbone, recipe: Recipe) -> str:
+    """Name a run's folder by what tells runs apart."""
+    from retfiner.training.run_folder import run_name
+
+    return run_name(
+        backbone.spec.name,
+        config.weights,
+        temperature=config.temperature,
+        exponential_temp=config.exponential_temp,
+        lr=recipe.lr,
+        batch_size=recipe.pairs_per_batch,
+        note=config.note,
+    )
 
 
 def warn_of_modalities(tables: Tables | None, backbone: Backbone, weights: Path) -> None:
@@ -408,7 +414,7 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
     from retfiner.training.loggers import build_loggers
     from retfiner.training.monitor import find_monitors
     from retfiner.training.no_effect import no_effect_notes
-    from retfiner.training.recipe import schedule_notes, settings_of
+    from retfiner.training.recipe import schedule_notes
     from retfiner.training.resume import read_resumed_run
     from retfiner.training.run_folder import open_run_folder, write_config
     from retfiner.training.stop_signals import StopSignals
@@ -450,7 +456,7 @@ def fit(config: RefineConfig, parts: Parts) -> RunResult:
         steps = recipe.max_epochs * -(-steps_per_epoch // config.accumulate_grad_batches)
         before = None if run is None else run.description["settings"]["max_epochs"]
         notes = schedule_notes(recipe, steps, before)
-        notes += no_effect_notes(module.description["settings"], settings_of(config))
+        notes += no_effect_notes(module.description["settings"], changed_settings(config))
         announce(trainer, module, batches, folder, [*reasons, *notes])
         train(trainer, module, batches, None if run is None else run.path, compile=config.compile)
     return report(folder, batches, monitors[0])

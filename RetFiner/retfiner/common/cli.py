@@ -158,6 +158,12 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
     return field.default
 
 
+def changed_settings(config: Any) -> set[str]:
+    """Name the fields of a configuration that are not their defaults."""
+    fields = dataclasses.fields(config)
+    return {field.name for field in fields if getattr(config, field.name) != default_of(field)}
+
+
 def _declared_in(config_class: type, name: str) -> type:
     """Return the class, of a dataclass and those it inherits from, that declares a field."""
     return next(

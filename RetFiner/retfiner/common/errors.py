@@ -37,6 +37,10 @@ class InputError(ValueError):
         got, remedy = got or self.got, remedy or self.remedy
         return InputError(self.problem, got=got, expected=self.expected, remedy=remedy)
 
+    def advises(self, words: str) -> bool:
+        """Say whether the remedy has these words, as the name of a flag."""
+        return words in (self.remedy or "")
+
     @property
     def in_one_line(self) -> str:
         """The whole message as a cell of a table, or one of many reasons."""

@@ -157,7 +157,7 @@ def by_its_training() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if not any(flag in (error.remedy or "") for flag in ("--table_encoding", "--first_slice")):
+        if not (error.advises("--table_encoding") or error.advises("--first_slice")):
             raise
         told = "a flag of prepare_pairs.py, which writes a table that is read without"
         raise error.changed(remedy=f"{error.remedy} ({told})") from None

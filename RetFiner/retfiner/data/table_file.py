@@ -119,7 +119,7 @@ def read_table_or(
     try:
         return read_table(path, columns, optional, encoding)
     except InputError as error:
-        if not (error.remedy or "").startswith(NAME_COLUMNS):
+        if not error.advises(NAME_COLUMNS):
             raise
         raise error.changed(remedy=remedy) from None
 
@@ -136,7 +136,7 @@ def read_early(path: Path, columns: Sequence[str]) -> Table | None:
     try:
         return read_table(path, columns)
     except InputError as error:
-        if TABLE_ENCODING in (error.remedy or ""):
+        if error.advises(TABLE_ENCODING):
             return None
         raise
 

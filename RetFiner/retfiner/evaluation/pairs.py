@@ -101,10 +101,8 @@ def _overlap(manifest: Manifest, settings: Mapping[str, Any]) -> list[str]:
         return []
     root = settings["image_root"] and Path(settings["image_root"])
     try:
-        columns, reading = (
-            Columns.as_trained(settings),
-            Reading.as_trained(settings, Path(settings["train_csv"])),
-        )
+        columns = Columns.as_trained(settings)
+        reading = Reading.as_trained(settings, Path(settings["train_csv"]))
         seen = read_manifest(table, root, columns, on_bad_row="skip", reading=reading)
         if settings["val_csv"] is None:
             seen, _ = split_by_patient(seen, settings["val_fraction"], settings["seed"])

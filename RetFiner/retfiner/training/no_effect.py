@@ -22,27 +22,17 @@ def no_effect_notes(settings: Mapping[str, Any], given: Collection[str]) -> list
 
     Args:
         settings: All of the run's by name, as its ``config.yaml`` has them.
-        given: Names of those of a recipe's settings that the user set. Where they are a whole
-            recipe, a ``config.yaml`` was given back, and the run that wrote it has said this.
+        given: Names of those that the user set. Where a whole recipe is among them, a
+            ``config.yaml`` was given back, and the run that wrote it has said this.
     """
     if set(given) >= _ALWAYS_CHOSEN:
         return []
-    set_by_user = {name for name in given if settings[name] != 0}  # 0 of these switches off
-    set_by_user |= {name for name, plain in _PLAIN.items() if settings[name] != plain}
+    acting = {name for name in given if settings[name] != 0}  # 0 of these switches off
     return [
         f"note: --{name} {_shown(settings[name])}has no effect: {why}"
         for name, why in _idle(settings).items()
-        if name in set_by_user
+        if name in acting
     ]
-
-
-_PLAIN = {
-    "contra_temp": None,
-    "exponential_temp": False,
-    "val_fraction": 0.1,
-    "worker_start": "auto",
-}
-"""What settings are that the user did not set, of those that no recipe has."""
 
 
 def _idle(settings: Mapping[str, Any]) -> dict[str, str]:

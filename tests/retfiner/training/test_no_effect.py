@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from retfiner.common.cli import as_plain
+from retfiner.common.cli import as_plain, changed_settings
 from retfiner.config import RefineConfig
 from retfiner.training.no_effect import no_effect_notes
 from retfiner.training.recipe import Basis, choose_recipe, settings_of
@@ -15,7 +15,7 @@ def notes(**changes):
     given = settings_of(config)
     basis = Basis("RETFound", 12, False, False, 200, 80, 8, 1, config.losses)
     settings = as_plain(config) | as_plain(choose_recipe(config.recipe, given, basis).recipe)
-    return no_effect_notes(settings, given), settings
+    return no_effect_notes(settings, changed_settings(config)), settings
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_a_recipe_chose_is_nobodys_setting(recipe, losses):
     found, settings = notes(recipe=recipe, losses=losses)
     assert found == []
     config = RefineConfig(**(settings | {"model_weights": Path("w"), "train_csv": Path("p")}))
-    assert no_effect_notes(as_plain(config), settings_of(config)) == []
+    assert no_effect_notes(as_plain(config), changed_settings(config)) == []
 
 
 def test_what_switches_off_is_no_setting():

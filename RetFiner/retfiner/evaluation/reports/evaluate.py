@@ -13,7 +13,6 @@ from retfiner.data.manifest import Manifest
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.embedding import ImageStream
 from retfiner.evaluation.pairs import describe_pairs, select_pairs
-from retfiner.evaluation.reports.findings import are_english
 from retfiner.evaluation.reports.page import build_page
 from retfiner.evaluation.reports.scores import score
 from retfiner.export.loading import LoadedModel
@@ -35,7 +34,7 @@ def evaluate_reports(config: EvaluateConfig, loaded: LoadedModel) -> dict[str, A
     if config.page is not None:
         write_text(config.page, build_page(config, manifest, texts, scores))
     notes = selected.notes
-    if not are_english(manifest.reports):
+    if not scores["findings"]:
         notes = [*notes, "The reports are not English, which is what the rules for findings read:"
                  " words alone are scored."]  # fmt: skip
     lines = zip(manifest.rows, manifest.reports, texts, log_probabilities, strict=True)

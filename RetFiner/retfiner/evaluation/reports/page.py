@@ -9,12 +9,7 @@ from typing import Any, NamedTuple
 from retfiner.data.manifest import Manifest
 from retfiner.evaluation.config import EvaluateConfig
 from retfiner.evaluation.pages import as_8bit, data_uri, get_template
-from retfiner.evaluation.reports.findings import (
-    are_english,
-    find_mentions,
-    normalise,
-    stated_findings,
-)
+from retfiner.evaluation.reports.findings import find_mentions, normalise, stated_findings
 from retfiner.vision.images import read_image
 
 TEMPLATE = Path(__file__).parent / "templates" / "written_reports.html"
@@ -41,7 +36,7 @@ def build_page(
         "beam": f"beam search, {config.beams} candidates",
         "nucleus": f"nucleus sampling, top p {config.top_p:g}, seed {config.seed}",
     }
-    is_read = are_english(manifest.reports)  # by the rules for findings
+    is_read = bool(scores["findings"])  # by rules that know English
     rows = []
     for index in range(min(config.page_rows, len(manifest))):
         true, ours = manifest.reports[index], written[index]
