@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.eyes import eye_of
 from retfiner.common.patient_names import one_spelling, tidy
 from retfiner.common.placeholders import is_placeholder
 
@@ -42,12 +43,6 @@ OLDEST = 125
 _AGE = re.compile(r"(\d+(?:[.,]\d+)?)\s*(y|yrs?|years?|j|jahre?|m|w|d)?\.?", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}[-./]\d|\d[-./]\d{1,2}[-./]\d")
-_SIDES = {
-    **dict.fromkeys(("OD", "R", "RE", "RA", "RIGHT"), "OD"),
-    **dict.fromkeys(("OS", "L", "LE", "LA", "LEFT", "OG"), "OS"),
-}
-"""Eyes by what tables call them, so that one is not taken for two."""
-
 Unit = Literal["image", "volume", "eye", "patient"]
 """What can be scored as one."""
 
@@ -200,7 +195,7 @@ def age_group(age: str) -> str:
 def _owner(row: Mapping[str, str | None]) -> Owner:
     source, _, scan = (row.get("source") or "").partition("#")  # file#k is B-scan k of a volume
     eye = row.get("eye") or owner_in_name(Path(row["image"] or "").stem).eye
-    eye = _SIDES.get(eye.upper(), eye)
+    eye = eye_of(eye) or eye
     groups = {name: (row.get(name) or "").strip() for name in GROUPS}
     groups["age"] = age_group(groups["age"])
     volume = row.get("volume") or (source if scan else "")

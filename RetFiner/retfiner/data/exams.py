@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from retfiner.common.errors import InputError
+from retfiner.common.eyes import eye_of
 from retfiner.common.progress import track
 from retfiner.common.seeds import generator
 from retfiner.data.linked import number_linked
 from retfiner.data.pair_table import PairRow, Problem, as_kind
 from retfiner.vision.images import ImageAddress, count_images, is_image_file, why_unusable
 from retfiner.vision.images.dicom import is_dicom
-from retfiner.vision.images.headers import eye_of, slice_of
+from retfiner.vision.images.headers import slice_of
 
 SlicesName = Literal["central", "even", "random"]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from retfiner.common.errors import InputError, shorten
+from retfiner.common.eyes import eye_of
 from retfiner.common.files import file_sha256
 from retfiner.common.patient_names import tidy
 from retfiner.common.placeholders import is_placeholder, says_nothing
@@ -33,7 +34,6 @@ from retfiner.data.report_text import (
 )
 from retfiner.data.table_file import read_table, require_whole_rows
 from retfiner.vision.images import AS_SAID, ImageAddress, ReadAs, count_images
-from retfiner.vision.images.headers import eye_of
 from retfiner.vision.images.read_as import FUNDUS
 from retfiner.vision.images.remote import local_copy, local_path
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from retfiner.common.errors import InputError
+from retfiner.common.eyes import eye_of
 from retfiner.data.exams import Content, Exam, Place, Slices, contents_of, kind_of, parts_of
 from retfiner.data.pair_table import as_kind
 from retfiner.vision.exams import marks_of
 from retfiner.vision.images import ImageAddress
-from retfiner.vision.images.headers import eye_of
 from retfiner.vision.images.in_memory import ImageLike
 from retfiner.vision.images.kinds import seen_kind
 

@@ -9,10 +9,11 @@ from pydicom.dataset import Dataset
 
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
+from retfiner.common.eyes import eye_of
 from retfiner.data.batch import Collate
 from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
 from retfiner.data.datamodule import pairs_of_tables
-from retfiner.data.exams import Slices, contents_of, eye_of, kind_of
+from retfiner.data.exams import Slices, contents_of, kind_of
 from retfiner.data.fingerprint import describe_data
 from retfiner.data.manifest import read_splits
 from retfiner.data.pair_table import Columns, PairRow, Problem, count_problems, read_pairs

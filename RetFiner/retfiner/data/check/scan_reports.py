@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from retfiner.common.errors import InputError
+from retfiner.common.eyes import eye_of
 from retfiner.common.patient_names import patient_key
 from retfiner.common.progress import track
 from retfiner.data.check.structured_reports import read_structured_reports
@@ -27,7 +28,7 @@ from retfiner.data.report_text import read_report
 from retfiner.data.table_file import Table, read_table_or
 from retfiner.vision.images import ImageAddress, list_image_files
 from retfiner.vision.images.dicom import is_dicom
-from retfiner.vision.images.headers import eye_of, read_scans, slice_of
+from retfiner.vision.images.headers import read_scans, slice_of
 from retfiner.vision.images.kinds import seen_kind
 from retfiner.vision.images.read_as import OCT
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retfiner.common.errors import InputError
+from retfiner.common.eyes import eye_of
 from retfiner.common.progress import track
 from retfiner.data.table_file import Table
 from retfiner.vision.images.dicom import is_dicom
-from retfiner.vision.images.headers import about_dicom, eye_of
+from retfiner.vision.images.headers import about_dicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from retfiner.common.eyes import eye_of
 from retfiner.common.patients import owner_in_name
 from retfiner.vision.images import e2e, topcon, vol
 from retfiner.vision.images.dicom import is_dicom
@@ -24,27 +24,6 @@ from retfiner.vision.images.reading import open_images
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-EYES: Mapping[str, str] = {
-    **dict.fromkeys(
-        ["od", "r", "re", "right", "rechts", "rechtes", "ra", "d", "droit", "droite", "derecho",
-         "derecha", "destro", "destra", "dx", "dexter", "direito", "rechteroog", "prawe", "prawy",
-         "правый", "右", "右眼", "右目"], "OD"
-    ),
-    **dict.fromkeys(
-        ["os", "og", "oi", "oe", "l", "le", "la", "li", "left", "links", "linkes", "g", "gauche",
-         "i", "izquierdo", "izquierda", "s", "sinistro", "sinistra", "sin", "sn", "sx", "sinister",
-         "e", "esquerdo", "linkeroog", "lewe", "lewy", "левый", "左", "左眼", "左目"], "OS"
-    ),
-    **dict.fromkeys(
-        ["ou", "odg", "ods", "ao", "b", "ba", "be", "bds", "both", "beide", "beidseits", "ambos",
-         "les deux", "bilateral", "双眼", "雙眼", "両眼"], "OU"
-    ),
-}  # fmt: skip
-"""How files and tables call the eyes; OU is both."""
-_EYE = re.compile(
-    r"^(ojos?|occhio|œil|oeil|oculus|olhos?|oko) | (eyes?|augen?|ojos|olhos|yeux|глаз)$"
-)
-_TWO_EYES = re.compile(r"(\w+)(?:\s*[/+&,]\s*|\s+(?:und|and|et|y|e)\s+)(\w+)")
 _EPOCH = datetime(1601, 1, 1)
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
 _CIRRUS = re.compile(r"(.+?)_.*_(\d{1,2})-(\d{1,2})-(\d{4})_.*_(OD|OS)_", re.IGNORECASE)
@@ -91,14 +70,6 @@ def read_scans(path: Path) -> list[Scan]:
         else:
             about = _of_name(path.stem)
     return [Scan(path, 0, file.count, *about)]
-
-
-def eye_of(text: str) -> str:
-    """Return OD, OS or OU for what means it, and nothing for what does not."""
-    plain = _EYE.sub("", text.strip().replace(".", "").casefold())
-    if two := _TWO_EYES.fullmatch(plain):  # R/L, OD + OS
-        return "OU" if {EYES.get(two[1]), EYES.get(two[2])} == {"OD", "OS"} else ""
-    return EYES.get(plain, "")
 
 
 def about_dicom(header: Dataset) -> tuple[str, str, str]:

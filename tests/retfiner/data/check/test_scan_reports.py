@@ -12,9 +12,10 @@ from pydicom.dataset import Dataset
 
 from retfiner.common.cli import parse
 from retfiner.common.errors import InputError
+from retfiner.common.eyes import eye_of
 from retfiner.data.check.prepare_pairs import PreparePairsConfig, prepare_pairs
 from retfiner.data.check.scan_reports import _read_days, join
-from retfiner.vision.images.headers import about_dicom, eye_of, read_scans
+from retfiner.vision.images.headers import about_dicom, read_scans
 from tests.helpers.image_files import (
     as_deep,
     dicom,
