@@ -43,6 +43,9 @@ class PretendCuda(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
+        # The first backward pass of a process starts a thread for each device that there seems to
+        # be, after which autograd refuses to work in a forked process, as other tests have them.
+        torch.zeros((), requires_grad=True).backward()
         self.fakes = FakeTensorMode()
         self.waits: Counter[str] = Counter()
 
