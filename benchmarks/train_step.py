@@ -10,7 +10,8 @@
         --device cuda --naive
 
 All ways run in turns in one process over the same weights; seconds are medians over steps after
-warm-up, memory is that of one more step. On a machine that others use too, the processor's time
+warm-up, memory is that of one more step: on a CPU in a process of its own, where no other way has
+left holes. On a machine that others use too, the processor's time
 (``OMP_NUM_THREADS=1``) is steadier than that by the clock. Operations are those of the step's
 matrix products, counted by torch; the share of the peak is theirs against a large matrix product
 measured in the same run.
@@ -24,8 +25,10 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -326,11 +329,13 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     return sum(v.numel() * v.element_size() for v in values if isinstance(v, Tensor))
 
 
-def take_turns(ways: dict[str, Stepper], optimizers: list[torch.optim.Optimizer]) -> list[str]:
+def take_turns(
+    ways: dict[str, Stepper], optimizers: list[torch.optim.Optimizer], memory: bool = True
+) -> list[str]:
     """Let ways take their steps in turns; return those that do not fit, which are left out."""
     left, config = dict(ways), next(iter(ways.values())).config
     timed = config.warmup + config.steps
-    for turn in range(timed + 1):
+    for turn in range(timed + memory):
         for name, way in list(left.items()):
             if turn == config.warmup:
                 way.forget()
@@ -370,11 +375,11 @@ def count_flops(stepper: Stepper) -> float:
     return float(counter.get_total_flops())
 
 
-def same_losses(steppers: dict[str, Stepper]) -> dict[str, float]:
+def same_losses(steppers: list[Stepper]) -> dict[str, float]:
     """Give each loss's largest relative difference between the ways in evaluation mode."""
-    model = next(iter(steppers.values())).model.eval()
+    model = steppers[0].model.eval()
     with torch.no_grad():
-        found = [s.losses(0, s.batch(0), Clock(s.device)) for s in steppers.values()]
+        found = [s.losses(0, s.batch(0), Clock(s.device)) for s in steppers]
     model.train()
     return {
         name: max(abs(other[name] - value).item() / abs(value).item() for other in found)
@@ -382,13 +387,8 @@ def same_losses(steppers: dict[str, Stepper]) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    config = parse(BenchmarkConfig, "Cost of a training step.")
-    torch.manual_seed(0)
-    torch.set_float32_matmul_precision("high")
-    device = torch.device(config.device)
-    model = build_model(config)
+def ways_of(config: BenchmarkConfig, model: RetFiner) -> dict[str, Stepper]:
+    """Give the ways to take a step that the settings ask for."""
     trained = [p for p in model.parameters() if p.requires_grad]
     fused = torch.optim.AdamW(trained, lr=1e-6, fused=True)
     plain = torch.optim.AdamW(trained, lr=1e-6)  # as torch chooses: on a GPU, tensors together
@@ -406,20 +406,44 @@ def main() -> None:
         ways["channels last"] = Stepper(config, model, fused, channels_last=True)
     if config.naive:
         ways["naive"] = Stepper(config, model, plain, naive_losses)
-    flops = {name: count_flops(way) for name, way in ways.items()}
-    differences = same_losses(ways)
     if config.compile:
         extra = changes_of(model.compile_encoders, model)
         ways["compiled"] = Stepper(config, model, fused, extra=extra)
-        flops["compiled"] = flops["ours"]  # torch cannot count within compiled code
     if config.exam_images is not None:
         way = f"exams of {config.exam_images}"
         ways[way] = Stepper(config, model, fused, exam_images=config.exam_images)
-        flops[way] = count_flops(ways[way])
+    return ways
+
+
+def memory_of(config: BenchmarkConfig, name: str) -> int:
+    """Give the most bytes that a step of one way holds, of a process that takes no other."""
+    way = ways_of(config, build_model(config))[name]
+    way.measure(0)  # an optimiser has a state from its first step on
+    way.measure_memory(1, 0)
+    return way.peak
+
+
+def main() -> None:
+    """Measure and print."""
+    config = parse(BenchmarkConfig, "Cost of a training step.")
+    torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high")
+    device = torch.device(config.device)
+    model = build_model(config)
+    ways = ways_of(config, model)
+    counted = {name: way for name, way in ways.items() if name != "compiled"}
+    flops = {name: count_flops(way) for name, way in counted.items()}
+    flops["compiled"] = flops["ours"]  # torch cannot count within compiled code
+    differences = same_losses([way for way in counted.values() if way.exam_images is None])
     peak = matrix_peak(device, config.precision)
-    for name in take_turns(ways, [fused, plain]):
+    optimizers = list({id(way.optimizer): way.optimizer for way in ways.values()}.values())
+    for name in take_turns(ways, optimizers, memory=device.type == "cuda"):
         print(f"{name}: does not fit into this device's memory")
         del ways[name]
+    if device.type == "cpu":
+        for name, way in ways.items():
+            with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+                way.peak = alone.submit(memory_of, config, name).result()
     # The same work in fewer operations is not worse: the share is of what a way itself computes.
     results = {name: way.summary(flops[name], peak) for name, way in ways.items()}
     report(config, results, peak, differences)

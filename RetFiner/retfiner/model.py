@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from timm.layers import Mlp
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -18,9 +19,9 @@ from retfiner.text.layer import KeysValues
 from retfiner.text.overlap import shared_words
 from retfiner.text.packing import Packing, packing_of
 from retfiner.text.reading import Reading
+from retfiner.text.recompute import ForgetOutput
 from retfiner.vision import Backbone
 from retfiner.vision.exams import MARKS, AttentionPooling, MeanPooling, pooled
-from retfiner.vision.recompute import ForgetActivation, Switch
 
 DuplicateReports = Literal["shared", "ignore", "similar"]
 Contrast = Literal["softmax", "sigmoid"]
@@ -282,8 +283,8 @@ class RetFiner(nn.Module):
                 self.contra_bias = nn.Parameter(torch.tensor(SIGMOID_BIAS))
         if itm_head is not None:
             self.itm_head = itm_head
-        self.recompute = Switch()
-        self._forget_activations()
+        self.recompute = self.multimodal_encoder.recompute
+        self._forget_outputs()
         self.pooling = pooling
         if pooling is not None:
             self.image_marks = nn.Linear(MARKS, width, bias=False)
@@ -310,16 +311,26 @@ class RetFiner(nn.Module):
             lowest = math.log(MIN_TEMPERATURE) if self.exponential_temp else MIN_TEMPERATURE
             self.contra_temp.clamp_(min=lowest)
 
-    def _forget_activations(self) -> None:
-        """Keep no output of an MLP's GELU for the backward pass; :attr:`recompute` decides."""
+    def _forget_outputs(self) -> None:
+        """Keep less for the backward pass, as :attr:`recompute` decides.
+
+        No output of an MLP's GELU, nor of the ViT's LayerNorms: those of a BERT are read by
+        several.
+        """
         vision, text = self.vision_encoder, self.multimodal_encoder
-        for mlp in vision.modules():
-            if isinstance(mlp, Mlp):
-                saver = ForgetActivation(mlp.act, self.recompute, vision, "grad_checkpointing")
-                saver.install(mlp.fc2)
+        pairs: list[tuple[nn.Module, nn.Module]] = []
+        for module in vision.modules():
+            if isinstance(module, Mlp):
+                pairs.append((module.act, module.fc2))
+            if isinstance(module, Block):
+                pairs.append((module.norm1, module.attn.qkv))
+                if isinstance(module.mlp, Mlp):
+                    pairs.append((module.norm2, module.mlp.fc1))
+        for output, linear in pairs:
+            ForgetOutput(output, self.recompute, vision, "grad_checkpointing").install(linear)
         for layer in text.layers:
             act = layer.intermediate.intermediate_act_fn
-            saver = ForgetActivation(act, self.recompute, text, "checkpoint_layers")
+            saver = ForgetOutput(act, self.recompute, text, "checkpoint_layers")
             saver.install(layer.output.dense)
 
     def compile_encoders(self) -> None:

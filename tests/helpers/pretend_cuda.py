@@ -199,7 +199,8 @@ class PretendCuda(TorchDispatchMode):
                 node = ready.pop()
                 given = incoming.pop(node, {})
                 lined = [given.get(place) for place in range(len(node._input_metadata))]
-                found = node(*lined) if given else None
+                call = node if callable(node) else node.apply  # of a Function in Python
+                found = call(*lined) if given else None
                 found = found if isinstance(found, tuple) else (found,) * len(node.next_functions)
                 for (following, place), gradient in zip(node.next_functions, found, strict=False):
                     if following is None:

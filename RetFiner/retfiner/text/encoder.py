@@ -18,6 +18,7 @@ from retfiner.text.folder import no_bert
 from retfiner.text.layer import CrossAttentionLayer, KeysValues
 from retfiner.text.packing import Packing
 from retfiner.text.reading import Reading, attendable, lay_out
+from retfiner.text.recompute import Switch
 
 _MOST = {
     "vocab_size": 4_000_000,
@@ -39,12 +40,14 @@ class CrossAttentionBert(BertLMHeadModel):
 
     Attributes:
         checkpoint_layers: Keep only each layer's input for the backward pass, to save memory.
+        recompute: Whether else to make again, in the backward pass, what costs little.
     """
 
     checkpoint_layers = False
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
+        self.recompute = Switch()
         for layer in self.layers:
             layer.__class__ = CrossAttentionLayer  # the same weights, read in our way
 
@@ -136,9 +139,10 @@ class CrossAttentionBert(BertLMHeadModel):
         if packing is not None:
             hidden = packing.pack(hidden)
         again = self.checkpoint_layers and torch.is_grad_enabled()
+        forget = self.recompute.applies(self.checkpoint_layers)
         for number, layer in enumerate(self.layers):
             seen = None if image is None else image[number]
-            parts = (hidden, mask, seen, packing, rows)
+            parts = (hidden, mask, seen, packing, rows, None, forget)
             hidden = (
                 checkpoint(layer.read, *parts, use_reentrant=False) if again else layer.read(*parts)
             )
@@ -155,6 +159,7 @@ def images_at(image: list[KeysValues], index: Tensor) -> list[KeysValues]:
             layer.keys.index_select(0, index),
             layer.values.index_select(0, index),
             None if layer.mask is None else layer.mask.index_select(0, index),
+            (layer.keys, layer.values, index),
         )
         for layer in image
     ]

@@ -6,7 +6,7 @@ only attention, which mixes the tokens of a report, sees them report by report.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,12 +23,45 @@ class Packing(NamedTuple):
 
     def pack(self, states: Tensor) -> Tensor:
         """Take the words: (N, L, H) to (T, H)."""
-        return states.flatten(0, 1).index_select(0, self.words)
+        return _Take.apply(states.flatten(0, 1), self.words)
 
     def unpack(self, states: Tensor) -> Tensor:
         """Put the words back in their places, zeros elsewhere: (T, H) to (N, L, H)."""
-        padded = states.new_zeros(self.size * self.length, states.shape[-1])
-        return padded.index_copy(0, self.words, states).unflatten(0, (self.size, self.length))
+        padded = _Put.apply(states, self.words, self.size * self.length)
+        return padded.unflatten(0, (self.size, self.length))
+
+
+def _put(rows: Tensor, places: Tensor, size: int) -> Tensor:
+    return rows.new_zeros(size, rows.shape[-1]).index_copy_(0, places, rows)
+
+
+class _Take(torch.autograd.Function):
+    """Rows at places, each of which comes once: torch's own gradient would add instead of copy."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.size = len(rows)
+        return rows.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        [places] = ctx.saved_tensors
+        return _put(gradient, places, ctx.size), None
+
+
+class _Put(torch.autograd.Function):
+    """The reverse; torch's own ``index_copy`` would keep the rows, which it does not need."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, places: Tensor, size: int) -> Tensor:
+        ctx.save_for_backward(places)
+        return _put(rows, places, size)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        [places] = ctx.saved_tensors
+        return gradient.index_select(0, places), None, None
 
 
 LEAST_ON_GPU = 0.5
