@@ -319,20 +319,27 @@ def notes_on_absent(classes: list[str], splits: dict[str, Split]) -> list[str]:
     return notes
 
 
-def _notes(classes: list[str], splits: dict[str, Split], *, by_name: bool) -> list[str]:
-    """Say what is odd about a data set: absent classes, unknown or shared patients."""
-    notes = notes_on_absent(classes, splits)
+def notes_on_patients(splits: dict[str, Split]) -> tuple[list[str], bool]:
+    """Say how many images' patients are not known, and who is in two splits; and if any is."""
     every = {name: [owner.patient for owner in split.owners] for name, split in splits.items()}
     patients = {name: set(found) - {""} for name, found in every.items()}
     total, unknown = sum(map(len, every.values())), sum(p.count("") for p in every.values())
     if unknown == total:
-        return [*notes, "Patients are not known: intervals and fractions go by image."]
-    if unknown:
-        notes.append(f"The patient of {unknown} of {total} images is not known: each is its own.")
+        return ["Patients are not known: intervals and fractions go by image."], False
+    alone = f"The patient of {unknown} of {total} images is not known: each is its own."
+    notes = [alone] * bool(unknown)
     for first, second in combinations(splits, 2):
         shared = patients[first] & patients[second]
-        if shared:
-            notes.append(f"{len(shared)} patients are in both {first} and {second}.")
+        notes += [f"{len(shared)} patients are in both {first} and {second}."] * bool(shared)
+    return notes, True
+
+
+def _notes(classes: list[str], splits: dict[str, Split], *, by_name: bool) -> list[str]:
+    """Say what is odd about a data set: absent classes, unknown or shared patients."""
+    on_patients, is_any_known = notes_on_patients(splits)
+    notes = [*notes_on_absent(classes, splits), *on_patients]
+    if not is_any_known:
+        return notes
     pairs = ((owner.patient, int(label)) for split in splits.values()
              for owner, label in zip(split.owners, split.labels, strict=True))  # fmt: skip
     several = in_several_classes(pairs) if by_name else []

@@ -92,6 +92,28 @@ def test_the_layout_is_read_with_its_classes_and_patients(tmp_path):
     assert np.array_equal(bare.splits["val"].masks[1], data.splits["val"].masks[1])
 
 
+def test_a_person_in_two_spellings_or_splits_and_an_image_in_two_splits_are_said(tmp_path):
+    folder = write_set(tmp_path / "Discs")
+    assert read_masked_set(folder).notes == []
+    rows = ["image,patient"]
+    for split in ("train", "val", "test"):
+        images = sorted(path.name for path in (folder / split / "bscan").iterdir())
+        people = {"train": "A1", "val": "B", "test": "C"}[split]
+        rows += [f"{split}/{name},{people}" for name in images[1:]]
+        rows += [f"{split}/{images[0]},{'a01' if split == 'test' else people}"]
+    (folder / "split.csv").write_text("\n".join(rows))
+    for part in ("bscan", "semseg"):
+        files = (sorted((folder / split / part).iterdir())[2] for split in ("train", "test"))
+        taken, place = files
+        place.write_bytes(taken.read_bytes())
+    data = read_masked_set(folder)
+    assert data.splits["test"].split.owners[0].patient == "A1"
+    spelled, shared, again = data.notes
+    assert "written in several ways" in spelled
+    assert shared == "1 patients are in both train and test."
+    assert again == "1 images of test are in train too: P0001_OD_v0.png = P2001_OD_v0.png."
+
+
 def lose_a_mask(folder):
     next((folder / "test/semseg").iterdir()).unlink()
 
@@ -172,7 +194,7 @@ def test_the_summary_is_the_mean_over_images_with_intervals_by_patient():
     names = [f"{i}.png" for i in range(4)]
     owners = [Owner(patient) for patient in ("a", "a", "b", "b")]
     split = Split([], np.zeros(4, np.int64), owners, [], names)
-    data = MaskedSet("D", ["none", "x", "y"], {"test": Masked(split, [])})
+    data = MaskedSet("D", ["none", "x", "y"], {"test": Masked(split, [])}, ["A note."])
     values = {"base": (0.2, 0.4, np.nan, 0.6), "refined": (0.4, 0.6, 0.5, 0.9)}
     rows = [
         {"data_set": "D", "model": model, "image": name, "class": label, "seed": seed,
@@ -189,6 +211,7 @@ def test_the_summary_is_the_mean_over_images_with_intervals_by_patient():
     assert cells["| Dice", "mean"][:2] == ["45.0", "65.0"]
     assert cells["| Dice", "x"][2].startswith("+20.0 (+")
     assert "4 test images; intervals of 95 % draw 2 patients" in "\n".join(lines)
+    assert lines[-1] == "- A note."
 
 
 def test_masks_are_scored_by_image_and_class():

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
+from retfiner.data.custom import takes
 from retfiner.training.monitor import LAST
 from retfiner.training.recipe import PUBLISHED, Recipe
 
@@ -37,18 +38,7 @@ def no_effect_notes(settings: Mapping[str, Any], given: Collection[str]) -> list
 
 def _idle(settings: Mapping[str, Any]) -> dict[str, str]:
     """Say of each setting that would have no effect, whoever set it, why."""
-    losses = set(settings["losses"])
-    found = {}
-    if not losses & {"itc", "itm"}:
-        found["contra_temp"] = found["duplicate_reports"] = (
-            "without itc and itm nothing is compared"
-        )
-    if "itc" not in losses:
-        found["exponential_temp"] = "itc alone learns the temperature"
-    if "itm" not in losses:
-        found["itm_negatives"] = "itm alone draws wrong pairs"
-    if losses == {"itc"}:
-        found["fusion_warmup_steps"] = "there is no loss beside itc"
+    found = _idle_in_losses(set(settings["losses"]))
     if settings["unfreeze_last"] == 0:
         found["vision_lr"] = "with --unfreeze_last 0 the encoder is frozen"
     if settings["lora_rank"] is not None:
@@ -60,8 +50,25 @@ def _idle(settings: Mapping[str, Any]) -> dict[str, str]:
         )
     if settings["val_csv"] is not None:
         found["val_fraction"] = "validation is on the table of --val_csv"
+    elif settings["dataset"] is not None and takes(settings["dataset"], "split"):
+        found["val_fraction"] = "the class of --dataset makes its own parts, by its `split`"
     if settings["num_workers"] == 0:
         found["worker_start"] = "with --num_workers 0 none starts"
+    return found
+
+
+def _idle_in_losses(losses: Collection[str]) -> dict[str, str]:
+    found = {}
+    if not {"itc", "itm"} & set(losses):
+        found["contra_temp"] = found["duplicate_reports"] = (
+            "without itc and itm nothing is compared"
+        )
+    if "itc" not in losses:
+        found["exponential_temp"] = "itc alone learns the temperature"
+    if "itm" not in losses:
+        found["itm_negatives"] = "itm alone draws wrong pairs"
+    if set(losses) == {"itc"}:
+        found["fusion_warmup_steps"] = "there is no loss beside itc"
     return found
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from linprobe.datasets import SPLITS, Split, hash_files
+from linprobe.datasets import SPLITS, Split, hash_files, notes_on_patients
 from retfiner.common.errors import InputError, shorten
-from retfiner.common.patients import Owner, owner_in_name, read_split_table
+from retfiner.common.patients import Owner, owner_in_name, read_split_table, same_people
 from retfiner.common.progress import track
 from retfiner.vision.images import is_image_file
 
@@ -37,11 +38,15 @@ class Masked:
 
 @dataclass(frozen=True)
 class MaskedSet:
-    """A data set with its three splits; the first of its classes is the background."""
+    """A data set with its three splits; the first of its classes is the background.
+
+    ``notes`` are what a reader of the results must know.
+    """
 
     name: str
     classes: list[str]
     splits: dict[str, Masked]
+    notes: list[str]
 
 
 def read_masked_set(folder: Path) -> MaskedSet:
@@ -58,21 +63,39 @@ def read_masked_set(folder: Path) -> MaskedSet:
     }
     values, classes = _classes(folder, [mask for masks in raw.values() for mask in masks])
     table = read_split_table(folder)
+    images_of = {split: [image for image, _ in pairs] for split, pairs in paths.items()}
+    owners, notes = same_people(
+        [_owner(image, split, table) for split, images in images_of.items() for image in images]
+    )
+    places = iter(owners)
     splits = {}
-    for split, pairs in paths.items():
-        images = [image for image, _ in pairs]
+    for split, images in images_of.items():
         known = list(zip(images, raw[split], strict=True))
         splits[split] = Masked(
             Split(
                 images,
                 np.zeros(len(images), np.int64),
-                [_owner(image, split, table) for image in images],
+                [next(places) for _ in images],
                 hash_files(images, f"{folder.name}: reading {split}"),
                 [image.name for image in images],
             ),
             [_numbered(mask, values, image, folder) for image, mask in known],
         )
-    return MaskedSet(folder.name, classes, splits)
+    alone = {name: masked.split for name, masked in splits.items()}
+    notes += [*notes_on_patients(alone)[0], *_again(alone)]
+    return MaskedSet(folder.name, classes, splits, notes)
+
+
+def _again(splits: dict[str, Split]) -> list[str]:
+    """Say which images are in two splits, byte for byte."""
+    notes = []
+    for first, second in combinations(splits, 2):
+        places = dict(zip(splits[first].digests, splits[first].names, strict=True))
+        rows = zip(splits[second].digests, splits[second].names, strict=True)
+        pairs = [f"{places[digest]} = {name}" for digest, name in rows if digest in places]
+        told = f"{len(pairs)} images of {second} are in {first} too: {shorten(pairs, 5)}."
+        notes += [told] * bool(pairs)
+    return notes
 
 
 def _paired(split: Path) -> list[tuple[Path, Path]]:

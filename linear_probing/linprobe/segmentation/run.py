@@ -166,7 +166,7 @@ def summarise(rows: pd.DataFrame, data: MaskedSet, models: list[str]) -> str:
         "found, its distance where it is in both. Means over seeds."
     )
     columns = ("score", "class", *models, *(f"change: {m}" for m in models[1:]))
-    table = lay.Table(data.name, caption, columns, lines)
+    table = lay.Table(data.name, caption, columns, lines, data.notes)
     return f"## {data.name}\n\n{lay.render('tables.md', tables=[table]).strip()}"
 
 

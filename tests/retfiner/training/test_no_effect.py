@@ -11,7 +11,8 @@ from retfiner.training.recipe import Basis, choose_recipe, settings_of
 
 
 def notes(**changes):
-    config = RefineConfig(model_weights=Path("w"), train_csv=Path("p"), **changes)
+    pairs = {} if "dataset" in changes else {"train_csv": Path("p")}
+    config = RefineConfig(model_weights=Path("w"), **pairs, **changes)
     given = settings_of(config)
     basis = Basis("RETFound", 12, False, False, 200, 80, 8, 1, config.losses)
     settings = as_plain(config) | as_plain(choose_recipe(config.recipe, given, basis).recipe)
@@ -55,3 +56,11 @@ def test_what_a_recipe_chose_is_nobodys_setting(recipe, losses):
 def test_what_switches_off_is_no_setting():
     assert notes(fusion_warmup_steps=0, losses=["itc"])[0] == []
     assert notes(vision_lr=0.0, unfreeze_last=0)[0] == []
+
+
+@pytest.mark.parametrize("arguments", ["split", "transform"])
+def test_a_class_that_makes_its_own_parts_takes_no_share_for_validation(tmp_path, arguments):
+    file = tmp_path / "own.py"
+    file.write_text(f"class Own:\n    def __init__(self, {arguments}): ...\n")
+    found, _ = notes(dataset=f"{file}:Own", val_fraction=0.2)
+    assert ["makes its own parts" in note for note in found] == [True] * (arguments == "split")
