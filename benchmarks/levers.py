@@ -17,6 +17,7 @@ from retfiner.losses.loss import Plan
 from retfiner.model import Batch, Encoded, RetFiner
 from retfiner.text import layer as text_layer
 from retfiner.text import reading as text_reading
+from retfiner.text.layer import KeysValues
 from retfiner.text.masking import MaskedTokens
 from retfiner.text.reading import Reading
 
@@ -89,12 +90,12 @@ def having(changes: Changes) -> Iterator[None]:
 
 
 def plain_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float
+    query: Tensor, seen: KeysValues, mask: Tensor | None, dropout: float, _: bool
 ) -> Tensor:
-    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    scores = query @ seen.keys.transpose(-2, -1) / query.shape[-1] ** 0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return F.dropout(scores.softmax(-1), dropout) @ value
+    return F.dropout(scores.softmax(-1), dropout) @ seen.values
 
 
 def full_prediction(model: RetFiner, batch: Batch, masked: MaskedTokens, causal: bool) -> Plan:
