@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -141,11 +140,13 @@ def _attention(
     """Mix the values by how well queries and keys match, by a fused kernel where there is one."""
     if dropout > 0 and query.device.type == "cpu":
         return _dropped_attention(query, seen, mask, dropout, forget)
-    # On a GPU not by cuDNN's kernel, which is compiled anew for each length of the longest report:
-    # seconds for a step whose length has not been seen (3.9 s instead of 0.2 s on an H200).
-    kernels = sdpa_kernel(_KERNELS) if query.device.type == "cuda" else nullcontext()
-    with kernels, making_again(*seen.ways() if forget else ()):
-        return F.scaled_dot_product_attention(query, seen.keys, seen.values, mask, dropout)
+    with making_again(*seen.ways() if forget else ()):
+        if query.device.type != "cuda":
+            return F.scaled_dot_product_attention(query, seen.keys, seen.values, mask, dropout)
+        # Not cuDNN's kernel, which is compiled anew for each length of the longest report: seconds
+        # for a step whose length has not been seen (3.9 s instead of 0.2 s on an H200).
+        with sdpa_kernel(_KERNELS):
+            return F.scaled_dot_product_attention(query, seen.keys, seen.values, mask, dropout)
 
 
 def _dropped_attention(
