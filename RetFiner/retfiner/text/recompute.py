@@ -138,5 +138,8 @@ def as_multiplied(values: Tensor) -> Tensor:
 def _repeat(
     module: nn.Module, before: Tensor, computed_in: torch.dtype, read_in: torch.dtype
 ) -> Tensor:
-    """Do without autocast what was done with it."""
-    return module(before.to(computed_in)).to(read_in)
+    """Do without autocast, and without hooks, what was done with them."""
+    if before.dtype != computed_in:
+        before = before.to(computed_in)
+    output = module.forward(before)
+    return output if output.dtype == read_in else output.to(read_in)
