@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing.queues import Queue
-from typing import Any
+from typing import Any, Literal, TypeVar
+
+from retfiner.common.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
@@ -44,6 +50,45 @@ def enough_workers(wanted: float, speed: float, beside: int = 1) -> int:
 def leave_interrupts_alone() -> None:
     """Start a worker process: Ctrl-C reaches all of them, and the first one alone answers it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def in_processes(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    *,
+    remedy: str,
+    start: Literal["spawn", "fork"] = "spawn",
+    at_once: int = 1,
+) -> Iterator[Result]:
+    """Do work on items in several processes, and give what comes of it in their order.
+
+    Processes are spawned unless said: a forked child of a process that runs threads (torch) may
+    hang. They take ``at_once`` items at a time, and none works on when the loop is left early.
+
+    Raises:
+        InputError: If one is ended from outside, with the ``remedy``.
+    """
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    method = start if start in multiprocessing.get_all_start_methods() else "spawn"
+    pool = ProcessPoolExecutor(
+        max(1, min(workers, len(items))),
+        multiprocessing.get_context(method),
+        initializer=leave_interrupts_alone,
+    )
+    try:
+        yield from pool.map(work, items, chunksize=at_once)
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a process that works beside this one was ended from outside",
+            got=error,
+            expected="that it works to the end; memory is the usual reason",
+            remedy=remedy,
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def handing_over(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -6,11 +6,8 @@ import hashlib
 import io
 import itertools
 import json
-import multiprocessing
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +21,7 @@ from linprobe.prepare.spec import DataSetSpec, GrayImage
 from linprobe.prepare.tables import SPLITS, count
 from retfiner.common.errors import InputError, shorten
 from retfiner.common.files import write_text
-from retfiner.common.processes import leave_interrupts_alone
+from retfiner.common.processes import in_processes
 from retfiner.common.progress import progress
 
 if TYPE_CHECKING:
@@ -103,7 +100,12 @@ def write_images(
     make = partial(_write_all, folder=folder, zero_borders=zero_borders)
     written: list[Written] = []
     with progress("writing images", len(jobs)) as bar:
-        for part in map(make, groups) if workers < 2 else _in_processes(make, groups, workers):
+        parts: Iterator[list[Written]] = map(make, groups)
+        if workers > 1:
+            parts = in_processes(
+                make, groups, workers, remedy="a smaller --num_workers", at_once=_CHUNK
+            )
+        for part in parts:
             written += part
             bar.update(len(part))
     return written
@@ -111,24 +113,6 @@ def write_images(
 
 def _write_all(jobs: list[Job], folder: Path, zero_borders: bool) -> list[Written]:
     return [write_png(job, folder, zero_borders=zero_borders) for job in jobs]
-
-
-def _in_processes(
-    make: Callable[[list[Job]], list[Written]], groups: list[list[Job]], workers: int
-) -> Iterator[list[Written]]:
-    # Spawned, not forked: a forked child of a process that runs threads (torch) may hang.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=leave_interrupts_alone)
-    try:
-        yield from pool.map(make, groups, chunksize=_CHUNK)
-    except BrokenProcessPool as error:
-        raise InputError(
-            "A process that writes images was ended from outside",
-            got=error,
-            remedy="it may have run out of memory: give a smaller --num_workers",
-        ) from error
-    finally:  # no process writes on behind our back, also when the loop is left early
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def write_description(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from retfiner.common.errors import InputError
 from retfiner.common.faults import explained_faults
-from retfiner.common.processes import handing_over, start_reader
+from retfiner.common.processes import handing_over, in_processes, start_reader
 from tests.helpers.bounded import bounded
 from tests.helpers.disk import no_file_larger_than
 
@@ -62,3 +64,17 @@ def test_a_process_whose_batch_cannot_be_sent_ends(capfd):
     assert found.kind == InputError.__name__, found
     assert "a process that reads images was ended" in found.text
     assert "cannot hand over a batch: " in capfd.readouterr().err
+
+
+def double_or_end(item):
+    if item is None:
+        os._exit(9)
+    return 2 * item
+
+
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+def test_work_comes_back_in_order_and_a_process_that_is_ended_is_said(start):
+    found = in_processes(double_or_end, range(7), 3, remedy="fewer", start=start, at_once=2)
+    assert list(found) == [0, 2, 4, 6, 8, 10, 12]
+    with pytest.raises(InputError, match=r"(?s)ended from outside.*fewer"):
+        list(in_processes(double_or_end, [1, None, 2], 2, remedy="fewer", start=start))

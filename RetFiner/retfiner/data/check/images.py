@@ -7,10 +7,7 @@ B-scan exported twice, when dates or identifiers in the file's header differ.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -19,7 +16,7 @@ from PIL import Image
 
 from retfiner.common.errors import InputError
 from retfiner.common.files import file_sha256
-from retfiner.common.processes import leave_interrupts_alone
+from retfiner.common.processes import in_processes
 from retfiner.common.progress import track
 from retfiner.vision.images import ImageAddress, Note, open_images, why_unusable
 from retfiner.vision.images.perceptual import perceptual_hash
@@ -86,23 +83,17 @@ def read_images(
     progress = partial(track, title="reading images", total=len(unique))
     if workers == 0:
         return dict(zip(unique, progress(map(look, unique)), strict=True))
-    methods = multiprocessing.get_all_start_methods()
-    pool = ProcessPoolExecutor(
-        min(workers, max(1, len(unique))),
-        multiprocessing.get_context("fork" if "fork" in methods else "spawn"),
-        initializer=leave_interrupts_alone,
+    # Forked where that can be: a spawned process would import everything anew.
+    facts = in_processes(
+        look,
+        unique,
+        workers,
+        remedy="fewer --num_workers need less memory; where a damaged file makes its decoder fall"
+        " over, --decode header does not decode",
+        start="fork",
+        at_once=CHUNK,
     )
-    try:
-        facts: Iterator[ImageFacts] = pool.map(look, unique, chunksize=CHUNK)
-        return dict(zip(unique, progress(facts), strict=True))
-    except BrokenProcessPool as error:
-        raise InputError(
-            "a process that reads images died",
-            got="out of memory, or a decoder that fell over a damaged file",
-            remedy="fewer --num_workers need less memory; --decode header does not decode",
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return dict(zip(unique, progress(facts), strict=True))
 
 
 def look_at(address: ImageAddress, decode: Decode) -> ImageFacts:

@@ -22,10 +22,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import multiprocessing
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -35,7 +33,7 @@ from PIL import Image
 
 from retfiner.common.errors import InputError
 from retfiner.common.files import write_text
-from retfiner.common.processes import available_cores
+from retfiner.common.processes import available_cores, in_processes
 from retfiner.common.progress import track
 from retfiner.data.phantoms.cohort import make_cohort, make_exams, stream
 from retfiner.data.phantoms.optics import DEFAULT_SIZE, Size, check_size, draw
@@ -75,19 +73,17 @@ def _draw_files(
     """Draw all pictures, in this process or in several, and return the boxes in order."""
     for folder in {job.path.parent for job in jobs}:
         folder.mkdir(parents=True, exist_ok=True)
-    return _in_processes(partial(_draw_file, seed=seed, size=size), jobs, workers, label)
+    return _drawn(partial(_draw_file, seed=seed, size=size), jobs, workers, label)
 
 
-def _in_processes(
+def _drawn(
     work: Callable[[Job], list[Any]], jobs: Sequence[Job], workers: int, label: str
 ) -> list[list[Any]]:
     workers = workers or available_cores()
     if workers == 1:
         return list(track(map(work, jobs), label, len(jobs)))
-    # Spawned, not forked: a forked child of a process that runs threads (torch) may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return list(track(pool.map(work, jobs, chunksize=16), label, len(jobs)))
+    boxes = in_processes(work, jobs, workers, remedy="a smaller --workers", at_once=16)
+    return list(track(boxes, label, len(jobs)))
 
 
 def write_pairs(
@@ -155,7 +151,7 @@ def write_exams(
     names = [f"volumes/{scan.name}.npz" for scan in scans]
     jobs = [(output / names[i], scan, i) for i, scan in enumerate(scans)]
     work = partial(_draw_volume, seed=seed, size=size, slices=slices)
-    found = _in_processes(work, jobs, workers, "volumes")
+    found = _drawn(work, jobs, workers, "volumes")
     places = {scan.name: shown for scan, shown in zip(scans, found, strict=True)}
     write_text(output / "exams.json", json.dumps(places, indent=1) + "\n")
     reports = [describe(scan, stream(seed, _EXAM_REPORT, i)) for i, scan in enumerate(scans)]
