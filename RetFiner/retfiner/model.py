@@ -322,10 +322,10 @@ class RetFiner(nn.Module):
         for module in vision.modules():
             if isinstance(module, Mlp):
                 pairs.append((module.act, module.fc2))
-            if isinstance(module, Block):
-                pairs.append((module.norm1, module.attn.qkv))
-                if isinstance(module.mlp, Mlp):
-                    pairs.append((module.norm2, module.mlp.fc1))
+            if isinstance(module, Block):  # of any timm ViT, whose layers may be of other kinds
+                readers = getattr(module.attn, "qkv", None), getattr(module.mlp, "fc1", None)
+                norms = module.norm1, module.norm2
+                pairs += [(n, r) for n, r in zip(norms, readers, strict=True) if r is not None]
         for output, linear in pairs:
             ForgetOutput(output, self.recompute, vision, "grad_checkpointing").install(linear)
         for layer in text.layers:

@@ -109,7 +109,7 @@ class ForgetOutput:
         if not self.switch.applies(getattr(self.encoder, self.checkpointing, False)):
             return None
         # As the linear layer would do, out of sight: LayerNorm gives float32 where mixed.
-        read = as_multiplied(output)
+        read = _as_multiplied(output)
         self._seen = (args[0], read, output.dtype)
         return read
 
@@ -126,7 +126,7 @@ class ForgetOutput:
         self._within.close()
 
 
-def as_multiplied(values: Tensor) -> Tensor:
+def _as_multiplied(values: Tensor) -> Tensor:
     """Convert as a matrix product would under autocast; without it, change nothing."""
     device = values.device.type
     if values.dtype != torch.float32 or not torch.amp.is_autocast_available(device):

@@ -82,11 +82,11 @@ def read_masked_set(folder: Path) -> MaskedSet:
             [_numbered(mask, values, image, folder) for image, mask in known],
         )
     alone = {name: masked.split for name, masked in splits.items()}
-    notes += [*notes_on_patients(alone)[0], *_again(alone)]
+    notes += [*notes_on_patients(alone)[0], *_in_two_splits(alone)]
     return MaskedSet(folder.name, classes, splits, notes)
 
 
-def _again(splits: dict[str, Split]) -> list[str]:
+def _in_two_splits(splits: dict[str, Split]) -> list[str]:
     """Say which images are in two splits, byte for byte."""
     notes = []
     for first, second in combinations(splits, 2):
