@@ -4,14 +4,16 @@ import copy
 
 import pytest
 import torch
+from timm.layers import SwiGLU, SwiGLUPacked
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from retfiner.common.seeds import generator
-from retfiner.losses import LOSSES, losses_together
+from retfiner.losses import LOSSES, ITMHead, losses_together
+from retfiner.model import RetFiner
 from retfiner.training.adaptation import add_lora, checkpoint_activations
-from tests.helpers.small import random_batch, small_model
+from tests.helpers.small import random_batch, small_backbone, small_bert, small_model
 
 
 class Alive(TorchDispatchMode):
@@ -87,6 +89,21 @@ def test_numbers_are_the_same_to_the_bit_and_less_is_kept(backbone, precision):
         assert torch.equal(gradient, expected_gradients[name]), name
     # Of what bfloat16 keeps, copies of the weights are a large part in a small model.
     assert kept < (0.75 if precision == torch.float32 else 0.85) * all_kept
+
+
+@pytest.mark.parametrize("mlp", [SwiGLU, SwiGLUPacked])
+def test_blocks_of_other_kinds_give_the_same_numbers(mlp):
+    backbone = small_backbone(48)
+    for block in backbone.encoder.blocks:
+        block.mlp = mlp(48, 64)
+    model = RetFiner(
+        backbone, small_bert(), contrastive_dim=16, itm_head=ITMHead(32), mask_token_id=4
+    )
+    values, gradients, _ = step(model)
+    with model.recompute.off():
+        expected, expected_gradients, _ = step(model)
+    assert values == expected
+    assert all(torch.equal(gradients[name], expected_gradients[name]) for name in gradients)
 
 
 @pytest.mark.parametrize("way", ["checkpointing", "chunks", "lora"])
